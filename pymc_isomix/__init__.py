@@ -1,0 +1,8 @@
+"""Variational inference with mixtures of isotropic Gaussians, for PyMC."""
+
+from pymc_isomix.approximation import IsotropicMixture, IsotropicMixtureGroup
+from pymc_isomix.inference import IsoMix, fit
+
+__version__ = "0.1.0"
+
+__all__ = ["IsoMix", "IsotropicMixture", "IsotropicMixtureGroup", "fit"]

@@ -1,0 +1,321 @@
+"""The family as PyMC's variational machinery knows it: a registered Group, and an Approximation of that one group."""
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pymc.pytensorf import floatX
+from pymc.util import RandomState
+from pymc.variational.approximations import SingleGroupApproximation
+from pymc.variational.opvi import Group, ParametrizationError, VIState, node_property
+from pytensor.gradient import zero_grad
+from pytensor.graph.basic import Variable
+from xarray import Dataset
+
+from pymc_isomix import inferencedata, initialization, mixture
+from pymc_isomix import metric as metrics
+
+FAST_COMPILE = pytensor.compile.mode.FAST_COMPILE
+STATE_DRAWS = 2000  # draws behind the model-space moments of ``state``
+
+
+@Group.register
+class IsotropicMixtureGroup(Group):
+    r"""Mixture of isotropic Gaussians that share a metric, over a group of variables.
+
+    .. math:: q(z) = \sum_k w_k \, \mathcal N(z; \mu_k, \epsilon_k L L^T)
+
+    in unconstrained space, z in :math:`\mathbb R^d`. With an identity metric and uniform weights it is the family of
+    the paper.
+
+    Parameters
+    ----------
+    group : list of variables or None
+        The variables, None for all that no other group has.
+    vfam : str, optional
+        ``"isotropic_mixture"`` or ``"isomix"``, when made through :class:`pymc.variational.opvi.Group`.
+    params : dict, optional
+        Parameters of your own instead of new ones: ``means`` (K, d) in unconstrained space, ``log_variances`` (K,),
+        ``log_weights`` (K,), normalised here, and ``metric``: a scalar (a multiple of the identity), (d,) (diagonal)
+        or (d, d) (lower triangular).
+    n_components : int
+        K.
+    metric : {"identity", "diag", "dense"}
+        Kind of metric that new parameters get.
+    start, start_sigma, init, init_width
+        Where the components start; see :class:`pymc_isomix.IsoMix`.
+    random_seed : int, optional
+    model : pymc.Model, optional
+
+    Raises
+    ------
+    ParametrizationError
+        If ``params`` do not have these keys and shapes, or a variable is discrete.
+
+    References
+    ----------
+    .. [1] Petit-Talamon, Lambert and Korba (2025), arXiv:2506.13613.
+    """
+
+    __param_spec__ = {
+        "means": ("K", "d"),
+        "log_variances": ("K",),
+        "log_weights": ("K",),
+        "metric": ("d", "d"),  # or ("d",) or (): see _adopt_params
+    }
+    short_name = "isotropic_mixture"
+    alias_names = frozenset(["isomix"])
+
+    def __init_group__(self, group):
+        super().__init_group__(group)
+        self.symbolic_component = pt.lvector(f"{type(self).__name__}_symbolic_component")
+        if self.user_params is None:
+            self.shared_params = self.create_shared_params(**self._kwargs)
+        else:
+            self._user_params = self._adopt_params(self.user_params)
+        self._finalize_init()
+
+    def create_shared_params(
+        self,
+        *,
+        n_components=1,
+        metric="identity",
+        start=None,
+        start_sigma=None,
+        init="jitter",
+        init_width=1.0,
+        **_ignored,
+    ):
+        """Allocate the variational parameters at their first values."""
+        means = initialization.starting_means(
+            self.model,
+            self.ordering,
+            n_components,
+            start=start,
+            init=init,
+            init_width=init_width,
+            random_seed=self.rng.randint(2**30, dtype=np.int64),
+        )
+        log_variance, metric = initialization.starting_scale(
+            self.model, self.ordering, metric, start_sigma
+        )
+        values = {
+            "means": means,
+            "log_variances": np.full(n_components, log_variance),
+            "log_weights": np.full(n_components, -np.log(n_components)),
+            "metric": metric,
+        }
+        return {
+            name: pytensor.shared(floatX(value), name, shape=value.shape)
+            for name, value in values.items()
+        }
+
+    def _adopt_params(self, params):
+        if set(params) != set(self.__param_spec__):
+            raise ParametrizationError(
+                f"params must have the keys {sorted(self.__param_spec__)}; got {sorted(params)}"
+            )
+        adopted = {name: pt.as_tensor_variable(value) for name, value in params.items()}
+        n_dims = {name: value.ndim for name, value in adopted.items()}
+        if (n_dims["means"], n_dims["log_variances"], n_dims["log_weights"]) != (2, 1, 1):
+            raise ParametrizationError(
+                "params must have means (K, d), log_variances (K,) and log_weights (K,); "
+                f"got arrays of {n_dims} dimensions"
+            )
+        if n_dims["metric"] > 2:
+            raise ParametrizationError(
+                f"params['metric'] must be a scalar, (d,) or (d, d); got {n_dims['metric']} dimensions"
+            )
+        n_components = adopted["means"].type.shape[0]
+        shapes = {
+            "means": (n_components, self.ddim),
+            "log_variances": (n_components,),
+            "log_weights": (n_components,),
+            "metric": (self.ddim,) * n_dims["metric"],
+        }
+        for name, shape in shapes.items():
+            static = adopted[name].type.shape
+            if any(None not in pair and pair[0] != pair[1] for pair in zip(static, shape, strict=True)):
+                raise ParametrizationError(
+                    f"params[{name!r}] must have shape {shape} (K components, d = {self.ddim}); got {static}"
+                )
+            adopted[name] = pt.specify_shape(adopted[name], shape)
+        return adopted
+
+    @node_property
+    def means(self):
+        """Component means (K, d), unconstrained space."""
+        return self.params_dict["means"]
+
+    @node_property
+    def log_variances(self):
+        """Log variances (K,), whitened space."""
+        return self.params_dict["log_variances"]
+
+    @node_property
+    def log_weights(self):
+        """Normalised log weights (K,). No gradient reaches them: a draw's component is no function of the weights."""
+        return zero_grad(pt.special.log_softmax(self.params_dict["log_weights"]))
+
+    @node_property
+    def metric(self):
+        """L, lower triangular (d, d), its diagonal (d,), or a scalar."""
+        return metrics.differentiable(self.params_dict["metric"])
+
+    @node_property
+    def whitened_means(self):
+        """Component means (K, d) in whitened space, from the centre of the mixture."""
+        return metrics.whiten(self.metric, self.means - self.mean)
+
+    @node_property
+    def mean(self):
+        return mixture.mean(self.means, self.log_weights)
+
+    @node_property
+    def cov(self):
+        within = mixture.within_variance(self.log_variances, self.log_weights)
+        between = mixture.between_covariance(self.means, self.log_weights)
+        return within * metrics.covariance(self.metric, self.ddim) + between
+
+    @node_property
+    def std(self):
+        within = mixture.within_variance(self.log_variances, self.log_weights)
+        between = mixture.between_variance(self.means, self.log_weights)
+        return pt.sqrt(within * metrics.variance(self.metric, self.ddim) + between)
+
+    @node_property
+    def symbolic_random(self):
+        component = self.symbolic_component
+        scale = pt.exp(0.5 * self.log_variances)[component]
+        noise = metrics.unwhiten(self.metric, scale[:, None] * self.symbolic_initial)
+        place = pt.switch((component < 0)[:, None], self.mean, self.means[component])
+        return place + noise
+
+    @node_property
+    def symbolic_logq_not_scaled(self):
+        points = metrics.whiten(self.metric, self.symbolic_random - self.mean)
+        log_q = mixture.log_density(
+            points, self.whitened_means, self.log_variances, self.log_weights
+        )
+        return log_q - metrics.log_determinant(self.metric, self.ddim)  # (s,)
+
+    def make_size_and_deterministic_replacements(self, s, d, more_replacements=None):
+        """Replace the noise and, beside it, the component of each draw; component -1 is the mixture's mean."""
+        replacements = super().make_size_and_deterministic_replacements(s, d, more_replacements)
+        size = pt.as_tensor(1 if s is None else s)
+        mean_instead = pt.full((size,), -1, dtype="int64")
+        if isinstance(d, Variable) or not d:
+            _, drawn = pt.random.categorical(
+                pt.exp(self.log_weights),
+                size=(size,),
+                rng=pt.random.shared_rng(seed=None),
+                return_next_rng=True,
+            )
+            drawn = drawn.astype("int64")
+        component = mean_instead
+        if isinstance(d, Variable):
+            component = pt.switch(d, mean_instead, drawn)
+        elif not d:
+            component = drawn
+        return {**replacements, self.symbolic_component: component}
+
+    def parameter_values(self):
+        """Return the current values of the variational parameters, as NumPy arrays by name; weights normalised."""
+        nodes = [self.means, self.log_variances, self.log_weights, self.metric]
+        names = ["means", "log_variances", "log_weights", "metric"]
+        if self.user_params is None:
+            values = {name: np.asarray(self.shared_params[name].get_value()) for name in names}
+            values["log_weights"] -= np.logaddexp.reduce(values["log_weights"])
+            return values
+        return dict(zip(names, (node.eval(mode=FAST_COMPILE) for node in nodes), strict=True))
+
+    def draw_unconstrained(self, draws, rng):
+        """Draw from the mixture with NumPy.
+
+        Parameters
+        ----------
+        draws : int
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        points : (draws, d) array
+            Unconstrained space.
+        component : (draws,) integer array
+        """
+        q = self.parameter_values()
+        component = rng.choice(len(q["means"]), p=np.exp(q["log_weights"]), size=draws)
+        noise = rng.normal(size=(draws, self.ddim)).astype(q["means"].dtype)
+        noise *= np.exp(0.5 * q["log_variances"])[component, None]
+        metric = q["metric"]
+        offsets = noise @ np.tril(metric).T if metric.ndim == 2 else noise * metric
+        return q["means"][component] + offsets, component
+
+    def var_to_data(self, shared) -> Dataset:
+        """Map a flat vector to a dataset by variable, as PyMC does, without compiling for the default backend."""
+        return super().var_to_data(pt.as_tensor(shared.eval(mode=FAST_COMPILE)))
+
+    @property
+    def state(self) -> VIState:
+        """Mean and standard deviation of every variable of the group in model space, from draws.
+
+        A moment does not pass through a transform (the standard deviation of ``log tau`` says little about that of
+        ``tau``), so they are taken from 2000 draws, with the same seed each time. Variables of other groups, on
+        which a transform may depend, stay at the model's initial point.
+        """
+        points, _ = self.draw_unconstrained(STATE_DRAWS, np.random.default_rng(0))
+        draws = inferencedata.constrained_draws(self.model, self.ordering, points)
+        names = [rv.name for rv in self.group]
+        if getattr(self, "include_transformed", False):
+            names += [name for name in self.ordering if name not in names]
+        dataset = inferencedata.to_dataset(self.model, {name: draws[name] for name in names})
+        sample_dims = ("chain", "draw")
+        return VIState(mean=dataset.mean(sample_dims), std=dataset.std(sample_dims))
+
+
+class IsotropicMixture(SingleGroupApproximation):
+    __doc__ = f"""Approximation of all of a model's variables by one mixture of isotropic Gaussians.
+
+    {IsotropicMixtureGroup.__doc__}"""
+    _group_class = IsotropicMixtureGroup
+
+    def __getattr__(self, item):
+        if item == "groups":  # asked for while unpickling, before there are any
+            raise AttributeError(item)
+        return super().__getattr__(item)
+
+    def sample(
+        self, draws=500, *, random_seed: RandomState = None, return_inferencedata=True, **kwargs
+    ):
+        """Draw from the approximation.
+
+        Parameters
+        ----------
+        draws : int
+        random_seed : int or Generator, optional
+        return_inferencedata : bool
+            False gives a PyMC ``MultiTrace``.
+        **kwargs
+            Passed to :func:`pymc.to_inference_data`, ``include_transformed=True`` for example.
+
+        Returns
+        -------
+        xarray.DataTree
+            Groups ``posterior``, and ``observed_data`` and ``constant_data`` where the model has them; dims and coords are the
+            model's, deterministics included.
+
+        Raises
+        ------
+        ValueError
+            If ``draws`` is not a positive integer.
+        """
+        if not isinstance(draws, int | np.integer) or draws < 1:
+            raise ValueError(f"draws must be a positive integer; got {draws!r}")
+        if random_seed is None:
+            random_seed = self.rng.randint(2**30, dtype=np.int64)
+        points, _ = self.draw_unconstrained(draws, np.random.default_rng(random_seed))
+        values = inferencedata.constrained_draws(self.model, self.ordering, points)
+        trace = inferencedata.to_trace(self.model, values)
+        if not return_inferencedata:
+            return trace
+        return inferencedata.to_datatree(self.model, trace, **kwargs)

@@ -1,0 +1,193 @@
+"""Where the components start."""
+
+import warnings
+
+import numpy as np
+
+from pymc.blocking import DictToArrayBijection
+from pymc.initial_point import make_initial_point_fn
+from pytensor.compile.mode import FAST_COMPILE
+
+INITS = ("jitter", "prior", "uniform")
+RETRIES = 50
+START_SIGMA = 0.1  # first standard deviation of the components; the variances grow within tens of steps
+
+
+def starting_means(
+    model, ordering, n_components, *, start=None, init="jitter", init_width=1.0, random_seed=None
+):
+    """Find a start for every component at which the model's log density is finite.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    ordering : mapping of value variable name to (name, slice, shape, dtype)
+        The variables of the group, and their places in a flat point.
+    n_components : int
+        K.
+    start : dict, list of K dicts, or (K, d) array, optional
+        Values in model space by variable name, one for all components (then ``init`` spreads them around it) or one for
+        each; or points in unconstrained space.
+    init : {"jitter", "prior", "uniform"}
+        Add uniform noise to the model's initial point, draw from the prior, or draw uniformly from a box around zero (around
+        ``start`` when given), the first and the last in unconstrained space.
+    init_width : float
+        Half width of the noise and of the box, unconstrained space.
+    random_seed : int, optional
+
+    Returns
+    -------
+    (K, d) array
+        Unconstrained space.
+
+    Raises
+    ------
+    ValueError
+        If a start has the wrong shape or names no variable, or no finite start is found; names component and variable.
+    """
+    rng = np.random.default_rng(random_seed)
+    n_dim = sum(place.stop - place.start for _, place, _, _ in ordering.values())
+    check = _finite_check(model, ordering)
+    if isinstance(start, list | tuple) and start and isinstance(start[0], dict):
+        if len(start) != n_components:
+            raise ValueError(
+                f"start must be one dict or a list of n_components = {n_components} dicts; got {len(start)}"
+            )
+        start = np.stack([_initial_point(model, ordering, one, "support_point", 0) for one in start])
+    if start is not None and not isinstance(start, dict):
+        means = np.asarray(start, dtype=float)
+        if means.shape != (n_components, n_dim):
+            raise ValueError(
+                f"start must have shape (n_components, d) = {(n_components, n_dim)} as an array in unconstrained space; "
+                f"got {means.shape}"
+            )
+        for k, mean in enumerate(means):
+            if (offenders := check(mean)) is not None:
+                raise ValueError(_message(k, offenders, "choose a start inside the support"))
+        return means
+
+    strategy = "prior" if init == "prior" else "support_point"
+    draw_start = _initial_point_sampler(model, ordering, start, strategy)
+    centre = None if init == "prior" else draw_start(rng.integers(2**30))
+    if init == "uniform" and start is None:
+        centre = np.zeros(n_dim)
+    means = np.empty((n_components, n_dim))
+    for k in range(n_components):
+        for attempt in range(RETRIES):
+            if init == "prior":
+                means[k] = draw_start(rng.integers(2**30))
+            else:
+                width = init_width * 0.8 ** max(0, attempt - 10)  # the support may be narrow
+                means[k] = centre + rng.uniform(-width, width, size=n_dim)
+            if (offenders := check(means[k])) is None:
+                break
+        else:
+            advice = f"{RETRIES} draws with init={init!r} failed; pass start=, another init= or a smaller init_width="
+            raise ValueError(_message(k, offenders, advice))
+    return means
+
+
+def starting_scale(model, ordering, metric, start_sigma):
+    """Return the components' first log variance and the first metric.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    ordering : mapping
+        As in :func:`starting_means`.
+    metric : {"identity", "diag", "dense"}
+    start_sigma : float, dict or None
+        First standard deviation of the components in unconstrained space, one for all or by variable (the rest
+        0.1). An identity metric has one for all dimensions: the root mean square.
+
+    Returns
+    -------
+    log_variance : float
+    metric : () , (d,) or (d, d) array
+    """
+    n_dim = sum(place.stop - place.start for _, place, _, _ in ordering.values())
+    sigma = np.full(n_dim, START_SIGMA)
+    if isinstance(start_sigma, dict):
+        values = {rv.name: model.rvs_to_values[rv].name for rv in model.free_RVs}
+        for name, value in start_sigma.items():
+            value_name = values.get(name, name)  # PyMC's own start_sigma goes by value variables: tau_log__
+            if value_name not in ordering:
+                raise ValueError(
+                    f"start_sigma names no variable of the model: {name!r}; the variables are {sorted(values)}"
+                )
+            _, place, shape, _ = ordering[value_name]
+            sigma[place] = np.ravel(np.broadcast_to(value, shape))
+    elif start_sigma is not None:
+        sigma[:] = start_sigma
+    if not np.all(np.isfinite(sigma) & (sigma > 0)):
+        raise ValueError(f"start_sigma must be positive and finite; got {start_sigma!r}")
+    log_variance = float(np.log(np.mean(sigma**2)))
+    sigma = sigma / np.exp(0.5 * log_variance)
+    return log_variance, {"identity": np.ones(()), "diag": sigma, "dense": np.diag(sigma)}[metric]
+
+
+def _initial_point_sampler(model, ordering, overrides, strategy):
+    """Return a function from a seed to a flat unconstrained point."""
+    known = {rv.name for rv in model.free_RVs}
+    for name in overrides or {}:
+        if str(getattr(name, "name", name)) not in known:
+            raise ValueError(f"start names no free variable of the model: {name!r}; they are {sorted(known)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a value outside the support; checked below
+            sampler = make_initial_point_fn(
+                model=model, overrides=overrides, default_strategy=strategy, return_transformed=True
+            )
+            sampler(0)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"init='prior' needs a proper prior for every variable ({error}); use init='jitter' or pass start="
+        ) from error
+
+    def sample(seed):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            values = sampler(int(seed))
+        return DictToArrayBijection.map({name: values[name] for name in ordering}).data
+
+    return sample
+
+
+def _initial_point(model, ordering, overrides, strategy, seed):
+    return _initial_point_sampler(model, ordering, overrides, strategy)(seed)
+
+
+def offending_variables(model, ordering, flat):
+    """Names of the variables whose log density is not finite at a flat unconstrained point; empty if all are."""
+    return _finite_check(model, ordering)(flat) or []
+
+
+def _finite_check(model, ordering):
+    """Return a function that names the variables whose log density is not finite at a flat point, None if all are."""
+    terms_of = model.free_RVs + model.observed_RVs + model.potentials
+    names = [variable.name for variable in terms_of]
+    terms = model.logp(sum=False)  # one a variable, in that order
+    model_names = {model.rvs_to_values[rv].name: rv.name for rv in model.free_RVs}
+    evaluate = model.compile_fn(terms, inputs=model.value_vars, mode=FAST_COMPILE)
+    elsewhere = model.initial_point(0)
+
+    def check(flat):
+        for name, place, _, _ in ordering.values():
+            if not np.all(np.isfinite(flat[place])):
+                return [model_names[name]]
+        point = dict(elsewhere)
+        for name, place, shape, dtype in ordering.values():
+            point[name] = flat[place].reshape(shape).astype(dtype)
+        with np.errstate(all="ignore"):
+            values = evaluate(point)
+        offenders = [n for n, v in zip(names, values, strict=True) if not np.isfinite(np.sum(v))]
+        return offenders or None
+
+    return check
+
+
+def _message(component, offenders, advice):
+    return (
+        f"start of component {component} has a log density that is not finite, at variable "
+        f"{', '.join(offenders)}; {advice}"
+    )

@@ -1,0 +1,133 @@
+r"""The metric: the matrix L between whitened coordinates u and unconstrained ones, z = L u.
+
+All components share it: component k is N(z; mu_k, eps_k L L^T). Its number of dimensions tells its kind, and
+every function here dispatches on that: 0 is a multiple of the identity (the paper's family at 1), 1 the diagonal of
+a diagonal L, 2 a lower triangular L. Vectors are rows: (..., d).
+"""
+
+import pytensor.tensor as pt
+
+from pytensor.gradient import zero_grad
+
+KINDS = ("identity", "diag", "dense")
+POWER_ITERATIONS = 6
+
+
+def kind(metric):
+    """Name of the metric's kind, by its number of dimensions."""
+    return KINDS[metric.ndim]
+
+
+def unwhiten(metric, vectors):
+    """Map whitened rows (S, d) to unconstrained ones, L u."""
+    return vectors @ metric.T if metric.ndim == 2 else vectors * metric
+
+
+def whiten(metric, vectors):
+    """Map unconstrained rows (S, d) to whitened ones, L^{-1} z, by a triangular solve."""
+    if metric.ndim == 2:
+        return pt.linalg.solve_triangular(metric, vectors.T, lower=True, b_ndim=2).T
+    return vectors / metric
+
+
+def whiten_gradient(metric, gradients):
+    r"""Map gradients in z, rows (S, d), to gradients in u, :math:`L^T \nabla_z`."""
+    return gradients @ metric if metric.ndim == 2 else gradients * metric
+
+
+def unwhiten_gradient(metric, gradients):
+    r"""Map gradients in u, rows (S, d), to gradients in z, :math:`L^{-T} \nabla_u`."""
+    if metric.ndim == 2:
+        return pt.linalg.solve_triangular(metric, gradients.T, lower=True, trans=1, b_ndim=2).T
+    return gradients / metric
+
+
+def log_determinant(metric, n_dim):
+    """log |det L|, a scalar; ``n_dim`` is d."""
+    if metric.ndim == 2:
+        return pt.log(pt.abs(pt.diagonal(metric))).sum()
+    return pt.log(pt.abs(metric)).sum() if metric.ndim == 1 else n_dim * pt.log(pt.abs(metric))
+
+
+def covariance(metric, n_dim):
+    """L L^T, shape (d, d)."""
+    if metric.ndim == 2:
+        return metric @ metric.T
+    return pt.diag(metric**2) if metric.ndim == 1 else pt.eye(n_dim) * metric**2
+
+
+def variance(metric, n_dim):
+    """Diagonal of L L^T, shape (d,)."""
+    if metric.ndim == 2:
+        return (metric**2).sum(axis=1)
+    return metric**2 if metric.ndim == 1 else pt.ones(n_dim) * metric**2
+
+
+def differentiable(metric):
+    """Let gradients through to the entries that are free: none of an identity, the lower triangle of a dense one."""
+    if metric.ndim == 0:
+        return zero_grad(metric)
+    return pt.tril(metric) if metric.ndim == 2 else metric
+
+
+def gradient(metric, scores, offsets, draw_weights):
+    r"""Gradient of -ELBO for a multiplicative change of the metric, component means held fixed in z.
+
+    .. math:: M = \sum_k w_k \, \mathbb E[s_k (u - m_k)^T], \qquad dF = \langle M, B \rangle
+        \text{ for } L \leftarrow L (I + B)
+
+    Its expectation is symmetric, since a rotation of isotropic components changes nothing.
+
+    Parameters
+    ----------
+    metric : TensorVariable
+        Tells the kind.
+    scores, offsets : (S, d) TensorVariable
+        Path gradients s and u - m_k at the draws, whitened.
+    draw_weights : (S,) TensorVariable
+        Weight of each draw, w_k / B, zero for a draw left out.
+
+    Returns
+    -------
+    (d,) TensorVariable for a diagonal metric, the symmetrised (d, d) for a dense one.
+    """
+    weighted = scores * draw_weights[:, None]
+    if metric.ndim == 1:
+        return (weighted * offsets).sum(axis=0)
+    product = weighted.T @ offsets
+    return (product + product.T) / 2
+
+
+def step(metric, gradient, *, step_size, largest):
+    r"""Take one multiplicative gradient step on the metric.
+
+    Diagonal: :math:`\ell \leftarrow \ell \exp(-\eta M)`. Dense: :math:`L \leftarrow L (I - \eta B)` with the lower
+    triangular :math:`B = M + \operatorname{tril}(M, -1) - \operatorname{triu}(M, 1)`, the solution of
+    :math:`B + B^T = 2 M`: to first order :math:`L L^T` moves as under :math:`L \exp(-\eta M)`, and L stays
+    triangular, so that solves and determinants stay cheap and exact.
+
+    Parameters
+    ----------
+    metric : (d,) or (d, d) TensorVariable
+    gradient : (d,) or symmetric (d, d) TensorVariable
+        M, dimensionless.
+    step_size : float or scalar TensorVariable
+        :math:`\eta`, dimensionless.
+    largest : float
+        Bound on the spectral norm of :math:`\eta M`; below 0.5 the diagonal of L stays positive.
+    """
+    if metric.ndim == 1:
+        return metric * pt.exp(-pt.clip(step_size * gradient, -largest, largest))
+    lower = pt.tril(gradient) + pt.tril(gradient, -1)
+    bound = pt.minimum(step_size, largest / pt.maximum(spectral_norm(gradient), 1e-12))
+    return metric - bound * (metric @ lower)
+
+
+def spectral_norm(symmetric):
+    """Largest absolute eigenvalue of a symmetric matrix, by power iteration from its largest row."""
+    vector = symmetric[pt.argmax((symmetric**2).sum(axis=1))]
+    norm = pt.sqrt((vector**2).sum())
+    for _ in range(POWER_ITERATIONS):
+        vector = symmetric @ (vector / pt.maximum(norm, 1e-300))
+        norm = pt.sqrt((vector**2).sum())
+    return norm

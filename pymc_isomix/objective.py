@@ -1,0 +1,237 @@
+r"""One step of the fit, as PyMC's Operator and ObjectiveFunction: draws, model, estimates and updates in one graph."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pymc.pytensorf import floatX
+from pymc.variational.opvi import ObjectiveFunction, ObjectiveUpdates, Operator
+from pymc.variational.updates import total_norm_constraint
+
+from pymc_isomix import estimator, updates
+from pymc_isomix import metric as metrics
+from pymc_isomix.batching import batched_log_density
+
+# Bounds that keep a scale-free step safe far from the optimum, where the first steps are taken
+MAX_MEAN_SHIFT = 0.3  # in units of sqrt(d eps_k), the typical distance of a component's draws from its mean
+MAX_VARIANCE_CHANGE = 0.6  # of a log variance
+MAX_METRIC_CHANGE = 0.1  # spectral norm of the relative change
+MAX_EXCESS = 3.0  # nats, of a component's divergence over the mean of all
+# Steps of the metric and the weights relative to that of the means and variances
+METRIC_STEP = 1 / 6
+WEIGHT_STEP = 1 / 3
+# to first order Bures moves twice as far as the other two at the same step
+FIRST_ORDER = {"mirror": 2.0, "bures": 1.0, "natural": 2.0, "fixed": 0.0}
+
+
+@dataclass(frozen=True)
+class StepRule:
+    r"""What one step does.
+
+    Parameters
+    ----------
+    variance_update : {"mirror", "bures", "natural", "fixed"}
+    shared_variance : bool
+        One variance for all components.
+    learn_weights : bool
+    absolute_step : bool
+        The paper's step :math:`\gamma`, in squared units of z, without bounds. Otherwise dimensionless,
+        :math:`\gamma \epsilon_k`, and bounded.
+    n_samples : int
+        Draws of each component, B.
+    """
+
+    variance_update: str = "mirror"
+    shared_variance: bool = False
+    learn_weights: bool = True
+    absolute_step: bool = False
+    n_samples: int = 10
+
+
+class MixtureObjective(ObjectiveFunction):
+    """Builds the step: :meth:`updates` is the whole algorithm, :class:`MixtureKL` holds its settings and counters."""
+
+    def step_function(self, *args, score=False, obj_optimizer=None, **kwargs):
+        """Compile the step. It always returns the loss, which costs nothing, NaN when the step was refused."""
+        return super().step_function(*args, score=True, obj_optimizer=obj_optimizer, **kwargs)
+
+    def updates(
+        self,
+        obj_n_mc=None,
+        tf_n_mc=None,
+        obj_optimizer=None,
+        test_optimizer=None,
+        more_obj_params=None,
+        more_tf_params=None,
+        more_updates=None,
+        more_replacements=None,
+        total_grad_norm_constraint=None,
+    ):
+        """Build the updates of one step, and the loss.
+
+        Parameters
+        ----------
+        obj_n_mc : int, optional
+            Draws of each component, instead of the rule's.
+        obj_optimizer : callable, optional
+            ``(gradients, params) -> updates``, ``pm.adam(learning_rate=0.01)`` for example: replaces the step of the means,
+            which gets the gradient :math:`K \\partial F/\\partial \\mu_k` in z. Variances, weights and metric keep theirs.
+        more_obj_params : list of shared variables, optional
+            Parameters of the model itself, updated by ``obj_optimizer`` to increase the ELBO.
+        more_updates, more_replacements : dict, optional
+            As in PyMC.
+        total_grad_norm_constraint : float, optional
+            Bound on the joint norm of the gradients of all means and variances.
+        """
+        if more_obj_params and obj_optimizer is None:
+            raise ValueError("more_obj_params need obj_optimizer, which updates them")
+        rule, group = self.op.rule, self.approx.groups[0]
+        params = group.shared_params
+        means, log_variances = params["means"], params["log_variances"]
+        log_weights, metric = params["log_weights"], params["metric"]
+        n_components, n_dim = means.type.shape
+        n_samples = rule.n_samples if obj_n_mc is None else obj_n_mc
+
+        whitened_means = metrics.whiten(metric, means - means.mean(0))
+        noise = _standard_normal((n_components, n_samples, n_dim), means.dtype)
+        draws = estimator.draw(noise, means, whitened_means, log_variances, metric)
+        log_p, gradient_p = batched_log_density(
+            self.approx.model,
+            group.ordering,
+            pt.specify_shape(draws.unconstrained, (n_components * n_samples, n_dim)),
+            more_replacements=more_replacements,
+        )
+        estimates = estimator.estimate(
+            draws, log_p, gradient_p, whitened_means, log_variances, log_weights, metric
+        )
+        loss = (pt.exp(log_weights) * estimates.divergence).sum()
+
+        gradient, curvature = estimates.mean_gradient, estimates.curvature
+        if total_grad_norm_constraint is not None:
+            gradient, curvature = total_norm_constraint(
+                [gradient, curvature], total_grad_norm_constraint
+            )
+        if rule.shared_variance:
+            curvature = pt.ones_like(curvature) * (pt.exp(log_weights) * curvature).sum()
+        step_size = self.op.current_step_size
+        new = {"log_variances": _variance_update(rule, log_variances, curvature, step_size)}
+        extra = {}
+        if obj_optimizer is None:
+            eps_log = new["log_variances"] if rule.variance_update == "natural" else log_variances
+            new["means"] = _mean_update(rule, means, gradient, eps_log, metric, step_size)
+        else:
+            optimised = [means, *(more_obj_params or [])]
+            gradients = [metrics.unwhiten_gradient(metric, gradient)]
+            gradients += pytensor.grad(loss, more_obj_params) if more_obj_params else []
+            extra = dict(obj_optimizer(gradients, optimised))
+            new["means"] = extra.pop(means)
+        if rule.learn_weights and n_components > 1:
+            new["log_weights"] = updates.weight_step(
+                log_weights, estimates.divergence, step_size=WEIGHT_STEP * step_size, largest=MAX_EXCESS
+            )
+        if metric.ndim > 0:
+            new["metric"] = metrics.step(
+                metric,
+                estimates.metric_gradient,
+                step_size=METRIC_STEP * step_size,
+                largest=MAX_METRIC_CHANGE,
+            )
+        return self._guarded(new, params, estimates.n_finite, n_samples, loss, extra, more_updates)
+
+    def _guarded(self, new, params, n_finite, n_samples, loss, extra, more_updates):
+        """Refuse the step as a whole when a parameter would not be finite, and keep the old values."""
+        rows = [pt.isfinite(new["means"]).all(axis=1), pt.isfinite(new["log_variances"]), n_finite > 0]
+        healthy = pt.all(pt.stack(rows), axis=0)  # (K,)
+        accepted = healthy.all()
+        for name in ("log_weights", "metric"):
+            if name in new:
+                accepted &= ~pt.isnan(new[name]).any()
+        result = ObjectiveUpdates()
+        for name, value in new.items():
+            result[params[name]] = pt.switch(accepted, value, params[name]).astype(params[name].dtype)
+        for shared, value in extra.items():  # state of the user's optimiser
+            result[shared] = pt.switch(accepted, value, shared).astype(shared.dtype)
+        op = self.op
+        result[op.iteration] = op.iteration + 1
+        result[op.n_finite] = n_finite.astype("int64")
+        result[op.finite_dimensions] = pt.isfinite(new["means"]).all(axis=0)
+        result[op.n_dropped] = op.n_dropped + (n_samples - n_finite).sum()
+        result.update(more_updates or {})
+        result.loss = pt.switch(accepted, loss, np.nan)
+        return result
+
+
+class MixtureKL(Operator):
+    r"""Kullback-Leibler divergence :math:`KL(q \| p)` of a mixture, on the scale of the full data.
+
+    Parameters
+    ----------
+    approx : IsotropicMixture
+    rule : StepRule
+
+    Attributes
+    ----------
+    schedule : shared vector
+        Step size of each iteration; the last holds afterwards.
+    iteration : shared integer
+        Steps taken.
+    n_finite : shared (K,) integers
+        Draws of each component with a finite log density and gradient, in the last step.
+    finite_dimensions : shared (d,) booleans
+        Whether the last step's means were finite, before it was refused.
+    n_dropped : shared integer
+        Draws left out so far.
+    """
+
+    objective_class = MixtureObjective
+
+    def __init__(self, approx, rule=None):
+        super().__init__(approx)
+        self.rule = StepRule() if rule is None else rule
+        n_components, n_dim = approx.groups[0].shared_params["means"].type.shape
+        self.schedule = pytensor.shared(floatX(np.ones(1)), "schedule", shape=(None,))
+        self.iteration = pytensor.shared(np.int64(0), "iteration")
+        self.n_finite = pytensor.shared(np.zeros(n_components, "int64"), "n_finite")
+        self.finite_dimensions = pytensor.shared(np.ones(n_dim, bool), "finite_dimensions")
+        self.n_dropped = pytensor.shared(np.int64(0), "n_dropped")
+
+    @property
+    def current_step_size(self):
+        last = self.schedule.shape[0] - 1
+        return self.schedule[pt.minimum(self.iteration, last)]
+
+    def apply(self, f):
+        return self.logq - self.logp
+
+
+def _standard_normal(shape, dtype):
+    _, noise = pt.random.normal(
+        size=shape, rng=pt.random.shared_rng(seed=None), return_next_rng=True, dtype=dtype
+    )
+    return noise
+
+
+def _variance_update(rule, log_variances, curvature, step_size):
+    take_step = updates.VARIANCE_STEPS[rule.variance_update]
+    if rule.variance_update == "fixed":
+        return log_variances
+    if rule.absolute_step:
+        relative = step_size if rule.variance_update == "natural" else step_size * pt.exp(-log_variances)
+        return take_step(log_variances, curvature, step_size=relative)
+    factor = FIRST_ORDER[rule.variance_update]
+    largest = MAX_VARIANCE_CHANGE * factor / 2
+    return take_step(log_variances, pt.clip(factor * step_size * curvature, -largest, largest), step_size=1.0)
+
+
+def _mean_update(rule, means, gradient, log_variances, metric, step_size):
+    variances = pt.exp(log_variances)
+    if rule.absolute_step and rule.variance_update != "natural":
+        return updates.mean_step(means, metrics.unwhiten(metric, gradient), step_size=step_size)
+    shift = variances[:, None] * gradient
+    if not rule.absolute_step:
+        n_dim = float(means.type.shape[1])
+        length = step_size * pt.sqrt((shift**2).sum(axis=1) / (n_dim * variances))
+        step_size = step_size * pt.minimum(1.0, MAX_MEAN_SHIFT / pt.maximum(length, 1e-12))
+    return updates.mean_step(means, metrics.unwhiten(metric, shift), step_size=step_size)
