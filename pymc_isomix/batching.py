@@ -50,7 +50,7 @@ def batched_log_density(model, ordering, points, *, more_replacements=None):
     log_density = graph_replace(log_density, replacements, strict=False).astype(points.dtype)
     outputs = [log_density, pt.grad(log_density, point)]
 
-    nodes = toposort(outputs)
+    nodes = list(toposort(outputs))
     if any(isinstance(node.op, Scan) for node in nodes):
         logger.info(
             "The log density contains a scan, which has no vectorised form: it is evaluated draw by draw."

@@ -193,8 +193,12 @@ class MixtureKL(Operator):
         n_components, n_dim = approx.groups[0].shared_params["means"].type.shape
         self.schedule = pytensor.shared(floatX(np.ones(1)), "schedule", shape=(None,))
         self.iteration = pytensor.shared(np.int64(0), "iteration")
-        self.n_finite = pytensor.shared(np.zeros(n_components, "int64"), "n_finite")
-        self.finite_dimensions = pytensor.shared(np.ones(n_dim, bool), "finite_dimensions")
+        self.n_finite = pytensor.shared(
+            np.zeros(n_components, "int64"), "n_finite", shape=(n_components,)
+        )
+        self.finite_dimensions = pytensor.shared(
+            np.ones(n_dim, bool), "finite_dimensions", shape=(n_dim,)
+        )
         self.n_dropped = pytensor.shared(np.int64(0), "n_dropped")
 
     @property
