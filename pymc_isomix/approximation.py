@@ -224,10 +224,22 @@ class IsotropicMixtureGroup(Group):
         nodes = [self.means, self.log_variances, self.log_weights, self.metric]
         names = ["means", "log_variances", "log_weights", "metric"]
         if self.user_params is None:
-            values = {name: np.asarray(self.shared_params[name].get_value()) for name in names}
+            values = {name: np.array(self.shared_params[name].get_value()) for name in names}
             values["log_weights"] -= np.logaddexp.reduce(values["log_weights"])
             return values
         return dict(zip(names, (node.eval(mode=FAST_COMPILE) for node in nodes), strict=True))
+
+    def set_parameter_values(self, values):
+        """Set variational parameters, {name: array}."""
+        for name, value in values.items():
+            shared = self.shared_params[name]
+            shared.set_value(np.asarray(value, dtype=shared.dtype))
+
+    def scale_noise(self, noise, component):
+        """Return draws around component means, from (S, d) standard normal noise and (S,) components."""
+        q = self.parameter_values()
+        scaled = noise * np.exp(0.5 * q["log_variances"])[component, None]
+        return scaled @ np.tril(q["metric"]).T if q["metric"].ndim == 2 else scaled * q["metric"]
 
     def draw_unconstrained(self, draws, rng):
         """Draw from the mixture with NumPy.
@@ -246,10 +258,7 @@ class IsotropicMixtureGroup(Group):
         q = self.parameter_values()
         component = rng.choice(len(q["means"]), p=np.exp(q["log_weights"]), size=draws)
         noise = rng.normal(size=(draws, self.ddim)).astype(q["means"].dtype)
-        noise *= np.exp(0.5 * q["log_variances"])[component, None]
-        metric = q["metric"]
-        offsets = noise @ np.tril(metric).T if metric.ndim == 2 else noise * metric
-        return q["means"][component] + offsets, component
+        return q["means"][component] + self.scale_noise(noise, component), component
 
     def var_to_data(self, shared) -> Dataset:
         """Map a flat vector to a dataset by variable, as PyMC does, without compiling for the default backend."""

@@ -7,10 +7,12 @@ import pytensor.tensor as pt
 from pytensor.compile.builders import OpFromGraph
 from pytensor.graph.basic import Constant
 from pytensor.graph.replace import graph_replace, vectorize_graph
+from pytensor.graph.rewriting.utils import rewrite_graph
 from pytensor.graph.traversal import toposort
 from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.type import TensorType
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,11 @@ def batched_log_density(model, ordering, points, *, more_replacements=None):
     if more_replacements:
         log_density = graph_replace(log_density, more_replacements, strict=False)
     log_density = graph_replace(log_density, replacements, strict=False).astype(points.dtype)
-    outputs = [log_density, pt.grad(log_density, point)]
+    # Fold what only depends on shapes while they are plain constants: batched, they would become
+    # tensors, which neither JAX nor the rewrites see through.
+    outputs = rewrite_graph(
+        [log_density, pt.grad(log_density, point)], include=("ShapeOpt", "canonicalize"), clone=False
+    )
 
     nodes = list(toposort(outputs))
     if any(isinstance(node.op, Scan) for node in nodes):
@@ -62,26 +68,47 @@ def batched_log_density(model, ordering, points, *, more_replacements=None):
 def _evaluate_one_by_one(outputs, point, points, nodes):
     """Wrap the graph as one Op, looped over (or vmapped, on JAX) by Blockwise.
 
-    What does not depend on the point is computed once, outside, and passed in.
+    What depends on shared variables but not on the point, a minibatch for example, is computed
+    once, outside, and passed in.
     """
-    depends = {point}
-    outside = []
+    outside = _boundary(point, nodes)
+    inner = [variable.type() for variable in outside]
+    replaced = graph_replace(outputs, dict(zip(outside, inner, strict=True)), strict=False)
+    signature = ",".join(
+        ["(d)", *(f"({','.join(f'i{i}_{axis}' for axis in range(v.ndim))})" for i, v in enumerate(outside))]
+    )
+    op = OpFromGraph([point, *inner], replaced)
+    return Blockwise(op, signature=f"{signature}->(),(d)")(points, *outside)
+
+
+def _boundary(point, nodes):
+    """Tensors that do not depend on the point, are not constant, and feed what depends on it.
+
+    ``nodes`` are the graph's, in topological order.
+    """
+    depends, varies = {point}, set()
     for node in nodes:
-        if any(variable in depends for variable in node.inputs):
-            depends.update(node.outputs)
+        if not depends.isdisjoint(node.inputs):
             if isinstance(node.op, RandomVariable):
                 raise NotImplementedError(
-                    f"a log density that draws random numbers from its own variables ({node.op}) cannot be batched; "
-                    "remove the random draw from the model's log density"
+                    f"a log density that draws random numbers given its own variables ({node.op}) "
+                    "cannot be batched; remove the random draw from the model's log density"
                 )
-            outside.extend(v for v in node.inputs if v not in depends and not isinstance(v, Constant))
-    outside = list(dict.fromkeys(v for v in outside if v not in depends))
-    inner = [v.type() for v in outside]
-    op = OpFromGraph(
-        [point, *inner], graph_replace(outputs, dict(zip(outside, inner, strict=True)), strict=False)
-    )
-    core = ",".join(
-        f"({','.join(f'i{i}_{axis}' for axis in range(v.ndim))})" for i, v in enumerate(outside)
-    )
-    signature = f"(d){',' + core if core else ''}->(),(d)"
-    return Blockwise(op, signature=signature)(points, *outside)
+            depends.update(node.outputs)
+        elif any(v in varies or _is_varying_root(v) for v in node.inputs):
+            varies.update(node.outputs)
+    boundary = {}
+    waiting = [v for node in nodes if not depends.isdisjoint(node.inputs) for v in node.inputs]
+    while waiting:
+        variable = waiting.pop()
+        if variable in depends or not (variable in varies or _is_varying_root(variable)):
+            continue
+        if isinstance(variable.type, TensorType):
+            boundary[variable] = None
+        else:  # a scalar or a slice: what it is made of
+            waiting.extend(variable.owner.inputs)
+    return list(boundary)
+
+
+def _is_varying_root(variable):
+    return variable.owner is None and not isinstance(variable, Constant)

@@ -16,6 +16,7 @@ from pymc_isomix import initialization, schedules
 from pymc_isomix.approximation import IsotropicMixture
 from pymc_isomix.metric import KINDS
 from pymc_isomix.objective import MixtureKL, StepRule
+from pymc_isomix.phases import Phased, Scheduled
 from pymc_isomix.updates import VARIANCE_STEPS
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,9 @@ class IsoMix(Inference):
     init_width : float
         Half width of that noise or box.
     random_seed : int, optional
+    convergence : "auto" or None
+        None runs all iterations; otherwise the fit stops by itself once the ELBO has stopped
+        rising. Only the ``"auto"`` schedule stops by itself.
     model : pymc.Model, optional
         The model of the context when not given.
 
@@ -101,14 +105,17 @@ class IsoMix(Inference):
         init="jitter",
         init_width=1.0,
         random_seed=None,
+        convergence="auto",
         model=None,
         _absolute_step=False,
     ):
         self._step_size = AUTO_STEP_SIZE if isinstance(step_size, str) and step_size == "auto" else step_size
         self._schedule = schedule
+        self._convergence = convergence
         _check_choice("variance_update", variance_update, tuple(VARIANCE_STEPS))
         _check_choice("metric", metric, ("auto", *KINDS))
         _check_choice("weights", weights, ("learned", "uniform"))
+        _check_choice("convergence", convergence, ("auto", None))
         _check_choice("init", init, initialization.INITS)
         _check_count("n_components", n_components)
         _check_count("n_samples", n_samples)
@@ -166,7 +173,9 @@ class IsoMix(Inference):
             **kwargs,
         )
 
-    def fit(self, n=10000, score=None, callbacks=None, progressbar=True, **kwargs):
+    def fit(
+        self, n=10000, score=None, callbacks=None, progressbar=True, *, backend=None, **kwargs
+    ):
         """Fit the approximation; ``pm.fit(n, method=self, ...)`` calls this.
 
         Parameters
@@ -196,21 +205,26 @@ class IsoMix(Inference):
         _refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         if not isinstance(n, int | np.integer) or n < 0:
             raise ValueError(f"n must be a non-negative integer; got {n!r}")
-        operator = self.objective.op
-        self._set_schedule(n)
-        operator.iteration.set_value(np.int64(0))
-        return super().fit(n, score=score, callbacks=callbacks, progressbar=progressbar, **kwargs)
+        return super().fit(
+            n,
+            score=score,
+            callbacks=callbacks,
+            progressbar=progressbar,
+            backend=backend,
+            **kwargs,
+        )
 
-    def refine(self, n, progressbar=True, progressbar_theme=default_progress_theme):
-        """Take n more steps with the compiled step; the schedule goes on."""
-        if self.state is not None:
-            self._set_schedule(self.state.i + n)
-        super().refine(n, progressbar, progressbar_theme)
-
-    def _set_schedule(self, n):
-        sizes = schedules.step_sizes(self._step_size, self._schedule, max(n, 1))
-        schedule = self.objective.op.schedule
-        schedule.set_value(sizes.astype(schedule.dtype))
+    def _controller(self, n, done):
+        if self._schedule != "auto":
+            return Scheduled(self._step_size, self._schedule, n, first=done)
+        return Phased(
+            self.approx.groups[0],
+            self._step_size,
+            n,
+            stop_early=self._convergence == "auto",
+            learn_weights=self.objective.op.rule.learn_weights,
+            rng=np.random.default_rng(self.approx.rng.randint(2**30, dtype=np.int64)),
+        )
 
     def _iterate_with_loss(self, s, n, step_func, progressbar, progressbar_theme, callbacks):
         return self._iterate(s, n, step_func, progressbar, progressbar_theme, callbacks, score=True)
@@ -219,9 +233,14 @@ class IsoMix(Inference):
         return self._iterate(s, n, step_func, progressbar, progressbar_theme, callbacks, score=False)
 
     def _iterate(self, done, n, step, progressbar, theme, callbacks, *, score):
-        """Take n steps after ``done`` earlier ones. Whatever ends them, history and parameters stay what they were then."""
+        """Take up to n steps after ``done`` earlier ones.
+
+        Whatever ends them, history and parameters stay what they were then.
+        """
+        controller = self._controller(n, done)
+        operator = self.objective.op
         losses = np.full(n, np.nan)
-        taken = 0
+        taken, reason = 0, "all iterations done"
         try:
             with CustomProgress(
                 *Progress.get_default_columns(),
@@ -229,31 +248,42 @@ class IsoMix(Inference):
                 console=Console(theme=theme),
                 disable=not progressbar,
             ) as progress:
-                task = progress.add_task("Fitting:", total=n, loss="")
+                task = progress.add_task(controller.name, total=n, loss="")
                 for i in range(n):
-                    loss = float(step())
-                    if np.isnan(loss):
+                    operator.set_step_size(controller.step_size(i))
+                    losses[i] = loss = float(step())
+                    if np.isnan(loss) and not controller.recover(i, operator.lost_components()):
                         raise FloatingPointError(self._describe_fault(done + i + 1))
-                    losses[i] = loss
                     taken = i + 1
-                    if i % 10 == 0:
-                        average = losses[max(0, i - 100) : taken].mean()
-                        progress.update(task, completed=taken, loss=f"Average Loss = {average:,.5g}")
+                    if i % 20 == 0:
+                        average = np.nanmean(losses[max(0, i - 100) : taken])
+                        progress.update(
+                            task,
+                            completed=taken,
+                            description=controller.name,
+                            loss=f"Average Loss = {average:,.5g}",
+                        )
                     for callback in callbacks:
                         callback(self.approx, losses[:taken] if score else None, done + taken)
-                progress.update(task, completed=taken)
-        except (KeyboardInterrupt, StopIteration) as reason:
-            logger.info(f"Stopped after {done + taken:,d} iterations. {reason}".rstrip())
+                    if (stop := controller.after_step(i, losses)) is not None:
+                        reason = stop
+                        break
+                progress.update(task, completed=n if taken == n else taken)
+            controller.finish()
+        except (KeyboardInterrupt, StopIteration) as interruption:
+            reason = str(interruption) or "interrupted"
         finally:
             if score:
                 self.hist = np.concatenate([self.hist, losses[:taken]])
             self.approx.hist = self.hist
             for shared in self.approx.params:  # the jax backend leaves arrays of its own
                 shared.set_value(np.asarray(shared.get_value()))
-        n_dropped = int(self.objective.op.n_dropped.get_value())
-        if n_dropped:
+        self.stop_reason = reason
+        logger.info(f"Stopped after {done + taken:,d} iterations: {reason}")
+        if n_dropped := int(operator.n_dropped.get_value()):
             logger.warning(
-                f"{n_dropped:,d} draws with a log density or gradient that is not finite were left out of the averages"
+                f"{n_dropped:,d} draws with a log density or gradient that is not finite were "
+                "left out of the averages"
             )
         return State(done + taken, step=step, callbacks=callbacks, score=score)
 

@@ -115,7 +115,7 @@ class MixtureObjective(ObjectiveFunction):
             )
         if rule.shared_variance:
             curvature = pt.ones_like(curvature) * (pt.exp(log_weights) * curvature).sum()
-        step_size = self.op.current_step_size
+        step_size = self.op.step_size
         new = {"log_variances": _variance_update(rule, log_variances, curvature, step_size)}
         extra = {}
         if obj_optimizer is None:
@@ -154,7 +154,6 @@ class MixtureObjective(ObjectiveFunction):
         for shared, value in extra.items():  # state of the user's optimiser
             result[shared] = pt.switch(accepted, value, shared).astype(shared.dtype)
         op = self.op
-        result[op.iteration] = op.iteration + 1
         result[op.n_finite] = n_finite.astype("int64")
         result[op.finite_dimensions] = pt.isfinite(new["means"]).all(axis=0)
         result[op.n_dropped] = op.n_dropped + (n_samples - n_finite).sum()
@@ -173,10 +172,8 @@ class MixtureKL(Operator):
 
     Attributes
     ----------
-    schedule : shared vector
-        Step size of each iteration; the last holds afterwards.
-    iteration : shared integer
-        Steps taken.
+    step_size : shared scalar
+        Of the next step.
     n_finite : shared (K,) integers
         Draws of each component with a finite log density and gradient, in the last step.
     finite_dimensions : shared (d,) booleans
@@ -191,8 +188,8 @@ class MixtureKL(Operator):
         super().__init__(approx)
         self.rule = StepRule() if rule is None else rule
         n_components, n_dim = approx.groups[0].shared_params["means"].type.shape
-        self.schedule = pytensor.shared(floatX(np.ones(1)), "schedule", shape=(None,))
-        self.iteration = pytensor.shared(np.int64(0), "iteration")
+        self.step_size = pytensor.shared(floatX(np.asarray(0.1)), "step_size")
+        self._step_size = None
         self.n_finite = pytensor.shared(
             np.zeros(n_components, "int64"), "n_finite", shape=(n_components,)
         )
@@ -201,10 +198,15 @@ class MixtureKL(Operator):
         )
         self.n_dropped = pytensor.shared(np.int64(0), "n_dropped")
 
-    @property
-    def current_step_size(self):
-        last = self.schedule.shape[0] - 1
-        return self.schedule[pt.minimum(self.iteration, last)]
+    def set_step_size(self, step_size):
+        """Set the size of the next step."""
+        if step_size != self._step_size:
+            self._step_size = step_size
+            self.step_size.set_value(np.asarray(step_size, dtype=self.step_size.dtype))
+
+    def lost_components(self):
+        """Tell which components had no finite draw in the last step, (K,) booleans."""
+        return np.asarray(self.n_finite.get_value()) == 0
 
     def apply(self, f):
         return self.logq - self.logp

@@ -1,0 +1,114 @@
+"""The targets of the paper as PyMC models, each beside a normalised log density written in NumPy and SciPy alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal, norm
+
+MODES = np.array([[3.0, 3.0], [3.0, -3.0], [-3.0, 3.0], [-3.0, -3.0]])
+EQUAL = np.full(4, 0.25)
+SKEWED = np.array([0.1, 0.3, 0.3, 0.3])
+FUNNEL_VARIANCE = 1.2
+TAIL, SKEW = 1.2, 0.2  # of the sinh-arcsinh transform
+CORRELATION = np.array([[1.0, 0.4], [0.4, 1.0]])
+
+
+@dataclass(frozen=True)
+class Target:
+    """A density on R^d, twice: as a model to fit and as a function to judge the fit by."""
+
+    name: str
+    n_dim: int
+    start_variance: float
+    model: Callable[[], pm.Model]
+    log_density: Callable[[np.ndarray], np.ndarray]  # (S, d) -> (S,), normalised
+
+
+def _model(n_dim, log_density):
+    """A flat variable z and a potential: the log density is all that the model says."""
+    with pm.Model() as model:
+        z = pm.Flat("z", shape=n_dim)
+        pm.Potential("log_density", log_density(z))
+    return model
+
+
+def gaussian_modes(name, weights, variance=2.0, start_variance=5.0):
+    """Four isotropic Gaussians at (+-3, +-3)."""
+    log_normaliser = np.log(weights) - np.log(2 * np.pi * variance)
+
+    def symbolic(z):
+        return pt.logsumexp(log_normaliser - ((z - MODES) ** 2).sum(axis=1) / (2 * variance))
+
+    def log_density(z):
+        joint = [
+            np.log(w) + multivariate_normal(mode, variance * np.eye(2)).logpdf(z)
+            for w, mode in zip(weights, MODES, strict=True)
+        ]
+        return logsumexp(joint, axis=0)
+
+    return Target(name, 2, start_variance, lambda: _model(2, symbolic), log_density)
+
+
+def funnel():
+    """x1 ~ N(0, 1.2), x2 ~ N(0, exp(x1)), in variances."""
+
+    def symbolic(z):
+        neck = pm.logp(pm.Normal.dist(0, np.sqrt(FUNNEL_VARIANCE)), z[0])
+        return neck + pm.logp(pm.Normal.dist(0, pt.exp(z[0] / 2)), z[1])
+
+    def log_density(z):
+        neck = norm(0, np.sqrt(FUNNEL_VARIANCE)).logpdf(z[:, 0])
+        return neck + norm(0, np.exp(z[:, 0] / 2)).logpdf(z[:, 1])
+
+    return Target("funnel", 2, 0.5, lambda: _model(2, symbolic), log_density)
+
+
+def sinh_arcsinh():
+    """z0 = sinh(1.2 (arcsinh z - 0.2)) in each coordinate, z0 a correlated Gaussian."""
+    precision = np.linalg.inv(CORRELATION)
+    log_normaliser = -0.5 * np.linalg.slogdet(2 * np.pi * CORRELATION)[1]
+
+    def symbolic(z):
+        inner = TAIL * (pt.arcsinh(z) - SKEW)
+        gaussian = pt.sinh(inner)
+        log_jacobian = pt.log(TAIL * pt.cosh(inner)) - 0.5 * pt.log1p(z**2)
+        return log_normaliser - 0.5 * gaussian @ precision @ gaussian + log_jacobian.sum()
+
+    def log_density(z):
+        inner = TAIL * (np.arcsinh(z) - SKEW)
+        jacobian = TAIL * np.cosh(inner) / np.sqrt(1 + z**2)
+        gaussian = multivariate_normal(np.zeros(2), CORRELATION).logpdf(np.sinh(inner))
+        return gaussian + np.log(jacobian).sum(axis=1)
+
+    return Target("sinh-arcsinh", 2, 2.0, lambda: _model(2, symbolic), log_density)
+
+
+def planted(n_dim, n_modes, *, seed=0, spread=5.0, variance=1.0, start_variance=5.0):
+    """Equally weighted isotropic Gaussians at uniform places in [-spread, spread]^d, as a ``pm.Mixture``."""
+    modes = np.random.default_rng(seed).uniform(-spread, spread, size=(n_modes, n_dim))
+    weights = np.full(n_modes, 1 / n_modes)
+
+    def model():
+        with pm.Model() as model:
+            component = pm.MvNormal.dist(mu=modes, cov=variance * np.eye(n_dim))
+            pm.Mixture("z", w=weights, comp_dists=component)
+        return model
+
+    def log_density(z):
+        joint = [multivariate_normal(mode, variance * np.eye(n_dim)).logpdf(z) for mode in modes]
+        return logsumexp(joint, axis=0) - np.log(n_modes)
+
+    return Target(f"planted, d = {n_dim}, {n_modes} modes", n_dim, start_variance, model, log_density)
+
+
+PAPER_TARGETS = (
+    gaussian_modes("four modes, equal weights", EQUAL),
+    gaussian_modes("four modes, weights .1 .3 .3 .3", SKEWED),
+    funnel(),
+    sinh_arcsinh(),
+)

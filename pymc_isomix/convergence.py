@@ -1,0 +1,56 @@
+"""When to stop, and the average of the last iterates."""
+
+import numpy as np
+
+TOLERANCE = 0.05  # nats: a smaller gain over a third of the phase is no reason to go on
+MIN_WINDOW = 50  # steps
+
+
+def has_plateaued(losses, tolerance=TOLERANCE):
+    r"""Tell whether the loss has surely stopped falling.
+
+    Compares the latest third of the losses with the third before it (at least 50 steps each):
+    true when the fall of their means, plus two standard errors, is below ``tolerance``. The noise
+    variance comes from successive differences, so that a trend does not count as noise. Noise too
+    large to tell says no.
+
+    Parameters
+    ----------
+    losses : (t,) array
+        Negative ELBO of the steps of this phase, nats.
+    tolerance : float
+        Nats.
+
+    Examples
+    --------
+    >>> has_plateaued(np.zeros(300)), has_plateaued(np.linspace(100, 0, 300))
+    (True, False)
+    """
+    window = max(MIN_WINDOW, len(losses) // 3)
+    if len(losses) < 2 * window:
+        return False
+    before, latest = losses[-2 * window : -window], losses[-window:]
+    noise = np.diff(losses[-2 * window :])
+    variance = 0.5 * np.mean(noise**2)
+    standard_error = np.sqrt(2 * variance / window)
+    return bool(before.mean() - latest.mean() + 2 * standard_error < tolerance)
+
+
+class IterateAverage:
+    """Running mean of the variational parameters.
+
+    Means are averaged in unconstrained space, variances and weights as logarithms.
+    """
+
+    def __init__(self):
+        self.count = 0
+        self.mean = {}
+
+    def add(self, values):
+        """Add parameters {name: array}; ``-inf`` log weights stay so."""
+        self.count += 1
+        for name, value in values.items():
+            previous = self.mean.get(name, value)
+            with np.errstate(invalid="ignore"):  # -inf - -inf
+                step = (value - previous) / self.count
+            self.mean[name] = previous + np.nan_to_num(step, nan=0.0)

@@ -1,0 +1,163 @@
+r"""One step of the fit in NumPy and SciPy, one draw at a time, for comparison with the compiled step.
+
+Written from the equations: the estimators of Petit-Talamon, Lambert and Korba (2025), arXiv:2506.13613,
+Proposition 3.1, their updates (Eqs. 11 to 14), and the scale-free step, the metric and the weights of this package.
+The density is taken in unconstrained space z, from full covariance matrices; only the estimators are in
+whitened coordinates u = L^{-1} z. A metric is always the full (d, d) matrix L here.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from scipy import stats
+from scipy.special import logsumexp
+
+
+class Mixture(NamedTuple):
+    """q(z) = sum_k w_k N(z; mu_k, eps_k L L^T)."""
+
+    means: np.ndarray  # (K, d)
+    variances: np.ndarray  # (K,)
+    weights: np.ndarray  # (K,)
+    factor: np.ndarray  # (d, d) L
+
+
+class Estimates(NamedTuple):
+    gradient: np.ndarray  # (K, d) g_k
+    curvature: np.ndarray  # (K,) c_k
+    divergence: np.ndarray  # (K,) f_k
+    metric_gradient: np.ndarray  # (d, d) M, not symmetrised
+    n_finite: np.ndarray  # (K,)
+
+
+def log_density_and_score(mixture, z):
+    """log q(z) and its gradient in z, at one point."""
+    shape = mixture.factor @ mixture.factor.T
+    with np.errstate(divide="ignore"):
+        log_weights = np.log(mixture.weights)
+    terms, pulls = [], []
+    for mean, variance, log_weight in zip(
+        mixture.means, mixture.variances, log_weights, strict=True
+    ):
+        covariance = variance * shape
+        terms.append(log_weight + stats.multivariate_normal(mean, covariance).logpdf(z))
+        pulls.append(np.linalg.solve(covariance, mean - z))
+    log_q = logsumexp(terms)
+    return log_q, np.exp(np.array(terms) - log_q) @ np.array(pulls)
+
+
+def estimate(mixture, noise, log_p_and_gradient):
+    """Proposition 3.1 on the given standard normal noise (K, B, d); draws that are not finite are left out."""
+    n_components, _, n_dim = noise.shape
+    gradient = np.zeros((n_components, n_dim))
+    curvature, divergence = np.zeros(n_components), np.zeros(n_components)
+    metric_gradient = np.zeros((n_dim, n_dim))
+    n_finite = np.zeros(n_components, int)
+    for k in range(n_components):
+        kept = []
+        for xi in noise[k]:
+            offset = np.sqrt(mixture.variances[k]) * xi  # u - m_k
+            z = mixture.means[k] + mixture.factor @ offset
+            log_p, gradient_p = log_p_and_gradient(z)
+            if np.isfinite(log_p) and np.all(np.isfinite(gradient_p)):
+                log_q, score_q = log_density_and_score(mixture, z)
+                score = mixture.factor.T @ (score_q - gradient_p)
+                kept.append((score, offset, log_q - log_p))
+        n_finite[k] = len(kept)
+        if kept:
+            gradient[k] = np.mean([s for s, _, _ in kept], axis=0)
+            curvature[k] = np.mean([s @ o for s, o, _ in kept]) / n_dim
+            divergence[k] = np.mean([f for _, _, f in kept])
+            outer = np.mean([np.outer(s, o) for s, o, _ in kept], axis=0)
+            metric_gradient += mixture.weights[k] * outer
+    return Estimates(gradient, curvature, divergence, metric_gradient, n_finite)
+
+
+def negative_elbo(mixture, estimates):
+    return mixture.weights @ estimates.divergence
+
+
+def paper_step(mixture, estimates, *, update, step_size, shared_variance):
+    """Eqs. 11 to 14 with the paper's absolute step; L must be the identity and the weights uniform."""
+    eps, g, c = mixture.variances, estimates.gradient, estimates.curvature
+    if shared_variance:
+        c = np.full_like(c, c.mean())
+    means = mixture.means - step_size * g  # Eq. 11
+    if update == "bures":  # Eq. 12
+        new_eps = (1 - step_size * c / eps) ** 2 * eps
+    elif update == "mirror":  # Eq. 13
+        new_eps = eps * np.exp(-step_size * c / eps)
+    elif update == "natural":  # Eq. 14
+        new_eps = 1 / (1 / eps + step_size * c / eps)
+        means = mixture.means - step_size * new_eps[:, None] * g
+    else:
+        new_eps = eps
+    return mixture._replace(means=means, variances=new_eps)
+
+
+class Bounds(NamedTuple):
+    """What keeps a scale-free step safe; an infinite bound is none."""
+
+    mean: float = np.inf  # in units of sqrt(d eps_k)
+    log_variance: float = np.inf
+    excess: float = np.inf  # nats
+
+
+def scale_free_step(
+    mixture,
+    estimates,
+    *,
+    update,
+    step_size,
+    shared_variance,
+    learn_weights,
+    weight_step,
+    metric,
+    metric_step,
+    bounds,
+):
+    """The same with gamma_k = gamma eps_k, bounded, and with the metric and the weights."""
+    eps, w, c = mixture.variances, mixture.weights, estimates.curvature
+    n_dim = mixture.means.shape[1]
+    if shared_variance:
+        c = np.full_like(c, w @ c)
+    cut = bounds.log_variance
+    if update == "mirror":
+        new_eps = eps * np.exp(-np.clip(2 * step_size * c, -cut, cut))
+    elif update == "bures":
+        new_eps = eps * (1 - np.clip(step_size * c, -cut / 2, cut / 2)) ** 2
+    elif update == "natural":
+        new_eps = eps / (1 + np.clip(2 * step_size * c, -cut, cut))
+    else:
+        new_eps = eps
+
+    means = mixture.means.copy()
+    for k, g in enumerate(estimates.gradient):
+        variance = new_eps[k] if update == "natural" else eps[k]
+        shift = step_size * variance * g
+        longest = bounds.mean * np.sqrt(n_dim * variance)
+        shift = shift * min(1, longest / np.linalg.norm(shift))
+        means[k] = means[k] - mixture.factor @ shift
+
+    weights = w
+    if learn_weights:
+        excess = estimates.divergence - w @ estimates.divergence
+        weights = w * np.exp(-weight_step * np.clip(excess, -bounds.excess, bounds.excess))
+        weights = weights / weights.sum()
+    factor = _metric_step(mixture.factor, estimates.metric_gradient, metric, metric_step)
+    return Mixture(means, new_eps, weights, factor)
+
+
+def _metric_step(factor, metric_gradient, metric, metric_step):
+    if metric == "identity":
+        return factor
+    if metric == "diag":
+        return factor @ np.diag(np.exp(-metric_step * np.diag(metric_gradient)))
+    # the lower triangular B for which (I - eta B)(I - eta B)^T = I - 2 eta M + O(eta^2)
+    symmetric = (metric_gradient + metric_gradient.T) / 2
+    lower = np.diag(np.diag(symmetric))
+    for i in range(len(lower)):
+        for j in range(i):
+            lower[i, j] = 2 * symmetric[i, j]
+    return factor @ (np.eye(len(lower)) - metric_step * lower)
