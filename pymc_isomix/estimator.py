@@ -2,6 +2,7 @@ r"""Estimators of the gradients of -ELBO, from the draws of every component (pap
 
 from typing import NamedTuple
 
+import numpy as np
 import pytensor.tensor as pt
 
 from pytensor.tensor.variable import TensorVariable
@@ -24,6 +25,7 @@ class Estimates(NamedTuple):
     mean_gradient: TensorVariable  # (K, d) g_k, whitened
     curvature: TensorVariable  # (K,) c_k, dimensionless
     divergence: TensorVariable  # (K,) f_k, nats
+    log_evidence: TensorVariable  # (K,) log mean_b p/q, the component's share of the evidence
     metric_gradient: TensorVariable | None  # M, None for an identity metric
     n_finite: TensorVariable  # (K,) draws that entered the averages
 
@@ -94,6 +96,8 @@ def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weight
         summed = values.reshape((n_components, -1, *values.shape[1:])).sum(axis=1)
         return summed / (count[:, None] if values.ndim == 2 else count)
 
+    log_importance = pt.switch(finite, -log_ratio, -np.inf).reshape((n_components, -1))
+    log_evidence = pt.logsumexp(log_importance, axis=1) - pt.log(count)
     metric_gradient = None
     if metric.ndim > 0:
         n_samples = draws.points.shape[0] // n_components
@@ -103,6 +107,7 @@ def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weight
         mean_gradient=average(scores),
         curvature=average((scores * draws.offsets).sum(axis=1)) / n_dim,
         divergence=average(log_ratio),
+        log_evidence=log_evidence,
         metric_gradient=metric_gradient,
         n_finite=n_finite,
     )

@@ -91,7 +91,7 @@ class IsoMix(Inference):
 
     def __init__(
         self,
-        n_components=10,
+        n_components=30,
         *,
         variance_update="mirror",
         shared_variance=False,
@@ -218,7 +218,7 @@ class IsoMix(Inference):
         if self._schedule != "auto":
             return Scheduled(self._step_size, self._schedule, n, first=done)
         return Phased(
-            self.approx.groups[0],
+            self.objective.op,
             self._step_size,
             n,
             stop_early=self._convergence == "auto",

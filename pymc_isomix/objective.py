@@ -138,6 +138,7 @@ class MixtureObjective(ObjectiveFunction):
                 step_size=METRIC_STEP * step_size,
                 largest=MAX_METRIC_CHANGE,
             )
+        extra[self.op.log_evidence] = estimates.log_evidence
         return self._guarded(new, params, estimates.n_finite, n_samples, loss, extra, more_updates)
 
     def _guarded(self, new, params, n_finite, n_samples, loss, extra, more_updates):
@@ -187,7 +188,8 @@ class MixtureKL(Operator):
     def __init__(self, approx, rule=None):
         super().__init__(approx)
         self.rule = StepRule() if rule is None else rule
-        n_components, n_dim = approx.groups[0].shared_params["means"].type.shape
+        means = approx.groups[0].shared_params["means"]
+        n_components, n_dim = means.type.shape
         self.step_size = pytensor.shared(floatX(np.asarray(0.1)), "step_size")
         self._step_size = None
         self.n_finite = pytensor.shared(
@@ -195,6 +197,9 @@ class MixtureKL(Operator):
         )
         self.finite_dimensions = pytensor.shared(
             np.ones(n_dim, bool), "finite_dimensions", shape=(n_dim,)
+        )
+        self.log_evidence = pytensor.shared(
+            np.zeros(n_components, means.dtype), "log_evidence", shape=(n_components,)
         )
         self.n_dropped = pytensor.shared(np.int64(0), "n_dropped")
 

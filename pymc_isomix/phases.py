@@ -21,6 +21,7 @@ AVERAGE_EVERY = 5  # neighbouring iterates say nearly the same
 DEAD_SHARE = 0.02  # of 1/K: a component with less weight is put to better use
 MAX_RESPAWNS = 3
 MAX_HALVINGS = 10
+RELIABLE_ERROR = 0.15  # relative standard error at which half of a correction is believed
 
 
 class Scheduled:
@@ -63,8 +64,9 @@ class Phased:
     rng : numpy.random.Generator
     """
 
-    def __init__(self, group, step_size, n, *, stop_early, learn_weights, rng):
-        self.group, self.rng = group, rng
+    def __init__(self, operator, step_size, n, *, stop_early, learn_weights, rng):
+        self.operator, self.group, self.rng = operator, operator.approx.groups[0], rng
+        self.log_evidence = []
         self.base_step, self.n = step_size, n
         self.stop_early, self.learn_weights = stop_early, learn_weights
         self.settle_steps = min(SETTLE_STEPS, (n + 1) // 2)
@@ -94,6 +96,8 @@ class Phased:
             taken = done - self.settle_start
             if taken > self.settle_steps // 2 and taken % AVERAGE_EVERY == 0:
                 self.average.add(self.group.parameter_values())
+            if taken > self.settle_steps // 2:
+                self.log_evidence.append(np.array(self.operator.log_evidence.get_value()))
             return "converged" if taken >= self.settle_steps and done < self.n else None
         if done % CHECK_EVERY == 0 and has_plateaued(losses[self.phase_start : done]):
             if self.n_respawns < MAX_RESPAWNS and self.respawn_dead():
@@ -150,6 +154,36 @@ class Phased:
         self.group.set_parameter_values(q)
 
     def finish(self):
-        """Put the average of the last iterates in place."""
-        if self.average.count:
-            self.group.set_parameter_values(self.average.mean)
+        """Put the average of the last iterates in place, and correct its weights."""
+        if not self.average.count:
+            return
+        q = self.average.mean
+        if self.learn_weights:
+            q["log_weights"] = q["log_weights"] + evidence_correction(np.array(self.log_evidence))
+        self.group.set_parameter_values(q)
+
+
+def evidence_correction(log_evidence):
+    r"""Return the log factors that turn the weights of least KL(q || p) into shares of the evidence.
+
+    Where the family fits one mode worse than another, by D nats, the best ELBO gives it
+    :math:`e^{-D}` too little weight. The share of component k in the evidence is
+    :math:`\int r_k(z) p(z) dz = w_k \, \mathbb E_{q_k}[p/q]`: one EM step on the weights, by
+    importance sampling. Each factor is shrunk towards 1 by its own relative standard error.
+
+    Parameters
+    ----------
+    log_evidence : (T, K) array
+        :math:`\log \operatorname{mean}_b p/q` of each component at T steps.
+
+    Returns
+    -------
+    (K,) array
+        Log factors of the weights, not normalised.
+    """
+    scaled = np.exp(log_evidence - log_evidence.max())
+    mean = scaled.mean(axis=0)
+    error = scaled.std(axis=0) / np.sqrt(len(scaled)) / mean
+    reliability = 1 / (1 + (error / RELIABLE_ERROR) ** 2)
+    factors = reliability * (np.log(mean) - np.median(np.log(mean)))
+    return np.nan_to_num(factors, nan=0.0, neginf=0.0)
