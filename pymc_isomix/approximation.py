@@ -1,18 +1,16 @@
-"""The family as PyMC's variational machinery knows it: a registered Group, and an Approximation of that one group."""
+"""The family as PyMC knows it: a registered Group, and an Approximation of that one group."""
+
+from typing import ClassVar
 
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-
-from pymc.pytensorf import floatX
-from pymc.util import RandomState
 from pymc.variational.approximations import SingleGroupApproximation
-from pymc.variational.opvi import Group, ParametrizationError, VIState, node_property
+from pymc.variational.opvi import Group, VIState, node_property
 from pytensor.gradient import zero_grad
 from pytensor.graph.basic import Variable
-from xarray import Dataset
 
-from pymc_isomix import inferencedata, initialization, mixture
+from pymc_isomix import inferencedata, initialization, mixture, parameters
 from pymc_isomix import metric as metrics
 
 FAST_COMPILE = pytensor.compile.mode.FAST_COMPILE
@@ -25,19 +23,20 @@ class IsotropicMixtureGroup(Group):
 
     .. math:: q(z) = \sum_k w_k \, \mathcal N(z; \mu_k, \epsilon_k L L^T)
 
-    in unconstrained space, z in :math:`\mathbb R^d`. With an identity metric and uniform weights it is the family of
-    the paper.
+    in unconstrained space, z in :math:`\mathbb R^d`. With an identity metric and uniform weights it
+    is the family of the paper.
 
     Parameters
     ----------
     group : list of variables or None
         The variables, None for all that no other group has.
     vfam : str, optional
-        ``"isotropic_mixture"`` or ``"isomix"``, when made through :class:`pymc.variational.opvi.Group`.
+        ``"isotropic_mixture"`` or ``"isomix"``, when made through
+        :class:`pymc.variational.opvi.Group`.
     params : dict, optional
-        Parameters of your own instead of new ones: ``means`` (K, d) in unconstrained space, ``log_variances`` (K,),
-        ``log_weights`` (K,), normalised here, and ``metric``: a scalar (a multiple of the identity), (d,) (diagonal)
-        or (d, d) (lower triangular).
+        Parameters of your own instead of new ones: ``means`` (K, d) in unconstrained space,
+        ``log_variances`` (K,), ``log_weights`` (K,), normalised here, and ``metric``: a scalar (a
+        multiple of the identity), (d,) (diagonal) or (d, d) (lower triangular).
     n_components : int
         K.
     metric : {"identity", "diag", "dense"}
@@ -57,11 +56,11 @@ class IsotropicMixtureGroup(Group):
     .. [1] Petit-Talamon, Lambert and Korba (2025), arXiv:2506.13613.
     """
 
-    __param_spec__ = {
+    __param_spec__: ClassVar[dict] = {
         "means": ("K", "d"),
         "log_variances": ("K",),
         "log_weights": ("K",),
-        "metric": ("d", "d"),  # or ("d",) or (): see _adopt_params
+        "metric": ("d", "d"),  # or ("d",) or (): see parameters.adopt
     }
     short_name = "isotropic_mixture"
     alias_names = frozenset(["isomix"])
@@ -72,7 +71,7 @@ class IsotropicMixtureGroup(Group):
         if self.user_params is None:
             self.shared_params = self.create_shared_params(**self._kwargs)
         else:
-            self._user_params = self._adopt_params(self.user_params)
+            self._user_params = parameters.adopt(self.user_params, self.ddim)
         self._finalize_init()
 
     def create_shared_params(
@@ -99,48 +98,7 @@ class IsotropicMixtureGroup(Group):
         log_variance, metric = initialization.starting_scale(
             self.model, self.ordering, metric, start_sigma
         )
-        values = {
-            "means": means,
-            "log_variances": np.full(n_components, log_variance),
-            "log_weights": np.full(n_components, -np.log(n_components)),
-            "metric": metric,
-        }
-        return {
-            name: pytensor.shared(floatX(value), name, shape=value.shape)
-            for name, value in values.items()
-        }
-
-    def _adopt_params(self, params):
-        if set(params) != set(self.__param_spec__):
-            raise ParametrizationError(
-                f"params must have the keys {sorted(self.__param_spec__)}; got {sorted(params)}"
-            )
-        adopted = {name: pt.as_tensor_variable(value) for name, value in params.items()}
-        n_dims = {name: value.ndim for name, value in adopted.items()}
-        if (n_dims["means"], n_dims["log_variances"], n_dims["log_weights"]) != (2, 1, 1):
-            raise ParametrizationError(
-                "params must have means (K, d), log_variances (K,) and log_weights (K,); "
-                f"got arrays of {n_dims} dimensions"
-            )
-        if n_dims["metric"] > 2:
-            raise ParametrizationError(
-                f"params['metric'] must be a scalar, (d,) or (d, d); got {n_dims['metric']} dimensions"
-            )
-        n_components = adopted["means"].type.shape[0]
-        shapes = {
-            "means": (n_components, self.ddim),
-            "log_variances": (n_components,),
-            "log_weights": (n_components,),
-            "metric": (self.ddim,) * n_dims["metric"],
-        }
-        for name, shape in shapes.items():
-            static = adopted[name].type.shape
-            if any(None not in pair and pair[0] != pair[1] for pair in zip(static, shape, strict=True)):
-                raise ParametrizationError(
-                    f"params[{name!r}] must have shape {shape} (K components, d = {self.ddim}); got {static}"
-                )
-            adopted[name] = pt.specify_shape(adopted[name], shape)
-        return adopted
+        return parameters.allocate(means, log_variance, metric)
 
     @node_property
     def means(self):
@@ -154,7 +112,10 @@ class IsotropicMixtureGroup(Group):
 
     @node_property
     def log_weights(self):
-        """Normalised log weights (K,). No gradient reaches them: a draw's component is no function of the weights."""
+        """Normalised log weights (K,), without gradient.
+
+        The component of a draw is no function of the weights that a gradient could follow.
+        """
         return zero_grad(pt.special.log_softmax(self.params_dict["log_weights"]))
 
     @node_property
@@ -169,22 +130,26 @@ class IsotropicMixtureGroup(Group):
 
     @node_property
     def mean(self):
+        """Mean of the mixture, (d,), unconstrained space."""
         return mixture.mean(self.means, self.log_weights)
 
     @node_property
     def cov(self):
+        """Covariance of the mixture, (d, d), unconstrained space."""
         within = mixture.within_variance(self.log_variances, self.log_weights)
         between = mixture.between_covariance(self.means, self.log_weights)
         return within * metrics.covariance(self.metric, self.ddim) + between
 
     @node_property
     def std(self):
+        """Standard deviation of the mixture, (d,), unconstrained space."""
         within = mixture.within_variance(self.log_variances, self.log_weights)
         between = mixture.between_variance(self.means, self.log_weights)
         return pt.sqrt(within * metrics.variance(self.metric, self.ddim) + between)
 
     @node_property
     def symbolic_random(self):
+        """Draws (s, d) from the noise and the components, unconstrained space."""
         component = self.symbolic_component
         scale = pt.exp(0.5 * self.log_variances)[component]
         noise = metrics.unwhiten(self.metric, scale[:, None] * self.symbolic_initial)
@@ -193,6 +158,7 @@ class IsotropicMixtureGroup(Group):
 
     @node_property
     def symbolic_logq_not_scaled(self):
+        """Log density (s,) of ``symbolic_random``."""
         points = metrics.whiten(self.metric, self.symbolic_random - self.mean)
         log_q = mixture.log_density(
             points, self.whitened_means, self.log_variances, self.log_weights
@@ -200,7 +166,7 @@ class IsotropicMixtureGroup(Group):
         return log_q - metrics.log_determinant(self.metric, self.ddim)  # (s,)
 
     def make_size_and_deterministic_replacements(self, s, d, more_replacements=None):
-        """Replace the noise and, beside it, the component of each draw; component -1 is the mixture's mean."""
+        """Replace the noise and, beside it, each draw's component; -1 is the mixture's mean."""
         replacements = super().make_size_and_deterministic_replacements(s, d, more_replacements)
         size = pt.as_tensor(1 if s is None else s)
         mean_instead = pt.full((size,), -1, dtype="int64")
@@ -220,14 +186,13 @@ class IsotropicMixtureGroup(Group):
         return {**replacements, self.symbolic_component: component}
 
     def parameter_values(self):
-        """Return the current values of the variational parameters, as NumPy arrays by name; weights normalised."""
-        nodes = [self.means, self.log_variances, self.log_weights, self.metric]
-        names = ["means", "log_variances", "log_weights", "metric"]
+        """Return the variational parameters as NumPy arrays by name, the weights normalised."""
+        names = parameters.NAMES
         if self.user_params is None:
             values = {name: np.array(self.shared_params[name].get_value()) for name in names}
             values["log_weights"] -= np.logaddexp.reduce(values["log_weights"])
             return values
-        return dict(zip(names, (node.eval(mode=FAST_COMPILE) for node in nodes), strict=True))
+        return {name: getattr(self, name).eval(mode=FAST_COMPILE) for name in names}
 
     def set_parameter_values(self, values):
         """Set variational parameters, {name: array}."""
@@ -236,7 +201,7 @@ class IsotropicMixtureGroup(Group):
             shared.set_value(np.asarray(value, dtype=shared.dtype))
 
     def scale_noise(self, noise, component):
-        """Return draws around component means, from (S, d) standard normal noise and (S,) components."""
+        """Turn (S, d) standard normal noise into offsets from the means of (S,) components."""
         q = self.parameter_values()
         scaled = noise * np.exp(0.5 * q["log_variances"])[component, None]
         return scaled @ np.tril(q["metric"]).T if q["metric"].ndim == 2 else scaled * q["metric"]
@@ -260,17 +225,18 @@ class IsotropicMixtureGroup(Group):
         noise = rng.normal(size=(draws, self.ddim)).astype(q["means"].dtype)
         return q["means"][component] + self.scale_noise(noise, component), component
 
-    def var_to_data(self, shared) -> Dataset:
-        """Map a flat vector to a dataset by variable, as PyMC does, without compiling for the default backend."""
+    def var_to_data(self, shared):
+        """Map a flat vector to a dataset by variable, as PyMC does, but compile it cheaply."""
         return super().var_to_data(pt.as_tensor(shared.eval(mode=FAST_COMPILE)))
 
     @property
-    def state(self) -> VIState:
+    def state(self):
         """Mean and standard deviation of every variable of the group in model space, from draws.
 
-        A moment does not pass through a transform (the standard deviation of ``log tau`` says little about that of
-        ``tau``), so they are taken from 2000 draws, with the same seed each time. Variables of other groups, on
-        which a transform may depend, stay at the model's initial point.
+        A moment does not pass through a transform (the standard deviation of ``log tau`` says
+        little about that of ``tau``), so they are taken from 2000 draws, with the same seed each
+        time. Variables of other groups, on which a transform may depend, stay at the model's
+        initial point.
         """
         points, _ = self.draw_unconstrained(STATE_DRAWS, np.random.default_rng(0))
         draws = inferencedata.constrained_draws(self.model, self.ordering, points)
@@ -282,7 +248,7 @@ class IsotropicMixtureGroup(Group):
         return VIState(mean=dataset.mean(sample_dims), std=dataset.std(sample_dims))
 
 
-class IsotropicMixture(SingleGroupApproximation):
+class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring is the group's
     __doc__ = f"""Approximation of all of a model's variables by one mixture of isotropic Gaussians.
 
     {IsotropicMixtureGroup.__doc__}"""
@@ -293,9 +259,7 @@ class IsotropicMixture(SingleGroupApproximation):
             raise AttributeError(item)
         return super().__getattr__(item)
 
-    def sample(
-        self, draws=500, *, random_seed: RandomState = None, return_inferencedata=True, **kwargs
-    ):
+    def sample(self, draws=500, *, random_seed=None, return_inferencedata=True, **kwargs):
         """Draw from the approximation.
 
         Parameters
@@ -310,8 +274,8 @@ class IsotropicMixture(SingleGroupApproximation):
         Returns
         -------
         xarray.DataTree
-            Groups ``posterior``, and ``observed_data`` and ``constant_data`` where the model has them; dims and coords are the
-            model's, deterministics included.
+            Groups ``posterior``, and ``observed_data`` and ``constant_data`` where the model has
+            them; dims and coords are the model's, deterministics included.
 
         Raises
         ------

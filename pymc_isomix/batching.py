@@ -1,9 +1,9 @@
 """A model's log density and its gradient at many points at once."""
 
 import logging
+from typing import Any
 
 import pytensor.tensor as pt
-
 from pytensor.compile.builders import OpFromGraph
 from pytensor.graph.basic import Constant
 from pytensor.graph.replace import graph_replace, vectorize_graph
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 def batched_log_density(model, ordering, points, *, more_replacements=None):
     """Build the model's log joint density and gradient at a batch of unconstrained points.
 
-    One vectorised graph serves all points, so that draws share what does not depend on them: a minibatch above all,
-    which keeps its ``total_size`` scale. A graph that contains a scan has no vectorised form; there, each point is
-    evaluated by itself.
+    One vectorised graph serves all points, so that draws share what does not depend on them: a
+    minibatch above all, which keeps its ``total_size`` scale. A graph that contains a scan has no
+    vectorised form; there, each point is evaluated by itself.
 
     Parameters
     ----------
@@ -52,14 +52,17 @@ def batched_log_density(model, ordering, points, *, more_replacements=None):
     log_density = graph_replace(log_density, replacements, strict=False).astype(points.dtype)
     # Fold what only depends on shapes while they are plain constants: batched, they would become
     # tensors, which neither JAX nor the rewrites see through.
-    outputs = rewrite_graph(
-        [log_density, pt.grad(log_density, point)], include=("ShapeOpt", "canonicalize"), clone=False
+    outputs: Any = rewrite_graph(
+        [log_density, pt.grad(log_density, point)],
+        include=("ShapeOpt", "canonicalize"),
+        clone=False,
     )
 
     nodes = list(toposort(outputs))
     if any(isinstance(node.op, Scan) for node in nodes):
         logger.info(
-            "The log density contains a scan, which has no vectorised form: it is evaluated draw by draw."
+            "The log density contains a scan, which has no vectorised form: it is evaluated draw "
+            "by draw."
         )
         return _evaluate_one_by_one(outputs, point, points, nodes)
     return vectorize_graph(outputs, {point: points})
@@ -75,7 +78,13 @@ def _evaluate_one_by_one(outputs, point, points, nodes):
     inner = [variable.type() for variable in outside]
     replaced = graph_replace(outputs, dict(zip(outside, inner, strict=True)), strict=False)
     signature = ",".join(
-        ["(d)", *(f"({','.join(f'i{i}_{axis}' for axis in range(v.ndim))})" for i, v in enumerate(outside))]
+        [
+            "(d)",
+            *(
+                f"({','.join(f'i{i}_{axis}' for axis in range(v.ndim))})"
+                for i, v in enumerate(outside)
+            ),
+        ]
     )
     op = OpFromGraph([point, *inner], replaced)
     return Blockwise(op, signature=f"{signature}->(),(d)")(points, *outside)
@@ -97,7 +106,7 @@ def _boundary(point, nodes):
             depends.update(node.outputs)
         elif any(v in varies or _is_varying_root(v) for v in node.inputs):
             varies.update(node.outputs)
-    boundary = {}
+    boundary: dict = {}
     waiting = [v for node in nodes if not depends.isdisjoint(node.inputs) for v in node.inputs]
     while waiting:
         variable = waiting.pop()

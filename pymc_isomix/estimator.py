@@ -1,10 +1,9 @@
-r"""Estimators of the gradients of -ELBO, from the draws of every component (paper, Proposition 3.1)."""
+"""Estimators of the gradients of -ELBO from draws of every component (Proposition 3.1)."""
 
 from typing import NamedTuple
 
 import numpy as np
 import pytensor.tensor as pt
-
 from pytensor.tensor.variable import TensorVariable
 
 from pymc_isomix import metric as metrics
@@ -31,7 +30,9 @@ class Estimates(NamedTuple):
 
 
 def draw(noise, means, whitened_means, log_variances, metric):
-    r"""Place standard normal noise at every component, :math:`u_{kb} = m_k + \sqrt{\epsilon_k} \, \xi_{kb}`.
+    r"""Place standard normal noise at every component.
+
+    .. math:: u_{kb} = m_k + \sqrt{\epsilon_k} \, \xi_{kb}
 
     Parameters
     ----------
@@ -62,8 +63,8 @@ def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weight
         f_k &= \operatorname{mean}_b [\log q(z_{kb}) - \log p(z_{kb})]
 
     At uniform weights :math:`g_k = K \partial F / \partial m_k` and
-    :math:`c_k = (2 K \epsilon_k / d) \, \partial F / \partial \epsilon_k` in expectation. A draw at which
-    the model's log density or gradient is not finite is left out of its component's averages.
+    :math:`c_k = (2 K \epsilon_k / d) \, \partial F / \partial \epsilon_k` in expectation. A draw at
+    which the model's log density or gradient is not finite is left out of its component's averages.
 
     Parameters
     ----------
@@ -85,9 +86,7 @@ def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weight
     )
     log_q = log_q - metrics.log_determinant(metric, n_dim)
     finite = pt.isfinite(log_p) & pt.all(pt.isfinite(gradient_p), axis=1)
-    scores = pt.switch(
-        finite[:, None], score_q - metrics.whiten_gradient(metric, gradient_p), 0.0
-    )
+    scores = pt.switch(finite[:, None], score_q - metrics.whiten_gradient(metric, gradient_p), 0.0)
     log_ratio = pt.switch(finite, log_q - log_p, 0.0)
     n_finite = finite.reshape((n_components, -1)).sum(axis=1)
     count = pt.maximum(n_finite, 1).astype(scores.dtype)

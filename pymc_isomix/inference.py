@@ -4,20 +4,22 @@ import logging
 import sys
 
 import numpy as np
-import pymc as pm
-
-from pymc.progress_bar import CustomProgress, default_progress_theme
 from pymc.variational.inference import Inference, State
-from pymc.vartypes import discrete_types
-from rich.console import Console
-from rich.progress import Progress, TextColumn
 
 from pymc_isomix import initialization, schedules
 from pymc_isomix.approximation import IsotropicMixture
+from pymc_isomix.loop import Trace, run
 from pymc_isomix.metric import KINDS
 from pymc_isomix.objective import MixtureKL, StepRule
 from pymc_isomix.phases import Phased, Scheduled
 from pymc_isomix.updates import VARIANCE_STEPS
+from pymc_isomix.validation import (
+    check_choice,
+    check_count,
+    check_model,
+    check_number,
+    refuse_what_pm_fit_drops,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -26,37 +28,44 @@ AUTO_STEP_SIZE = 0.3
 
 
 class IsoMix(Inference):
-    r"""Variational inference with a mixture of isotropic Gaussians, for ``pm.fit(method=IsoMix(...))``.
+    r"""Variational inference with a mixture of isotropic Gaussians.
 
-    Gradient descent on the means, entropic mirror or Bures descent on the variances of [1]_, and, beyond the paper, a
-    learned metric and learned weights. :meth:`paper` is the paper's own algorithm.
+    Pass it to ``pm.fit(method=IsoMix(...))``.
+
+    Gradient descent on the means, entropic mirror or Bures descent on the variances of [1]_, and,
+    beyond the paper, a learned metric and learned weights. :meth:`paper` is the paper's own
+    algorithm.
 
     Parameters
     ----------
     n_components : int
         K, the components of the mixture.
     variance_update : {"mirror", "bures", "natural", "fixed"}
-        Geometry of the variances: entropic mirror descent, Bures-Wasserstein, natural gradient, or none.
+        Geometry of the variances: entropic mirror descent, Bures-Wasserstein, natural gradient, or
+        none.
     shared_variance : bool
         One variance for all components.
     metric : {"auto", "identity", "diag", "dense"}
-        Shape that all components share: dense up to 300 dimensions and diagonal above for ``"auto"``.
+        Shape that all components share: dense up to 300 dimensions and diagonal above for
+        ``"auto"``.
     weights : {"learned", "uniform"}
     step_size : "auto" or float
-        Dimensionless step :math:`\gamma`, relative to each component's variance; 0.3 when ``"auto"``.
+        Dimensionless step :math:`\gamma`, relative to each component's variance; 0.3 when
+        ``"auto"``.
     schedule : {"auto", "constant", "sqrt", "linear"} or callable
-        Factor of the step size by iteration t of n: :math:`1/\sqrt{1 + 20 t/n}`, 1, :math:`1/\sqrt{1 + t}`, :math:`1 - t/n`, or a
-        function of t.
+        Factor of the step size by iteration t of n: :math:`1/\sqrt{1 + 20 t/n}`, 1,
+        :math:`1/\sqrt{1 + t}`, :math:`1 - t/n`, or a function of t.
     n_samples : int
         Draws of each component in a step, B.
     start : dict, list of K dicts, or (K, d) array, optional
-        Start in model space by variable name, for all components (then ``init`` spreads them around it) or for each;
-        or the first means in unconstrained space.
+        Start in model space by variable name, for all components (then ``init`` spreads them around
+        it) or for each; or the first means in unconstrained space.
     start_sigma : float or dict, optional
         First standard deviation of the components in unconstrained space, 0.1 when not given.
     init : {"jitter", "prior", "uniform"}
-        How components without a start of their own are placed: the model's initial point plus uniform noise, draws from the
-        prior, or uniformly in a box around zero, in unconstrained space.
+        How components without a start of their own are placed: the model's initial point plus
+        uniform noise, draws from the prior, or uniformly in a box around zero, in unconstrained
+        space.
     init_width : float
         Half width of that noise or box.
     random_seed : int, optional
@@ -75,7 +84,8 @@ class IsoMix(Inference):
 
     References
     ----------
-    .. [1] Petit-Talamon, Lambert and Korba (2025), Variational Inference with Mixtures of Isotropic Gaussians,
+    .. [1] Petit-Talamon, Lambert and Korba (2025), Variational Inference with Mixtures of Isotropic
+    Gaussians,
        arXiv:2506.13613.
 
     Examples
@@ -109,20 +119,21 @@ class IsoMix(Inference):
         model=None,
         _absolute_step=False,
     ):
-        self._step_size = AUTO_STEP_SIZE if isinstance(step_size, str) and step_size == "auto" else step_size
+        self._step_size = (
+            AUTO_STEP_SIZE if isinstance(step_size, str) and step_size == "auto" else step_size
+        )
         self._schedule = schedule
         self._convergence = convergence
-        _check_choice("variance_update", variance_update, tuple(VARIANCE_STEPS))
-        _check_choice("metric", metric, ("auto", *KINDS))
-        _check_choice("weights", weights, ("learned", "uniform"))
-        _check_choice("convergence", convergence, ("auto", None))
-        _check_choice("init", init, initialization.INITS)
-        _check_count("n_components", n_components)
-        _check_count("n_samples", n_samples)
+        check_choice("variance_update", variance_update, tuple(VARIANCE_STEPS))
+        check_choice("metric", metric, ("auto", *KINDS))
+        check_choice("weights", weights, ("learned", "uniform"))
+        check_choice("convergence", convergence, ("auto", None))
+        check_choice("init", init, initialization.INITS)
+        check_count("n_components", n_components)
+        check_count("n_samples", n_samples)
         schedules.check_schedule(self._step_size, schedule)
-        if not np.isscalar(init_width) or not np.isfinite(init_width) or init_width < 0:
-            raise ValueError(f"init_width must be a non-negative number; got {init_width!r}")
-        model = _check_model(model)
+        check_number("init_width", init_width, zero=True)
+        model = check_model(model)
         if metric == "auto":
             n_dim = sum(value.size for value in model.initial_point(0).values())
             metric = "dense" if n_dim <= DENSE_UP_TO else "diag"
@@ -147,7 +158,9 @@ class IsoMix(Inference):
         super().__init__(MixtureKL, approx, None, rule=rule)
 
     @classmethod
-    def paper(cls, n_components=10, *, step_size=0.1, schedule="constant", start_sigma=1.0, **kwargs):
+    def paper(
+        cls, n_components=10, *, step_size=0.1, schedule="constant", start_sigma=1.0, **kwargs
+    ):
         r"""Return the paper's own algorithm: identity metric, uniform weights, an absolute step.
 
         Parameters
@@ -173,9 +186,7 @@ class IsoMix(Inference):
             **kwargs,
         )
 
-    def fit(
-        self, n=10000, score=None, callbacks=None, progressbar=True, *, backend=None, **kwargs
-    ):
+    def fit(self, n=10000, score=None, callbacks=None, progressbar=True, *, backend=None, **kwargs):
         """Fit the approximation; ``pm.fit(n, method=self, ...)`` calls this.
 
         Parameters
@@ -185,11 +196,13 @@ class IsoMix(Inference):
         score : bool, optional
             False keeps no loss history.
         callbacks : list of callables, optional
-            Each gets (approximation, losses so far, iteration from 1) after every step; ``StopIteration`` ends the fit.
+            Each gets (approximation, losses so far, iteration from 1) after every step;
+            ``StopIteration`` ends the fit.
         progressbar : bool
         **kwargs
-            As in :meth:`pymc.variational.inference.Inference.fit`: ``backend``, ``compile_kwargs``, ``obj_optimizer`` (for
-            the means only), ``total_grad_norm_constraint``, ``include_transformed``, and so on.
+            As in :meth:`pymc.variational.inference.Inference.fit`: ``backend``, ``compile_kwargs``,
+            ``obj_optimizer`` (for the means only), ``total_grad_norm_constraint``,
+            ``include_transformed``, and so on.
 
         Returns
         -------
@@ -199,12 +212,11 @@ class IsoMix(Inference):
         Raises
         ------
         FloatingPointError
-            If a component has no draw with a finite log density, or a parameter would not be finite. The
-            approximation keeps the last finite parameters.
+            If a component has no draw with a finite log density, or a parameter would not be
+            finite. The approximation keeps the last finite parameters.
         """
-        _refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
-        if not isinstance(n, int | np.integer) or n < 0:
-            raise ValueError(f"n must be a non-negative integer; got {n!r}")
+        refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
+        check_count("n", n, least=0)
         return super().fit(
             n,
             score=score,
@@ -230,85 +242,40 @@ class IsoMix(Inference):
         return self._iterate(s, n, step_func, progressbar, progressbar_theme, callbacks, score=True)
 
     def _iterate_without_loss(self, s, n, step_func, progressbar, progressbar_theme, callbacks):
-        return self._iterate(s, n, step_func, progressbar, progressbar_theme, callbacks, score=False)
+        return self._iterate(
+            s, n, step_func, progressbar, progressbar_theme, callbacks, score=False
+        )
 
-    def _iterate(self, done, n, step, progressbar, theme, callbacks, *, score):
-        """Take up to n steps after ``done`` earlier ones.
-
-        Whatever ends them, history and parameters stay what they were then.
-        """
-        controller = self._controller(n, done)
+    def _iterate(self, first, n, step, progressbar, theme, callbacks, *, score):
+        """Take up to n steps; however they end, history and parameters stay as they are then."""
         operator = self.objective.op
-        losses = np.full(n, np.nan)
-        taken, reason = 0, "all iterations done"
+        trace = Trace(np.full(n, np.nan))
         try:
-            with CustomProgress(
-                *Progress.get_default_columns(),
-                TextColumn("{task.fields[loss]}"),
-                console=Console(theme=theme),
-                disable=not progressbar,
-            ) as progress:
-                task = progress.add_task(controller.name, total=n, loss="")
-                for i in range(n):
-                    operator.set_step_size(controller.step_size(i))
-                    losses[i] = loss = float(step())
-                    if np.isnan(loss) and not controller.recover(i, operator.lost_components()):
-                        raise FloatingPointError(self._describe_fault(done + i + 1))
-                    taken = i + 1
-                    if i % 20 == 0:
-                        average = np.nanmean(losses[max(0, i - 100) : taken])
-                        progress.update(
-                            task,
-                            completed=taken,
-                            description=controller.name,
-                            loss=f"Average Loss = {average:,.5g}",
-                        )
-                    for callback in callbacks:
-                        callback(self.approx, losses[:taken] if score else None, done + taken)
-                    if (stop := controller.after_step(i, losses)) is not None:
-                        reason = stop
-                        break
-                progress.update(task, completed=n if taken == n else taken)
-            controller.finish()
-        except (KeyboardInterrupt, StopIteration) as interruption:
-            reason = str(interruption) or "interrupted"
+            run(
+                trace,
+                step,
+                self._controller(n, first),
+                operator,
+                callbacks,
+                first=first,
+                score=score,
+                progressbar=progressbar,
+                theme=theme,
+            )
         finally:
             if score:
-                self.hist = np.concatenate([self.hist, losses[:taken]])
+                self.hist = np.concatenate([self.hist, trace.done])
             self.approx.hist = self.hist
             for shared in self.approx.params:  # the jax backend leaves arrays of its own
                 shared.set_value(np.asarray(shared.get_value()))
-        self.stop_reason = reason
-        logger.info(f"Stopped after {done + taken:,d} iterations: {reason}")
+        self.stop_reason = trace.reason
+        logger.info(f"Stopped after {first + trace.taken:,d} iterations: {trace.reason}")
         if n_dropped := int(operator.n_dropped.get_value()):
             logger.warning(
                 f"{n_dropped:,d} draws with a log density or gradient that is not finite were "
                 "left out of the averages"
             )
-        return State(done + taken, step=step, callbacks=callbacks, score=score)
-
-    def _describe_fault(self, iteration):
-        """Say which component and variable made a step fail; the approximation has the parameters before it."""
-        operator, group = self.objective.op, self.approx.groups[0]
-        n_finite = np.asarray(operator.n_finite.get_value())
-        kept = "The approximation keeps the last finite parameters."
-        if (n_finite == 0).any():
-            component = int(np.argmin(n_finite))
-            mean = group.parameter_values()["means"][component]
-            offenders = initialization.offending_variables(self.approx.model, group.ordering, mean)
-            place = f"at variable {', '.join(offenders)}" if offenders else "at every draw, though not at its mean"
-            return (
-                f"iteration {iteration}: component {component} has no draw with a finite log density and gradient, "
-                f"{place}. {kept} Use another start, a smaller start_sigma or a smaller step_size."
-            )
-        finite = np.asarray(operator.finite_dimensions.get_value())
-        names = [
-            name for name, place, _, _ in group.ordering.values() if not finite[place].all()
-        ] or list(group.ordering)
-        return (
-            f"iteration {iteration}: a parameter of the approximation would not be finite, at variable "
-            f"{', '.join(names)}. {kept} Use a smaller step_size."
-        )
+        return State(first + trace.taken, step=step, callbacks=callbacks, score=score)
 
 
 def fit(
@@ -345,7 +312,7 @@ def fit(
     xarray.DataTree
         As :meth:`IsotropicMixture.sample` gives.
     """
-    _check_count("draws", draws)
+    check_count("draws", draws)
     inference = IsoMix(random_seed=random_seed, model=model, **isomix_kwargs)
     approx = inference.fit(
         n,
@@ -355,47 +322,3 @@ def fit(
         compile_kwargs=compile_kwargs,
     )
     return approx.sample(draws)
-
-
-def _check_choice(name, value, choices):
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
-
-
-def _check_count(name, value):
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be a positive integer; got {value!r}")
-
-
-def _check_model(model):
-    try:
-        model = pm.modelcontext(model)
-    except TypeError as error:
-        raise TypeError(
-            "IsoMix needs a model: make it inside `with model:` or pass model= (pm.fit does not pass its own on)"
-        ) from error
-    if not model.free_RVs:
-        raise TypeError("the model has no free random variables: there is nothing to fit")
-    if discrete := [rv.name for rv in model.free_RVs if rv.dtype in discrete_types]:
-        raise TypeError(
-            f"IsoMix fits continuous variables only; discrete: {', '.join(discrete)}. "
-            "Marginalise them, with pymc_extras.marginalize for example"
-        )
-    return model
-
-
-def _refuse_what_pm_fit_drops(caller, model):
-    """Raise if ``pm.fit`` was given arguments that it drops beside an Inference instance, whose frame is ``caller``."""
-    if caller.f_code is not pm.fit.__code__:
-        return
-    given = caller.f_locals
-    dropped = [name for name in ("start", "random_seed") if given.get(name) is not None]
-    dropped += ["inf_kwargs"] if set(given.get("inf_kwargs") or ()) - set(dropped) else []
-    if dropped:
-        raise ValueError(
-            f"pm.fit drops {', '.join(dropped)} when method is an instance; pass it to IsoMix(...) instead"
-        )
-    if given.get("model") is not None and given["model"] is not model:
-        raise ValueError(
-            "pm.fit was called for another model than the one that IsoMix was made for; pass model= to IsoMix"
-        )

@@ -3,7 +3,6 @@
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
-
 from arviz_base import dict_to_dataset
 from pymc.backends.arviz import coords_and_dims_for_inferencedata
 from pymc.backends.base import MultiTrace
@@ -22,7 +21,8 @@ def constrained_draws(model, ordering, points):
     ----------
     model : pymc.Model
     ordering : mapping of value variable name to (name, slice, shape, dtype)
-        Place of each variable in a flat point. Variables without a place stay at the model's initial point.
+        Place of each variable in a flat point. Variables without a place stay at the model's
+        initial point.
     points : (S, d) array
         Unconstrained draws.
 
@@ -81,7 +81,7 @@ def to_datatree(model, trace, **kwargs):
 
 
 def to_dataset(model, values):
-    """Convert draws, {name: (S, ...) array}, to a dataset with the model's dims and coords, and one chain."""
+    """Convert draws, {name: (S, ...) array}, to a dataset of one chain with the model's dims."""
     coords, dims = coords_and_dims_for_inferencedata(model)
     return dict_to_dataset(
         {name: np.asarray(value)[None] for name, value in values.items()}, coords=coords, dims=dims

@@ -3,14 +3,15 @@
 import warnings
 
 import numpy as np
-
 from pymc.blocking import DictToArrayBijection
 from pymc.initial_point import make_initial_point_fn
 from pytensor.compile.mode import FAST_COMPILE
 
 INITS = ("jitter", "prior", "uniform")
 RETRIES = 50
-START_SIGMA = 0.1  # first standard deviation of the components; the variances grow within tens of steps
+START_SIGMA = (
+    0.1  # first standard deviation of the components; the variances grow within tens of steps
+)
 
 
 def starting_means(
@@ -26,11 +27,12 @@ def starting_means(
     n_components : int
         K.
     start : dict, list of K dicts, or (K, d) array, optional
-        Values in model space by variable name, one for all components (then ``init`` spreads them around it) or one for
-        each; or points in unconstrained space.
+        Values in model space by variable name, one for all components (then ``init`` spreads them
+        around it) or one for each; or points in unconstrained space.
     init : {"jitter", "prior", "uniform"}
-        Add uniform noise to the model's initial point, draw from the prior, or draw uniformly from a box around zero (around
-        ``start`` when given), the first and the last in unconstrained space.
+        Add uniform noise to the model's initial point, draw from the prior, or draw uniformly from
+        a box around zero (around ``start`` when given), the first and the last in unconstrained
+        space.
     init_width : float
         Half width of the noise and of the box, unconstrained space.
     random_seed : int, optional
@@ -43,7 +45,8 @@ def starting_means(
     Raises
     ------
     ValueError
-        If a start has the wrong shape or names no variable, or no finite start is found; names component and variable.
+        If a start has the wrong shape or names no variable, or no finite start is found; names
+        component and variable.
     """
     rng = np.random.default_rng(random_seed)
     n_dim = sum(place.stop - place.start for _, place, _, _ in ordering.values())
@@ -51,15 +54,18 @@ def starting_means(
     if isinstance(start, list | tuple) and start and isinstance(start[0], dict):
         if len(start) != n_components:
             raise ValueError(
-                f"start must be one dict or a list of n_components = {n_components} dicts; got {len(start)}"
+                f"start must be one dict or a list of n_components = {n_components} dicts; "
+                f"got {len(start)}"
             )
-        start = np.stack([_initial_point(model, ordering, one, "support_point", 0) for one in start])
+        start = np.stack(
+            [_initial_point(model, ordering, one, "support_point", 0) for one in start]
+        )
     if start is not None and not isinstance(start, dict):
         means = np.asarray(start, dtype=float)
         if means.shape != (n_components, n_dim):
             raise ValueError(
-                f"start must have shape (n_components, d) = {(n_components, n_dim)} as an array in unconstrained space; "
-                f"got {means.shape}"
+                f"start must have shape (n_components, d) = {(n_components, n_dim)} as an array in "
+                f"unconstrained space; got {means.shape}"
             )
         for k, mean in enumerate(means):
             if (offenders := check(mean)) is not None:
@@ -82,7 +88,10 @@ def starting_means(
             if (offenders := check(means[k])) is None:
                 break
         else:
-            advice = f"{RETRIES} draws with init={init!r} failed; pass start=, another init= or a smaller init_width="
+            advice = (
+                f"{RETRIES} draws with init={init!r} failed; pass start=, another init= or a "
+                "smaller init_width="
+            )
             raise ValueError(_message(k, offenders, advice))
     return means
 
@@ -97,8 +106,9 @@ def starting_scale(model, ordering, metric, start_sigma):
         As in :func:`starting_means`.
     metric : {"identity", "diag", "dense"}
     start_sigma : float, dict or None
-        First standard deviation of the components in unconstrained space, one for all or by variable (the rest
-        0.1). An identity metric has one for all dimensions: the root mean square.
+        First standard deviation of the components in unconstrained space, one for all or by
+        variable (the rest 0.1). An identity metric has one for all dimensions: the root mean
+        square.
 
     Returns
     -------
@@ -110,10 +120,13 @@ def starting_scale(model, ordering, metric, start_sigma):
     if isinstance(start_sigma, dict):
         values = {rv.name: model.rvs_to_values[rv].name for rv in model.free_RVs}
         for name, value in start_sigma.items():
-            value_name = values.get(name, name)  # PyMC's own start_sigma goes by value variables: tau_log__
+            value_name = values.get(
+                name, name
+            )  # PyMC's own start_sigma goes by value variables: tau_log__
             if value_name not in ordering:
                 raise ValueError(
-                    f"start_sigma names no variable of the model: {name!r}; the variables are {sorted(values)}"
+                    f"start_sigma names no variable of the model: {name!r}; "
+                    f"the variables are {sorted(values)}"
                 )
             _, place, shape, _ = ordering[value_name]
             sigma[place] = np.ravel(np.broadcast_to(value, shape))
@@ -131,17 +144,22 @@ def _initial_point_sampler(model, ordering, overrides, strategy):
     known = {rv.name for rv in model.free_RVs}
     for name in overrides or {}:
         if str(getattr(name, "name", name)) not in known:
-            raise ValueError(f"start names no free variable of the model: {name!r}; they are {sorted(known)}")
+            raise ValueError(
+                f"start names no free variable of the model: {name!r}; they are {sorted(known)}"
+            )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a value outside the support; checked below
+            warnings.simplefilter(
+                "ignore", RuntimeWarning
+            )  # a value outside the support; checked below
             sampler = make_initial_point_fn(
                 model=model, overrides=overrides, default_strategy=strategy, return_transformed=True
             )
             sampler(0)
     except NotImplementedError as error:
         raise ValueError(
-            f"init='prior' needs a proper prior for every variable ({error}); use init='jitter' or pass start="
+            f"init='prior' needs a proper prior for every variable ({error}); "
+            "use init='jitter' or pass start="
         ) from error
 
     def sample(seed):
@@ -158,12 +176,12 @@ def _initial_point(model, ordering, overrides, strategy, seed):
 
 
 def offending_variables(model, ordering, flat):
-    """Names of the variables whose log density is not finite at a flat unconstrained point; empty if all are."""
+    """Name the variables whose log density is not finite at a flat unconstrained point."""
     return _finite_check(model, ordering)(flat) or []
 
 
 def _finite_check(model, ordering):
-    """Return a function that names the variables whose log density is not finite at a flat point, None if all are."""
+    """Return a function from a flat point to the variables with no finite log density, or None."""
     terms_of = model.free_RVs + model.observed_RVs + model.potentials
     names = [variable.name for variable in terms_of]
     terms = model.logp(sum=False)  # one a variable, in that order

@@ -1,12 +1,11 @@
 r"""The metric: the matrix L between whitened coordinates u and unconstrained ones, z = L u.
 
-All components share it: component k is N(z; mu_k, eps_k L L^T). Its number of dimensions tells its kind, and
-every function here dispatches on that: 0 is a multiple of the identity (the paper's family at 1), 1 the diagonal of
-a diagonal L, 2 a lower triangular L. Vectors are rows: (..., d).
+All components share it: component k is N(z; mu_k, eps_k L L^T). Its number of dimensions tells its
+kind, and every function here dispatches on that: 0 is a multiple of the identity (the paper's
+family at 1), 1 the diagonal of a diagonal L, 2 a lower triangular L. Vectors are rows: (..., d).
 """
 
 import pytensor.tensor as pt
-
 from pytensor.gradient import zero_grad
 
 KINDS = ("identity", "diag", "dense")
@@ -43,7 +42,7 @@ def unwhiten_gradient(metric, gradients):
 
 
 def log_determinant(metric, n_dim):
-    """log |det L|, a scalar; ``n_dim`` is d."""
+    """Log |det L|, a scalar; ``n_dim`` is d."""
     if metric.ndim == 2:
         return pt.log(pt.abs(pt.diagonal(metric))).sum()
     return pt.log(pt.abs(metric)).sum() if metric.ndim == 1 else n_dim * pt.log(pt.abs(metric))
@@ -64,14 +63,14 @@ def variance(metric, n_dim):
 
 
 def differentiable(metric):
-    """Let gradients through to the entries that are free: none of an identity, the lower triangle of a dense one."""
+    """Let gradients through to the free entries: none of an identity, a dense lower triangle."""
     if metric.ndim == 0:
         return zero_grad(metric)
     return pt.tril(metric) if metric.ndim == 2 else metric
 
 
 def gradient(metric, scores, offsets, draw_weights):
-    r"""Gradient of -ELBO for a multiplicative change of the metric, component means held fixed in z.
+    r"""Gradient of -ELBO for a multiplicative change of the metric, with the means fixed in z.
 
     .. math:: M = \sum_k w_k \, \mathbb E[s_k (u - m_k)^T], \qquad dF = \langle M, B \rangle
         \text{ for } L \leftarrow L (I + B)
@@ -101,10 +100,11 @@ def gradient(metric, scores, offsets, draw_weights):
 def step(metric, gradient, *, step_size, largest):
     r"""Take one multiplicative gradient step on the metric.
 
-    Diagonal: :math:`\ell \leftarrow \ell \exp(-\eta M)`. Dense: :math:`L \leftarrow L (I - \eta B)` with the lower
-    triangular :math:`B = M + \operatorname{tril}(M, -1) - \operatorname{triu}(M, 1)`, the solution of
-    :math:`B + B^T = 2 M`: to first order :math:`L L^T` moves as under :math:`L \exp(-\eta M)`, and L stays
-    triangular, so that solves and determinants stay cheap and exact.
+    Diagonal: :math:`\ell \leftarrow \ell \exp(-\eta M)`. Dense: :math:`L \leftarrow L (I - \eta B)`
+    with the lower triangular :math:`B = M + \operatorname{tril}(M, -1) - \operatorname{triu}(M,
+    1)`, the solution of
+    :math:`B + B^T = 2 M`: to first order :math:`L L^T` moves as under :math:`L \exp(-\eta M)`, and
+    L stays triangular, so that solves and determinants stay cheap and exact.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def step(metric, gradient, *, step_size, largest):
 
 
 def spectral_norm(symmetric):
-    """Largest absolute eigenvalue of a symmetric matrix, by power iteration from its largest row."""
+    """Largest absolute eigenvalue of a symmetric matrix, by power iteration."""
     vector = symmetric[pt.argmax((symmetric**2).sum(axis=1))]
     norm = pt.sqrt((vector**2).sum())
     for _ in range(POWER_ITERATIONS):

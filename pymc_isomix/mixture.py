@@ -2,8 +2,8 @@ r"""The family: mixtures of isotropic Gaussians, in whitened coordinates u.
 
 .. math:: q(u) = \sum_k w_k \, \mathcal N(u; m_k, \epsilon_k I_d)
 
-Every function takes PyTensor variables (or arrays) and returns an expression. The pairwise part is two matrix
-products, O(S K d) in time and O(S K) in memory: no (S, K, d) array is ever made.
+Every function takes PyTensor variables (or arrays) and returns an expression. The pairwise part is
+two matrix products, O(S K d) in time and O(S K) in memory: no (S, K, d) array is ever made.
 """
 
 import math
@@ -21,8 +21,8 @@ def log_density_and_score(points, means, log_variances, log_weights):
             - \frac d2 \log(2 \pi \epsilon_k)\right] \\
         \nabla_u \log q(u) &= \sum_k r_k(u) \, (m_k - u) / \epsilon_k
 
-    Responsibilities :math:`r_k` are the softmax of the same terms, so that both stay finite and exact however far
-    from the components u lies.
+    Responsibilities :math:`r_k` are the softmax of the same terms, so that both stay finite and
+    exact however far from the components u lies.
 
     Parameters
     ----------
@@ -45,7 +45,9 @@ def log_density_and_score(points, means, log_variances, log_weights):
     .. [1] Petit-Talamon, Lambert and Korba (2025), arXiv:2506.13613, section 3.
     """
     points, means = pt.as_tensor(points), pt.as_tensor(means)
-    origin = means.mean(0)  # distances lose digits when the mixture lies far from zero: |u|^2 + |m|^2 - 2 u.m cancels
+    origin = means.mean(
+        0
+    )  # distances lose digits when the mixture lies far from zero: |u|^2 + |m|^2 - 2 u.m cancels
     points, means = points - origin, means - origin
     log_joint = _log_joint(points, means, log_variances, log_weights)  # (S, K)
     largest = pt.max(log_joint, axis=1, keepdims=True)
@@ -58,12 +60,12 @@ def log_density_and_score(points, means, log_variances, log_weights):
 
 
 def log_density(points, means, log_variances, log_weights):
-    """Log density of the mixture at whitened ``points`` (S, d); see :func:`log_density_and_score`."""
+    """Log density at whitened ``points`` (S, d); see :func:`log_density_and_score`."""
     return log_density_and_score(points, means, log_variances, log_weights)[0]
 
 
 def responsibilities(points, means, log_variances, log_weights):
-    r"""Posterior probability :math:`r_k(u)` of each component given a whitened point, shape (S, K)."""
+    r"""Probability :math:`r_k(u)` of each component given a whitened point, shape (S, K)."""
     points, means = pt.as_tensor(points), pt.as_tensor(means)
     origin = means.mean(0)
     return pt.special.softmax(
@@ -77,7 +79,7 @@ def mean(means, log_weights):
 
 
 def between_covariance(means, log_weights):
-    r"""Covariance of the component means, :math:`\sum_k w_k (m_k - \bar m)(m_k - \bar m)^T`, shape (d, d)."""
+    r"""Covariance of the means, :math:`\sum_k w_k (m_k - \bar m)(m_k - \bar m)^T`, (d, d)."""
     centred = means - mean(means, log_weights)
     return (pt.exp(log_weights)[:, None] * centred).T @ centred
 
@@ -93,7 +95,7 @@ def within_variance(log_variances, log_weights):
 
 
 def _log_joint(points, means, log_variances, log_weights):
-    """log w_k + log N(u_s; m_k, eps_k I), shape (S, K)."""
+    """Log w_k + log N(u_s; m_k, eps_k I), shape (S, K)."""
     n_dim = means.shape[1].astype(means.dtype)
     precision = pt.exp(-log_variances)
     squared = (points**2).sum(axis=1)[:, None] + (means**2).sum(axis=1) - 2 * (points @ means.T)

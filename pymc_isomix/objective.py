@@ -1,11 +1,10 @@
-r"""One step of the fit, as PyMC's Operator and ObjectiveFunction: draws, model, estimates and updates in one graph."""
+"""One step of the fit as one graph, in PyMC's Operator and ObjectiveFunction."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-
 from pymc.pytensorf import floatX
 from pymc.variational.opvi import ObjectiveFunction, ObjectiveUpdates, Operator
 from pymc.variational.updates import total_norm_constraint
@@ -15,7 +14,9 @@ from pymc_isomix import metric as metrics
 from pymc_isomix.batching import batched_log_density
 
 # Bounds that keep a scale-free step safe far from the optimum, where the first steps are taken
-MAX_MEAN_SHIFT = 0.3  # in units of sqrt(d eps_k), the typical distance of a component's draws from its mean
+MAX_MEAN_SHIFT = (
+    0.3  # in units of sqrt(d eps_k), the typical distance of a component's draws from its mean
+)
 MAX_VARIANCE_CHANGE = 0.6  # of a log variance
 MAX_METRIC_CHANGE = 0.1  # spectral norm of the relative change
 MAX_EXCESS = 3.0  # nats, of a component's divergence over the mean of all
@@ -37,7 +38,8 @@ class StepRule:
         One variance for all components.
     learn_weights : bool
     absolute_step : bool
-        The paper's step :math:`\gamma`, in squared units of z, without bounds. Otherwise dimensionless,
+        The paper's step :math:`\gamma`, in squared units of z, without bounds. Otherwise
+        dimensionless,
         :math:`\gamma \epsilon_k`, and bounded.
     n_samples : int
         Draws of each component, B.
@@ -51,10 +53,10 @@ class StepRule:
 
 
 class MixtureObjective(ObjectiveFunction):
-    """Builds the step: :meth:`updates` is the whole algorithm, :class:`MixtureKL` holds its settings and counters."""
+    """Builds the step: draws, model, estimates, and the updates of all parameters."""
 
     def step_function(self, *args, score=False, obj_optimizer=None, **kwargs):
-        """Compile the step. It always returns the loss, which costs nothing, NaN when the step was refused."""
+        """Compile the step; it always returns the loss, NaN when the step was refused."""
         return super().step_function(*args, score=True, obj_optimizer=obj_optimizer, **kwargs)
 
     def updates(
@@ -69,15 +71,16 @@ class MixtureObjective(ObjectiveFunction):
         more_replacements=None,
         total_grad_norm_constraint=None,
     ):
-        """Build the updates of one step, and the loss.
+        r"""Build the updates of one step, and the loss.
 
         Parameters
         ----------
         obj_n_mc : int, optional
             Draws of each component, instead of the rule's.
         obj_optimizer : callable, optional
-            ``(gradients, params) -> updates``, ``pm.adam(learning_rate=0.01)`` for example: replaces the step of the means,
-            which gets the gradient :math:`K \\partial F/\\partial \\mu_k` in z. Variances, weights and metric keep theirs.
+            ``(gradients, params) -> updates``, ``pm.adam(learning_rate=0.01)`` for example:
+            replaces the step of the means, which gets the gradient :math:`K \partial F/\partial
+            \mu_k` in z. Variances, weights and metric keep theirs.
         more_obj_params : list of shared variables, optional
             Parameters of the model itself, updated by ``obj_optimizer`` to increase the ELBO.
         more_updates, more_replacements : dict, optional
@@ -124,12 +127,16 @@ class MixtureObjective(ObjectiveFunction):
         else:
             optimised = [means, *(more_obj_params or [])]
             gradients = [metrics.unwhiten_gradient(metric, gradient)]
-            gradients += pytensor.grad(loss, more_obj_params) if more_obj_params else []
+            if more_obj_params:
+                gradients.extend(pytensor.grad(loss, list(more_obj_params)))
             extra = dict(obj_optimizer(gradients, optimised))
             new["means"] = extra.pop(means)
         if rule.learn_weights and n_components > 1:
             new["log_weights"] = updates.weight_step(
-                log_weights, estimates.divergence, step_size=WEIGHT_STEP * step_size, largest=MAX_EXCESS
+                log_weights,
+                estimates.divergence,
+                step_size=WEIGHT_STEP * step_size,
+                largest=MAX_EXCESS,
             )
         if metric.ndim > 0:
             new["metric"] = metrics.step(
@@ -142,8 +149,12 @@ class MixtureObjective(ObjectiveFunction):
         return self._guarded(new, params, estimates.n_finite, n_samples, loss, extra, more_updates)
 
     def _guarded(self, new, params, n_finite, n_samples, loss, extra, more_updates):
-        """Refuse the step as a whole when a parameter would not be finite, and keep the old values."""
-        rows = [pt.isfinite(new["means"]).all(axis=1), pt.isfinite(new["log_variances"]), n_finite > 0]
+        """Refuse the step as a whole, and keep the old values, when one would not be finite."""
+        rows = [
+            pt.isfinite(new["means"]).all(axis=1),
+            pt.isfinite(new["log_variances"]),
+            n_finite > 0,
+        ]
         healthy = pt.all(pt.stack(rows), axis=0)  # (K,)
         accepted = healthy.all()
         for name in ("log_weights", "metric"):
@@ -151,11 +162,14 @@ class MixtureObjective(ObjectiveFunction):
                 accepted &= ~pt.isnan(new[name]).any()
         result = ObjectiveUpdates()
         for name, value in new.items():
-            result[params[name]] = pt.switch(accepted, value, params[name]).astype(params[name].dtype)
+            result[params[name]] = pt.switch(accepted, value, params[name]).astype(
+                params[name].dtype
+            )
         for shared, value in extra.items():  # state of the user's optimiser
             result[shared] = pt.switch(accepted, value, shared).astype(shared.dtype)
         op = self.op
         result[op.n_finite] = n_finite.astype("int64")
+        result[op.finite_components] = pt.all(pt.stack(rows[:2]), axis=0)
         result[op.finite_dimensions] = pt.isfinite(new["means"]).all(axis=0)
         result[op.n_dropped] = op.n_dropped + (n_samples - n_finite).sum()
         result.update(more_updates or {})
@@ -177,8 +191,8 @@ class MixtureKL(Operator):
         Of the next step.
     n_finite : shared (K,) integers
         Draws of each component with a finite log density and gradient, in the last step.
-    finite_dimensions : shared (d,) booleans
-        Whether the last step's means were finite, before it was refused.
+    finite_components, finite_dimensions : shared (K,) and (d,) booleans
+        Whether the last step's parameters were finite, before it was refused.
     n_dropped : shared integer
         Draws left out so far.
     """
@@ -194,6 +208,9 @@ class MixtureKL(Operator):
         self._step_size = None
         self.n_finite = pytensor.shared(
             np.zeros(n_components, "int64"), "n_finite", shape=(n_components,)
+        )
+        self.finite_components = pytensor.shared(
+            np.ones(n_components, bool), "finite_components", shape=(n_components,)
         )
         self.finite_dimensions = pytensor.shared(
             np.ones(n_dim, bool), "finite_dimensions", shape=(n_dim,)
@@ -214,6 +231,7 @@ class MixtureKL(Operator):
         return np.asarray(self.n_finite.get_value()) == 0
 
     def apply(self, f):
+        """Apply the operator: log q - log p, for PyMC's ``score_function``."""
         return self.logq - self.logp
 
 
@@ -229,11 +247,15 @@ def _variance_update(rule, log_variances, curvature, step_size):
     if rule.variance_update == "fixed":
         return log_variances
     if rule.absolute_step:
-        relative = step_size if rule.variance_update == "natural" else step_size * pt.exp(-log_variances)
+        relative = (
+            step_size if rule.variance_update == "natural" else step_size * pt.exp(-log_variances)
+        )
         return take_step(log_variances, curvature, step_size=relative)
     factor = FIRST_ORDER[rule.variance_update]
     largest = MAX_VARIANCE_CHANGE * factor / 2
-    return take_step(log_variances, pt.clip(factor * step_size * curvature, -largest, largest), step_size=1.0)
+    return take_step(
+        log_variances, pt.clip(factor * step_size * curvature, -largest, largest), step_size=1.0
+    )
 
 
 def _mean_update(rule, means, gradient, log_variances, metric, step_size):

@@ -118,7 +118,9 @@ class Phased:
         if lost.all() or self.n_halvings > MAX_HALVINGS:
             return False
         if lost.any():
-            logger.info(f"step {i + 1}: respawned component {', '.join(map(str, np.flatnonzero(lost)))}")
+            logger.info(
+                f"step {i + 1}: respawned component {', '.join(map(str, np.flatnonzero(lost)))}"
+            )
             self.respawn(lost)
         else:
             self.base_step /= 2
@@ -164,7 +166,7 @@ class Phased:
 
 
 def evidence_correction(log_evidence):
-    r"""Return the log factors that turn the weights of least KL(q || p) into shares of the evidence.
+    r"""Return log factors that turn weights of least KL(q || p) into shares of the evidence.
 
     Where the family fits one mode worse than another, by D nats, the best ELBO gives it
     :math:`e^{-D}` too little weight. The share of component k in the evidence is

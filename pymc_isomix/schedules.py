@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from pymc_isomix.validation import check_number
+
 NAMED = {
     "constant": lambda t, n: np.ones(n),
     "sqrt": lambda t, n: 1 / np.sqrt(1 + t),
@@ -11,12 +13,12 @@ NAMED = {
 
 
 def check_schedule(step_size, schedule):
-    """Raise unless ``step_size`` is positive and ``schedule`` known, or a function with a positive first value."""
-    if not np.isscalar(step_size) or not np.isfinite(step_size) or step_size <= 0:
-        raise ValueError(f"step_size must be 'auto' or a positive number; got {step_size!r}")
+    """Raise unless ``step_size`` is positive, and ``schedule`` known or a positive function."""
+    check_number("step_size", step_size)
     if not callable(schedule) and schedule not in NAMED:
         raise ValueError(
-            f"schedule must be a function of the iteration or one of {sorted(NAMED)}; got {schedule!r}"
+            f"schedule must be a function of the iteration or one of {sorted(NAMED)}; "
+            f"got {schedule!r}"
         )
     step_sizes(step_size, schedule, 1)
 
@@ -29,8 +31,10 @@ def step_sizes(step_size, schedule, n):
     step_size : float
         :math:`\gamma`.
     schedule : str or callable
-        ``"constant"``; ``"sqrt"``, :math:`\gamma / \sqrt{1 + t}`; ``"linear"``, :math:`\gamma (1 - t/n)`; ``"auto"``,
-        :math:`\gamma / \sqrt{1 + 20 t/n}`; or a function from iteration t = 0, 1, ... to a factor of gamma.
+        ``"constant"``; ``"sqrt"``, :math:`\gamma / \sqrt{1 + t}`; ``"linear"``, :math:`\gamma (1 -
+        t/n)`; ``"auto"``,
+        :math:`\gamma / \sqrt{1 + 20 t/n}`; or a function from iteration t = 0, 1, ... to a factor
+        of gamma.
     n : int
         Number of iterations.
 

@@ -1,25 +1,33 @@
 r"""The update rules of the paper, one function each.
 
-Step sizes here are dimensionless: :math:`\gamma_k` relative to the component's variance. The paper's absolute step
-:math:`\gamma` is :math:`\gamma_k = \gamma / \epsilon_k` (natural gradient is relative already). All take and return
-log variances, so that no variance can turn negative.
+Step sizes here are dimensionless: :math:`\gamma_k` relative to the component's variance. The
+paper's absolute step
+:math:`\gamma` is :math:`\gamma_k = \gamma / \epsilon_k` (natural gradient is relative already). All
+take and return log variances, so that no variance can turn negative.
 """
 
 import pytensor.tensor as pt
 
-MAX_LOG_CHANGE = 10.0  # bures reaches variance 0, mirror overflows: no step changes a variance by more than e^10
-MIN_PRECISION_FACTOR = 0.1  # natural may make a precision negative: no step shrinks it more than tenfold
+MAX_LOG_CHANGE = (
+    10.0  # bures reaches variance 0, mirror overflows: no step changes a variance by more than e^10
+)
+MIN_PRECISION_FACTOR = (
+    0.1  # natural may make a precision negative: no step shrinks it more than tenfold
+)
 
 
 def mean_step(means, shift, *, step_size):
-    r"""Take one gradient step on the means, :math:`\mu_k \leftarrow \mu_k - \gamma_k \, \epsilon_k L g_k`.
+    r"""Take one gradient step on the means.
+
+    .. math:: \mu_k \leftarrow \mu_k - \gamma_k \, \epsilon_k L g_k
 
     Parameters
     ----------
     means : (K, d) array or TensorVariable
         Component means, unconstrained.
     shift : (K, d) array or TensorVariable
-        :math:`\epsilon_k L g_k`, the gradient :math:`g_k` of -ELBO in whitened coordinates taken to z.
+        :math:`\epsilon_k L g_k`, the gradient :math:`g_k` of -ELBO in whitened coordinates taken to
+        z.
     step_size : float or (K,) array
         :math:`\gamma_k` relative to the variance.
 
@@ -42,7 +50,8 @@ def bures_step(log_variances, curvature, *, step_size):
     curvature : (K,) array or TensorVariable
         :math:`c_k = \frac{2K}{d} \epsilon_k \, \partial F / \partial \epsilon_k`, dimensionless.
     step_size : float or (K,) array
-        :math:`\gamma_k` relative to the variance; the paper's absolute step is :math:`\gamma / \epsilon_k`.
+        :math:`\gamma_k` relative to the variance; the paper's absolute step is :math:`\gamma /
+        \epsilon_k`.
 
     References
     ----------
@@ -52,9 +61,12 @@ def bures_step(log_variances, curvature, *, step_size):
 
 
 def mirror_step(log_variances, curvature, *, step_size):
-    r"""Take one entropic mirror descent step, :math:`\log\epsilon_k \leftarrow \log\epsilon_k - \gamma_k c_k`.
+    r"""Take one entropic mirror descent step on the component variances.
 
-    Parameters are those of :func:`bures_step`; to first order it moves half as far at the same step size.
+    .. math:: \log\epsilon_k \leftarrow \log\epsilon_k - \gamma_k c_k
+
+    Parameters are those of :func:`bures_step`; to first order it moves half as far at the same step
+    size.
 
     References
     ----------
@@ -64,9 +76,12 @@ def mirror_step(log_variances, curvature, *, step_size):
 
 
 def natural_step(log_variances, curvature, *, step_size):
-    r"""Take one natural gradient step, :math:`1/\epsilon_k \leftarrow (1 + \gamma_k c_k) / \epsilon_k`.
+    r"""Take one natural gradient step on the component variances.
 
-    Parameters are those of :func:`bures_step`. The step of the means that belongs to it uses the new variance.
+    .. math:: 1/\epsilon_k \leftarrow (1 + \gamma_k c_k) / \epsilon_k
+
+    Parameters are those of :func:`bures_step`. The step of the means that belongs to it uses the
+    new variance.
 
     References
     ----------
@@ -91,7 +106,9 @@ VARIANCE_STEPS = {
 def weight_step(log_weights, divergences, *, step_size, largest):
     r"""Take one entropic mirror descent step on the simplex of weights.
 
-    .. math:: \log w_k \leftarrow \log w_k - \eta (f_k - \textstyle\sum_j w_j f_j), \text{ then normalise}
+    .. math:: \log w_k \leftarrow \log w_k - \eta (f_k - \textstyle\sum_j w_j f_j)
+
+    and normalise.
 
     Parameters
     ----------

@@ -1,0 +1,116 @@
+"""The loop around the compiled step: progress, callbacks, and what to do when a step fails."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from pymc.progress_bar import CustomProgress
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+
+from pymc_isomix import initialization
+
+logger = logging.getLogger(__name__)
+
+UPDATE_EVERY = 20  # steps between two updates of the progress bar
+AVERAGED_LOSSES = 100
+
+
+@dataclass
+class Trace:
+    """What a run has done so far; stays valid however the run ends."""
+
+    losses: np.ndarray
+    taken: int = 0
+    reason: str = "all iterations done"
+
+    @property
+    def done(self):
+        """Losses of the steps taken."""
+        return self.losses[: self.taken]
+
+
+def run(trace, step, controller, operator, callbacks, *, first, score, progressbar, theme):
+    """Take steps until the controller, a callback, the user or the budget ends it.
+
+    Parameters
+    ----------
+    trace : Trace
+        Filled in as the run goes on; the length of its losses is the budget.
+    step : callable
+        The compiled step: returns the negative ELBO, NaN when it refused itself.
+    controller : Scheduled or Phased
+    operator : MixtureKL
+    callbacks : list of callables
+        Each gets (approximation, losses, iteration).
+    first : int
+        Iterations of earlier runs.
+    score : bool
+        Whether callbacks get the losses, or None.
+    progressbar : bool
+    theme : rich.theme.Theme
+
+    Raises
+    ------
+    FloatingPointError
+        If a step fails for good.
+    """
+    budget = len(trace.losses)
+    columns = (*Progress.get_default_columns(), TextColumn("{task.fields[loss]}"))
+    console = Console(theme=theme)
+    try:
+        with CustomProgress(*columns, console=console, disable=not progressbar) as progress:
+            task = progress.add_task(controller.name, total=budget, loss="")
+            for i in range(budget):
+                operator.set_step_size(controller.step_size(i))
+                trace.losses[i] = loss = float(step())
+                if np.isnan(loss) and not controller.recover(i, operator.lost_components()):
+                    raise FloatingPointError(describe_fault(operator, first + i + 1))
+                trace.taken = i + 1
+                if i % UPDATE_EVERY == 0:
+                    average = np.nanmean(trace.done[-AVERAGED_LOSSES:])
+                    progress.update(
+                        task,
+                        completed=trace.taken,
+                        description=controller.name,
+                        loss=f"Average Loss = {average:,.5g}",
+                    )
+                for callback in callbacks:
+                    callback(operator.approx, trace.done if score else None, first + trace.taken)
+                if (reason := controller.after_step(i, trace.losses)) is not None:
+                    trace.reason = reason
+                    break
+            # the fit may have converged before its budget: the bar is full all the same
+            progress.update(task, total=trace.taken, completed=trace.taken)
+        controller.finish()
+    except (KeyboardInterrupt, StopIteration) as interruption:
+        trace.reason = str(interruption) or "interrupted"
+
+
+def describe_fault(operator, iteration):
+    """Say which component and variable made a step fail."""
+    group = operator.approx.groups[0]
+    lost = operator.lost_components()
+    kept = "The approximation keeps the last finite parameters."
+    if lost.any():
+        component = int(np.argmax(lost))
+        mean = group.parameter_values()["means"][component]
+        offenders = initialization.offending_variables(operator.approx.model, group.ordering, mean)
+        place = (
+            f"at variable {', '.join(offenders)}"
+            if offenders
+            else "though its mean has one; its variance may be too large for the support"
+        )
+        return (
+            f"iteration {iteration}: component {component} has no draw with a finite log density "
+            f"and gradient, {place}. {kept} Use another start, a smaller start_sigma or a smaller "
+            "step_size."
+        )
+    finite = np.asarray(operator.finite_dimensions.get_value())
+    places = {name: place for name, (_, place, _, _) in group.ordering.items()}
+    names = [name for name, place in places.items() if not finite[place].all()] or list(places)
+    wrong = np.flatnonzero(~np.asarray(operator.finite_components.get_value()))
+    return (
+        f"iteration {iteration}: a parameter of component {', '.join(f'{k}' for k in wrong) or 'all'} "
+        f"would not be finite, at variable {', '.join(names)}. {kept} Use a smaller step_size."
+    )
