@@ -142,7 +142,7 @@ class IsotropicMixtureGroup(Group):
 
     @node_property
     def std(self):
-        """Standard deviation of the mixture, (d,), unconstrained space."""
+        """Return the standard deviation of the mixture, (d,), unconstrained space."""
         within = mixture.within_variance(self.log_variances, self.log_weights)
         between = mixture.between_variance(self.means, self.log_weights)
         return pt.sqrt(within * metrics.variance(self.metric, self.ddim) + between)

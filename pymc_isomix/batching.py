@@ -52,12 +52,9 @@ def batched_log_density(model, ordering, points, *, more_replacements=None):
     log_density = graph_replace(log_density, replacements, strict=False).astype(points.dtype)
     # Fold what only depends on shapes while they are plain constants: batched, they would become
     # tensors, which neither JAX nor the rewrites see through.
-    outputs: Any = rewrite_graph(
-        [log_density, pt.grad(log_density, point)],
-        include=("ShapeOpt", "canonicalize"),
-        clone=False,
-    )
-
+    gradient: Any = pt.grad(log_density, point)
+    folding = ("ShapeOpt", "canonicalize")
+    outputs: Any = rewrite_graph([log_density, gradient], include=folding, clone=False)
     nodes = list(toposort(outputs))
     if any(isinstance(node.op, Scan) for node in nodes):
         logger.info(

@@ -1,4 +1,4 @@
-"""The Inference object for ``pm.fit``, and the one-call ``fit``."""
+"""The Inference object for ``pm.fit``."""
 
 import logging
 import sys
@@ -264,7 +264,7 @@ class IsoMix(Inference):
             )
         finally:
             if score:
-                self.hist = np.concatenate([self.hist, trace.done])
+                self.hist: np.ndarray = np.concatenate([self.hist, trace.done])
             self.approx.hist = self.hist
             for shared in self.approx.params:  # the jax backend leaves arrays of its own
                 shared.set_value(np.asarray(shared.get_value()))
@@ -276,49 +276,3 @@ class IsoMix(Inference):
                 "left out of the averages"
             )
         return State(first + trace.taken, step=step, callbacks=callbacks, score=score)
-
-
-def fit(
-    n=10000,
-    *,
-    draws=1000,
-    model=None,
-    random_seed=None,
-    progressbar=True,
-    callbacks=None,
-    backend=None,
-    compile_kwargs=None,
-    **isomix_kwargs,
-):
-    """Fit a model and return draws from the approximation, in one call.
-
-    Parameters
-    ----------
-    n : int
-        Iterations.
-    draws : int
-        Draws in the result.
-    model : pymc.Model, optional
-        The model of the context when not given.
-    random_seed : int, optional
-        Seeds the starts, the fit and the draws.
-    progressbar, callbacks, backend, compile_kwargs
-        As in :meth:`IsoMix.fit`.
-    **isomix_kwargs
-        Of :class:`IsoMix`: ``n_components``, ``variance_update`` and the rest.
-
-    Returns
-    -------
-    xarray.DataTree
-        As :meth:`IsotropicMixture.sample` gives.
-    """
-    check_count("draws", draws)
-    inference = IsoMix(random_seed=random_seed, model=model, **isomix_kwargs)
-    approx = inference.fit(
-        n,
-        callbacks=callbacks,
-        progressbar=progressbar,
-        backend=backend,
-        compile_kwargs=compile_kwargs,
-    )
-    return approx.sample(draws)

@@ -111,6 +111,6 @@ def describe_fault(operator, iteration):
     names = [name for name, place in places.items() if not finite[place].all()] or list(places)
     wrong = np.flatnonzero(~np.asarray(operator.finite_components.get_value()))
     return (
-        f"iteration {iteration}: a parameter of component {', '.join(f'{k}' for k in wrong) or 'all'} "
+        f"iteration {iteration}: a parameter of component {', '.join(f'{k}' for k in wrong)} "
         f"would not be finite, at variable {', '.join(names)}. {kept} Use a smaller step_size."
     )

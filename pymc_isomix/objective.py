@@ -128,7 +128,7 @@ class MixtureObjective(ObjectiveFunction):
             optimised = [means, *(more_obj_params or [])]
             gradients = [metrics.unwhiten_gradient(metric, gradient)]
             if more_obj_params:
-                gradients.extend(pytensor.grad(loss, list(more_obj_params)))
+                gradients.extend(pytensor.grad(loss, parameter) for parameter in more_obj_params)
             extra = dict(obj_optimizer(gradients, optimised))
             new["means"] = extra.pop(means)
         if rule.learn_weights and n_components > 1:
