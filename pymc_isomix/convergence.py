@@ -3,16 +3,16 @@
 import numpy as np
 
 TOLERANCE = 0.05  # nats: a smaller gain over a third of the phase is no reason to go on
-MIN_WINDOW = 50  # steps
+MIN_WINDOW, MAX_WINDOW = 50, 300  # steps
 
 
 def has_plateaued(losses, tolerance=TOLERANCE):
     r"""Tell whether the loss has surely stopped falling.
 
-    Compares the latest third of the losses with the third before it (at least 50 steps each):
-    true when the fall of their means, plus two standard errors, is below ``tolerance``. The noise
-    variance comes from successive differences, so that a trend does not count as noise. Noise too
-    large to tell says no.
+    Compares the latest third of the losses with the third before it, at least 50 and, where the
+    noise allows, at most 300 steps each: true when the fall of their means, plus two standard
+    errors, is below ``tolerance``. The noise variance comes from successive differences, so that
+    a trend does not count as noise. Noise too large to tell says no.
 
     Parameters
     ----------
@@ -26,14 +26,19 @@ def has_plateaued(losses, tolerance=TOLERANCE):
     >>> has_plateaued(np.zeros(300)), has_plateaued(np.linspace(100, 0, 300))
     (True, False)
     """
-    window = max(MIN_WINDOW, len(losses) // 3)
-    if len(losses) < 2 * window:
+    third = max(MIN_WINDOW, len(losses) // 3)
+    if len(losses) < 2 * third:
         return False
+    return any(
+        _greatest_fall(losses, window) < tolerance for window in {third, min(third, MAX_WINDOW)}
+    )
+
+
+def _greatest_fall(losses, window):
+    """Fall of the mean between the last two windows, plus two standard errors."""
     before, latest = losses[-2 * window : -window], losses[-window:]
-    noise = np.diff(losses[-2 * window :])
-    variance = 0.5 * np.mean(noise**2)
-    standard_error = np.sqrt(2 * variance / window)
-    return bool(before.mean() - latest.mean() + 2 * standard_error < tolerance)
+    variance = 0.5 * np.mean(np.diff(losses[-2 * window :]) ** 2)
+    return before.mean() - latest.mean() + 2 * np.sqrt(2 * variance / window)
 
 
 class IterateAverage:

@@ -80,7 +80,8 @@ def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weight
     ----------
     .. [1] Petit-Talamon, Lambert and Korba (2025), arXiv:2506.13613, Proposition 3.1.
     """
-    n_components, n_dim = whitened_means.shape
+    n_components = whitened_means.shape[0]
+    n_dim = whitened_means.shape[1].astype(whitened_means.dtype)  # an integer would upcast float32
     log_q, score_q = mixture.log_density_and_score(
         draws.points, whitened_means, log_variances, log_weights
     )

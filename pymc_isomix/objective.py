@@ -18,10 +18,10 @@ MAX_MEAN_SHIFT = (
     0.3  # in units of sqrt(d eps_k), the typical distance of a component's draws from its mean
 )
 MAX_VARIANCE_CHANGE = 0.6  # of a log variance
-MAX_METRIC_CHANGE = 0.1  # spectral norm of the relative change
+MAX_METRIC_CHANGE = 0.2  # spectral norm of the relative change
 MAX_EXCESS = 3.0  # nats, of a component's divergence over the mean of all
 # Steps of the metric and the weights relative to that of the means and variances
-METRIC_STEP = 1 / 6
+METRIC_STEP = 1 / 3
 WEIGHT_STEP = 1 / 3
 # to first order Bures moves twice as far as the other two at the same step
 FIRST_ORDER = {"mirror": 2.0, "bures": 1.0, "natural": 2.0, "fixed": 0.0}
