@@ -109,7 +109,7 @@ class IsoMix(Inference):
         weights="learned",
         step_size="auto",
         schedule="auto",
-        n_samples=10,
+        n_samples=5,
         start=None,
         start_sigma=None,
         init="jitter",
@@ -159,7 +159,14 @@ class IsoMix(Inference):
 
     @classmethod
     def paper(
-        cls, n_components=10, *, step_size=0.1, schedule="constant", start_sigma=1.0, **kwargs
+        cls,
+        n_components=10,
+        *,
+        step_size=0.1,
+        schedule="constant",
+        n_samples=10,
+        start_sigma=1.0,
+        **kwargs,
     ):
         r"""Return the paper's own algorithm: identity metric, uniform weights, an absolute step.
 
@@ -168,7 +175,7 @@ class IsoMix(Inference):
         n_components : int
         step_size : float
             :math:`\gamma` of Eqs. 11 to 14, in squared units of the unconstrained space.
-        schedule, start_sigma, **kwargs
+        schedule, n_samples, start_sigma, **kwargs
             As for :class:`IsoMix`; ``metric`` and ``weights`` are fixed.
 
         References
@@ -181,6 +188,7 @@ class IsoMix(Inference):
             weights="uniform",
             step_size=step_size,
             schedule=schedule,
+            n_samples=n_samples,
             start_sigma=start_sigma,
             _absolute_step=True,
             **kwargs,
