@@ -6,14 +6,14 @@ paper's absolute step
 take and return log variances, so that no variance can turn negative.
 """
 
+import math
+
 import pytensor.tensor as pt
 
-MAX_LOG_CHANGE = (
-    10.0  # bures reaches variance 0, mirror overflows: no step changes a variance by more than e^10
-)
-MIN_PRECISION_FACTOR = (
-    0.1  # natural may make a precision negative: no step shrinks it more than tenfold
-)
+# Bures overshoots where its bracket nears zero or turns negative, mirror overflows: no step changes
+# a log variance by more than this. Beyond it, fits of a funnel end in NaN.
+MAX_LOG_CHANGE = 2.0
+MIN_PRECISION_FACTOR = 0.1  # natural may make a precision negative: it shrinks tenfold at most
 
 
 def mean_step(means, shift, *, step_size):
@@ -41,7 +41,10 @@ def mean_step(means, shift, *, step_size):
 def bures_step(log_variances, curvature, *, step_size):
     r"""Take one Bures-Wasserstein gradient step on the component variances.
 
-    .. math:: \log\epsilon_k \leftarrow \log\epsilon_k + 2 \log|1 - \gamma_k c_k|
+    .. math:: \log\epsilon_k \leftarrow \log\epsilon_k + 2 \log(1 - \gamma_k c_k)
+
+    A bracket at or below zero, which the square of Eq. 12 would turn into growth, shrinks the
+    variance as far as one step may.
 
     Parameters
     ----------
@@ -57,7 +60,8 @@ def bures_step(log_variances, curvature, *, step_size):
     ----------
     .. [1] Petit-Talamon, Lambert and Korba (2025), arXiv:2506.13613, Eq. 12.
     """
-    return log_variances + _bounded(2 * pt.log(pt.abs(1 - step_size * curvature)))
+    bracket = pt.maximum(1 - step_size * curvature, math.exp(-MAX_LOG_CHANGE / 2))
+    return log_variances + _bounded(2 * pt.log(bracket))
 
 
 def mirror_step(log_variances, curvature, *, step_size):
