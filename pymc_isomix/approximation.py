@@ -200,12 +200,6 @@ class IsotropicMixtureGroup(Group):
             shared = self.shared_params[name]
             shared.set_value(np.asarray(value, dtype=shared.dtype))
 
-    def scale_noise(self, noise, component):
-        """Turn (S, d) standard normal noise into offsets from the means of (S,) components."""
-        q = self.parameter_values()
-        scaled = noise * np.exp(0.5 * q["log_variances"])[component, None]
-        return scaled @ np.tril(q["metric"]).T if q["metric"].ndim == 2 else scaled * q["metric"]
-
     def draw_unconstrained(self, draws, rng):
         """Draw from the mixture with NumPy.
 
@@ -220,10 +214,11 @@ class IsotropicMixtureGroup(Group):
             Unconstrained space.
         component : (draws,) integer array
         """
-        q = self.parameter_values()
-        component = rng.choice(len(q["means"]), p=np.exp(q["log_weights"]), size=draws)
-        noise = rng.normal(size=(draws, self.ddim)).astype(q["means"].dtype)
-        return q["means"][component] + self.scale_noise(noise, component), component
+        return parameters.draw(self.parameter_values(), draws, rng)
+
+    def log_density(self, points):
+        """Log density (S,) of the mixture at unconstrained points (S, d), a NumPy array."""
+        return parameters.log_density(self.parameter_values(), points)
 
     def var_to_data(self, shared):
         """Map a flat vector to a dataset by variable, as PyMC does, but compile it cheaply."""

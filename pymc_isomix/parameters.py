@@ -1,10 +1,17 @@
-"""The variational parameters of a group: new shared variables, or the user's own."""
+"""The variational parameters of a group: new shared variables or the user's own, and their values.
+
+Values are NumPy arrays by name, as ``IsotropicMixtureGroup.parameter_values`` returns them.
+"""
 
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pymc.pytensorf import floatX
 from pymc.variational.opvi import ParametrizationError
+from pytensor.compile.mode import FAST_COMPILE
+
+from pymc_isomix import metric as metrics
+from pymc_isomix import mixture
 
 NAMES = ("means", "log_variances", "log_weights", "metric")
 
@@ -72,3 +79,32 @@ def adopt(params, n_dim):
             )
         adopted[name] = pt.specify_shape(adopted[name], shape)
     return adopted
+
+
+def draw(values, draws, rng):
+    """Draw points (draws, d) in unconstrained space, and their components (draws,)."""
+    n_components, n_dim = values["means"].shape
+    component = rng.choice(n_components, p=np.exp(values["log_weights"]), size=draws)
+    noise = rng.normal(size=(draws, n_dim)).astype(values["means"].dtype)
+    return values["means"][component] + offsets(values, noise, component), component
+
+
+def offsets(values, noise, component):
+    """Turn standard normal noise (S, d) into offsets from the means of the components (S,)."""
+    scaled = noise * np.exp(0.5 * values["log_variances"])[component, None]
+    metric = values["metric"]
+    return scaled @ np.tril(metric).T if metric.ndim == 2 else scaled * metric
+
+
+def log_density(values, points):
+    """Log density (S,) of the mixture at unconstrained points (S, d), a NumPy array."""
+    q = {name: pt.as_tensor(value) for name, value in values.items()}
+    centre = mixture.mean(q["means"], q["log_weights"])
+    log_q = mixture.log_density(
+        metrics.whiten(q["metric"], points - centre),
+        metrics.whiten(q["metric"], q["means"] - centre),
+        q["log_variances"],
+        q["log_weights"],
+    )
+    log_q = log_q - metrics.log_determinant(q["metric"], float(points.shape[1]))
+    return log_q.eval(mode=FAST_COMPILE)

@@ -10,7 +10,7 @@ import logging
 
 import numpy as np
 
-from pymc_isomix import schedules
+from pymc_isomix import parameters, schedules
 from pymc_isomix.convergence import IterateAverage, has_plateaued
 
 logger = logging.getLogger(__name__)
@@ -145,9 +145,8 @@ class Phased:
         n_children = np.bincount(parents, minlength=len(weights))
         weights /= 1 + n_children
         weights[lost] = weights[parents]
-        offsets = self.group.scale_noise(
-            0.7 * self.rng.normal(size=(lost.sum(), self.group.ddim)), parents
-        )
+        noise = 0.7 * self.rng.normal(size=(lost.sum(), self.group.ddim))
+        offsets = parameters.offsets(q, noise, parents)
         q["means"][lost] = q["means"][parents] + offsets
         halved = q["log_variances"] - np.log(2) * (n_children > 0)
         q["log_variances"] = np.where(lost, 0, halved)
