@@ -1,14 +1,12 @@
-"""What every benchmark here shares: the divergence of a fit, the environment, and where results go."""
+"""What the benchmarks share: the divergence of a fit, the environment, and where results go."""
 
 import json
 import os
 import platform
-
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-
 from scipy.special import logsumexp
 
 RESULTS = Path(__file__).parent / "results"
@@ -73,7 +71,9 @@ def environment():
         "packages": versions,
         "processor": platform.processor() or platform.machine(),
         "system": platform.system(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
     }
 
 

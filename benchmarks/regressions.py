@@ -1,11 +1,10 @@
-"""Bayesian regressions on data that scikit-learn bundles, with their log joint densities in NumPy."""
+"""Bayesian regressions on data that scikit-learn bundles, and their log joints in NumPy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pymc as pm
-
 from scipy.special import expit, log_expit, log_softmax, softmax
 from scipy.stats import norm
 from sklearn.datasets import load_breast_cancer, load_wine
@@ -34,7 +33,7 @@ class Regression:
 
 def split(features, labels):
     """Return training and held-out rows, 60 to 40, features standardised on the training part."""
-    order = np.random.RandomState(SPLIT_SEED).permutation(len(labels))  # noqa: NPY002 - the published split
+    order = np.random.RandomState(SPLIT_SEED).permutation(len(labels))
     n_training = int(TRAINING_SHARE * len(labels))
     training, held_out = order[:n_training], order[n_training:]
     centre, scale = features[training].mean(axis=0), features[training].std(axis=0)
@@ -64,7 +63,7 @@ def breast_cancer():
 
 
 def wine():
-    """Multinomial regression without intercept, three classes of 13 weights each, prior N(0, 10 I), d = 39."""
+    """Multinomial regression without intercept, 13 weights a class, prior N(0, 10 I), d = 39."""
     (x, y), (x_new, y_new) = split(*load_wine(return_X_y=True))
     n_features, n_classes, sigma = x.shape[1], 3, np.sqrt(10)
 

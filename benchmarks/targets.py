@@ -1,4 +1,4 @@
-"""The targets of the paper as PyMC models, each beside a normalised log density written in NumPy and SciPy alone."""
+"""The targets of the paper as PyMC models, each beside a normalised log density in NumPy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
-
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
@@ -89,7 +88,7 @@ def sinh_arcsinh():
 
 
 def planted(n_dim, n_modes, *, seed=0, spread=5.0, variance=1.0, start_variance=5.0):
-    """Equally weighted isotropic Gaussians at uniform places in [-spread, spread]^d, as a ``pm.Mixture``."""
+    """Equally weighted isotropic Gaussians, uniform in [-spread, spread]^d, as a ``pm.Mixture``."""
     modes = np.random.default_rng(seed).uniform(-spread, spread, size=(n_modes, n_dim))
     weights = np.full(n_modes, 1 / n_modes)
 
@@ -103,7 +102,9 @@ def planted(n_dim, n_modes, *, seed=0, spread=5.0, variance=1.0, start_variance=
         joint = [multivariate_normal(mode, variance * np.eye(n_dim)).logpdf(z) for mode in modes]
         return logsumexp(joint, axis=0) - np.log(n_modes)
 
-    return Target(f"planted, d = {n_dim}, {n_modes} modes", n_dim, start_variance, model, log_density)
+    return Target(
+        f"planted, d = {n_dim}, {n_modes} modes", n_dim, start_variance, model, log_density
+    )
 
 
 PAPER_TARGETS = (

@@ -1,15 +1,15 @@
-r"""One step of the fit in NumPy and SciPy, one draw at a time, for comparison with the compiled step.
+r"""One step of the fit in NumPy and SciPy, a draw at a time, to compare the compiled step with.
 
-Written from the equations: the estimators of Petit-Talamon, Lambert and Korba (2025), arXiv:2506.13613,
-Proposition 3.1, their updates (Eqs. 11 to 14), and the scale-free step, the metric and the weights of this package.
-The density is taken in unconstrained space z, from full covariance matrices; only the estimators are in
-whitened coordinates u = L^{-1} z. A metric is always the full (d, d) matrix L here.
+Written from the equations: the estimators of Petit-Talamon, Lambert and Korba (2025),
+arXiv:2506.13613, Proposition 3.1, their updates (Eqs. 11 to 14), and the scale-free step, the
+metric and the weights of this package. The density is taken in unconstrained space z, from full
+covariance matrices; only the estimators are in whitened coordinates u = L^{-1} z. A metric is
+always the full (d, d) matrix L here.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-
 from scipy import stats
 from scipy.special import logsumexp
 
@@ -27,6 +27,7 @@ class Estimates(NamedTuple):
     gradient: np.ndarray  # (K, d) g_k
     curvature: np.ndarray  # (K,) c_k
     divergence: np.ndarray  # (K,) f_k
+    log_evidence: np.ndarray  # (K,) log mean_b p / q
     metric_gradient: np.ndarray  # (d, d) M, not symmetrised
     n_finite: np.ndarray  # (K,)
 
@@ -48,11 +49,12 @@ def log_density_and_score(mixture, z):
 
 
 def estimate(mixture, noise, log_p_and_gradient):
-    """Proposition 3.1 on the given standard normal noise (K, B, d); draws that are not finite are left out."""
+    """Proposition 3.1 on given noise (K, B, d); draws that are not finite are left out."""
     n_components, _, n_dim = noise.shape
     gradient = np.zeros((n_components, n_dim))
     curvature, divergence = np.zeros(n_components), np.zeros(n_components)
     metric_gradient = np.zeros((n_dim, n_dim))
+    log_evidence = np.full(n_components, -np.inf)
     n_finite = np.zeros(n_components, int)
     for k in range(n_components):
         kept = []
@@ -69,9 +71,10 @@ def estimate(mixture, noise, log_p_and_gradient):
             gradient[k] = np.mean([s for s, _, _ in kept], axis=0)
             curvature[k] = np.mean([s @ o for s, o, _ in kept]) / n_dim
             divergence[k] = np.mean([f for _, _, f in kept])
+            log_evidence[k] = logsumexp([-f for _, _, f in kept]) - np.log(len(kept))
             outer = np.mean([np.outer(s, o) for s, o, _ in kept], axis=0)
             metric_gradient += mixture.weights[k] * outer
-    return Estimates(gradient, curvature, divergence, metric_gradient, n_finite)
+    return Estimates(gradient, curvature, divergence, log_evidence, metric_gradient, n_finite)
 
 
 def negative_elbo(mixture, estimates):
@@ -79,7 +82,7 @@ def negative_elbo(mixture, estimates):
 
 
 def paper_step(mixture, estimates, *, update, step_size, shared_variance):
-    """Eqs. 11 to 14 with the paper's absolute step; L must be the identity and the weights uniform."""
+    """Eqs. 11 to 14 with the paper's absolute step, for L = I and uniform weights."""
     eps, g, c = mixture.variances, estimates.gradient, estimates.curvature
     if shared_variance:
         c = np.full_like(c, c.mean())

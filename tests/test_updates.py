@@ -2,7 +2,6 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 import pytest
-
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -23,7 +22,7 @@ def vectors(largest, size=4):
 
 @pytest.fixture(scope="module")
 def take_step():
-    """Each variance rule as a function of (log_variances, curvature, step_size), the last a vector."""
+    """Each variance rule as a function of the vectors log_variances, curvature, step_size."""
     arguments = pt.dvector("log_variances"), pt.dvector("curvature"), pt.dvector("step_size")
     log_variances, curvature, step_size = arguments
     return {
@@ -62,7 +61,7 @@ def test_mean_step_moves_against_the_shift(step_size):
 
 
 def test_bures_step_is_the_gradient_step_on_a_matrix(take_step):
-    """On S = eps I the Bures-Wasserstein step is S <- M S M with M = I - (2 K gamma / d) dF/deps I (Eq. 12)."""
+    """On S = eps I, Eq. 12 is S <- M S M with M = I - (2 K gamma / d) dF/deps I."""
     rng = np.random.default_rng(2)
     n_components, n_dim, gamma = 5, 3, 0.07
     variances, slope = rng.uniform(0.2, 3.0, n_components), rng.normal(size=n_components)
@@ -122,7 +121,9 @@ def test_a_small_step_goes_against_the_curvature(take_step, rule, curvature, ste
 
 def test_bures_bracket_at_and_below_zero(take_step):
     new = take_step["bures"](np.zeros(3), np.array([1.0, 1.5, 3.0]), np.ones(3))
-    np.testing.assert_allclose(new, [-updates.MAX_LOG_CHANGE, 2 * np.log(0.5), 2 * np.log(2.0)])
+    np.testing.assert_allclose(
+        new, -updates.MAX_LOG_CHANGE
+    )  # shrinks, where Eq. 12 would overshoot
 
 
 def test_natural_precision_never_turns_negative(take_step):
@@ -138,10 +139,8 @@ def test_no_curvature_however_large_makes_a_variance_zero_or_infinite(take_step,
     change = take_step[rule](np.zeros(4), curvature * np.array([1.0, 1.0, -1.0, -1.0]), step_size)
     assert np.isfinite(change).all()
     largest = updates.MAX_LOG_CHANGE
-    if rule == "mirror":
+    if rule in ("mirror", "bures"):
         np.testing.assert_array_equal(change, [-largest, -largest, largest, largest])
-    elif rule == "bures":  # beyond its zero the bracket grows again
-        np.testing.assert_array_equal(change, [largest] * 4)
     else:
         precision = np.log(curvature) + np.log(step_size[:2])
         np.testing.assert_allclose(change[:2], -precision, rtol=1e-12)
