@@ -3,17 +3,17 @@
 from typing import ClassVar
 
 import numpy as np
-import pytensor
+import pymc as pm
 import pytensor.tensor as pt
 from pymc.variational.approximations import SingleGroupApproximation
 from pymc.variational.opvi import Group, VIState, node_property
-from pytensor.gradient import zero_grad
+from pytensor.gradient import disconnected_grad, zero_grad
 from pytensor.graph.basic import Variable
 
 from pymc_isomix import inferencedata, initialization, mixture, parameters
 from pymc_isomix import metric as metrics
+from pymc_isomix.compilation import CHEAP
 
-FAST_COMPILE = pytensor.compile.mode.FAST_COMPILE
 STATE_DRAWS = 2000  # draws behind the model-space moments of ``state``
 
 
@@ -116,7 +116,7 @@ class IsotropicMixtureGroup(Group):
 
         The component of a draw is no function of the weights that a gradient could follow.
         """
-        return zero_grad(pt.special.log_softmax(self.params_dict["log_weights"]))
+        return zero_grad(mixture.log_normalise(self.params_dict["log_weights"]))
 
     @node_property
     def metric(self):
@@ -183,7 +183,8 @@ class IsotropicMixtureGroup(Group):
             component = pt.switch(d, mean_instead, drawn)
         elif not d:
             component = drawn
-        return {**replacements, self.symbolic_component: component}
+        # no gradient: PyTensor would call that of a categorical draw undefined
+        return {**replacements, self.symbolic_component: disconnected_grad(component)}
 
     def parameter_values(self):
         """Return the variational parameters as NumPy arrays by name, the weights normalised."""
@@ -192,7 +193,7 @@ class IsotropicMixtureGroup(Group):
             values = {name: np.array(self.shared_params[name].get_value()) for name in names}
             values["log_weights"] -= np.logaddexp.reduce(values["log_weights"])
             return values
-        return {name: getattr(self, name).eval(mode=FAST_COMPILE) for name in names}
+        return {name: getattr(self, name).eval(mode=CHEAP) for name in names}
 
     def set_parameter_values(self, values):
         """Set variational parameters, {name: array}."""
@@ -222,7 +223,7 @@ class IsotropicMixtureGroup(Group):
 
     def var_to_data(self, shared):
         """Map a flat vector to a dataset by variable, as PyMC does, but compile it cheaply."""
-        return super().var_to_data(pt.as_tensor(shared.eval(mode=FAST_COMPILE)))
+        return super().var_to_data(pt.as_tensor(shared.eval(mode=CHEAP)))
 
     @property
     def state(self):
@@ -282,8 +283,11 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         if random_seed is None:
             random_seed = self.rng.randint(2**30, dtype=np.int64)
         points, _ = self.draw_unconstrained(draws, np.random.default_rng(random_seed))
-        values = inferencedata.constrained_draws(self.model, self.ordering, points)
-        trace = inferencedata.to_trace(self.model, values)
+        # as in PyMC, a model of the context stands in for the fitted one: with all data instead of
+        # minibatches, for example
+        model = pm.Model.get_context(error_if_none=False) or self.model
+        values = inferencedata.constrained_draws(model, self.ordering, points)
+        trace = inferencedata.to_trace(model, values)
         if not return_inferencedata:
             return trace
-        return inferencedata.to_datatree(self.model, trace, **kwargs)
+        return inferencedata.to_datatree(model, trace, **kwargs)

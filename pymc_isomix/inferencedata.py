@@ -8,10 +8,11 @@ from pymc.backends.arviz import coords_and_dims_for_inferencedata
 from pymc.backends.base import MultiTrace
 from pymc.backends.ndarray import NDArray
 from pymc.pytensorf import compile
-from pytensor.compile.mode import FAST_COMPILE
 from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import ancestors
 from pytensor.scan.op import Scan
+
+from pymc_isomix.compilation import CHEAP
 
 
 def constrained_draws(model, ordering, points):
@@ -52,7 +53,7 @@ def constrained_draws(model, ordering, points):
     evaluate = compile(
         [batch],
         vectorize_graph(outputs, {point: batch}),
-        mode=None if has_scan else FAST_COMPILE,
+        mode=None if has_scan else CHEAP,
     )
     return dict(zip(names, evaluate(points), strict=True))
 

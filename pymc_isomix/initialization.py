@@ -5,7 +5,9 @@ import warnings
 import numpy as np
 from pymc.blocking import DictToArrayBijection
 from pymc.initial_point import make_initial_point_fn
-from pytensor.compile.mode import FAST_COMPILE
+from pytensor.graph.basic import Variable
+
+from pymc_isomix.compilation import CHEAP
 
 INITS = ("jitter", "prior", "uniform")
 RETRIES = 50
@@ -61,7 +63,12 @@ def starting_means(
             [_initial_point(model, ordering, one, "support_point", 0) for one in start]
         )
     if start is not None and not isinstance(start, dict):
-        means = np.asarray(start, dtype=float)
+        try:
+            means = np.asarray(start, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"start must be a dict, a list of dicts or a numeric array; got {start!r}"
+            ) from error
         if means.shape != (n_components, n_dim):
             raise ValueError(
                 f"start must have shape (n_components, d) = {(n_components, n_dim)} as an array in "
@@ -83,7 +90,8 @@ def starting_means(
             if init == "prior":
                 means[k] = draw_start(rng.integers(2**30))
             else:
-                width = init_width * 0.8 ** max(0, attempt - 10)  # the support may be narrow
+                # the support may lie elsewhere, or be narrow: every other try comes closer
+                width = init_width * (1.0 if attempt % 2 == 0 else 0.8**attempt)
                 means[k] = centre + rng.uniform(-width, width, size=n_dim)
             if (offenders := check(means[k])) is None:
                 break
@@ -120,18 +128,17 @@ def starting_scale(model, ordering, metric, start_sigma):
     if isinstance(start_sigma, dict):
         values = {rv.name: model.rvs_to_values[rv].name for rv in model.free_RVs}
         for name, value in start_sigma.items():
-            value_name = values.get(
-                name, name
-            )  # PyMC's own start_sigma goes by value variables: tau_log__
+            # PyMC's own start_sigma goes by value variables, tau_log__
+            value_name = values.get(name, name)
             if value_name not in ordering:
                 raise ValueError(
                     f"start_sigma names no variable of the model: {name!r}; "
                     f"the variables are {sorted(values)}"
                 )
             _, place, shape, _ = ordering[value_name]
-            sigma[place] = np.ravel(np.broadcast_to(value, shape))
+            sigma[place] = np.ravel(_broadcast("start_sigma", value, shape, name))
     elif start_sigma is not None:
-        sigma[:] = start_sigma
+        sigma[:] = _broadcast("start_sigma", start_sigma, ())
     if not np.all(np.isfinite(sigma) & (sigma > 0)):
         raise ValueError(f"start_sigma must be positive and finite; got {start_sigma!r}")
     log_variance = float(np.log(np.mean(sigma**2)))
@@ -142,11 +149,15 @@ def starting_scale(model, ordering, metric, start_sigma):
 def _initial_point_sampler(model, ordering, overrides, strategy):
     """Return a function from a seed to a flat unconstrained point."""
     known = {rv.name for rv in model.free_RVs}
-    for name in overrides or {}:
-        if str(getattr(name, "name", name)) not in known:
+    shapes = model.eval_rv_shapes() if overrides else {}
+    for variable, value in (overrides or {}).items():
+        name = str(getattr(variable, "name", variable))
+        if name not in known:
             raise ValueError(
                 f"start names no free variable of the model: {name!r}; they are {sorted(known)}"
             )
+        if not isinstance(value, str | Variable):  # those are PyMC's strategies and expressions
+            _broadcast("start", value, tuple(map(int, shapes[name])), name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -175,6 +186,17 @@ def _initial_point(model, ordering, overrides, strategy, seed):
     return _initial_point_sampler(model, ordering, overrides, strategy)(seed)
 
 
+def _broadcast(argument, value, shape, name=None):
+    """Broadcast a value of an argument, or of its entry ``name``, to its shape."""
+    try:
+        return np.broadcast_to(np.asarray(value, dtype=float), shape)
+    except (TypeError, ValueError) as error:
+        entry = "" if name is None else f" for {name!r}"
+        raise ValueError(
+            f"{argument} must be numeric of shape {shape}{entry}; got {value!r}"
+        ) from error
+
+
 def offending_variables(model, ordering, flat):
     """Name the variables whose log density is not finite at a flat unconstrained point."""
     return _finite_check(model, ordering)(flat) or []
@@ -186,7 +208,7 @@ def _finite_check(model, ordering):
     names = [variable.name for variable in terms_of]
     terms = model.logp(sum=False)  # one a variable, in that order
     model_names = {model.rvs_to_values[rv].name: rv.name for rv in model.free_RVs}
-    evaluate = model.compile_fn(terms, inputs=model.value_vars, mode=FAST_COMPILE)
+    evaluate = model.compile_fn(terms, inputs=model.value_vars, mode=CHEAP)
     elsewhere = model.initial_point(0)
 
     def check(flat):

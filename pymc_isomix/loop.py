@@ -68,7 +68,10 @@ def run(trace, step, controller, operator, callbacks, *, first, score, progressb
                     raise FloatingPointError(describe_fault(operator, first + i + 1))
                 trace.taken = i + 1
                 if i % UPDATE_EVERY == 0:
-                    average = np.nanmean(trace.done[-AVERAGED_LOSSES:])
+                    recent = trace.done[-AVERAGED_LOSSES:]
+                    average = (
+                        recent[np.isfinite(recent)].mean() if np.isfinite(recent).any() else np.nan
+                    )
                     progress.update(
                         task,
                         completed=trace.taken,

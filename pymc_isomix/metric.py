@@ -128,6 +128,6 @@ def spectral_norm(symmetric):
     vector = symmetric[pt.argmax((symmetric**2).sum(axis=1))]
     norm = pt.sqrt((vector**2).sum())
     for _ in range(POWER_ITERATIONS):
-        vector = symmetric @ (vector / pt.maximum(norm, 1e-300))
+        vector = symmetric @ (vector / pt.maximum(norm, 1e-30))
         norm = pt.sqrt((vector**2).sum())
     return norm

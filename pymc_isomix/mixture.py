@@ -45,9 +45,8 @@ def log_density_and_score(points, means, log_variances, log_weights):
     .. [1] Petit-Talamon, Lambert and Korba (2025), arXiv:2506.13613, section 3.
     """
     points, means = pt.as_tensor(points), pt.as_tensor(means)
-    origin = means.mean(
-        0
-    )  # distances lose digits when the mixture lies far from zero: |u|^2 + |m|^2 - 2 u.m cancels
+    # distances lose digits far from zero, where |u|^2 + |m|^2 - 2 u.m cancels
+    origin = mean(means, log_weights)
     points, means = points - origin, means - origin
     log_joint = _log_joint(points, means, log_variances, log_weights)  # (S, K)
     largest = pt.max(log_joint, axis=1, keepdims=True)
@@ -67,10 +66,15 @@ def log_density(points, means, log_variances, log_weights):
 def responsibilities(points, means, log_variances, log_weights):
     r"""Probability :math:`r_k(u)` of each component given a whitened point, shape (S, K)."""
     points, means = pt.as_tensor(points), pt.as_tensor(means)
-    origin = means.mean(0)
-    return pt.special.softmax(
-        _log_joint(points - origin, means - origin, log_variances, log_weights), axis=1
-    )
+    origin = mean(means, log_weights)
+    log_joint = _log_joint(points - origin, means - origin, log_variances, log_weights)
+    return pt.exp(log_normalise(log_joint))
+
+
+def log_normalise(log_values):
+    """Subtract the logarithm of the sum of exponentials along the last axis."""
+    shifted = log_values - pt.max(log_values, axis=-1, keepdims=True)
+    return shifted - pt.log(pt.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def mean(means, log_weights):

@@ -8,10 +8,10 @@ import pytensor
 import pytensor.tensor as pt
 from pymc.pytensorf import floatX
 from pymc.variational.opvi import ParametrizationError
-from pytensor.compile.mode import FAST_COMPILE
 
 from pymc_isomix import metric as metrics
 from pymc_isomix import mixture
+from pymc_isomix.compilation import CHEAP
 
 NAMES = ("means", "log_variances", "log_weights", "metric")
 
@@ -107,4 +107,4 @@ def log_density(values, points):
         q["log_weights"],
     )
     log_q = log_q - metrics.log_determinant(q["metric"], float(points.shape[1]))
-    return log_q.eval(mode=FAST_COMPILE)
+    return log_q.eval(mode=CHEAP)

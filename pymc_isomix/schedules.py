@@ -15,7 +15,7 @@ NAMED = {
 def check_schedule(step_size, schedule):
     """Raise unless ``step_size`` is positive, and ``schedule`` known or a positive function."""
     check_number("step_size", step_size)
-    if not callable(schedule) and schedule not in NAMED:
+    if not callable(schedule) and not (isinstance(schedule, str) and schedule in NAMED):
         raise ValueError(
             f"schedule must be a function of the iteration or one of {sorted(NAMED)}; "
             f"got {schedule!r}"

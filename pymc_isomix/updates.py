@@ -10,6 +10,8 @@ import math
 
 import pytensor.tensor as pt
 
+from pymc_isomix import mixture
+
 # Bures overshoots where its bracket nears zero or turns negative, mirror overflows: no step changes
 # a log variance by more than this. Beyond it, fits of a funnel end in NaN.
 MAX_LOG_CHANGE = 2.0
@@ -127,7 +129,7 @@ def weight_step(log_weights, divergences, *, step_size, largest):
     """
     excess = divergences - (pt.exp(log_weights) * divergences).sum()
     moved = log_weights - step_size * pt.clip(excess, -largest, largest)
-    return moved - pt.logsumexp(moved)
+    return mixture.log_normalise(moved)
 
 
 def _bounded(change):

@@ -21,7 +21,8 @@ def check_count(name, value, *, least=1):
 
 def check_number(name, value, *, zero=False):
     """Raise unless ``value`` is a finite positive number, or zero where that is allowed."""
-    finite = isinstance(value, Real) and bool(np.isfinite(float(value)))
+    is_number = isinstance(value, Real) and not isinstance(value, (bool, np.bool))
+    finite = is_number and bool(np.isfinite(float(value)))
     if not finite or value < 0 or (value == 0 and not zero):
         rule = "non-negative" if zero else "positive"
         raise ValueError(f"{name} must be a {rule} finite number; got {value!r}")

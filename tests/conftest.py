@@ -17,6 +17,13 @@ settings.register_profile("pymc_isomix", deadline=None, derandomize=True)
 settings.load_profile("pymc_isomix")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def without_c_compiler():
+    """Compile no C: even FAST_COMPILE links fused inner graphs in C, a minute when cold."""
+    with pytensor.config.change_flags(cxx=""):
+        yield
+
+
 @pytest.fixture
 def fast_compile():
     """Compile PyTensor functions in less time than the default mode; they run more slowly."""

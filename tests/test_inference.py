@@ -378,7 +378,8 @@ def test_unfitted_inference_survives_cloudpickle():
 
 
 def test_no_convergence_check_runs_all_iterations(conjugate_gaussian):
-    inference = IsoMix(1, convergence=None, random_seed=1, model=conjugate_gaussian.model)
+    model = conjugate_gaussian.model
+    inference = IsoMix(1, metric="diag", convergence=None, random_seed=1, model=model)
     approx = inference.fit(700, **QUIET)
     assert approx.hist.shape == (700,)
     assert_gaussian(approx, conjugate_gaussian.mean, conjugate_gaussian.std)
@@ -412,31 +413,32 @@ def regression_posterior():
 @pytest.mark.parametrize("batch_size", [None, 200])
 def test_one_component_on_a_conjugate_regression(batch_size):
     # Steps of 1/t average all minibatches: the score of a minibatch has, in units of the
-    # posterior, a standard deviation of sqrt(1000 / 200) * 0.15 / 3 = 0.11, that of 1500 of them
-    # 0.003, a seventh of the tolerance. A minibatch that lost its scale would give a standard
+    # posterior, a standard deviation of sqrt(1000 / 200) * 0.15 / 3 = 0.11, that of 800 of them
+    # 0.004, a fifth of the tolerance. A minibatch that lost its scale would give a standard
     # deviation 2.2 times too large; rows apart from their responses, a slope near zero.
     inference = IsoMix(
         1,
         n_samples=10,
         step_size=0.5,
-        schedule=lambda t: 1 / (1 + t / 50),
+        schedule=lambda t: 1 / (1 + t / 25),
         random_seed=1,
         model=regression(batch_size),
     )
-    approx = inference.fit(1500, **QUIET)
-    assert approx.hist.shape == (1500,)
+    approx = inference.fit(800, **QUIET)
+    assert approx.hist.shape == (800,)
     assert_gaussian(approx, *regression_posterior())
 
 
-def test_seed_decides_a_fit_and_numpy_s_global_state_does_not(conjugate_gaussian):
-    fits, starts = [], np.array([[0.0, 0.0], [1.0, -1.0]])
+def test_seed_decides_a_fit_and_numpy_s_global_state_does_not():
+    with pm.Model() as model:
+        pm.HalfNormal("scale")
+    fits, start = [], [[0.0], [1.0]]
     for seed, global_seed in ((3, 0), (3, 1), (4, 1)):
         # Legacy on purpose: nothing may read that state, nor move it.
         np.random.seed(global_seed)  # noqa: NPY002
         before = np.random.get_state()[1].copy()  # noqa: NPY002
-        model = conjugate_gaussian.model
-        inference = IsoMix.paper(2, start=starts, random_seed=seed, model=model)
-        fits.append((inference.fit(5, **QUIET), inference.approx.sample(3).posterior["theta"]))
+        inference = IsoMix.paper(2, start=start, random_seed=seed, model=model)
+        fits.append((inference.fit(5, **QUIET), inference.approx.sample(3).posterior["scale"]))
         np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
     (first, first_draws), (second, second_draws), (other, other_draws) = fits
     np.testing.assert_array_equal(first.hist, second.hist)
@@ -456,7 +458,7 @@ def test_single_precision():
         with pytensor.config.change_flags(floatX="float32"), pm.Model() as model:
             theta = pm.Normal("theta", 0.0, 2.0, shape=2)
             pm.Normal("y", theta, 1.0, observed=np.array([1.5, -2.0], dtype="float32"))
-            inference = IsoMix(2, random_seed=1, model=model)
+            inference = IsoMix(2, metric="diag", random_seed=1, model=model)
             approx = inference.fit(20, **QUIET)
             for shared in approx.params:
                 assert shared.get_value().dtype == np.float32
@@ -557,7 +559,6 @@ def test_a_component_that_lost_all_draws_is_named():
     assert inference.approx.hist.shape == (0,)
 
 
-@pytest.mark.xfail(strict=True, reason="the mean of no finite loss warns, at the first iteration")
 def test_a_component_that_lost_all_draws_is_respawned_by_default():
     approx = window_inference(IsoMix, metric="identity").fit(200, **QUIET)
     assert np.all(np.abs(approx.groups[0].parameter_values()["means"]) < 3)

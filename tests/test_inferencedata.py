@@ -280,7 +280,6 @@ def test_draws_after_new_data_follow_them(approx):
     np.testing.assert_allclose(posterior["mu"].values[..., 0], expected, rtol=1e-12)
 
 
-@pytest.mark.xfail(strict=True, reason="the context's model is ignored")
 def test_sample_for_the_model_without_its_minibatches():
     coords = {"observation": [0, 1, 2]}
     with pm.Model(coords=coords) as model:
