@@ -385,6 +385,9 @@ def test_no_convergence_check_runs_all_iterations(conjugate_gaussian):
     assert_gaussian(approx, conjugate_gaussian.mean, conjugate_gaussian.std)
     # The step's noise vanishes where the approximation is exact.
     assert -approx.hist[-1] == pytest.approx(conjugate_gaussian.log_evidence, abs=1e-3)
+    inference.refine(20, progressbar=False)
+    assert approx.hist.shape == (720,)
+    assert_gaussian(approx, conjugate_gaussian.mean, conjugate_gaussian.std)
 
 
 N_ROWS = 1000
