@@ -55,10 +55,11 @@ class Compiled:
         log_p, _ = batched_log_density(model, approx.groups[0].ordering, points)
         self.log_p = compile([points], log_p, mode="JAX" if backend == "jax" else None)
 
-    def fit(self, seed, n=10_000):
+    def fit(self, seed, n=10_000, **options):
         """Fit again from another seed; return the approximation and the seconds of the run."""
         inference = self.inference
-        fresh = pmi.IsoMix(random_seed=seed, model=self.model, **self.options).approx.groups[0]
+        options = {**self.options, **options}
+        fresh = pmi.IsoMix(random_seed=seed, model=self.model, **options).approx.groups[0]
         group = inference.approx.groups[0]
         group.set_parameter_values(fresh.parameter_values())
         group.rng = fresh.rng

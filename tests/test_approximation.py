@@ -711,7 +711,7 @@ def test_cloudpickled_approximation_is_refitted(conjugate_gaussian):
     approx._cache.clear()
     copy = cloudpickle.loads(cloudpickle.dumps(approx))
     before = get_params(copy.groups[0])
-    refit = KLqp(copy).fit(5, progressbar=False, backend="jax")
+    refit = KLqp(copy).fit(5, progressbar=False, compile_kwargs=FAST_COMPILE)
     assert refit is copy
     assert np.all(copy.shared_params["means"].get_value() != before["means"])
     # filled, cleared, and filled again
