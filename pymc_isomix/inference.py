@@ -84,9 +84,8 @@ class IsoMix(Inference):
 
     References
     ----------
-    .. [1] Petit-Talamon, Lambert and Korba (2025), Variational Inference with Mixtures of Isotropic
-    Gaussians,
-       arXiv:2506.13613.
+    .. [1] Petit-Talamon, Lambert and Korba (2025), Variational Inference with Mixtures of
+       Isotropic Gaussians, arXiv:2506.13613.
 
     Examples
     --------
