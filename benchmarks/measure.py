@@ -77,8 +77,12 @@ def environment():
     }
 
 
-def save(name, results, **settings):
-    """Write ``results/<name>.json``."""
+def save(name, settings, **tables):
+    """Write ``results/<name>.json``: each table a list of records, one a line."""
     RESULTS.mkdir(exist_ok=True)
-    content = {"environment": environment(), "settings": settings, "results": results}
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    head = {"environment": environment(), "settings": settings}
+    parts = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
+    for key, records in tables.items():
+        lines = ",\n  ".join(json.dumps(record) for record in records)
+        parts.append(f"{json.dumps(key)}: [\n  {lines}\n ]")
+    (RESULTS / f"{name}.json").write_text("{\n " + ",\n ".join(parts) + "\n}\n")

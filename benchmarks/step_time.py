@@ -180,14 +180,13 @@ def main():
             times.append(time_posterior(name, size, options.backend))
             console.log(times[-1])
     memory = [measure_memory(name, options.backend) for name in POSTERIORS]
-    save(
-        f"step_time_{options.backend}",
-        {"time": times, "memory": memory},
-        backend=options.backend,
-        kinds=KINDS,
-        rounds=ROUNDS,
-        round_seconds=ROUND_SECONDS,
-    )
+    settings = {
+        "backend": options.backend,
+        "kinds": KINDS,
+        "rounds": ROUNDS,
+        "round_seconds": ROUND_SECONDS,
+    }
+    save(f"step_time_{options.backend}", settings, time=times, memory=memory)
     console.print(time_table(times, options.backend))
     console.print(memory_table(memory))
 

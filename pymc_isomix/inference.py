@@ -233,6 +233,10 @@ class IsoMix(Inference):
             **kwargs,
         )
 
+    def __getstate__(self):
+        """Leave out the compiled step, which cannot be unpickled on the jax backend."""
+        return {**self.__dict__, "state": None}
+
     def _controller(self, n, done):
         if self._schedule != "auto":
             return Scheduled(self._step_size, self._schedule, n, first=done)
@@ -256,6 +260,7 @@ class IsoMix(Inference):
     def _iterate(self, first, n, step, progressbar, theme, callbacks, *, score):
         """Take up to n steps; however they end, history and parameters stay as they are then."""
         operator = self.objective.op
+        operator.n_dropped.set_value(np.int64(0))
         trace = Trace(np.full(n, np.nan))
         try:
             run(

@@ -16,7 +16,7 @@ from pymc_isomix.convergence import IterateAverage, has_plateaued
 logger = logging.getLogger(__name__)
 
 CHECK_EVERY = 50  # steps between two looks at the ELBO
-SETTLE_STEPS = 400
+SETTLE_STEPS = 400  # after a plateau
 AVERAGE_EVERY = 5  # neighbouring iterates say nearly the same
 DEAD_SHARE = 0.02  # of 1/K: a component with less weight is put to better use
 MAX_RESPAWNS = 3
@@ -51,6 +51,9 @@ class Scheduled:
 class Phased:
     """Explore, respawn, settle.
 
+    Half of the budget is kept for settling: where noise hides a plateau, as with minibatches, the
+    average needs many iterates.
+
     Parameters
     ----------
     group : IsotropicMixtureGroup
@@ -69,9 +72,8 @@ class Phased:
         self.log_evidence = []
         self.base_step, self.n = step_size, n
         self.stop_early, self.learn_weights = stop_early, learn_weights
-        self.settle_steps = min(SETTLE_STEPS, (n + 1) // 2)
         self.phase_start = 0  # step at which the current stretch of exploring began
-        self.settle_start = None
+        self.settle_start, self.settle_steps = None, 0
         self.n_respawns = self.n_halvings = 0
         self.average = IterateAverage()
 
@@ -82,12 +84,12 @@ class Phased:
 
     def step_size(self, i):
         """Step size of step i = 0, 1, ..."""
-        if self.settle_start is None and i >= self.n - self.settle_steps:
-            self.settle_start = i
+        if self.settle_start is None and i >= self.n // 2:
+            self.settle_start, self.settle_steps = i, self.n - i
         if self.settle_start is None:
             return self.base_step
         progress = (i - self.settle_start) / self.settle_steps
-        return self.base_step / np.sqrt(1 + 20 * progress)
+        return self.base_step / (1 + 20 * progress)
 
     def after_step(self, i, losses):
         """Move on between the phases; return a reason to stop, None to go on."""
@@ -105,6 +107,7 @@ class Phased:
                 self.phase_start = done
             elif self.stop_early:
                 self.settle_start = done
+                self.settle_steps = min(SETTLE_STEPS, self.n - done)
         return None
 
     def recover(self, i, lost):
@@ -184,7 +187,8 @@ def evidence_correction(log_evidence):
     """
     scaled = np.exp(log_evidence - log_evidence.max())
     mean = scaled.mean(axis=0)
-    error = scaled.std(axis=0) / np.sqrt(len(scaled)) / mean
-    reliability = 1 / (1 + (error / RELIABLE_ERROR) ** 2)
-    factors = reliability * (np.log(mean) - np.median(np.log(mean)))
+    with np.errstate(divide="ignore", invalid="ignore"):  # no evidence at all: left as it is
+        error = scaled.std(axis=0) / np.sqrt(len(scaled)) / mean
+        reliability = 1 / (1 + (error / RELIABLE_ERROR) ** 2)
+        factors = reliability * (np.log(mean) - np.median(np.log(mean)))
     return np.nan_to_num(factors, nan=0.0, neginf=0.0)
