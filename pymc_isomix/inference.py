@@ -220,7 +220,8 @@ class IsoMix(Inference):
         ------
         FloatingPointError
             If a component has no draw with a finite log density, or a parameter would not be
-            finite. The approximation keeps the last finite parameters.
+            finite. The default schedule first respawns such a component, and halves the step
+            size up to ten times. The approximation keeps the last finite parameters.
         """
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_count("n", n, least=0)
