@@ -53,8 +53,10 @@ class IsoMix(Inference):
         Dimensionless step :math:`\gamma`, relative to each component's variance; 0.3 when
         ``"auto"``.
     schedule : {"auto", "constant", "sqrt", "linear"} or callable
-        Factor of the step size by iteration t of n: :math:`1/\sqrt{1 + 20 t/n}`, 1,
-        :math:`1/\sqrt{1 + t}`, :math:`1 - t/n`, or a function of t.
+        Factor of the step size by iteration t of n: 1, :math:`1/\sqrt{1 + t}`, :math:`1 - t/n`, or
+        a function of t. ``"auto"`` explores at a constant step until the ELBO has stopped rising,
+        respawns components of negligible weight, then settles with decaying steps and averages
+        the last iterates; any other follows its n steps and keeps the last iterate.
     n_samples : int
         Draws of each component in a step, B.
     start : dict, list of K dicts, or (K, d) array, optional

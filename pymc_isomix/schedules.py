@@ -8,17 +8,18 @@ NAMED = {
     "constant": lambda t, n: np.ones(n),
     "sqrt": lambda t, n: 1 / np.sqrt(1 + t),
     "linear": lambda t, n: 1 - t / n,
-    "auto": lambda t, n: 1 / np.sqrt(1 + 20 * t / n),
 }
 
 
 def check_schedule(step_size, schedule):
     """Raise unless ``step_size`` is positive, and ``schedule`` known or a positive function."""
     check_number("step_size", step_size)
+    if isinstance(schedule, str) and schedule == "auto":  # sizes follow the fit: phases.Phased
+        return
     if not callable(schedule) and not (isinstance(schedule, str) and schedule in NAMED):
         raise ValueError(
-            f"schedule must be a function of the iteration or one of {sorted(NAMED)}; "
-            f"got {schedule!r}"
+            "schedule must be a function of the iteration or one of "
+            f"{['auto', *NAMED]}; got {schedule!r}"
         )
     step_sizes(step_size, schedule, 1)
 
@@ -31,10 +32,8 @@ def step_sizes(step_size, schedule, n):
     step_size : float
         :math:`\gamma`.
     schedule : str or callable
-        ``"constant"``; ``"sqrt"``, :math:`\gamma / \sqrt{1 + t}`; ``"linear"``, :math:`\gamma (1 -
-        t/n)`; ``"auto"``,
-        :math:`\gamma / \sqrt{1 + 20 t/n}`; or a function from iteration t = 0, 1, ... to a factor
-        of gamma.
+        ``"constant"``; ``"sqrt"``, :math:`\gamma / \sqrt{1 + t}`; ``"linear"``,
+        :math:`\gamma (1 - t/n)`; or a function from iteration t = 0, 1, ... to a factor of gamma.
     n : int
         Number of iterations.
 
