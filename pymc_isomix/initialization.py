@@ -11,9 +11,7 @@ from pymc_isomix.compilation import CHEAP
 
 INITS = ("jitter", "prior", "uniform")
 RETRIES = 50
-START_SIGMA = (
-    0.1  # first standard deviation of the components; the variances grow within tens of steps
-)
+START_SIGMA = 0.1  # first standard deviation of the components; they grow within tens of steps
 
 
 def starting_means(
