@@ -1,6 +1,7 @@
 """What one step costs, beside the gradients of the model that it needs.
 
     python benchmarks/step_time.py [--backend jax]
+    OPENBLAS_NUM_THREADS=1 python benchmarks/step_time.py
 
 Microseconds a step of K x B draws, against one batched evaluation of the model's log density and
 gradient at as many fixed points with the same backend. What is left is the mixture's own share.
@@ -31,6 +32,8 @@ from pymc_isomix.batching import batched_log_density
 SIZES = ((10, 10), (50, 10), (200, 10))
 LARGEST = SIZES[-1]
 ROUNDS, ROUND_SECONDS = 9, 0.3
+PAUSE_SECONDS = 0.1  # between functions: the threads of a BLAS spin on for a while after a call
+BLAS_THREADS = os.environ.get("OPENBLAS_NUM_THREADS")
 KINDS = {"paper": "identity metric, uniform weights", "default": "dense metric, learned weights"}
 POSTERIORS = {"logistic, d = 30": breast_cancer(), "planted, d = 20": planted(20, 5)}
 
@@ -67,6 +70,7 @@ def time_in_turn(functions):
         np.asarray(function())  # JAX compiles at the first call
     for _ in range(ROUNDS):
         for function, block in zip(functions, blocks, strict=True):
+            time.sleep(PAUSE_SECONDS)
             calls, start = 0, time.perf_counter()
             while (elapsed := time.perf_counter() - start) < ROUND_SECONDS or calls < 3:
                 np.asarray(function())  # waits for the result
@@ -137,7 +141,8 @@ def measure_memory(name, backend):
 
 def time_table(records, backend):
     table = Table(
-        title=f"Microseconds, backend {backend}: lowest of {ROUNDS} rounds (median)",
+        title=f"Microseconds, backend {backend}, BLAS threads {BLAS_THREADS or 'as they come'}: "
+        f"lowest of {ROUNDS} rounds (median)",
         caption="share: what the step takes beyond the model's own gradients",
     )
     columns = ("posterior", "K x B", "gradients", *(c for k in KINDS for c in (k, "share")))
@@ -177,16 +182,18 @@ def main():
     times = []
     for name in POSTERIORS:
         for size in SIZES:
+            console.log(name, size)
             times.append(time_posterior(name, size, options.backend))
-            console.log(times[-1])
     memory = [measure_memory(name, options.backend) for name in POSTERIORS]
     settings = {
         "backend": options.backend,
+        "openblas_threads": BLAS_THREADS,
         "kinds": KINDS,
         "rounds": ROUNDS,
         "round_seconds": ROUND_SECONDS,
     }
-    save(f"step_time_{options.backend}", settings, time=times, memory=memory)
+    suffix = "" if BLAS_THREADS is None else f"_blas_{BLAS_THREADS}"
+    save(f"step_time_{options.backend}{suffix}", settings, time=times, memory=memory)
     console.print(time_table(times, options.backend))
     console.print(memory_table(memory))
 
