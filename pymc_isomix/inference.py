@@ -2,11 +2,12 @@
 
 import logging
 import sys
+from functools import partial
 
 import numpy as np
 from pymc.variational.inference import Inference, State
 
-from pymc_isomix import initialization, schedules
+from pymc_isomix import initialization, schedules, stepping
 from pymc_isomix.approximation import IsotropicMixture
 from pymc_isomix.loop import Trace, run
 from pymc_isomix.metric import KINDS
@@ -227,14 +228,15 @@ class IsoMix(Inference):
         """
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_count("n", n, least=0)
-        return super().fit(
-            n,
-            score=score,
-            callbacks=callbacks,
-            progressbar=progressbar,
-            backend=backend,
-            **kwargs,
+        fit = partial(
+            super().fit, n, score=score, callbacks=callbacks, progressbar=progressbar, **kwargs
         )
+        if backend is None and stepping.prefers_jax(kwargs.get("compile_kwargs")):
+            try:
+                return fit(backend="jax")
+            except stepping.JAXCompilationError as error:
+                logger.warning(f"{error} It is compiled with PyMC's default backend instead.")
+        return fit(backend=backend)
 
     def __getstate__(self):
         """Leave out the compiled step, which cannot be unpickled on the jax backend."""
@@ -264,19 +266,22 @@ class IsoMix(Inference):
         """Take up to n steps; however they end, history and parameters stay as they are then."""
         operator = self.objective.op
         operator.n_dropped.set_value(np.int64(0))
+        if not isinstance(step, stepping.OneByOne | stepping.Looped):
+            step = stepping.stepper(step, operator)
         trace = Trace(np.full(n, np.nan))
         try:
-            run(
-                trace,
-                step,
-                self._controller(n, first),
-                operator,
-                callbacks,
-                first=first,
-                score=score,
-                progressbar=progressbar,
-                theme=theme,
-            )
+            with stepping.blas_threads(step.function):
+                run(
+                    trace,
+                    step,
+                    self._controller(n, first),
+                    operator,
+                    callbacks,
+                    first=first,
+                    score=score,
+                    progressbar=progressbar,
+                    theme=theme,
+                )
         finally:
             if score:
                 self.hist: np.ndarray = np.concatenate([self.hist, trace.done])

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from pymc_isomix import initialization
+from pymc_isomix.phases import DEAD_SHARE
 
 logger = logging.getLogger(__name__)
 
@@ -30,19 +31,18 @@ class Trace:
         return self.losses[: self.taken]
 
 
-def run(trace, step, controller, operator, callbacks, *, first, score, progressbar, theme):
+def run(trace, stepper, controller, operator, callbacks, *, first, score, progressbar, theme):
     """Take steps until the controller, a callback, the user or the budget ends it.
 
     Parameters
     ----------
     trace : Trace
         Filled in as the run goes on; the length of its losses is the budget.
-    step : callable
-        The compiled step: returns the negative ELBO, NaN when it refused itself.
+    stepper : OneByOne or Looped
     controller : Scheduled or Phased
     operator : MixtureKL
     callbacks : list of callables
-        Each gets (approximation, losses, iteration).
+        Each gets (approximation, losses, iteration), after every step.
     first : int
         Iterations of earlier runs.
     score : bool
@@ -56,31 +56,34 @@ def run(trace, step, controller, operator, callbacks, *, first, score, progressb
         If a step fails for good.
     """
     budget = len(trace.losses)
-    columns = (*Progress.get_default_columns(), TextColumn("{task.fields[loss]}"))
+    columns = (*Progress.get_default_columns(), TextColumn("{task.fields[state]}"))
     console = Console(theme=theme)
     try:
         with CustomProgress(*columns, console=console, disable=not progressbar) as progress:
-            task = progress.add_task(controller.name, total=budget, loss="")
-            for i in range(budget):
-                operator.set_step_size(controller.step_size(i))
-                trace.losses[i] = loss = float(step())
-                if np.isnan(loss) and not controller.recover(i, operator.lost_components()):
-                    raise FloatingPointError(describe_fault(operator, first + i + 1))
-                trace.taken = i + 1
-                if i % UPDATE_EVERY == 0:
-                    recent = trace.done[-AVERAGED_LOSSES:]
-                    average = (
-                        recent[np.isfinite(recent)].mean() if np.isfinite(recent).any() else np.nan
-                    )
+            task = progress.add_task(controller.name, total=budget, state="")
+            shown = -UPDATE_EVERY
+            while trace.taken < budget:
+                most = 1 if callbacks else stepper.most
+                losses, log_evidence = stepper.take(controller.step_sizes(trace.taken, most))
+                done = trace.taken + len(losses)
+                trace.losses[trace.taken : done] = losses
+                if np.isnan(losses[-1]) and not controller.recover(
+                    done - 1, operator.lost_components()
+                ):
+                    trace.taken = done - 1
+                    raise FloatingPointError(describe_fault(operator, first + done))
+                trace.taken = done
+                if progressbar and done - shown >= UPDATE_EVERY:
+                    shown = done
                     progress.update(
                         task,
-                        completed=trace.taken,
+                        completed=done,
                         description=controller.name,
-                        loss=f"Average Loss = {average:,.5g}",
+                        state=describe_state(trace, operator),
                     )
                 for callback in callbacks:
-                    callback(operator.approx, trace.done if score else None, first + trace.taken)
-                if (reason := controller.after_step(i, trace.losses)) is not None:
+                    callback(operator.approx, trace.done if score else None, first + done)
+                if (reason := controller.after_steps(trace.done, log_evidence)) is not None:
                     trace.reason = reason
                     break
             # the fit may have converged before its budget: the bar is full all the same
@@ -88,6 +91,16 @@ def run(trace, step, controller, operator, callbacks, *, first, score, progressb
         controller.finish()
     except (KeyboardInterrupt, StopIteration) as interruption:
         trace.reason = str(interruption) or "interrupted"
+
+
+def describe_state(trace, operator):
+    """Say the ELBO of the last steps, and how many components are alive."""
+    recent = trace.done[-AVERAGED_LOSSES:]
+    recent = recent[np.isfinite(recent)]
+    elbo = f"{-recent.mean():,.5g}" if recent.size else "not finite"
+    weights = np.exp(operator.approx.groups[0].parameter_values()["log_weights"])
+    n_alive = np.count_nonzero(weights >= DEAD_SHARE / len(weights))
+    return f"ELBO {elbo}, {n_alive} of {len(weights)} components alive"
 
 
 def describe_fault(operator, iteration):

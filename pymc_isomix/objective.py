@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-from pymc.pytensorf import floatX
+from pymc.pytensorf import compile, floatX
 from pymc.variational.opvi import ObjectiveFunction, ObjectiveUpdates, Operator
 from pymc.variational.updates import total_norm_constraint
 
 from pymc_isomix import estimator, updates
 from pymc_isomix import metric as metrics
 from pymc_isomix.batching import batched_log_density
+from pymc_isomix.stepping import JAXCompilationError, is_jax
 
 # Bounds that keep a scale-free step safe far from the optimum, where the first steps are taken
 MAX_MEAN_SHIFT = (
@@ -55,9 +56,27 @@ class StepRule:
 class MixtureObjective(ObjectiveFunction):
     """Builds the step: draws, model, estimates, and the updates of all parameters."""
 
-    def step_function(self, *args, score=False, obj_optimizer=None, **kwargs):
-        """Compile the step; it always returns the loss, NaN when the step was refused."""
-        return super().step_function(*args, score=True, obj_optimizer=obj_optimizer, **kwargs)
+    def step_function(
+        self, *, score=True, obj_optimizer=None, compile_kwargs=None, fn_kwargs=None, **kwargs
+    ):
+        """Compile the step; it always returns the loss, NaN when the step was refused.
+
+        Parameters are those of PyMC's method.
+
+        Raises
+        ------
+        JAXCompilationError
+            If it is compiled for JAX, and JAX cannot.
+        """
+        updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
+        compile_kwargs = compile_kwargs or fn_kwargs or {}  # the second is an older name
+        seed = self.approx.rng.randint(2**30, dtype=np.int64)
+        try:
+            return compile([], updates.loss, updates=updates, random_seed=seed, **compile_kwargs)
+        except Exception as error:
+            if is_jax(compile_kwargs.get("mode")):
+                raise JAXCompilationError(error) from error
+            raise
 
     def updates(
         self,

@@ -1,6 +1,6 @@
 r"""What the fit does over its iterations: which step sizes, when to respawn, when to stop.
 
-Two controllers with the same three methods, which the loop calls: :class:`Scheduled` follows a
+Two controllers with the same methods, which the loop calls: :class:`Scheduled` follows a
 schedule for n steps; :class:`Phased` explores at a constant step until the ELBO has stopped
 rising, respawns dead components, explores again, and settles with decaying steps whose last
 iterates it averages.
@@ -32,11 +32,11 @@ class Scheduled:
     def __init__(self, step_size, schedule, n, first=0):
         self.sizes = schedules.step_sizes(step_size, schedule, max(first + n, 1))[first:]
 
-    def step_size(self, i):
-        """Step size of step i = 0, 1, ..."""
-        return self.sizes[i]
+    def step_sizes(self, i, most):
+        """Sizes of step i = 0, 1, ... and of those after it, at most ``most``."""
+        return self.sizes[i : i + most]
 
-    def after_step(self, i, losses):
+    def after_steps(self, losses, log_evidence):
         """Return a reason to stop, None to go on."""
         return None
 
@@ -82,26 +82,40 @@ class Phased:
         """Name of the phase, for the progress bar."""
         return "Exploring" if self.settle_start is None else "Settling"
 
-    def step_size(self, i):
-        """Step size of step i = 0, 1, ..."""
+    def step_sizes(self, i, most):
+        """Sizes of step i = 0, 1, ... and of those after it, at most ``most``.
+
+        They end where the parameters have to be looked at.
+        """
         if self.settle_start is None and i >= self.n // 2:
             self.settle_start, self.settle_steps = i, self.n - i
         if self.settle_start is None:
-            return self.base_step
-        progress = (i - self.settle_start) / self.settle_steps
-        return self.base_step / (1 + 20 * progress)
+            next_look = min(i + CHECK_EVERY - i % CHECK_EVERY, self.n // 2)
+            return np.full(min(most, next_look - i), self.base_step)
+        taken, half = i - self.settle_start, self.settle_steps // 2
+        next_look = half if taken < half else taken + AVERAGE_EVERY - taken % AVERAGE_EVERY
+        steps = np.arange(taken, min(taken + most, next_look, self.settle_steps))
+        return self.base_step / (1 + 20 * steps / self.settle_steps)
 
-    def after_step(self, i, losses):
-        """Move on between the phases; return a reason to stop, None to go on."""
-        done = i + 1
+    def after_steps(self, losses, log_evidence):
+        """Move on between the phases; return a reason to stop, None to go on.
+
+        Parameters
+        ----------
+        losses : (i,) array
+            Of all steps so far.
+        log_evidence : (t, K) array
+            Of the last t of them.
+        """
+        done = len(losses)
         if self.settle_start is not None:
             taken = done - self.settle_start
-            if taken > self.settle_steps // 2 and taken % AVERAGE_EVERY == 0:
-                self.average.add(self.group.parameter_values())
             if taken > self.settle_steps // 2:
-                self.log_evidence.append(np.array(self.operator.log_evidence.get_value()))
+                self.log_evidence.extend(log_evidence)
+                if taken % AVERAGE_EVERY == 0:
+                    self.average.add(self.group.parameter_values())
             return "converged" if taken >= self.settle_steps and done < self.n else None
-        if done % CHECK_EVERY == 0 and has_plateaued(losses[self.phase_start : done]):
+        if done % CHECK_EVERY == 0 and has_plateaued(losses[self.phase_start :]):
             if self.n_respawns < MAX_RESPAWNS and self.respawn_dead():
                 self.n_respawns += 1
                 self.phase_start = done

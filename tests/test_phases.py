@@ -36,21 +36,24 @@ def phased(group, n=1000, **options):
     return Phased(operator, 0.3, n, rng=np.random.default_rng(0), **settings)
 
 
-def run(controller, losses):
-    """Take all steps; return step sizes and the reason to stop."""
+def run(controller, losses, most=1):
+    """Take all steps, at most so many at once; return step sizes and the reason to stop."""
     sizes = []
-    for i in range(len(losses)):
-        sizes.append(controller.step_size(i))
-        if (reason := controller.after_step(i, losses)) is not None:
+    while len(sizes) < len(losses):
+        some = controller.step_sizes(len(sizes), most)
+        assert 1 <= len(some) <= most
+        sizes.extend(some)
+        evidence = np.zeros((len(some), len(controller.group.values["means"])))
+        if (reason := controller.after_steps(losses[: len(sizes)], evidence)) is not None:
             return np.array(sizes), reason
     return np.array(sizes), None
 
 
 def test_scheduled_follows_its_schedule_on_after_earlier_steps():
     controller = Scheduled(0.5, "sqrt", 3, first=2)
-    sizes = [controller.step_size(i) for i in range(3)]
-    np.testing.assert_allclose(sizes, 0.5 / np.sqrt([3, 4, 5]))
-    assert controller.after_step(0, np.zeros(1)) is None
+    np.testing.assert_allclose(controller.step_sizes(0, 9), 0.5 / np.sqrt([3, 4, 5]))
+    np.testing.assert_allclose(controller.step_sizes(1, 1), 0.5 / np.sqrt([4]))
+    assert controller.after_steps(np.zeros(1), np.zeros((1, 2))) is None
     assert not controller.recover(0, np.array([True, False]))
 
 
@@ -61,6 +64,20 @@ def test_plateau_ends_exploring_and_the_fit():
     assert len(sizes) == exploring + phases.SETTLE_STEPS
     np.testing.assert_array_equal(sizes[:exploring], 0.3)
     assert np.all(np.diff(sizes[exploring:]) < 0)
+
+
+@pytest.mark.parametrize("n", [2, 7, 73, 1000, 5000])
+@pytest.mark.parametrize("stop_early", [True, False])
+def test_steps_at_once_are_those_one_by_one(n, stop_early):
+    """Same sizes, same averaged iterates, same record of the evidence."""
+    results = []
+    for most in (1, 3, 50):
+        controller = phased(FakeGroup([0.5, 0.5]), n=n, stop_early=stop_early)
+        sizes, reason = run(controller, np.zeros(n), most)
+        results.append((sizes, reason, controller.average.count, len(controller.log_evidence)))
+    for sizes, *rest in results[1:]:
+        np.testing.assert_array_equal(sizes, results[0][0])
+        assert rest == list(results[0][1:])
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 1000])
@@ -103,7 +120,7 @@ def test_refused_step_halves_the_step_size_until_it_gives_up():
     nothing_lost = np.zeros(2, bool)
     for halvings in range(1, phases.MAX_HALVINGS + 1):
         assert controller.recover(0, nothing_lost)
-        assert controller.step_size(0) == pytest.approx(0.3 / 2**halvings)
+        assert controller.step_sizes(0, 1) == pytest.approx(0.3 / 2**halvings)
     assert not controller.recover(0, nothing_lost)
 
 
