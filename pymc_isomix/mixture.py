@@ -51,10 +51,12 @@ def log_density_and_score(points, means, log_variances, log_weights):
     log_joint = _log_joint(points, means, log_variances, log_weights)  # (S, K)
     largest = pt.max(log_joint, axis=1, keepdims=True)
     joint = pt.exp(log_joint - largest)
-    total = joint.sum(axis=1)
+    # all sums over components in one product: XLA and numba are slow at summing rows
+    precision = pt.exp(-log_variances)[:, None]
+    sums = joint @ pt.concatenate([precision * means, precision, pt.ones_like(precision)], axis=1)
+    total = sums[:, -1]
     log_density = largest[:, 0] + pt.log(total)
-    precision = (joint / total[:, None]) * pt.exp(-log_variances)  # r_k / eps_k, (S, K)
-    score = precision @ means - points * precision.sum(axis=1)[:, None]
+    score = (sums[:, :-2] - points * sums[:, -2][:, None]) / total[:, None]
     return log_density, score
 
 
@@ -99,9 +101,12 @@ def within_variance(log_variances, log_weights):
 
 
 def _log_joint(points, means, log_variances, log_weights):
-    """Log w_k + log N(u_s; m_k, eps_k I), shape (S, K)."""
+    """Log w_k + log N(u_s; m_k, eps_k I), shape (S, K): linear in |u|^2 and u, so one product."""
     n_dim = means.shape[1].astype(means.dtype)
-    precision = pt.exp(-log_variances)
-    squared = (points**2).sum(axis=1)[:, None] + (means**2).sum(axis=1) - 2 * (points @ means.T)
+    precision = pt.exp(-log_variances)[:, None]
     log_normaliser = log_weights - 0.5 * n_dim * (log_variances + LOG_2PI)
-    return log_normaliser - 0.5 * pt.maximum(squared, 0) * precision
+    constant = log_normaliser[:, None] - 0.5 * precision * (means**2).sum(axis=1, keepdims=True)
+    squared = (points**2).sum(axis=1, keepdims=True)
+    features = pt.concatenate([points, squared, pt.ones_like(squared)], axis=1)  # (S, d + 2)
+    coefficients = pt.concatenate([precision * means, -0.5 * precision, constant], axis=1)
+    return features @ coefficients.T
