@@ -141,7 +141,9 @@ def starting_scale(model, ordering, metric, start_sigma):
         raise ValueError(f"start_sigma must be positive and finite; got {start_sigma!r}")
     log_variance = float(np.log(np.mean(sigma**2)))
     sigma = sigma / np.exp(0.5 * log_variance)
-    return log_variance, {"identity": np.ones(()), "diag": sigma, "dense": np.diag(sigma)}[metric]
+    if metric == "identity":
+        return log_variance, np.ones(())
+    return log_variance, np.diag(sigma) if metric == "dense" else sigma
 
 
 def _initial_point_sampler(model, ordering, overrides, strategy):

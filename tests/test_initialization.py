@@ -324,3 +324,10 @@ def test_start_sigma_of_an_unknown_variable(model):
 def test_start_sigma_of_wrong_shape(model, start_sigma):
     with pytest.raises((TypeError, ValueError), match="start_sigma must"):
         scale(model, "diag", start_sigma)
+
+
+def test_a_diagonal_metric_never_makes_a_matrix():
+    """A (d, d) array would take 80 GB."""
+    ordering = {"x": ("x", slice(0, 100_000), (100_000,), "float64")}
+    _, metric = starting_scale(None, ordering, "diag", None)
+    assert metric.shape == (100_000,)
