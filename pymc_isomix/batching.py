@@ -1,4 +1,4 @@
-"""A model's log density and its gradient at many points at once."""
+"""A model's log density, with or without its gradient, at many points at once."""
 
 import logging
 from typing import Any
@@ -40,6 +40,19 @@ def batched_log_density(model, ordering, points, *, more_replacements=None):
         Including the log Jacobian of the transforms, and potentials.
     gradient : (S, d) TensorVariable
     """
+    point, log_density = _at_one_point(model, ordering, points, more_replacements)
+    gradient: Any = pt.grad(log_density, point)
+    return _vectorise([log_density, gradient], point, points)
+
+
+def batched_log_density_alone(model, ordering, points):
+    """Build the log density (S,) of :func:`batched_log_density` without the gradient."""
+    point, log_density = _at_one_point(model, ordering, points)
+    return _vectorise([log_density], point, points)[0]
+
+
+def _at_one_point(model, ordering, points, more_replacements=None):
+    """Flat point (d,) of the type of ``points``, and the log joint density there."""
     point = pt.vector("point", shape=(points.type.shape[1],), dtype=points.dtype)
     values = {value.name: value for value in model.value_vars}
     replacements = {
@@ -49,12 +62,13 @@ def batched_log_density(model, ordering, points, *, more_replacements=None):
     log_density = model.logp()
     if more_replacements:
         log_density = graph_replace(log_density, more_replacements, strict=False)
-    log_density = graph_replace(log_density, replacements, strict=False).astype(points.dtype)
+    return point, graph_replace(log_density, replacements, strict=False).astype(points.dtype)
+
+
+def _vectorise(outputs, point, points):
     # Fold what only depends on shapes while they are plain constants: batched, they would become
     # tensors, which neither JAX nor the rewrites see through.
-    gradient: Any = pt.grad(log_density, point)
-    folding = ("ShapeOpt", "canonicalize")
-    outputs: Any = rewrite_graph([log_density, gradient], include=folding, clone=False)
+    outputs = rewrite_graph(outputs, include=("ShapeOpt", "canonicalize"), clone=False)
     nodes = list(toposort(outputs))
     if any(isinstance(node.op, Scan) for node in nodes):
         logger.info(
@@ -84,7 +98,8 @@ def _evaluate_one_by_one(outputs, point, points, nodes):
         ]
     )
     op = OpFromGraph([point, *inner], replaced)
-    return Blockwise(op, signature=f"{signature}->(),(d)")(points, *outside)
+    results = ",".join("(d)" if output.ndim else "()" for output in outputs)
+    return Blockwise(op, signature=f"{signature}->{results}")(points, *outside, return_list=True)
 
 
 def _boundary(point, nodes):

@@ -2,12 +2,14 @@
 
 import logging
 import sys
+import time
 
 import numpy as np
 from pymc.variational.inference import Inference, State
 
 from pymc_isomix import initialization, schedules
 from pymc_isomix.approximation import IsotropicMixture
+from pymc_isomix.history import History, backend_name, describe_settings
 from pymc_isomix.loop import Trace, run
 from pymc_isomix.metric import KINDS
 from pymc_isomix.objective import MixtureKL, StepRule
@@ -120,6 +122,7 @@ class IsoMix(Inference):
         model=None,
         _absolute_step=False,
     ):
+        self._settings = describe_settings(locals())
         self._step_size = (
             AUTO_STEP_SIZE if isinstance(step_size, str) and step_size == "auto" else step_size
         )
@@ -157,6 +160,7 @@ class IsoMix(Inference):
             n_samples=n_samples,
         )
         super().__init__(MixtureKL, approx, None, rule=rule)
+        self._fit_began = None
 
     @classmethod
     def paper(
@@ -227,6 +231,10 @@ class IsoMix(Inference):
         """
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_count("n", n, least=0)
+        if self.approx.history is None:
+            self.approx.history = History(settings=self._settings)
+        self.approx.history.backend = backend_name(backend, kwargs.get("compile_kwargs"))
+        self._fit_began = time.perf_counter()
         return super().fit(
             n,
             score=score,
@@ -265,6 +273,9 @@ class IsoMix(Inference):
         operator = self.objective.op
         operator.n_dropped.set_value(np.int64(0))
         trace = Trace(np.full(n, np.nan))
+        began = time.perf_counter()
+        compile_seconds = began - (self._fit_began or began)  # nothing to compile in refine
+        self._fit_began = None
         try:
             run(
                 trace,
@@ -281,6 +292,9 @@ class IsoMix(Inference):
             if score:
                 self.hist: np.ndarray = np.concatenate([self.hist, trace.done])
             self.approx.hist = self.hist
+            self.approx.history.append(
+                trace, compile_seconds=compile_seconds, run_seconds=time.perf_counter() - began
+            )
             for shared in self.approx.params:  # the jax backend leaves arrays of its own
                 shared.set_value(np.asarray(shared.get_value()))
         self.stop_reason = trace.reason

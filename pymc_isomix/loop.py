@@ -1,7 +1,8 @@
 """The loop around the compiled step: progress, callbacks, and what to do when a step fails."""
 
 import logging
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 import numpy as np
 from pymc.progress_bar import CustomProgress
@@ -23,6 +24,9 @@ class Trace:
     losses: np.ndarray
     taken: int = 0
     reason: str = "all iterations done"
+    phases: list[str] = field(default_factory=list)
+    step_sizes: list[float] = field(default_factory=list)
+    first_call_seconds: float = 0.0  # a backend may compile then
 
     @property
     def done(self):
@@ -62,8 +66,13 @@ def run(trace, step, controller, operator, callbacks, *, first, score, progressb
         with CustomProgress(*columns, console=console, disable=not progressbar) as progress:
             task = progress.add_task(controller.name, total=budget, loss="")
             for i in range(budget):
-                operator.set_step_size(controller.step_size(i))
+                trace.step_sizes.append(controller.step_size(i))
+                trace.phases.append(controller.phase)
+                operator.set_step_size(trace.step_sizes[i])
+                began = time.perf_counter()
                 trace.losses[i] = loss = float(step())
+                if i == 0:
+                    trace.first_call_seconds = time.perf_counter() - began
                 if np.isnan(loss) and not controller.recover(i, operator.lost_components()):
                     raise FloatingPointError(describe_fault(operator, first + i + 1))
                 trace.taken = i + 1

@@ -1,0 +1,131 @@
+"""What a fit recorded, step by step and as a whole."""
+
+import json
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from pytensor.compile.mode import get_mode
+
+PACKAGES = ("pymc", "pytensor", "arviz", "numpy")
+
+
+@dataclass
+class History:
+    """What the fits of one approximation recorded; refining it appends.
+
+    Parameters
+    ----------
+    elbo : (t,) array
+        ELBO of each step, nats, on the full data's scale; NaN where the step was refused.
+    phase : (t,) array of str
+        ``"exploring"``, ``"settling"`` or ``"scheduled"``.
+    step_size : (t,) array
+    compile_seconds, run_seconds : float
+        Apart; the first call of a compiled step counts as compiling, since JAX compiles there.
+    stop_reason : str
+        Of the last fit.
+    settings : dict
+        Arguments of :class:`pymc_isomix.IsoMix`.
+    backend : str
+    versions : dict
+        By package.
+    """
+
+    elbo: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    phase: np.ndarray = field(default_factory=lambda: np.zeros(0, "U9"))
+    step_size: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    compile_seconds: float = 0.0
+    run_seconds: float = 0.0
+    stop_reason: str = "not fitted"
+    settings: dict[str, Any] = field(default_factory=dict)
+    backend: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def append(self, trace, *, compile_seconds, run_seconds):
+        """Append the steps of one run, a :class:`pymc_isomix.loop.Trace`."""
+        self.elbo = np.concatenate([self.elbo, -trace.done])
+        self.phase = np.concatenate([self.phase, np.array(trace.phases[: trace.taken], "U9")])
+        self.step_size = np.concatenate([self.step_size, trace.step_sizes[: trace.taken]])
+        self.compile_seconds += compile_seconds + trace.first_call_seconds
+        self.run_seconds += run_seconds - trace.first_call_seconds
+        self.stop_reason = trace.reason
+        self.versions = versions()
+
+    def to_dataset(self):
+        """Return the ``fit`` group of a DataTree; mappings become JSON, which files can hold."""
+        return xr.Dataset(
+            {
+                "elbo": ("step", self.elbo),
+                "phase": ("step", self.phase),
+                "step_size": ("step", self.step_size),
+                "compile_seconds": self.compile_seconds,
+                "run_seconds": self.run_seconds,
+            },
+            coords={"step": np.arange(1, len(self.elbo) + 1)},
+            attrs={
+                "stop_reason": self.stop_reason,
+                "settings": json.dumps(self.settings),
+                "versions": json.dumps(self.versions),
+                "backend": self.backend,
+            },
+        )
+
+    @classmethod
+    def from_dataset(cls, dataset):
+        """Read back what :meth:`to_dataset` wrote."""
+        return cls(
+            elbo=dataset["elbo"].values,
+            phase=dataset["phase"].values.astype("U9"),
+            step_size=dataset["step_size"].values,
+            compile_seconds=dataset["compile_seconds"].item(),
+            run_seconds=dataset["run_seconds"].item(),
+            stop_reason=dataset.attrs["stop_reason"],
+            settings=json.loads(dataset.attrs["settings"]),
+            backend=dataset.attrs["backend"],
+            versions=json.loads(dataset.attrs["versions"]),
+        )
+
+
+def describe_settings(arguments):
+    """Make arguments of ``IsoMix`` fit for JSON; what is neither number nor text is described.
+
+    Parameters
+    ----------
+    arguments : dict
+        By name; ``model`` is left out.
+    """
+    return {
+        name.removeprefix("_"): value
+        if isinstance(value, str | bool | int | float | None)
+        else _describe(value)
+        for name, value in arguments.items()
+        if name not in ("self", "model", "__class__")
+    }
+
+
+def _describe(value):
+    if callable(value):
+        return f"function {getattr(value, '__name__', type(value).__name__)}"
+    if isinstance(value, np.number):
+        return value.item()
+    if isinstance(value, dict):
+        return f"values of {', '.join(map(str, value))}"
+    return f"{type(value).__name__} of shape {np.shape(value)}"
+
+
+def versions():
+    """Return versions of this package and of those that a fit depends on."""
+    from pymc_isomix import __version__  # while the package is imported it has none yet
+
+    return {"pymc_isomix": __version__, **{name: version(name) for name in PACKAGES}}
+
+
+def backend_name(backend, compile_kwargs):
+    """Name the backend that a fit compiles for: what was asked for, or else the mode's linker."""
+    if backend is not None:
+        return str(backend)
+    linker = get_mode((compile_kwargs or {}).get("mode")).linker
+    return type(linker).__name__.removesuffix("Linker").lower()

@@ -1,0 +1,71 @@
+"""Diagnostics as a rich table."""
+
+import io
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+WORST = 5  # dimensions listed, by the shift of their mean
+WIDTH = 88
+
+
+def render(dataset):
+    """Render diagnostics as text: figures, modes, the dimensions that reweighting moves most."""
+    console = Console(file=io.StringIO(), width=WIDTH, force_terminal=False)
+    console.print(f"Verdict: {dataset.attrs['verdict']}. {dataset.attrs['advice']}", markup=False)
+    console.print(_figures(dataset))
+    if dataset.sizes["mode"] > 1:
+        console.print(_modes(dataset))
+    console.print(_dimensions(dataset))
+    return console.file.getvalue().rstrip("\n")
+
+
+def _figures(dataset):
+    def value(name):
+        return dataset[name].item()
+
+    table = Table("figure", "value", "what it says")
+    table.add_row(
+        "ELBO", f"{value('elbo'):.3f} ± {value('elbo_se'):.3f}", "below the log evidence, nats"
+    )
+    table.add_row(
+        "log evidence",
+        f"{value('log_evidence'):.3f} ± {value('log_evidence_se'):.3f}",
+        "by importance sampling, nats",
+    )
+    table.add_row("Pareto k-hat", f"{value('khat'):.2f}", f"good up to {value('good_k'):.2f}")
+    table.add_row(
+        "importance ESS", f"{value('importance_ess'):.0f}", f"of {value('n_draws')} draws"
+    )
+    table.add_row("modes", f"{value('n_modes')}", "with no deep valley inside")
+    missing = value("missing_mass")
+    table.add_row(
+        "missing mass",
+        "not looked for" if np.isnan(missing) else f"{missing:.3f}",
+        "found outside the approximation",
+    )
+    if value("n_nonfinite"):
+        table.add_row("not finite", f"{value('n_nonfinite')}", "draws outside the support")
+    return table
+
+
+def _modes(dataset):
+    table = Table("mode", "weight", "mass, reweighted")
+    rows = zip(
+        *(dataset[n].values for n in ("mode", "mode_weight", "mode_mass", "mode_mass_se")),
+        strict=True,
+    )
+    for mode, weight, mass, error in rows:
+        table.add_row(str(mode), f"{weight:.3f}", f"{mass:.3f} ± {error:.3f}")
+    return table
+
+
+def _dimensions(dataset):
+    table = Table("dimension", "mean", "reweighted", "shift, se", "sd", "reweighted")
+    order = np.argsort(-np.abs(np.nan_to_num(dataset["mean_shift"].values)), kind="stable")[:WORST]
+    names = ("mean", "mean_reweighted", "mean_shift", "sd", "sd_reweighted")
+    for i in order:
+        figures = (f"{dataset[name].values[i]:.3g}" for name in names)
+        table.add_row(str(dataset["unconstrained"].values[i]), *figures)
+    return table
