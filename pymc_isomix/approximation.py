@@ -6,11 +6,11 @@ import numpy as np
 import pymc as pm
 from pymc.variational.approximations import SingleGroupApproximation
 
-from pymc_isomix import components, diagnostics, inferencedata, parameters, probing
+from pymc_isomix import components, diagnostics, inferencedata, probing
 from pymc_isomix.evaluation import CompiledModel
 from pymc_isomix.group import IsotropicMixtureGroup
 from pymc_isomix.history import History
-from pymc_isomix.importance import WeightedDraws, weigh
+from pymc_isomix.importance import resample_draws, weigh
 from pymc_isomix.validation import check_choice, check_count
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             raise ValueError(f"draws must be a positive integer; got {draws!r}")
         check_choice("importance", importance, ("none", "psis"))
         rng = self._generator(random_seed)
-        compiled = self._compile()
+        compiled = self.compiled_model()
         if importance == "psis":
             pool = max(POOL * draws, LEAST_POOL)
             weighted = self._weigh(compiled, *self.draw_unconstrained(pool, rng))
@@ -127,7 +127,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         """
         check_count("draws", draws)
         check_count("n_probes", n_probes, least=0)
-        rng, compiled = self._generator(random_seed), self._compile()
+        rng, compiled = self._generator(random_seed), self.compiled_model()
         weighted = self._weigh(compiled, *self.draw_unconstrained(draws, rng))
         missing = np.nan
         if n_probes:
@@ -136,13 +136,34 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             )
         return self._diagnose(weighted, missing)
 
+    def save(self, path):
+        """Write the approximation to a file, for :func:`pymc_isomix.load`.
+
+        Parameters, history, settings, and the state of its random numbers, but not the model. The
+        file is written beside ``path`` and renamed, so that an older one stays whole whatever
+        happens while saving.
+
+        Parameters
+        ----------
+        path : str or Path
+            Ends in ``.nc`` (netCDF) or ``.zarr``.
+
+        Raises
+        ------
+        ValueError
+            If ``path`` ends otherwise.
+        """
+        from pymc_isomix import storage  # which needs this class to load one
+
+        storage.save(self, path)
+
     def _generator(self, random_seed):
         if random_seed is None:
             random_seed = self.rng.randint(2**30, dtype=np.int64)
         return np.random.default_rng(random_seed)
 
-    def _compile(self):
-        """Return compiled functions of the model of the context, or else the fitted one.
+    def compiled_model(self):
+        """Return functions of the model, of the context's or else the fitted one, compiled once.
 
         As in PyMC, a model of the context stands in for the fitted one: with all data instead of
         minibatches, for example.
@@ -159,13 +180,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         return cached[key]
 
     def _weigh(self, compiled, points, component):
-        values = self.parameter_values()
-        return weigh(
-            points,
-            component,
-            compiled.log_density,
-            lambda points: parameters.evaluate(values, points),
-        )
+        return weigh(self.parameter_values(), points, component, compiled.log_density(points))
 
     def _weigh_if_possible(self, compiled, points, component):
         """Weigh draws; without the model's density where that would be of a minibatch, or fails."""
@@ -174,8 +189,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
                 return self._weigh(compiled, points, component)
             except Exception as error:  # draws must not depend on a statistic of them
                 logger.info(f"no log density of the draws: {error}")
-        log_q, responsibilities = parameters.evaluate(self.parameter_values(), points)
-        return WeightedDraws(points, component, None, log_q, responsibilities, None)
+        return weigh(self.parameter_values(), points, component)
 
     def _diagnose(self, weighted, missing=np.nan):
         labels = components.unconstrained_labels(self.model, self.ordering)
@@ -212,4 +226,4 @@ def _resample(weighted, draws, rng, force):
             "draws would stand for all. Improve the fit (approx.diagnostics() says how), or pass "
             "force=True"
         )
-    return weighted.resampled(draws, rng)
+    return resample_draws(weighted, draws, rng)

@@ -40,20 +40,14 @@ def batched_log_density(model, ordering, points, *, more_replacements=None):
         Including the log Jacobian of the transforms, and potentials.
     gradient : (S, d) TensorVariable
     """
-    point, log_density = _at_one_point(model, ordering, points, more_replacements)
-    gradient: Any = pt.grad(log_density, point)
-    return _vectorise([log_density, gradient], point, points)
-
-
-def batched_log_density_alone(model, ordering, points):
-    """Build the log density (S,) of :func:`batched_log_density` without the gradient."""
-    point, log_density = _at_one_point(model, ordering, points)
-    return _vectorise([log_density], point, points)[0]
-
-
-def _at_one_point(model, ordering, points, more_replacements=None):
-    """Flat point (d,) of the type of ``points``, and the log joint density there."""
     point = pt.vector("point", shape=(points.type.shape[1],), dtype=points.dtype)
+    log_density = flat_log_density(model, ordering, point, more_replacements=more_replacements)
+    gradient: Any = pt.grad(log_density, point)
+    return vectorise([log_density, gradient], point, points)
+
+
+def flat_log_density(model, ordering, point, *, more_replacements=None):
+    """Build the model's log joint density at one flat unconstrained point (d,), a scalar."""
     values = {value.name: value for value in model.value_vars}
     replacements = {
         values[name]: point[place].reshape(shape).astype(dtype)
@@ -62,10 +56,11 @@ def _at_one_point(model, ordering, points, more_replacements=None):
     log_density = model.logp()
     if more_replacements:
         log_density = graph_replace(log_density, more_replacements, strict=False)
-    return point, graph_replace(log_density, replacements, strict=False).astype(points.dtype)
+    return graph_replace(log_density, replacements, strict=False).astype(point.dtype)
 
 
-def _vectorise(outputs, point, points):
+def vectorise(outputs, point, points):
+    """Turn expressions of one point (d,) into those of many (S, d)."""
     # Fold what only depends on shapes while they are plain constants: batched, they would become
     # tensors, which neither JAX nor the rewrites see through.
     outputs = rewrite_graph(outputs, include=("ShapeOpt", "canonicalize"), clone=False)

@@ -60,8 +60,9 @@ def diagnose(values, draws, labels, *, history=None, missing_mass=np.nan):
     n_draws = len(log_weight)
     finite = np.isfinite(log_weight)
     mode_labels = modes.label_modes(values)
-    mass, mass_se = modes.mode_masses(mode_labels, draws.responsibilities, weights.weight)
-    own_mass = np.bincount(mode_labels, weights=np.exp(values["log_weights"]))
+    own_mass, mass, mass_se = modes.mode_masses(
+        mode_labels, np.exp(values["log_weights"]), draws.responsibilities, weights.weight
+    )
     columns = {
         "elbo": log_weight[finite].mean() if finite.any() else -np.inf,
         "elbo_se": log_weight[finite].std() / np.sqrt(finite.sum()) if finite.any() else np.inf,

@@ -47,7 +47,12 @@ class CompiledModel:
     @cached_property
     def subsamples(self):
         """Whether the log density is a random one, of a minibatch."""
-        return _is_random(self.model)
+        return _contains(RandomVariable, [self._own_log_density])
+
+    @property
+    def is_quick(self):
+        """Whether the log density is neither random nor has a loop."""
+        return not self.subsamples and not _contains(Scan, [self._own_log_density])
 
     @cached_property
     def log_density(self):
@@ -60,41 +65,54 @@ class CompiledModel:
         ValueError
             At the first use, if the log density stays random without ``pm.Minibatch``.
         """
-        model = remove_minibatched_nodes(self.model) if self.subsamples else self.model
-        if self.subsamples and _is_random(model):
+        expression = self._full_log_density
+        return _in_pieces(self._compile(expression), expression)
+
+    @cached_property
+    def log_density_and_gradient(self):
+        """Function from points (S, d) to the log density (S,) and its gradient (S, d)."""
+        point = self._points[0]
+        return self._compile([self._full_log_density, pt.grad(self._full_log_density, point)])
+
+    @cached_property
+    def _points(self):
+        """One unconstrained point (d,), and many (S, d)."""
+        point = pt.vector("point", shape=(self.n_dim,), dtype=self.dtype)
+        return point, pt.matrix("points", shape=(None, self.n_dim), dtype=self.dtype)
+
+    @cached_property
+    def _own_log_density(self):
+        return batching.flat_log_density(self.model, self.ordering, self._points[0])
+
+    @cached_property
+    def _full_log_density(self):
+        if not self.subsamples:
+            return self._own_log_density
+        model = remove_minibatched_nodes(self.model)
+        expression = batching.flat_log_density(model, self.ordering, self._points[0])
+        if _contains(RandomVariable, [expression]):
             raise ValueError(
                 "the model's log density is random, and not through pm.Minibatch: its weights "
                 "would mean nothing. Call this inside `with full_model:`, a model of the same "
                 "variables with all the data"
             )
-        points = pt.matrix("points", shape=(None, self.n_dim), dtype=self.dtype)
-        expression = batching.batched_log_density_alone(model, self.ordering, points)
-        return _in_pieces(compile([points], expression, mode=self._mode([expression])), expression)
+        return expression
 
-    @cached_property
-    def log_density_and_gradient(self):
-        """Function from points (S, d) to the log density (S,) and its gradient (S, d)."""
-        model = remove_minibatched_nodes(self.model) if self.subsamples else self.model
-        points = pt.matrix("points", shape=(None, self.n_dim), dtype=self.dtype)
-        both = batching.batched_log_density(model, self.ordering, points)
-        return compile([points], both, mode=self._mode(both))
-
-    def _mode(self, outputs):
-        if not _has_scan(outputs):
-            return CHEAP
-        return self.backend.upper() if self.backend in ("jax", "numba") else None
+    def _compile(self, expression):
+        """Compile expressions of one point as a function of many; cheaply unless they loop."""
+        outputs = expression if isinstance(expression, list) else [expression]
+        mode = CHEAP
+        if _contains(Scan, outputs):
+            mode = self.backend.upper() if self.backend in ("jax", "numba") else None
+        batched = batching.vectorise(outputs, *self._points)
+        function = compile(
+            [self._points[1]], batched if expression is outputs else batched[0], mode=mode
+        )
+        return function
 
 
-def _has_scan(outputs):
-    """Tell whether a scan, or a loop over points that wraps one, is in the graph."""
-    ops = [getattr(v.owner.op, "core_op", v.owner.op) for v in ancestors(outputs) if v.owner]
-    return any(isinstance(op, Scan) or hasattr(op, "fgraph") for op in ops)
-
-
-def _is_random(model):
-    return any(
-        v.owner and isinstance(v.owner.op, RandomVariable) for v in ancestors([model.logp()])
-    )
+def _contains(kind, outputs):
+    return any(v.owner and isinstance(v.owner.op, kind) for v in ancestors(outputs))
 
 
 def _in_pieces(function, expression):

@@ -32,6 +32,8 @@ class History:
     backend : str
     versions : dict
         By package.
+    generators : list of dict
+        State of the step's random generators after the last step.
     """
 
     elbo: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -43,6 +45,7 @@ class History:
     settings: dict[str, Any] = field(default_factory=dict)
     backend: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    generators: list[dict[str, Any]] = field(default_factory=list)
 
     def append(self, trace, *, compile_seconds, run_seconds):
         """Append the steps of one run, a :class:`pymc_isomix.loop.Trace`."""
@@ -102,7 +105,7 @@ def describe_settings(arguments):
         if isinstance(value, str | bool | int | float | None)
         else _describe(value)
         for name, value in arguments.items()
-        if name not in ("self", "model", "__class__")
+        if name not in ("self", "model", "_approx", "__class__")
     }
 
 

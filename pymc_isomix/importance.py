@@ -1,9 +1,12 @@
 """Importance weights of draws from the approximation, Pareto-smoothed by ArviZ."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
-from arviz_stats.base import array_stats
+from arviz_stats.base import array_stats  # type: ignore[attr-defined]
+
+from pymc_isomix import parameters
 
 FEWEST_DRAWS = 25  # below, the tail that Pareto smoothing fits has fewer than five draws
 
@@ -23,10 +26,10 @@ def good_khat(n_draws):
 
     Examples
     --------
-    >>> round(good_khat(100), 2), good_khat(10_000)
+    >>> good_khat(100), good_khat(10_000)
     (0.5, 0.7)
     """
-    return min(1 - 1 / np.log10(n_draws), 0.7)
+    return min(1 - 1 / math.log10(max(n_draws, 2)), 0.7)
 
 
 def smooth(log_weight):
@@ -94,36 +97,37 @@ class WeightedDraws(NamedTuple):
 
     points: np.ndarray  # (S, d), unconstrained space
     component: np.ndarray  # (S,) integers
-    log_p: np.ndarray  # (S,) log joint density of the model, unconstrained space
     log_q: np.ndarray  # (S,)
     responsibilities: np.ndarray  # (S, K)
-    importance: Importance
-
-    @property
-    def log_weight(self):
-        """Raw log weights, (S,), nats."""
-        return self.log_p - self.log_q
-
-    def resampled(self, n_draws, rng):
-        """Draw from these by their weights, after which all weights are equal."""
-        chosen = resample(self.importance.weight, n_draws, rng)
-        rows = (field[chosen] for field in self[:-1])
-        equal = self.importance._replace(weight=np.full(n_draws, 1 / n_draws))
-        return WeightedDraws(*rows, importance=equal)
+    log_p: np.ndarray | None  # (S,) the model's log joint density, unconstrained space; if known
+    log_weight: np.ndarray | None  # (S,) raw, nats
+    importance: Importance | None
 
 
-def weigh(points, component, log_density, evaluate_mixture):
+def weigh(values, points, component, log_p=None):
     """Weigh draws from the approximation.
 
     Parameters
     ----------
+    values : dict of arrays
+        Parameters of the mixture.
     points : (S, d) array
     component : (S,) integer array
-    log_density : callable
-        From points to the model's log joint density (S,).
-    evaluate_mixture : callable
-        From points to the log density of q (S,) and responsibilities (S, K).
+    log_p : (S,) array, optional
+        The model's log joint density at the draws; without it there are no weights.
+
+    Returns
+    -------
+    WeightedDraws
     """
-    log_q, responsibilities = evaluate_mixture(points)
-    log_p = log_density(points)
-    return WeightedDraws(points, component, log_p, log_q, responsibilities, smooth(log_p - log_q))
+    log_q, responsibilities = parameters.evaluate(values, points)
+    log_weight = None if log_p is None else log_p - log_q
+    smoothed = None if log_weight is None else smooth(log_weight)
+    return WeightedDraws(points, component, log_q, responsibilities, log_p, log_weight, smoothed)
+
+
+def resample_draws(weighted, n_draws, rng):
+    """Draw from weighted draws by their weights, after which all weights are equal."""
+    chosen = resample(weighted.importance.weight, n_draws, rng)
+    equal = weighted.importance._replace(weight=np.full(n_draws, 1 / n_draws))
+    return WeightedDraws._make([*(field[chosen] for field in weighted[:-1]), equal])

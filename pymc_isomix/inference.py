@@ -9,11 +9,13 @@ from pymc.variational.inference import Inference, State
 
 from pymc_isomix import initialization, schedules
 from pymc_isomix.approximation import IsotropicMixture
+from pymc_isomix.generators import generator_states, restore_generators
 from pymc_isomix.history import History, backend_name, describe_settings
 from pymc_isomix.loop import Trace, run
 from pymc_isomix.metric import KINDS
 from pymc_isomix.objective import MixtureKL, StepRule
 from pymc_isomix.phases import Phased, Scheduled
+from pymc_isomix.report import closing_line
 from pymc_isomix.updates import VARIANCE_STEPS
 from pymc_isomix.validation import (
     check_choice,
@@ -121,6 +123,7 @@ class IsoMix(Inference):
         convergence="auto",
         model=None,
         _absolute_step=False,
+        _approx=None,
     ):
         self._settings = describe_settings(locals())
         self._step_size = (
@@ -142,15 +145,19 @@ class IsoMix(Inference):
             n_dim = sum(value.size for value in model.initial_point(0).values())
             metric = "dense" if n_dim <= DENSE_UP_TO else "diag"
             logger.info(f"metric='auto': {metric}, for {n_dim} dimensions")
-        approx = IsotropicMixture(
-            n_components=n_components,
-            metric=metric,
-            start=start,
-            start_sigma=start_sigma,
-            init=init,
-            init_width=init_width,
-            random_seed=random_seed,
-            model=model,
+        approx = (
+            _approx
+            if _approx is not None
+            else IsotropicMixture(
+                n_components=n_components,
+                metric=metric,
+                start=start,
+                start_sigma=start_sigma,
+                init=init,
+                init_width=init_width,
+                random_seed=random_seed,
+                model=model,
+            )
         )
         rule = StepRule(
             variance_update=variance_update,
@@ -161,6 +168,9 @@ class IsoMix(Inference):
         )
         super().__init__(MixtureKL, approx, None, rule=rule)
         self._fit_began = None
+        self._done_before = 0
+        if _approx is not None and _approx.history is not None:
+            self.hist, self._done_before = _approx.hist, len(_approx.history.elbo)
 
     @classmethod
     def paper(
@@ -276,6 +286,9 @@ class IsoMix(Inference):
         began = time.perf_counter()
         compile_seconds = began - (self._fit_began or began)  # nothing to compile in refine
         self._fit_began = None
+        if self._done_before:
+            restore_generators(step, self.approx.history.generators)
+            first, self._done_before = first + self._done_before, 0
         try:
             run(
                 trace,
@@ -290,15 +303,17 @@ class IsoMix(Inference):
             )
         finally:
             if score:
-                self.hist: np.ndarray = np.concatenate([self.hist, trace.done])
+                self.hist = np.concatenate([self.hist, trace.done])
             self.approx.hist = self.hist
             self.approx.history.append(
                 trace, compile_seconds=compile_seconds, run_seconds=time.perf_counter() - began
             )
+            self.approx.history.generators = generator_states(step)
             for shared in self.approx.params:  # the jax backend leaves arrays of its own
                 shared.set_value(np.asarray(shared.get_value()))
         self.stop_reason = trace.reason
-        logger.info(f"Stopped after {first + trace.taken:,d} iterations: {trace.reason}")
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(closing_line(self.approx, first + trace.taken))
         if n_dropped := int(operator.n_dropped.get_value()):
             logger.warning(
                 f"{n_dropped:,d} draws with a log density or gradient that is not finite were "

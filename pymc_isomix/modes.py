@@ -89,24 +89,28 @@ def _valleys(values, squared, start, end):
     return np.array(depths)
 
 
-def mode_masses(labels, responsibilities, weight):
+def mode_masses(labels, weights, responsibilities, importance_weight):
     r"""Estimate the mass of each mode from weighted draws.
 
-    :math:`\sum_s W_s R_m(z_s)` with the mode's responsibility :math:`R_m`, the sum of those of
-    its components.
+    With the mode's responsibility :math:`R_m`, the sum of those of its components, and its mass
+    :math:`w_m` in the mixture, which is known, as a control variate:
+    :math:`w_m + \sum_s (W_s - 1/S) R_m(z_s)`.
 
     Parameters
     ----------
     labels : (K,) integer array
+    weights : (K,) array
+        Of the components.
     responsibilities : (S, K) array
-    weight : (S,) array
-        Sums to 1.
+    importance_weight : (S,) array
+        W, sums to 1.
 
     Returns
     -------
-    mass, standard_error : (M,) array
+    own, reweighted, standard_error : (M,) array
     """
     membership = np.eye(labels.max() + 1)[labels]  # (K, M)
-    of_mode = responsibilities @ membership  # (S, M)
-    mass = weight @ of_mode
-    return mass, np.sqrt((weight[:, None] ** 2 * (of_mode - mass) ** 2).sum(axis=0))
+    own, of_mode = weights @ membership, responsibilities @ membership  # (M,), (S, M)
+    excess = importance_weight - 1 / len(of_mode)
+    reweighted = own + excess @ of_mode
+    return own, reweighted, np.sqrt(excess**2 @ (of_mode - reweighted) ** 2)

@@ -1,4 +1,4 @@
-"""Diagnostics as a rich table."""
+"""A fit in words: the line that ends it, and its diagnostics as a rich table."""
 
 import io
 
@@ -8,17 +8,45 @@ from rich.table import Table
 
 WORST = 5  # dimensions listed, by the shift of their mean
 WIDTH = 88
+LINE_DRAWS = 2000  # a hundredth of what a fit evaluates
+
+
+def closing_line(approx, n_steps):
+    """Say in one line how a fit ended: ELBO, Pareto k-hat, modes, seconds.
+
+    Without the first three where they would take long (a log density with a loop) or mean nothing
+    (minibatches).
+    """
+    history = approx.history
+    parts = [f"Stopped after {n_steps:,d} iterations: {history.stop_reason}."]
+    if figures := _figures_in_words(approx):
+        parts.append(figures)
+    parts.append(f"{history.compile_seconds:.1f} s to compile, {history.run_seconds:.1f} s to run.")
+    return " ".join(parts)
+
+
+def _figures_in_words(approx):
+    try:
+        if not approx.compiled_model().is_quick:
+            return ""
+        figures = approx.diagnostics(LINE_DRAWS, random_seed=0, n_probes=0)
+    except Exception as error:  # a fit must not fail by the line that reports it
+        return f"No diagnostics ({error})."
+    elbo, khat, good_k, n_modes = (figures[n].item() for n in ("elbo", "khat", "good_k", "n_modes"))
+    modes = "1 mode" if n_modes == 1 else f"{n_modes} modes"
+    return f"ELBO {elbo:.2f}, Pareto k-hat {khat:.2f} (good up to {good_k:.2f}), {modes}."
 
 
 def render(dataset):
     """Render diagnostics as text: figures, modes, the dimensions that reweighting moves most."""
-    console = Console(file=io.StringIO(), width=WIDTH, force_terminal=False)
+    text = io.StringIO()
+    console = Console(file=text, width=WIDTH, force_terminal=False)
     console.print(f"Verdict: {dataset.attrs['verdict']}. {dataset.attrs['advice']}", markup=False)
     console.print(_figures(dataset))
     if dataset.sizes["mode"] > 1:
         console.print(_modes(dataset))
     console.print(_dimensions(dataset))
-    return console.file.getvalue().rstrip("\n")
+    return text.getvalue().rstrip("\n")
 
 
 def _figures(dataset):
