@@ -3,7 +3,6 @@
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
-from scipy.special import logsumexp
 
 from pymc_isomix import parameters
 
@@ -55,8 +54,8 @@ def label_modes(values, valley=VALLEY):
     weights = np.exp(values["log_weights"])
     distance = np.sqrt(squared) / (0.5 * (sd[:, None] + sd))
     alive = np.flatnonzero(~is_dead(values))
-    # the tree drops edges of length zero, which duplicates have
-    tree = minimum_spanning_tree(distance[np.ix_(alive, alive)] + 1e-9).tocoo()
+    # the same for all edges leaves the tree as it is, but for those of length zero, which it drops
+    tree = minimum_spanning_tree(1 + distance[np.ix_(alive, alive)]).tocoo()
     start, end = alive[tree.row], alive[tree.col]
     joined = _valleys(values, squared, start, end) <= valley
     edges = (np.ones(joined.sum()), (start[joined], end[joined]))
@@ -78,7 +77,7 @@ def _valleys(values, squared, start, end):
     t = POINTS[:, None, None]
 
     def log_q(distances):
-        return logsumexp(log_peak - 0.5 * distances * np.exp(-log_variances), axis=-1)
+        return np.logaddexp.reduce(log_peak - 0.5 * distances * np.exp(-log_variances), axis=-1)
 
     depths = []
     for i, j in zip(start, end, strict=True):  # one edge at a time: K distances at each point

@@ -85,8 +85,10 @@ def load(path, model=None):
     """
     path = _checked_path(path)
     model = pm.modelcontext(model)
-    if not path.exists() and not (path := _set_aside(path)).exists():
-        raise FileNotFoundError(f"no file {path}")
+    if not path.exists():
+        if not _set_aside(path).exists():
+            raise FileNotFoundError(f"no file {path}")
+        path = _set_aside(path)
     try:
         with xr.open_datatree(path) as opened:
             tree = opened.load()
