@@ -245,7 +245,9 @@ def calibration(simulations, backend):
                     pits.setdefault(label, []).append(float(one))
         for label, values in pits.items():
             pit = np.array(values)
-            at, ecdf, low, high = ecdf_pit(pit, ci_prob=0.99)
+            _, ecdf, low, high = ecdf_pit(
+                pit, 0.99, n_simulations=1000, rng=np.random.default_rng(1)
+            )
             records.append(
                 {
                     "model": build.__name__,

@@ -4,6 +4,7 @@ from functools import cached_property
 
 import numpy as np
 import pytensor.tensor as pt
+from pymc.data import MinibatchOp
 from pymc.model.transform.basic import remove_minibatched_nodes
 from pymc.pytensorf import compile
 from pytensor.compile.sharedvalue import SharedVariable
@@ -16,6 +17,7 @@ from pytensor.tensor.type import TensorType
 from pymc_isomix import batching, inferencedata
 from pymc_isomix.compilation import CHEAP
 
+RANDOM = (RandomVariable, MinibatchOp)
 LARGEST_ARRAY = 10_000_000  # elements that one Op may make: 80 MB
 
 
@@ -47,7 +49,7 @@ class CompiledModel:
     @cached_property
     def subsamples(self):
         """Whether the log density is a random one, of a minibatch."""
-        return _contains(RandomVariable, [self._own_log_density])
+        return _contains(RANDOM, [self._own_log_density])
 
     @property
     def is_quick(self):
@@ -90,7 +92,7 @@ class CompiledModel:
             return self._own_log_density
         model = remove_minibatched_nodes(self.model)
         expression = batching.flat_log_density(model, self.ordering, self._points[0])
-        if _contains(RandomVariable, [expression]):
+        if _contains(RANDOM, [expression]):
             raise ValueError(
                 "the model's log density is random, and not through pm.Minibatch: its weights "
                 "would mean nothing. Call this inside `with full_model:`, a model of the same "
