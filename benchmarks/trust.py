@@ -30,6 +30,7 @@ from scipy import stats
 from scipy.special import betaln, gammaln
 
 import pymc_isomix as pmi
+from pymc_isomix.history import History
 
 DRAWS = 10_000
 GOOD_DISTANCE, CLEARLY_GOOD = 0.3, 0.15
@@ -37,11 +38,21 @@ EARLY = 40  # steps of a fit that is stopped early
 
 
 def fit(model, backend, *, n=10_000, seed=1, **options):
-    """Fit a model; return the approximation and the seconds to run."""
-    approx = pmi.IsoMix(random_seed=seed, model=model, **options).fit(
-        n, backend=backend, progressbar=False
-    )
-    return approx
+    """Fit a model."""
+    inference = pmi.IsoMix(random_seed=seed, model=model, **options)
+    return inference.fit(n, backend=backend, progressbar=False)
+
+
+def refit(inference, seed):
+    """Fit again from another seed's start, with the step that is compiled already."""
+    group = inference.approx.groups[0]
+    fresh = pmi.IsoMix(random_seed=seed, model=inference.approx.model).approx.groups[0]
+    group.set_parameter_values(fresh.parameter_values())
+    group.rng = fresh.rng
+    inference.hist, inference.state = np.array([]), inference.state._replace(i=0)
+    inference.approx.history = History(backend=inference.approx.history.backend)
+    inference.refine(10_000, progressbar=False)
+    return inference.approx
 
 
 def show(title, records):
@@ -60,8 +71,10 @@ def khats(database, seeds, backend):
     """Pareto k-hat and verdict of default fits on posteriordb."""
     records = []
     for name in BUILDERS:
+        inference = pmi.IsoMix(random_seed=0, model=load_model(database, name))
+        inference.fit(1, backend=backend, progressbar=False)
         for seed in range(seeds):
-            approx = fit(load_model(database, name), backend, seed=seed)
+            approx = refit(inference, seed)
             began = time.perf_counter()
             report = approx.diagnostics(random_seed=seed)
             records.append(
@@ -157,12 +170,13 @@ def agrees(verdict, distance):
     return distance > (GOOD_DISTANCE if verdict == "bad" else CLEARLY_GOOD)
 
 
-def verdicts(database, backend):
-    """Verdict beside distance."""
+def verdicts(database, seed, backend):
+    """Verdict beside distance; ``unprobed`` is the verdict without ascents from spread starts."""
     records = []
     for name, model, exact, options in cases(database):
-        approx = fit(model, backend, **options)
-        report = approx.diagnostics(random_seed=1)
+        approx = fit(model, backend, seed=seed, **options)
+        report = approx.diagnostics(random_seed=seed)
+        unprobed = approx.diagnostics(random_seed=seed, n_probes=0)
         drawn = approx.sample(DRAWS, random_seed=2).posterior
         params = PARAMS.get(name.split(",")[0], tuple(exact))
         ours = {param: drawn[param].values[0] for param in params}
@@ -177,6 +191,7 @@ def verdicts(database, backend):
                 "kl": (report.log_evidence - report.elbo).item(),
                 "missing": report.missing_mass.item(),
                 "verdict": verdict,
+                "unprobed": unprobed.attrs["verdict"],
                 "agrees": bool(agrees(verdict, distance.max())),
                 "advice": report.attrs["advice"][:60],
             }
@@ -228,16 +243,11 @@ def calibration(simulations, backend):
         model, simulate = build(np.random.default_rng(1))
         inference = pmi.IsoMix(random_seed=1, model=model)
         inference.fit(1, backend=backend, progressbar=False)
-        group = inference.approx.groups[0]
-        start = group.parameter_values()
         pits: dict[str, list[float]] = {}
-        for _ in range(simulations):
+        for seed in range(simulations):
             truth, y = simulate()
             model.set_data("y_data", y)
-            group.set_parameter_values(start)
-            inference.hist, inference.state = np.array([]), inference.state._replace(i=0)
-            inference.refine(10_000, progressbar=False)
-            draws = inference.approx.sample(1000, random_seed=1).posterior
+            draws = refit(inference, seed).sample(1000, random_seed=1).posterior
             for name, value in truth.items():
                 below = (draws[name].values[0] < value).mean(axis=0)
                 for index, one in np.ndenumerate(np.atleast_1d(below)):
@@ -316,7 +326,7 @@ def evidence(backend):
 
 def seconds(database, backend, repeats=5):
     """Time 10 000 draws of eight schools with every statistic."""
-    approx = fit(load_model(database, "eight_schools-eight_schools_centered"), backend)
+    approx = fit(load_model(database, "eight_schools-eight_schools_centered"), backend, seed=1)
     times = []
     for repeat in range(repeats + 1):
         began = time.perf_counter()
@@ -332,6 +342,7 @@ def main():
     parser.add_argument("--database", type=Path, required=True, help="posterior_database folder")
     parser.add_argument("--backend", default="jax")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--verdict-seed", type=int, default=1)
     parser.add_argument("--simulations", type=int, default=100)
     parser.add_argument(
         "--only", choices=["khat", "verdicts", "calibration", "evidence", "seconds"], nargs="*"
@@ -341,14 +352,15 @@ def main():
     backend = arguments.backend
     runs = {
         "khat": lambda: khats(arguments.database, arguments.seeds, backend),
-        "verdicts": lambda: verdicts(arguments.database, backend),
+        "verdicts": lambda: verdicts(arguments.database, arguments.verdict_seed, backend),
         "calibration": lambda: calibration(arguments.simulations, backend),
         "evidence": lambda: evidence(backend),
         "seconds": lambda: seconds(arguments.database, backend),
     }
     tables = {name: runs[name]() for name in arguments.only or runs}
     if not arguments.only:
-        settings = {key: getattr(arguments, key) for key in ("backend", "seeds", "simulations")}
+        keys = ("backend", "seeds", "verdict_seed", "simulations")
+        settings = {key: getattr(arguments, key) for key in keys}
         save("trust", settings, **tables)
 
 

@@ -133,6 +133,9 @@ def _support(dataset, history):
 
 def _unsettled(dataset, history):
     rise = 0.0 if history is None else still_rising(history.elbo)
+    if dataset["khat"].item() <= dataset["good_k"].item():
+        # what is left to rise is KL(q || p), which the weights then tell
+        rise = min(rise, (dataset["log_evidence"] - dataset["elbo"]).item())
     if rise > RISE:
         return Finding(
             "bad" if rise > 10 * RISE else "doubtful",
@@ -161,18 +164,17 @@ def _weights(dataset, history):
     khat, good = dataset["khat"].item(), dataset["good_k"].item()
     if np.isnan(khat):
         return Finding("doubtful", "Too few draws for Pareto k-hat: take more.")
-    if khat <= good:
-        return None
     gap = (dataset["log_evidence"] - dataset["elbo"]).item()
-    largest = max(GAP_BAD, GAP_BAD_PER_DIMENSION * dataset.sizes["unconstrained"])
-    if gap > largest:
+    if gap > max(GAP_BAD, GAP_BAD_PER_DIMENSION * dataset.sizes["unconstrained"]):
         return Finding(
             "bad",
-            f"Pareto k-hat is {khat:.2f} (at most {good:.2f} is good), and the ELBO is at least "
-            f"{gap:.1f} nats below the evidence: the approximation misses much of the posterior. "
-            'Use more components, metric="dense", or another parametrisation; or start NUTS from '
-            "here with `approx.nuts_init()`.",
+            f"The ELBO is at least {gap:.1f} nats below the evidence, and Pareto k-hat is "
+            f"{khat:.2f} (at most {good:.2f} is good): the approximation misses much of the "
+            'posterior. Use more components, metric="dense", or another parametrisation; or start '
+            "NUTS from here with `approx.nuts_init()`.",
         )
+    if khat <= good:
+        return None
     return Finding(
         "doubtful",
         f"Pareto k-hat is {khat:.2f} (at most {good:.2f} is good): in the tails the approximation "

@@ -1,6 +1,7 @@
 """What a fit recorded, step by step and as a whole."""
 
 import json
+import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from pytensor.compile.mode import get_mode
+
+from pymc_isomix.generators import generator_states, restore_generators
 
 PACKAGES = ("pymc", "pytensor", "arviz", "numpy")
 
@@ -46,16 +49,45 @@ class History:
     backend: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     generators: list[dict[str, Any]] = field(default_factory=list)
+    _fit_began: float | None = field(default=None, repr=False)
+    _to_take_up: bool = field(default=False, repr=False)
 
-    def append(self, trace, *, compile_seconds, run_seconds):
-        """Append the steps of one run, a :class:`pymc_isomix.loop.Trace`."""
+    def begin(self, backend, compile_kwargs):
+        """Note that a fit begins, by compiling for a backend."""
+        self.backend = backend_name(backend, compile_kwargs)
+        self._fit_began = time.perf_counter()
+
+    def resume(self, changes):
+        """Have the next fit go on where the last one stopped, with other settings."""
+        self.settings |= describe_settings(changes)
+        self._to_take_up = True
+
+    def take_up(self, step):
+        """Give a compiled step the last fit's random numbers, if it is to go on.
+
+        Returns
+        -------
+        int
+            Steps that it goes on from.
+        """
+        if not self._to_take_up:
+            return 0
+        self._to_take_up = False
+        restore_generators(step, self.generators)
+        return len(self.elbo)
+
+    def append(self, trace, step):
+        """Append the steps of one run, a :class:`pymc_isomix.loop.Trace`, of a compiled step."""
         self.elbo = np.concatenate([self.elbo, -trace.done])
         self.phase = np.concatenate([self.phase, np.array(trace.phases[: trace.taken], "U9")])
         self.step_size = np.concatenate([self.step_size, trace.step_sizes[: trace.taken]])
-        self.compile_seconds += compile_seconds + trace.first_call_seconds
-        self.run_seconds += run_seconds - trace.first_call_seconds
+        compiling = 0.0 if self._fit_began is None else trace.began - self._fit_began
+        self._fit_began = None  # a refinement has nothing to compile
+        self.compile_seconds += compiling + trace.first_call_seconds
+        self.run_seconds += time.perf_counter() - trace.began - trace.first_call_seconds
         self.stop_reason = trace.reason
         self.versions = versions()
+        self.generators = generator_states(step)
 
     def to_dataset(self):
         """Return the ``fit`` group of a DataTree; mappings become JSON, which files can hold."""

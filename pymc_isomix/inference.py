@@ -2,20 +2,18 @@
 
 import logging
 import sys
-import time
 
 import numpy as np
 from pymc.variational.inference import Inference, State
 
 from pymc_isomix import initialization, schedules
 from pymc_isomix.approximation import IsotropicMixture
-from pymc_isomix.generators import generator_states, restore_generators
-from pymc_isomix.history import History, backend_name, describe_settings
+from pymc_isomix.history import History, describe_settings
 from pymc_isomix.loop import Trace, run
 from pymc_isomix.metric import KINDS
 from pymc_isomix.objective import MixtureKL, StepRule
 from pymc_isomix.phases import Phased, Scheduled
-from pymc_isomix.report import closing_line
+from pymc_isomix.report import log_end
 from pymc_isomix.updates import VARIANCE_STEPS
 from pymc_isomix.validation import (
     check_choice,
@@ -145,19 +143,15 @@ class IsoMix(Inference):
             n_dim = sum(value.size for value in model.initial_point(0).values())
             metric = "dense" if n_dim <= DENSE_UP_TO else "diag"
             logger.info(f"metric='auto': {metric}, for {n_dim} dimensions")
-        approx = (
-            _approx
-            if _approx is not None
-            else IsotropicMixture(
-                n_components=n_components,
-                metric=metric,
-                start=start,
-                start_sigma=start_sigma,
-                init=init,
-                init_width=init_width,
-                random_seed=random_seed,
-                model=model,
-            )
+        approx = _approx or IsotropicMixture(
+            n_components=n_components,
+            metric=metric,
+            start=start,
+            start_sigma=start_sigma,
+            init=init,
+            init_width=init_width,
+            random_seed=random_seed,
+            model=model,
         )
         rule = StepRule(
             variance_update=variance_update,
@@ -167,10 +161,6 @@ class IsoMix(Inference):
             n_samples=n_samples,
         )
         super().__init__(MixtureKL, approx, None, rule=rule)
-        self._fit_began = None
-        self._done_before = 0
-        if _approx is not None and _approx.history is not None:
-            self.hist, self._done_before = _approx.hist, len(_approx.history.elbo)
 
     @classmethod
     def paper(
@@ -241,10 +231,8 @@ class IsoMix(Inference):
         """
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_count("n", n, least=0)
-        if self.approx.history is None:
-            self.approx.history = History(settings=self._settings)
-        self.approx.history.backend = backend_name(backend, kwargs.get("compile_kwargs"))
-        self._fit_began = time.perf_counter()
+        self.approx.history = self.approx.history or History(settings=self._settings)
+        self.approx.history.begin(backend, kwargs.get("compile_kwargs"))
         return super().fit(
             n,
             score=score,
@@ -283,12 +271,7 @@ class IsoMix(Inference):
         operator = self.objective.op
         operator.n_dropped.set_value(np.int64(0))
         trace = Trace(np.full(n, np.nan))
-        began = time.perf_counter()
-        compile_seconds = began - (self._fit_began or began)  # nothing to compile in refine
-        self._fit_began = None
-        if self._done_before:
-            restore_generators(step, self.approx.history.generators)
-            first, self._done_before = first + self._done_before, 0
+        first += self.approx.history.take_up(step)
         try:
             run(
                 trace,
@@ -303,17 +286,13 @@ class IsoMix(Inference):
             )
         finally:
             if score:
-                self.hist = np.concatenate([self.hist, trace.done])
+                self.hist: np.ndarray = np.concatenate([self.hist, trace.done])
             self.approx.hist = self.hist
-            self.approx.history.append(
-                trace, compile_seconds=compile_seconds, run_seconds=time.perf_counter() - began
-            )
-            self.approx.history.generators = generator_states(step)
+            self.approx.history.append(trace, step)
             for shared in self.approx.params:  # the jax backend leaves arrays of its own
                 shared.set_value(np.asarray(shared.get_value()))
         self.stop_reason = trace.reason
-        if logger.isEnabledFor(logging.INFO):
-            logger.info(closing_line(self.approx, first + trace.taken))
+        log_end(self.approx, first + trace.taken)
         if n_dropped := int(operator.n_dropped.get_value()):
             logger.warning(
                 f"{n_dropped:,d} draws with a log density or gradient that is not finite were "

@@ -26,6 +26,7 @@ class Trace:
     reason: str = "all iterations done"
     phases: list[str] = field(default_factory=list)
     step_sizes: list[float] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
     first_call_seconds: float = 0.0  # a backend may compile then
 
     @property

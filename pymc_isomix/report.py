@@ -1,14 +1,23 @@
 """A fit in words: the line that ends it, and its diagnostics as a rich table."""
 
 import io
+import logging
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+logger = logging.getLogger(__name__)
+
 WORST = 5  # dimensions listed, by the shift of their mean
 WIDTH = 88
 LINE_DRAWS = 2000  # a hundredth of what a fit evaluates
+
+
+def log_end(approx, n_steps):
+    """Log the line that ends a fit, unless nobody would see it: it costs draws."""
+    if logger.isEnabledFor(logging.INFO):
+        logger.info(closing_line(approx, n_steps))
 
 
 def closing_line(approx, n_steps):

@@ -1,7 +1,6 @@
 """Fitting an approximation further, in another process for example."""
 
 from pymc_isomix import metric as metrics
-from pymc_isomix.history import describe_settings
 from pymc_isomix.inference import IsoMix
 
 FIXED = ("n_components", "metric", "start", "start_sigma", "init", "init_width", "random_seed")
@@ -49,9 +48,7 @@ def resume(approx, **changes):
     settings = {name: value for name, value in saved.items() if name not in FIXED} | changes
     if str(settings.get("schedule")).startswith("function "):
         raise ValueError("schedule was a function, which is not recorded: pass schedule= again")
-    if approx.history is not None:
-        approx.history.settings |= describe_settings(changes)
-    return IsoMix(
+    inference = IsoMix(
         len(values["means"]),
         metric=metrics.kind(values["metric"]),
         model=approx.model,
@@ -59,3 +56,7 @@ def resume(approx, **changes):
         _approx=approx,
         **settings,
     )
+    if approx.history is not None:
+        approx.history.resume(changes)
+        inference.hist = approx.hist
+    return inference

@@ -19,7 +19,8 @@ def parameters(function):
 
 
 def test_all_names_are_exported():
-    assert sorted(pmi.__all__) == ["IsoMix", "IsotropicMixture", "IsotropicMixtureGroup", "fit"]
+    classes = ["IsoMix", "IsotropicMixture", "IsotropicMixtureGroup"]
+    assert sorted(pmi.__all__) == [*classes, "fit", "load", "resume"]
     assert all(hasattr(pmi, name) for name in pmi.__all__)
 
 
