@@ -127,8 +127,7 @@ class IsoMix(Inference):
         self._step_size = (
             AUTO_STEP_SIZE if isinstance(step_size, str) and step_size == "auto" else step_size
         )
-        self._schedule = schedule
-        self._convergence = convergence
+        self._schedule, self._convergence = schedule, convergence
         check_choice("variance_update", variance_update, tuple(VARIANCE_STEPS))
         check_choice("metric", metric, ("auto", *KINDS))
         check_choice("weights", weights, ("learned", "uniform"))
