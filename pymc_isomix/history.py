@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from pytensor.compile.mode import get_mode
 
 from pymc_isomix.generators import generator_states, restore_generators
 
@@ -52,9 +51,8 @@ class History:
     _fit_began: float | None = field(default=None, repr=False)
     _to_take_up: bool = field(default=False, repr=False)
 
-    def begin(self, backend, compile_kwargs):
-        """Note that a fit begins, by compiling for a backend."""
-        self.backend = backend_name(backend, compile_kwargs)
+    def begin(self):
+        """Note that a fit begins, by compiling."""
         self._fit_began = time.perf_counter()
 
     def resume(self, changes):
@@ -87,6 +85,7 @@ class History:
         self.run_seconds += time.perf_counter() - trace.began - trace.first_call_seconds
         self.stop_reason = trace.reason
         self.versions = versions()
+        self.backend = backend_name(step) or self.backend
         self.generators = generator_states(step)
 
     def to_dataset(self):
@@ -158,9 +157,8 @@ def versions():
     return {"pymc_isomix": __version__, **{name: version(name) for name in PACKAGES}}
 
 
-def backend_name(backend, compile_kwargs):
-    """Name the backend that a fit compiles for: what was asked for, or else the mode's linker."""
-    if backend is not None:
-        return str(backend)
-    linker = get_mode((compile_kwargs or {}).get("mode")).linker
-    return type(linker).__name__.removesuffix("Linker").lower()
+def backend_name(function):
+    """Name the backend that a function is compiled for; empty for one of Python's own."""
+    if not hasattr(function, "maker"):
+        return ""
+    return type(function.maker.mode.linker).__name__.removesuffix("Linker").lower()

@@ -231,7 +231,7 @@ class IsoMix(Inference):
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_count("n", n, least=0)
         self.approx.history = self.approx.history or History(settings=self._settings)
-        self.approx.history.begin(backend, kwargs.get("compile_kwargs"))
+        self.approx.history.begin()
         return super().fit(
             n,
             score=score,

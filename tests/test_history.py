@@ -5,6 +5,8 @@ import logging
 
 import numpy as np
 import pymc as pm
+import pytensor
+import pytensor.tensor as pt
 import pytest
 import xarray as xr
 from pytensor.compile.mode import Mode
@@ -120,10 +122,11 @@ def test_settings_that_json_cannot_hold():
     }
 
 
-def test_name_of_the_backend():
-    assert backend_name("jax", None) == "jax"
-    assert backend_name(None, {"mode": "JAX"}) == "jax"
-    assert backend_name(None, {"mode": NUMPY}) == "perform"
+@pytest.mark.parametrize(("mode", "name"), [("JAX", "jax"), (NUMPY, "perform")])
+def test_name_of_the_backend(mode, name):
+    x = pt.scalar()
+    assert backend_name(pytensor.function([x], x + 1, mode=mode)) == name
+    assert backend_name(lambda: None) == ""
 
 
 # The line that ends a fit
