@@ -1,247 +1,21 @@
-"""The family as PyMC knows it: a registered Group, and an Approximation of that one group."""
+"""The approximation as PyMC knows it: an Approximation of one mixture group."""
 
-from typing import ClassVar
+import logging
 
 import numpy as np
 import pymc as pm
-import pytensor.tensor as pt
 from pymc.variational.approximations import SingleGroupApproximation
-from pymc.variational.opvi import Group, VIState, node_property
-from pytensor.gradient import disconnected_grad, zero_grad
-from pytensor.graph.basic import Variable
 
-from pymc_isomix import inferencedata, initialization, mixture, parameters
-from pymc_isomix import metric as metrics
-from pymc_isomix.compilation import CHEAP
+from pymc_isomix import components, diagnostics, inferencedata, probing
+from pymc_isomix.evaluation import CompiledModel
+from pymc_isomix.group import IsotropicMixtureGroup
+from pymc_isomix.history import History
+from pymc_isomix.importance import resample_draws, weigh
+from pymc_isomix.validation import check_choice, check_count
 
-STATE_DRAWS = 2000  # draws behind the model-space moments of ``state``
+logger = logging.getLogger(__name__)
 
-
-@Group.register
-class IsotropicMixtureGroup(Group):
-    r"""Mixture of isotropic Gaussians that share a metric, over a group of variables.
-
-    .. math:: q(z) = \sum_k w_k \, \mathcal N(z; \mu_k, \epsilon_k L L^T)
-
-    in unconstrained space, z in :math:`\mathbb R^d`. With an identity metric and uniform weights it
-    is the family of the paper.
-
-    Parameters
-    ----------
-    group : list of variables or None
-        The variables, None for all that no other group has.
-    vfam : str, optional
-        ``"isotropic_mixture"`` or ``"isomix"``, when made through
-        :class:`pymc.variational.opvi.Group`.
-    params : dict, optional
-        Parameters of your own instead of new ones: ``means`` (K, d) in unconstrained space,
-        ``log_variances`` (K,), ``log_weights`` (K,), normalised here, and ``metric``: a scalar (a
-        multiple of the identity), (d,) (diagonal) or (d, d) (lower triangular).
-    n_components : int
-        K.
-    metric : {"identity", "diag", "dense"}
-        Kind of metric that new parameters get.
-    start, start_sigma, init, init_width
-        Where the components start; see :class:`pymc_isomix.IsoMix`.
-    random_seed : int, optional
-    model : pymc.Model, optional
-
-    Raises
-    ------
-    ParametrizationError
-        If ``params`` do not have these keys and shapes, or a variable is discrete.
-
-    References
-    ----------
-    .. [1] Petit-Talamon, Lambert and Korba (2025), arXiv:2506.13613.
-    """
-
-    __param_spec__: ClassVar[dict] = {
-        "means": ("K", "d"),
-        "log_variances": ("K",),
-        "log_weights": ("K",),
-        "metric": ("d", "d"),  # or ("d",) or (): see parameters.adopt
-    }
-    short_name = "isotropic_mixture"
-    alias_names = frozenset(["isomix"])
-
-    def __init_group__(self, group):
-        super().__init_group__(group)
-        self.symbolic_component = pt.lvector(f"{type(self).__name__}_symbolic_component")
-        if self.user_params is None:
-            self.shared_params = self.create_shared_params(**self._kwargs)
-        else:
-            self._user_params = parameters.adopt(self.user_params, self.ddim)
-        self._finalize_init()
-
-    def create_shared_params(
-        self,
-        *,
-        n_components=1,
-        metric="identity",
-        start=None,
-        start_sigma=None,
-        init="jitter",
-        init_width=1.0,
-        **_ignored,
-    ):
-        """Allocate the variational parameters at their first values."""
-        means = initialization.starting_means(
-            self.model,
-            self.ordering,
-            n_components,
-            start=start,
-            init=init,
-            init_width=init_width,
-            random_seed=self.rng.randint(2**30, dtype=np.int64),
-        )
-        log_variance, metric = initialization.starting_scale(
-            self.model, self.ordering, metric, start_sigma
-        )
-        return parameters.allocate(means, log_variance, metric)
-
-    @node_property
-    def means(self):
-        """Component means (K, d), unconstrained space."""
-        return self.params_dict["means"]
-
-    @node_property
-    def log_variances(self):
-        """Log variances (K,), whitened space."""
-        return self.params_dict["log_variances"]
-
-    @node_property
-    def log_weights(self):
-        """Normalised log weights (K,), without gradient.
-
-        The component of a draw is no function of the weights that a gradient could follow.
-        """
-        return zero_grad(mixture.log_normalise(self.params_dict["log_weights"]))
-
-    @node_property
-    def metric(self):
-        """L, lower triangular (d, d), its diagonal (d,), or a scalar."""
-        return metrics.differentiable(self.params_dict["metric"])
-
-    @node_property
-    def whitened_means(self):
-        """Component means (K, d) in whitened space, from the centre of the mixture."""
-        return metrics.whiten(self.metric, self.means - self.mean)
-
-    @node_property
-    def mean(self):
-        """Mean of the mixture, (d,), unconstrained space."""
-        return mixture.mean(self.means, self.log_weights)
-
-    @node_property
-    def cov(self):
-        """Covariance of the mixture, (d, d), unconstrained space."""
-        within = mixture.within_variance(self.log_variances, self.log_weights)
-        between = mixture.between_covariance(self.means, self.log_weights)
-        return within * metrics.covariance(self.metric, self.ddim) + between
-
-    @node_property
-    def std(self):
-        """Return the standard deviation of the mixture, (d,), unconstrained space."""
-        within = mixture.within_variance(self.log_variances, self.log_weights)
-        between = mixture.between_variance(self.means, self.log_weights)
-        return pt.sqrt(within * metrics.variance(self.metric, self.ddim) + between)
-
-    @node_property
-    def symbolic_random(self):
-        """Draws (s, d) from the noise and the components, unconstrained space."""
-        component = self.symbolic_component
-        scale = pt.exp(0.5 * self.log_variances)[component]
-        noise = metrics.unwhiten(self.metric, scale[:, None] * self.symbolic_initial)
-        place = pt.switch((component < 0)[:, None], self.mean, self.means[component])
-        return place + noise
-
-    @node_property
-    def symbolic_logq_not_scaled(self):
-        """Log density (s,) of ``symbolic_random``."""
-        points = metrics.whiten(self.metric, self.symbolic_random - self.mean)
-        log_q = mixture.log_density(
-            points, self.whitened_means, self.log_variances, self.log_weights
-        )
-        return log_q - metrics.log_determinant(self.metric, self.ddim)  # (s,)
-
-    def make_size_and_deterministic_replacements(self, s, d, more_replacements=None):
-        """Replace the noise and, beside it, each draw's component; -1 is the mixture's mean."""
-        replacements = super().make_size_and_deterministic_replacements(s, d, more_replacements)
-        size = pt.as_tensor(1 if s is None else s)
-        mean_instead = pt.full((size,), -1, dtype="int64")
-        if isinstance(d, Variable) or not d:
-            _, drawn = pt.random.categorical(
-                pt.exp(self.log_weights),
-                size=(size,),
-                rng=pt.random.shared_rng(seed=None),
-                return_next_rng=True,
-            )
-            drawn = drawn.astype("int64")
-        component = mean_instead
-        if isinstance(d, Variable):
-            component = pt.switch(d, mean_instead, drawn)
-        elif not d:
-            component = drawn
-        # no gradient: PyTensor would call that of a categorical draw undefined
-        return {**replacements, self.symbolic_component: disconnected_grad(component)}
-
-    def parameter_values(self):
-        """Return the variational parameters as NumPy arrays by name, the weights normalised."""
-        names = parameters.NAMES
-        if self.user_params is None:
-            values = {name: np.array(self.shared_params[name].get_value()) for name in names}
-            values["log_weights"] -= np.logaddexp.reduce(values["log_weights"])
-            return values
-        return {name: getattr(self, name).eval(mode=CHEAP) for name in names}
-
-    def set_parameter_values(self, values):
-        """Set variational parameters, {name: array}."""
-        for name, value in values.items():
-            shared = self.shared_params[name]
-            shared.set_value(np.asarray(value, dtype=shared.dtype))
-
-    def draw_unconstrained(self, draws, rng):
-        """Draw from the mixture with NumPy.
-
-        Parameters
-        ----------
-        draws : int
-        rng : numpy.random.Generator
-
-        Returns
-        -------
-        points : (draws, d) array
-            Unconstrained space.
-        component : (draws,) integer array
-        """
-        return parameters.draw(self.parameter_values(), draws, rng)
-
-    def log_density(self, points):
-        """Log density (S,) of the mixture at unconstrained points (S, d), a NumPy array."""
-        return parameters.log_density(self.parameter_values(), points)
-
-    def var_to_data(self, shared):
-        """Map a flat vector to a dataset by variable, as PyMC does, but compile it cheaply."""
-        return super().var_to_data(pt.as_tensor(shared.eval(mode=CHEAP)))
-
-    @property
-    def state(self):
-        """Mean and standard deviation of every variable of the group in model space, from draws.
-
-        A moment does not pass through a transform (the standard deviation of ``log tau`` says
-        little about that of ``tau``), so they are taken from 2000 draws, with the same seed each
-        time. Variables of other groups, on which a transform may depend, stay at the model's
-        initial point.
-        """
-        points, _ = self.draw_unconstrained(STATE_DRAWS, np.random.default_rng(0))
-        draws = inferencedata.constrained_draws(self.model, self.ordering, points)
-        names = [rv.name for rv in self.group]
-        if getattr(self, "include_transformed", False):
-            names += [name for name in self.ordering if name not in names]
-        dataset = inferencedata.to_dataset(self.model, {name: draws[name] for name in names})
-        sample_dims = ("chain", "draw")
-        return VIState(mean=dataset.mean(sample_dims), std=dataset.std(sample_dims))
+POOL, LEAST_POOL = 4, 2000  # draws to resample from: so many for each that is wanted
 
 
 class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring is the group's
@@ -249,13 +23,27 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
 
     {IsotropicMixtureGroup.__doc__}"""
     _group_class = IsotropicMixtureGroup
+    history: History | None = None
 
     def __getattr__(self, item):
         if item == "groups":  # asked for while unpickling, before there are any
             raise AttributeError(item)
         return super().__getattr__(item)
 
-    def sample(self, draws=500, *, random_seed=None, return_inferencedata=True, **kwargs):
+    def __getstate__(self):
+        """Leave out the compiled functions: they are made again when asked for."""
+        return {name: value for name, value in self.__dict__.items() if name != "_compiled"}
+
+    def sample(
+        self,
+        draws=500,
+        *,
+        random_seed=None,
+        return_inferencedata=True,
+        importance="none",
+        force=False,
+        **kwargs,
+    ):
         """Draw from the approximation.
 
         Parameters
@@ -264,6 +52,11 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         random_seed : int or Generator, optional
         return_inferencedata : bool
             False gives a PyMC ``MultiTrace``.
+        importance : {"none", "psis"}
+            ``"psis"`` draws four times as many (2000 at least) and resamples them by their
+            Pareto-smoothed importance weights, from all the data where the model has minibatches.
+        force : bool
+            Resample even where Pareto k-hat is above 1.
         **kwargs
             Passed to :func:`pymc.to_inference_data`, ``include_transformed=True`` for example.
 
@@ -271,23 +64,166 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         -------
         xarray.DataTree
             Groups ``posterior``, and ``observed_data`` and ``constant_data`` where the model has
-            them; dims and coords are the model's, deterministics included.
+            them; dims and coords are the model's, deterministics included. ``sample_stats`` has,
+            of each draw, ``lp`` (log joint density in unconstrained space), ``log_q``,
+            ``log_weight`` (their difference), ``weight`` (Pareto-smoothed, sums to 1; all equal
+            after resampling) and ``component``; with minibatches, only ``log_q`` and
+            ``component``. ``fit`` has what the fit recorded, ``isomix`` the components, and
+            ``diagnostics`` what :meth:`diagnostics` says of these draws.
 
         Raises
         ------
         ValueError
-            If ``draws`` is not a positive integer.
+            If ``draws`` is not a positive integer, or resampling is asked for and k-hat is above 1.
         """
         if not isinstance(draws, int | np.integer) or draws < 1:
             raise ValueError(f"draws must be a positive integer; got {draws!r}")
-        if random_seed is None:
-            random_seed = self.rng.randint(2**30, dtype=np.int64)
-        points, _ = self.draw_unconstrained(draws, np.random.default_rng(random_seed))
-        # as in PyMC, a model of the context stands in for the fitted one: with all data instead of
-        # minibatches, for example
-        model = pm.Model.get_context(error_if_none=False) or self.model
-        values = inferencedata.constrained_draws(model, self.ordering, points)
-        trace = inferencedata.to_trace(model, values)
+        check_choice("importance", importance, ("none", "psis"))
+        rng = self._generator(random_seed)
+        compiled = self.compiled_model()
+        if importance == "psis":
+            pool = max(POOL * draws, LEAST_POOL)
+            weighted = self._weigh(compiled, *self.draw_unconstrained(pool, rng))
+            chosen = _resample(weighted, draws, rng, force)
+        else:
+            points, component = self.draw_unconstrained(draws, rng)
+            chosen = weighted = self._weigh_if_possible(compiled, points, component)
+        values = compiled.constrained(chosen.points)
+        trace = inferencedata.to_trace(compiled.model, values)
         if not return_inferencedata:
             return trace
-        return inferencedata.to_datatree(model, trace, **kwargs)
+        tree = inferencedata.to_datatree(compiled.model, trace, **kwargs)
+        tree["sample_stats"] = inferencedata.sample_stats(chosen)
+        return self._add_groups(tree, compiled, weighted)
+
+    def diagnostics(self, draws=4000, *, random_seed=None, n_probes=20):
+        """Say whether to trust this approximation, by importance weights of fresh draws.
+
+        Parameters
+        ----------
+        draws : int
+        random_seed : int or Generator, optional
+        n_probes : int
+            Ascents of the log density from spread starts, to find modes where the approximation
+            has no mass, which weights of its own draws cannot show; 0 leaves them out.
+
+        Returns
+        -------
+        Diagnostics
+            A Dataset that prints as a table. Scalars: ``elbo`` and ``log_evidence`` with
+            ``elbo_se`` and ``log_evidence_se``, nats; Pareto ``khat`` and ``good_k``, up to
+            which it is good; ``importance_ess``, draws; ``n_draws``, ``n_nonfinite``;
+            ``missing_mass``, the share of the posterior that the ascents found outside. By
+            ``mode``: ``mode_weight``, and ``mode_mass`` after reweighting with ``mode_mass_se``.
+            By ``unconstrained`` dimension: ``mean`` and ``sd``, ``mean_reweighted`` and
+            ``sd_reweighted``, and ``mean_shift`` in standard errors. Attributes ``verdict``
+            (``"good"``, ``"doubtful"`` or ``"bad"``) and ``advice``.
+
+        Raises
+        ------
+        ValueError
+            If the model's log density is random and not by ``pm.Minibatch`` alone, whose full data
+            are used.
+        """
+        check_count("draws", draws)
+        check_count("n_probes", n_probes, least=0)
+        rng, compiled = self._generator(random_seed), self.compiled_model()
+        weighted = self._weigh(compiled, *self.draw_unconstrained(draws, rng))
+        missing = np.nan
+        if n_probes:
+            missing = probing.missing_mass(
+                compiled, self.parameter_values(), weighted.importance.log_evidence, n_probes, rng
+            )
+        return self._diagnose(weighted, missing)
+
+    def save(self, path):
+        """Write the approximation to a file, for :func:`pymc_isomix.load`.
+
+        Parameters, history, settings, and the state of its random numbers, but not the model. The
+        file is written beside ``path`` and renamed, so that an older one stays whole whatever
+        happens while saving.
+
+        Parameters
+        ----------
+        path : str or Path
+            Ends in ``.nc`` (netCDF) or ``.zarr``.
+
+        Raises
+        ------
+        ValueError
+            If ``path`` ends otherwise.
+        """
+        from pymc_isomix import storage  # which needs this class to load one
+
+        storage.save(self, path)
+
+    def _generator(self, random_seed):
+        if random_seed is None:
+            random_seed = self.rng.randint(2**30, dtype=np.int64)
+        return np.random.default_rng(random_seed)
+
+    def compiled_model(self):
+        """Return functions of the model, of the context's or else the fitted one, compiled once.
+
+        As in PyMC, a model of the context stands in for the fitted one: with all data instead of
+        minibatches, for example.
+        """
+        model = pm.Model.get_context(error_if_none=False) or self.model
+        # what is added to the model later is seen
+        key = (id(model), *(id(v) for v in (*model.basic_RVs, *model.deterministics)))
+        key += tuple(id(potential) for potential in model.potentials)
+        cached = self.__dict__.setdefault("_compiled", {})
+        if key not in cached:
+            backend = "" if self.history is None else self.history.backend
+            dtype = self.parameter_values()["means"].dtype.name
+            cached[key] = CompiledModel(model, self.ordering, self.ddim, dtype, backend)
+        return cached[key]
+
+    def _weigh(self, compiled, points, component):
+        return weigh(self.parameter_values(), points, component, compiled.log_density(points))
+
+    def _weigh_if_possible(self, compiled, points, component):
+        """Weigh draws; without the model's density where that would be of a minibatch, or fails."""
+        if not compiled.subsamples:
+            try:
+                return self._weigh(compiled, points, component)
+            except Exception as error:  # draws must not depend on a statistic of them
+                logger.info(f"no log density of the draws: {error}")
+        return weigh(self.parameter_values(), points, component)
+
+    def _diagnose(self, weighted, missing=np.nan):
+        labels = components.unconstrained_labels(self.model, self.ordering)
+        return diagnostics.diagnose(
+            self.parameter_values(),
+            weighted,
+            labels,
+            history=self.history,
+            missing_mass=missing,
+        )
+
+    def _add_groups(self, tree, compiled, weighted):
+        weight = None if weighted.importance is None else weighted.importance.weight
+        tree["isomix"] = components.to_dataset(
+            self.model,
+            self.ordering,
+            self.parameter_values(),
+            compiled.constrained,
+            weighted.responsibilities,
+            weight,
+        )
+        if self.history is not None:
+            tree["fit"] = self.history.to_dataset()
+        if weight is not None:
+            tree["diagnostics"] = self._diagnose(weighted)
+        return tree
+
+
+def _resample(weighted, draws, rng, force):
+    khat = weighted.importance.khat
+    if khat > 1 and not (force and np.isfinite(khat)):
+        raise ValueError(
+            f'importance="psis" needs a Pareto k-hat of at most 1; it is {khat:.2f}, so that a few '
+            "draws would stand for all. Improve the fit (approx.diagnostics() says how), or pass "
+            "force=True"
+        )
+    return resample_draws(weighted, draws, rng)

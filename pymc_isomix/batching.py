@@ -1,4 +1,4 @@
-"""A model's log density and its gradient at many points at once."""
+"""A model's log density, with or without its gradient, at many points at once."""
 
 import logging
 from typing import Any
@@ -41,6 +41,13 @@ def batched_log_density(model, ordering, points, *, more_replacements=None):
     gradient : (S, d) TensorVariable
     """
     point = pt.vector("point", shape=(points.type.shape[1],), dtype=points.dtype)
+    log_density = flat_log_density(model, ordering, point, more_replacements=more_replacements)
+    gradient: Any = pt.grad(log_density, point)
+    return vectorise([log_density, gradient], point, points)
+
+
+def flat_log_density(model, ordering, point, *, more_replacements=None):
+    """Build the model's log joint density at one flat unconstrained point (d,), a scalar."""
     values = {value.name: value for value in model.value_vars}
     replacements = {
         values[name]: point[place].reshape(shape).astype(dtype)
@@ -49,12 +56,14 @@ def batched_log_density(model, ordering, points, *, more_replacements=None):
     log_density = model.logp()
     if more_replacements:
         log_density = graph_replace(log_density, more_replacements, strict=False)
-    log_density = graph_replace(log_density, replacements, strict=False).astype(points.dtype)
+    return graph_replace(log_density, replacements, strict=False).astype(point.dtype)
+
+
+def vectorise(outputs, point, points):
+    """Turn expressions of one point (d,) into those of many (S, d)."""
     # Fold what only depends on shapes while they are plain constants: batched, they would become
     # tensors, which neither JAX nor the rewrites see through.
-    gradient: Any = pt.grad(log_density, point)
-    folding = ("ShapeOpt", "canonicalize")
-    outputs: Any = rewrite_graph([log_density, gradient], include=folding, clone=False)
+    outputs = rewrite_graph(outputs, include=("ShapeOpt", "canonicalize"), clone=False)
     nodes = list(toposort(outputs))
     if any(isinstance(node.op, Scan) for node in nodes):
         logger.info(
@@ -84,7 +93,8 @@ def _evaluate_one_by_one(outputs, point, points, nodes):
         ]
     )
     op = OpFromGraph([point, *inner], replaced)
-    return Blockwise(op, signature=f"{signature}->(),(d)")(points, *outside)
+    results = ",".join("(d)" if output.ndim else "()" for output in outputs)
+    return Blockwise(op, signature=f"{signature}->{results}")(points, *outside, return_list=True)
 
 
 def _boundary(point, nodes):

@@ -36,7 +36,7 @@ def fit(
     Returns
     -------
     xarray.DataTree
-        As :meth:`IsotropicMixture.sample` gives.
+        As :meth:`IsotropicMixture.sample` gives, what the fit recorded included.
     """
     check_count("draws", draws)
     inference = IsoMix(random_seed=random_seed, model=model, **isomix_kwargs)

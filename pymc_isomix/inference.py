@@ -9,10 +9,12 @@ from pymc.variational.inference import Inference, State
 
 from pymc_isomix import initialization, schedules, stepping
 from pymc_isomix.approximation import IsotropicMixture
+from pymc_isomix.history import History, describe_settings
 from pymc_isomix.loop import Trace, run
 from pymc_isomix.metric import KINDS
 from pymc_isomix.objective import MixtureKL, StepRule
 from pymc_isomix.phases import Phased, Scheduled
+from pymc_isomix.report import log_end
 from pymc_isomix.updates import VARIANCE_STEPS
 from pymc_isomix.validation import (
     check_choice,
@@ -120,12 +122,13 @@ class IsoMix(Inference):
         convergence="auto",
         model=None,
         _absolute_step=False,
+        _approx=None,
     ):
+        self._settings = describe_settings(locals())
         self._step_size = (
             AUTO_STEP_SIZE if isinstance(step_size, str) and step_size == "auto" else step_size
         )
-        self._schedule = schedule
-        self._convergence = convergence
+        self._schedule, self._convergence = schedule, convergence
         check_choice("variance_update", variance_update, tuple(VARIANCE_STEPS))
         check_choice("metric", metric, ("auto", *KINDS))
         check_choice("weights", weights, ("learned", "uniform"))
@@ -140,7 +143,7 @@ class IsoMix(Inference):
             n_dim = sum(value.size for value in model.initial_point(0).values())
             metric = "dense" if n_dim <= DENSE_UP_TO else "diag"
             logger.info(f"metric='auto': {metric}, for {n_dim} dimensions")
-        approx = IsotropicMixture(
+        approx = _approx or IsotropicMixture(
             n_components=n_components,
             metric=metric,
             start=start,
@@ -228,6 +231,8 @@ class IsoMix(Inference):
         """
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_count("n", n, least=0)
+        self.approx.history = self.approx.history or History(settings=self._settings)
+        self.approx.history.begin()
         fit = partial(
             super().fit, n, score=score, callbacks=callbacks, progressbar=progressbar, **kwargs
         )
@@ -269,6 +274,7 @@ class IsoMix(Inference):
         if not isinstance(step, stepping.OneByOne | stepping.Looped):
             step = stepping.stepper(step, operator)
         trace = Trace(np.full(n, np.nan))
+        first += self.approx.history.take_up(step.function)
         try:
             with stepping.blas_threads(step.function):
                 run(
@@ -286,10 +292,11 @@ class IsoMix(Inference):
             if score:
                 self.hist: np.ndarray = np.concatenate([self.hist, trace.done])
             self.approx.hist = self.hist
+            self.approx.history.append(trace, step.function)
             for shared in self.approx.params:  # the jax backend leaves arrays of its own
                 shared.set_value(np.asarray(shared.get_value()))
         self.stop_reason = trace.reason
-        logger.info(f"Stopped after {first + trace.taken:,d} iterations: {trace.reason}")
+        log_end(self.approx, first + trace.taken)
         if n_dropped := int(operator.n_dropped.get_value()):
             logger.warning(
                 f"{n_dropped:,d} draws with a log density or gradient that is not finite were "

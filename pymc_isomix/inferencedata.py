@@ -3,6 +3,7 @@
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+import xarray as xr
 from arviz_base import dict_to_dataset
 from pymc.backends.arviz import coords_and_dims_for_inferencedata
 from pymc.backends.base import MultiTrace
@@ -32,8 +33,13 @@ def constrained_draws(model, ordering, points):
     dict of str to (S, ...) array
         Free variables in model space, their unconstrained values, and deterministics.
     """
-    batch = pt.matrix("points", shape=(None, points.shape[1]), dtype=points.dtype)
-    point = pt.vector("point", shape=(points.shape[1],), dtype=points.dtype)
+    return compile_constrained(model, ordering, points.shape[1], points.dtype)(points)
+
+
+def compile_constrained(model, ordering, n_dim, dtype="float64"):
+    """Compile :func:`constrained_draws` of one model: a function of points (S, d)."""
+    batch = pt.matrix("points", shape=(None, n_dim), dtype=dtype)
+    point = pt.vector("point", shape=(n_dim,), dtype=dtype)
     initial = model.initial_point(0) if len(ordering) < len(model.value_vars) else {}
     replacements = {}
     for value in model.value_vars:
@@ -48,14 +54,14 @@ def constrained_draws(model, ordering, points):
         (variable + 0 * point[0]).astype(variable.dtype)
         for variable in graph_replace(model.unobserved_value_vars, replacements, strict=False)
     ]
-    # used once: compile cheaply, unless loops inside are slow in Python
+    # used a few times: compile cheaply, unless loops inside are slow in Python
     has_scan = any(v.owner and isinstance(v.owner.op, Scan) for v in ancestors(outputs))
     evaluate = compile(
         [batch],
         vectorize_graph(outputs, {point: batch}),
         mode=None if has_scan else CHEAP,
     )
-    return dict(zip(names, evaluate(points), strict=True))
+    return lambda points: dict(zip(names, evaluate(points), strict=True))
 
 
 def to_trace(model, values):
@@ -86,4 +92,20 @@ def to_dataset(model, values):
     coords, dims = coords_and_dims_for_inferencedata(model)
     return dict_to_dataset(
         {name: np.asarray(value)[None] for name, value in values.items()}, coords=coords, dims=dims
+    )
+
+
+def sample_stats(weighted):
+    """Build the ``sample_stats`` group of draws, a ``WeightedDraws``; dims (chain, draw)."""
+    columns = {"log_q": weighted.log_q, "component": weighted.component}
+    if weighted.log_p is not None:
+        columns |= {
+            "lp": weighted.log_p,
+            "log_weight": weighted.log_weight,
+            "weight": weighted.importance.weight,
+        }
+    coords = {"chain": [0], "draw": np.arange(len(weighted.log_q))}
+    return xr.Dataset(
+        {name: (("chain", "draw"), np.asarray(column)[None]) for name, column in columns.items()},
+        coords=coords,
     )

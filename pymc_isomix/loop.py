@@ -1,7 +1,8 @@
 """The loop around the compiled step: progress, callbacks, and what to do when a step fails."""
 
 import logging
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 import numpy as np
 from pymc.progress_bar import CustomProgress
@@ -24,6 +25,10 @@ class Trace:
     losses: np.ndarray
     taken: int = 0
     reason: str = "all iterations done"
+    phases: list[str] = field(default_factory=list)
+    step_sizes: list[float] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+    first_call_seconds: float = 0.0  # a backend may compile then
 
     @property
     def done(self):
@@ -64,9 +69,14 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
             shown = -UPDATE_EVERY
             while trace.taken < budget:
                 most = 1 if callbacks else stepper.most
-                losses, log_evidence = stepper.take(controller.step_sizes(trace.taken, most))
+                step_sizes, phase = controller.step_sizes(trace.taken, most), controller.phase
+                losses, log_evidence = stepper.take(step_sizes)
                 done = trace.taken + len(losses)
                 trace.losses[trace.taken : done] = losses
+                trace.step_sizes.extend(step_sizes[: len(losses)])
+                trace.phases.extend([phase] * len(losses))
+                if trace.taken == 0:
+                    trace.first_call_seconds = time.perf_counter() - trace.began
                 if np.isnan(losses[-1]) and not controller.recover(
                     done - 1, operator.lost_components()
                 ):

@@ -3,11 +3,14 @@
 Values are NumPy arrays by name, as ``IsotropicMixtureGroup.parameter_values`` returns them.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pymc.pytensorf import floatX
 from pymc.variational.opvi import ParametrizationError
+from scipy.linalg import solve_triangular
 
 from pymc_isomix import metric as metrics
 from pymc_isomix import mixture
@@ -34,6 +37,11 @@ def allocate(means, log_variance, metric):
         "log_weights": np.full(n_components, -np.log(n_components)),
         "metric": metric,
     }
+    return allocate_values(values)
+
+
+def allocate_values(values):
+    """Make shared variables at given values, {name: array}."""
     return {
         name: pytensor.shared(floatX(value), name, shape=value.shape)
         for name, value in values.items()
@@ -96,15 +104,53 @@ def offsets(values, noise, component):
     return scaled @ np.tril(metric).T if metric.ndim == 2 else scaled * metric
 
 
-def log_density(values, points):
-    """Log density (S,) of the mixture at unconstrained points (S, d), a NumPy array."""
-    q = {name: pt.as_tensor(value) for name, value in values.items()}
-    centre = mixture.mean(q["means"], q["log_weights"])
-    log_q = mixture.log_density(
-        metrics.whiten(q["metric"], points - centre),
-        metrics.whiten(q["metric"], q["means"] - centre),
-        q["log_variances"],
-        q["log_weights"],
+def evaluate(values, points):
+    """Evaluate the mixture at unconstrained points (S, d), NumPy arrays.
+
+    Returns
+    -------
+    log_density : (S,) array
+    responsibilities : (S, K) array
+        Probability of each component given the point.
+    """
+    compiled = _compile_evaluation(values["metric"].ndim, values["means"].dtype.name)
+    points = np.asarray(points, dtype=values["means"].dtype)
+    return compiled(points, *(values[name] for name in NAMES))
+
+
+@lru_cache
+def _compile_evaluation(metric_ndim, dtype):
+    points, means = pt.matrix("points", dtype=dtype), pt.matrix("means", dtype=dtype)
+    log_variances = pt.vector("log_variances", dtype=dtype)
+    log_weights = pt.vector("log_weights", dtype=dtype)
+    metric = pt.tensor("metric", dtype=dtype, shape=(None,) * metric_ndim)
+    centre = mixture.mean(means, log_weights)
+    whitened = (
+        metrics.whiten(metric, points - centre),
+        metrics.whiten(metric, means - centre),
+        log_variances,
+        log_weights,
     )
-    log_q = log_q - metrics.log_determinant(q["metric"], float(points.shape[1]))
-    return log_q.eval(mode=CHEAP)
+    log_q = mixture.log_density(*whitened) - metrics.log_determinant(
+        metric, points.shape[1].astype(dtype)
+    )
+    return pytensor.function(
+        [points, means, log_variances, log_weights, metric],
+        [log_q, mixture.responsibilities(*whitened)],
+        mode=CHEAP,
+    )
+
+
+def whiten(values, vectors):
+    """Map unconstrained rows (S, d) to whitened ones, NumPy arrays."""
+    metric = values["metric"]
+    if metric.ndim == 2:
+        return solve_triangular(metric, vectors.T, lower=True).T
+    return vectors / metric
+
+
+def standard_deviations(values):
+    """Return the standard deviation of each component in each unconstrained dimension, (K, d)."""
+    metric, n_dim = values["metric"], values["means"].shape[1]
+    scale = np.sqrt((np.tril(metric) ** 2).sum(1)) if metric.ndim == 2 else np.abs(metric)
+    return np.exp(0.5 * values["log_variances"])[:, None] * np.broadcast_to(scale, (n_dim,))

@@ -28,6 +28,7 @@ class Scheduled:
     """n steps by a schedule, and the last iterate."""
 
     name = "Fitting"
+    phase = "scheduled"
 
     def __init__(self, step_size, schedule, n, first=0):
         self.sizes = schedules.step_sizes(step_size, schedule, max(first + n, 1))[first:]
@@ -80,7 +81,12 @@ class Phased:
     @property
     def name(self):
         """Name of the phase, for the progress bar."""
-        return "Exploring" if self.settle_start is None else "Settling"
+        return self.phase.capitalize()
+
+    @property
+    def phase(self):
+        """Name of the phase, for the record."""
+        return "exploring" if self.settle_start is None else "settling"
 
     def step_sizes(self, i, most):
         """Sizes of step i = 0, 1, ... and of those after it, at most ``most``.

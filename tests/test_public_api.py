@@ -19,7 +19,8 @@ def parameters(function):
 
 
 def test_all_names_are_exported():
-    assert sorted(pmi.__all__) == ["IsoMix", "IsotropicMixture", "IsotropicMixtureGroup", "fit"]
+    classes = ["IsoMix", "IsotropicMixture", "IsotropicMixtureGroup"]
+    assert sorted(pmi.__all__) == [*classes, "fit", "load", "resume"]
     assert all(hasattr(pmi, name) for name in pmi.__all__)
 
 
@@ -121,8 +122,13 @@ def test_fit_in_one_call_takes_the_options_of_the_inference():
 
 def test_sample_takes_what_pymc_s_takes():
     ours, theirs = parameters(pmi.IsotropicMixture.sample), parameters(Approximation.sample)
-    assert list(ours) == list(theirs)
-    assert {n: p.default for n, p in ours.items()} == {n: p.default for n, p in theirs.items()}
+    assert [name for name in ours if name in theirs] == list(theirs)
+    assert {n: ours[n].default for n in theirs} == {n: p.default for n, p in theirs.items()}
+    # what is added leaves a sample as PyMC gives it
+    assert {n: ours[n].default for n in set(ours) - set(theirs)} == {
+        "importance": "none",
+        "force": False,
+    }
 
 
 def test_pm_fit_round_trip():

@@ -1,0 +1,115 @@
+"""Which components make up one mode: those between which the mixture has no deep valley."""
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+from pymc_isomix import parameters
+
+VALLEY = 3.0  # nats
+POINTS = np.linspace(0, 1, 17)[1:-1]
+DEAD_SHARE = 0.02  # of 1/K, as where the fit respawns components
+
+
+def squared_distances(values):
+    """Squared distances (K, K) between the component means, whitened space."""
+    means = parameters.whiten(values, values["means"] - values["means"].mean(0))
+    norms = (means**2).sum(axis=1)
+    squared = np.maximum(norms[:, None] + norms - 2 * means @ means.T, 0.0)
+    np.fill_diagonal(squared, 0.0)
+    return squared
+
+
+def is_dead(values):
+    """Tell which components have next to no weight, (K,) booleans."""
+    return np.exp(values["log_weights"]) < DEAD_SHARE / len(values["means"])
+
+
+def label_modes(values, valley=VALLEY):
+    r"""Label the mode of each component.
+
+    Along each edge of the minimum spanning tree of the means, with lengths in units of the
+    components' standard deviations, an edge is cut where log q dips more than ``valley`` nats below
+    the lower of its ends. What stays connected is a mode. Distances on a segment come from those
+    between the means,
+
+    .. math:: |m_i + t (m_j - m_i) - m_l|^2 = (1 - t) D_{il} + t D_{jl} - t (1 - t) D_{ij},
+
+    so that the cost does not grow with d. Dead components join the mode of the nearest live one.
+
+    Parameters
+    ----------
+    values : dict of arrays
+        Parameters of the mixture, as ``IsotropicMixtureGroup.parameter_values`` returns them.
+    valley : float
+        Nats; two equal components 5 standard deviations apart are 2.4 nats deep, 6 apart 3.8.
+
+    Returns
+    -------
+    (K,) integer array
+        Modes are numbered by falling weight.
+    """
+    squared = squared_distances(values)
+    sd = np.exp(0.5 * values["log_variances"])
+    weights = np.exp(values["log_weights"])
+    distance = np.sqrt(squared) / (0.5 * (sd[:, None] + sd))
+    alive = np.flatnonzero(~is_dead(values))
+    # the same for all edges leaves the tree as it is, but for those of length zero, which it drops
+    tree = minimum_spanning_tree(1 + distance[np.ix_(alive, alive)]).tocoo()
+    start, end = alive[tree.row], alive[tree.col]
+    joined = _valleys(values, squared, start, end) <= valley
+    edges = (np.ones(joined.sum()), (start[joined], end[joined]))
+    n_components = len(weights)
+    labels = connected_components(coo_array(edges, shape=(n_components,) * 2), directed=False)[1]
+    nearest = alive[np.argmin(distance[:, alive], axis=1)]
+    labels = np.where(is_dead(values), labels[nearest], labels)
+    present = np.unique(labels)
+    masses = [weights[labels == label].sum() for label in present]
+    order = present[np.argsort(masses, kind="stable")[::-1]]
+    return np.array([int(np.flatnonzero(order == label)[0]) for label in labels])
+
+
+def _valleys(values, squared, start, end):
+    """Depth of log q along each edge below the lower of its ends, (edges,), nats."""
+    n_dim = values["means"].shape[1]
+    log_variances = values["log_variances"]
+    log_peak = values["log_weights"] - 0.5 * n_dim * log_variances
+    t = POINTS[:, None, None]
+
+    def log_q(distances):
+        return np.logaddexp.reduce(log_peak - 0.5 * distances * np.exp(-log_variances), axis=-1)
+
+    depths = []
+    for i, j in zip(start, end, strict=True):  # one edge at a time: K distances at each point
+        between = squared[i, j]
+        along = (1 - t) * squared[i] + t * squared[j] - t * (1 - t) * between  # (points, 1, K)
+        ends = min(log_q(squared[i]), log_q(squared[j]))
+        depths.append(ends - log_q(along).min())
+    return np.array(depths)
+
+
+def mode_masses(labels, weights, responsibilities, importance_weight):
+    r"""Estimate the mass of each mode from weighted draws.
+
+    With the mode's responsibility :math:`R_m`, the sum of those of its components, and its mass
+    :math:`w_m` in the mixture, which is known, as a control variate:
+    :math:`w_m + \sum_s (W_s - 1/S) R_m(z_s)`.
+
+    Parameters
+    ----------
+    labels : (K,) integer array
+    weights : (K,) array
+        Of the components.
+    responsibilities : (S, K) array
+    importance_weight : (S,) array
+        W, sums to 1.
+
+    Returns
+    -------
+    own, reweighted, standard_error : (M,) array
+    """
+    membership = np.eye(labels.max() + 1)[labels]  # (K, M)
+    own, of_mode = weights @ membership, responsibilities @ membership  # (M,), (S, M)
+    excess = importance_weight - 1 / len(of_mode)
+    reweighted = own + excess @ of_mode
+    return own, reweighted, np.sqrt(excess**2 @ (of_mode - reweighted) ** 2)
