@@ -76,7 +76,7 @@ def khats(database, seeds, backend):
         for seed in range(seeds):
             approx = refit(inference, seed)
             began = time.perf_counter()
-            report = approx.diagnostics(random_seed=seed)
+            report = approx.diagnostics(DRAWS, random_seed=seed)
             records.append(
                 {
                     "posterior": name,

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pymc as pm
 from pymc.variational.approximations import SingleGroupApproximation
+from threadpoolctl import threadpool_limits
 
 from pymc_isomix import components, diagnostics, inferencedata, probing
 from pymc_isomix.evaluation import CompiledModel
@@ -15,6 +16,9 @@ from pymc_isomix.validation import check_choice, check_count
 
 logger = logging.getLogger(__name__)
 
+# Many small matrix products, one a draw: BLAS threads that wait for each other take twenty times as
+# long on a busy machine
+one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 POOL, LEAST_POOL = 4, 2000  # draws to resample from: so many for each that is wanted
 
 
@@ -34,6 +38,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         """Leave out the compiled functions: they are made again when asked for."""
         return {name: value for name, value in self.__dict__.items() if name != "_compiled"}
 
+    @one_blas_thread
     def sample(
         self,
         draws=500,
@@ -96,6 +101,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         tree["sample_stats"] = inferencedata.sample_stats(chosen)
         return self._add_groups(tree, compiled, weighted)
 
+    @one_blas_thread
     def diagnostics(self, draws=4000, *, random_seed=None, n_probes=20):
         """Say whether to trust this approximation, by importance weights of fresh draws.
 
