@@ -173,6 +173,12 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
 
         As in PyMC, a model of the context stands in for the fitted one: with all data instead of
         minibatches, for example.
+
+        Returns
+        -------
+        CompiledModel
+            ``log_density``, ``log_density_and_gradient`` and ``constrained``, each a function of
+            unconstrained points (S, d).
         """
         model = pm.Model.get_context(error_if_none=False) or self.model
         # what is added to the model later is seen

@@ -9,6 +9,7 @@ from pymc_isomix import importance, modes
 from pymc_isomix.report import render
 
 FEWEST_EFFECTIVE = 50  # draws: below, reweighted moments say nothing
+NEARLY_EQUAL = 0.99  # importance ESS a draw
 SHIFT_DOUBTFUL, SHIFT_BAD = 0.2, 0.5  # of a mean, in standard deviations of the posterior
 SD_DOUBTFUL, SD_BAD = 1.25, 1.6  # ratio of standard deviations, either way
 GAP_BAD, GAP_BAD_PER_DIMENSION = 1.0, 0.1  # nats between evidence and ELBO
@@ -173,7 +174,9 @@ def _weights(dataset, history):
             'posterior. Use more components, metric="dense", or another parametrisation; or start '
             "NUTS from here with `approx.nuts_init()`.",
         )
-    if khat <= good:
+    nearly_equal = dataset["importance_ess"].item() > NEARLY_EQUAL * dataset["n_draws"].item()
+    # a tail with a finite mean, of weights that hardly differ: nothing rests on its index
+    if khat <= good or (khat < 1 and nearly_equal):
         return None
     return Finding(
         "doubtful",

@@ -55,7 +55,7 @@ def missing_mass(compiled, values, log_evidence, n_probes, rng):
         """Negative log density and gradient at whitened points (S, d)."""
         with np.errstate(all="ignore"):
             log_p, gradient = compiled.log_density_and_gradient(centre + points @ root.T)
-        return -np.asarray(log_p), -np.asarray(gradient) @ root
+            return -np.asarray(log_p), -np.asarray(gradient) @ root
 
     def mixture(points):
         return parameters.evaluate(values, points)[0]

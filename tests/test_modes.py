@@ -1,10 +1,11 @@
 """Which components make up one mode, and what mass modes have."""
 
 import numpy as np
+import pymc as pm
 import pytest
 from scipy import stats
 
-from pymc_isomix import modes
+from pymc_isomix import IsoMix, modes
 
 
 def mixture(means, *, variances=None, weights=None, metric=None):
@@ -93,3 +94,37 @@ def test_equal_weights_leave_the_known_masses_without_error():
     )
     np.testing.assert_array_equal(mass, own)
     np.testing.assert_array_equal(error, 0.0)
+
+
+# Recovery
+
+
+@pytest.mark.slow
+def test_a_funnel_is_one_mode(eight_schools):
+    inference = IsoMix(random_seed=1, model=eight_schools)
+    report = inference.fit(progressbar=False, backend="jax").diagnostics(random_seed=1)
+    assert report.n_modes.item() == 1
+    assert report.missing_mass.item() < 0.01
+    # the ELBO of a funnel stays 0.1 nats below the evidence at K = 30
+    gap = report.log_evidence - report.elbo
+    assert 0 < gap.item() < 0.3
+    assert report.attrs["verdict"] in ("good", "doubtful")
+
+
+@pytest.mark.slow
+def test_planted_modes_are_found_with_their_masses():
+    masses = np.array([0.35, 0.25, 0.2, 0.1, 0.1])
+    places = 8.0 * np.column_stack(
+        [np.cos(2 * np.pi * np.arange(5) / 5), np.sin(2 * np.pi * np.arange(5) / 5)]
+    )
+    with pm.Model() as model:
+        x = pm.Flat("x", shape=2)
+        terms = np.log(masses) - 0.5 * ((x - places) ** 2).sum(axis=1) - np.log(2 * np.pi)
+        pm.Potential("density", pm.math.logsumexp(terms))
+    start = np.random.default_rng(1).uniform(-12, 12, (30, 2))
+    inference = IsoMix(30, start=start, random_seed=1, model=model)
+    report = inference.fit(progressbar=False, backend="jax").diagnostics(random_seed=1)
+    assert report.attrs["verdict"] == "good"
+    assert report.n_modes.item() == 5
+    np.testing.assert_allclose(report.mode_mass, masses, atol=0.03)
+    assert report.log_evidence.item() == pytest.approx(0.0, abs=0.02)
