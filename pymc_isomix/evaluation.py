@@ -74,7 +74,7 @@ class CompiledModel:
     def log_density_and_gradient(self):
         """Function from points (S, d) to the log density (S,) and its gradient (S, d)."""
         point = self._points[0]
-        return self._compile([self._full_log_density, pt.grad(self._full_log_density, point)])
+        return self._compile(self._full_log_density, pt.grad(self._full_log_density, point))
 
     @cached_property
     def _points(self):
@@ -100,17 +100,13 @@ class CompiledModel:
             )
         return expression
 
-    def _compile(self, expression):
+    def _compile(self, *outputs):
         """Compile expressions of one point as a function of many; cheaply unless they loop."""
-        outputs = expression if isinstance(expression, list) else [expression]
         mode = CHEAP
         if _contains(Scan, outputs):
             mode = self.backend.upper() if self.backend in ("jax", "numba") else None
-        batched = batching.vectorise(outputs, *self._points)
-        function = compile(
-            [self._points[1]], batched if expression is outputs else batched[0], mode=mode
-        )
-        return function
+        batched = batching.vectorise(list(outputs), *self._points)
+        return compile([self._points[1]], batched if len(batched) > 1 else batched[0], mode=mode)
 
 
 def _contains(kind, outputs):
