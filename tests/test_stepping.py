@@ -77,6 +77,14 @@ def test_a_refused_step_ends_the_loop(inference, looped, restore):
     np.testing.assert_array_equal(parameters(inference), before)
 
 
+def test_the_loop_is_compiled_once(inference, looped, restore):
+    looped.take(SIZES)
+    group = inference.approx.groups[0]
+    group.set_parameter_values(group.parameter_values())
+    looped.take(SIZES[:2])
+    assert looped.run._cache_size() == 1
+
+
 def test_data_stay_as_they_are(inference, looped, restore):
     looped.take(SIZES)
     assert isinstance(inference.approx.model["shift"].container.storage[0], np.ndarray)
