@@ -332,11 +332,8 @@ def modes_group(mass, error):
 def test_masses_have_errors_that_stay_between_zero_and_one():
     group = modes_group([0.6, 0.35, 0.05], [0.02, 0.01, 0.04])
     axes = only_axes(pmi.plot_modes(tree(diagnostics=group)))
-    points = next(
-        c for c in axes.collections if len(c.get_offsets()) == 3 and not len(c.get_paths()) == 3
-    )
-    np.testing.assert_allclose(points.get_offsets(), [[0, 0.6], [1, 0.35], [2, 0.05]])
-    segments = next(c for c in axes.collections if hasattr(c, "get_segments")).get_segments()
+    np.testing.assert_allclose(axes.collections[0].get_offsets(), [[0, 0.6], [1, 0.35], [2, 0.05]])
+    segments = [line.get_xydata() for line in axes.get_lines()]
     np.testing.assert_allclose(
         segments,
         [[[0, 0.56], [0, 0.64]], [[1, 0.33], [1, 0.37]], [[2, 0.0], [2, 0.13]]],
@@ -415,7 +412,7 @@ def test_equal_weights_have_no_tail():
 
 
 def test_too_few_weights_are_an_error():
-    with pytest.raises(ValueError, match="at least 25 finite log_weight .* got 24"):
+    with pytest.raises(ValueError, match=r"at least 25 finite log_weight .* got 24"):
         pmi.plot_khat(tree(sample_stats=weights_group(np.r_[np.zeros(24), np.inf])))
     with pytest.raises(ValueError, match="got 0"):
         pmi.plot_khat(tree(sample_stats=xr.Dataset()))
@@ -452,6 +449,6 @@ def test_figure_options_reach_the_figure():
 
 
 def test_importing_the_package_imports_no_plots():
-    code = "import sys, pymc_isomix.plots; sys.exit('pymc_isomix.plots' not in sys.modules)"
+    code = "import pymc_isomix; assert callable(pymc_isomix.plot_elbo)"
     blocked = "import sys; sys.modules['arviz_plots'] = None; sys.modules['matplotlib'] = None; "
     subprocess.run([sys.executable, "-c", blocked + code], check=True, timeout=120)
