@@ -1,6 +1,6 @@
 """The pair plot of components: marginals of the mixture, and their ellipses."""
 
-from functools import partial
+import textwrap
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +14,9 @@ SHOWN = 5  # dimensions that a pair plot has room for
 DRAWS = 1000
 CIRCLE = np.linspace(0, 2 * np.pi, 61)
 DEVIATIONS = np.linspace(-3.5, 3.5, 36)  # where around each mean a density is drawn
+LABEL_WIDTH = 18  # characters
 MOST_COLOURS = 10  # of modes that a legend can tell apart
 FAINTEST = 0.15  # opacity of the lightest component
-# the upper triangle has room for a legend, a single plot has none
-LEGEND_PLACE: dict = {True: {"loc": "upper right"}, False: {}}
 
 
 class Marginal(NamedTuple):
@@ -40,7 +39,7 @@ def draw(azp, group, var_names, visuals, pc_kwargs):
     chosen, title = choose_dimensions(group, var_names)
     mixture = marginal(group, chosen)
     n_modes = mixture.mode_names.size
-    several = n_modes > 1
+    several, single_plot = n_modes > 1, len(chosen) == 1
     size = max(3.5, 2.0 * len(chosen))
     matrix_options = {
         "facet_dims": ["__variable__"],
@@ -48,43 +47,40 @@ def draw(azp, group, var_names, visuals, pc_kwargs):
         "figure_kwargs": figure_options(pc_kwargs, figsize=(size, size)),
         "aes": {**({"color": ["mode"]} if several else {}), **pc_kwargs.get("aes", {})},
     }
-    plain = {} if several else {"color": "C0"}
+    matrix = azp.PlotMatrix(draws(mixture), **matrix_options)
+    strength = np.sqrt(mixture.weights / mixture.weights.max())
+    scatter = {"triangle": "lower", "ignore_aes": matrix.aes_set, "color": "0.75", "alpha": 0.6}
+    ellipse = {"triangle": "lower", "artist_dims": {"component": len(strength)}}
+    label = {"ignore_aes": "all", "subset_info": True, "labeller": _labeller(mixture.names)}
+    color = {} if several else {"color": "C0"}
 
-    options = partial(visual_options, visuals)
-    matrix = azp.plot_pair(
-        xr.DataTree(children={"posterior": xr.DataTree(draws(mixture))}),
-        sample_dims=["draw"],
-        aes_by_visuals={"scatter": []},
-        visuals={
-            "scatter": options("scatter", color="0.75", alpha=0.6, size=4, width=0),
-            "dist": False,
-            "xlabel": options("xlabel"),
-            "ylabel": options("ylabel"),
-        },
-        **matrix_options,
-    )
-    if (lines := options("dist", **plain)) is not False:
-        matrix.map(azp.visuals.line_xy, "dist", data=densities(mixture), **lines)
-    if (lines := options("ellipse", **plain)) is not False:
-        strength = np.sqrt(mixture.weights / mixture.weights.max())
-        matrix.map_triangle(
-            _ellipses,
-            "ellipse",
-            triangle="lower",
-            data=_components(mixture),
-            artist_dims={"component": len(strength)},
-            strength=strength,
-            **lines,
-        )
+    def draw_visual(name, how, visual, **defaults):
+        if (options := visual_options(visuals, name, **defaults)) is not False:
+            how(visual, name, **options)
+
+    see = azp.visuals
+    draw_visual("scatter", matrix.map_triangle, see.scatter_couple, size=4, width=0, **scatter)
+    draw_visual("dist", matrix.map, see.line_xy, data=densities(mixture), **color)
+    ellipse |= {"data": _components(mixture), "strength": strength}
+    draw_visual("ellipse", matrix.map_triangle, _ellipses, **ellipse, **color)
+    draw_visual("xlabel", matrix.map_row, see.labelled_x, index=-1, **label)
+    draw_visual("ylabel", matrix.map_col, see.labelled_y, index=0, **label)
     _align_axes(azp, matrix, mixture)
-    if (
-        1 < n_modes <= MOST_COLOURS
-        and (legend := options("legend", **LEGEND_PLACE[len(chosen) > 1])) is not False
-    ):
-        matrix.add_legend("mode", **legend)
-    if title and (text := options("title", text=title)) is not False:
-        matrix.add_title(**text)
+    if several and n_modes <= MOST_COLOURS:
+        # the upper triangle has room for a legend, a single plot has none
+        place = {} if single_plot else {"loc": "upper right"}
+        if (options := visual_options(visuals, "legend", **place)) is not False:
+            matrix.add_legend("mode", **options)
+    if title and (options := visual_options(visuals, "title", text=title)) is not False:
+        matrix.add_title(**options)
     return matrix
+
+
+def _labeller(names):
+    """Break long names into lines, which have but the width of a plot."""
+    from arviz_base.labels import MapLabeller
+
+    return MapLabeller({name: textwrap.fill(name, LABEL_WIDTH) for name in names})
 
 
 def _align_axes(azp, matrix, mixture):
@@ -110,9 +106,13 @@ def _align_axes(azp, matrix, mixture):
         azp.visuals.remove_axis(da, target, axis="y")
         azp.visuals.labelled_y(da, target, text="")  # a density, not the dimension
 
-    common = {"data": shown, "store_artist": False}
-    matrix.map_triangle(align, triangle="lower", ignore_aes={"color"}, **common)
-    matrix.map(bare, ignore_aes={"color"}, **common)
+    def blank(da_x, da_y, target):
+        azp.visuals.remove_matrix_axis(da_x, da_y, target, axis="both")
+
+    common = {"data": shown, "store_artist": False, "ignore_aes": matrix.aes_set}
+    matrix.map_triangle(align, triangle="lower", **common)
+    matrix.map_triangle(blank, triangle="upper", **common)
+    matrix.map(bare, **common)
 
 
 def choose_dimensions(group, var_names):

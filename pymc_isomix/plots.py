@@ -7,7 +7,7 @@ from pymc_isomix import component_plot
 from pymc_isomix.plotting import Plot, import_arviz_plots, points
 
 ERRORS = 2  # standard errors each way
-LEAST_DEPTH = 5.0  # nats of ELBO
+LEAST_DEPTH = 2.0  # nats of ELBO
 FEWEST_WEIGHTS = 25  # of which PSIS fits a tail
 TICKS = 25
 
@@ -30,8 +30,8 @@ def plot_components(dt, *, var_names=None, visuals=None, **pc_kwargs):
         default all, but no more than five dimensions: those along which the means differ the most,
         by the share of the variance that they make up.
     visuals : mapping of {str : mapping or bool}, optional
-        Options of each visual, False to leave it out: ``scatter``, ``xlabel`` and ``ylabel`` as in
-        :func:`arviz_plots.plot_pair`, ``ellipse`` and ``dist`` (lines), ``legend``, ``title``.
+        Options of each visual, False to leave it out: ``scatter`` (the draws), ``ellipse`` and
+        ``dist`` (lines), ``xlabel``, ``ylabel``, ``legend`` (of up to ten modes), ``title``.
     **pc_kwargs
         Passed to :class:`arviz_plots.PlotMatrix`.
 
@@ -150,8 +150,8 @@ def plot_khat(dt, *, visuals=None, **pc_kwargs):
     The share of draws with a larger weight against the weight, both on log scales, where a Pareto
     tail of shape k is a straight line of slope :math:`-1/k`. Two lines of reference start where
     PSIS has its tail begin, at the k that is still good and at 1: a tail that falls less steeply
-    than the first is too heavy for importance sampling to correct the approximation. For draws
-    that are not resampled: ``importance="none"``.
+    than the first is too heavy for importance sampling to correct the approximation. k-hat is that
+    of the draws in ``dt``, which must not be resampled: ``importance="none"``.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def _late_range(elbo):
     """Range of values that shows how the ELBO went on, not where it came from.
 
     From the level of the last tenth down five times as far as half of the steps are below it, but
-    no less than ten times the noise of that tenth, and five nats.
+    no less than ten times the noise of that tenth, and two nats.
     """
     finite = elbo[np.isfinite(elbo)]
     late = finite[-max(1, finite.size // 10) :]

@@ -219,6 +219,12 @@ def test_an_unknown_name_is_an_error_that_lists_the_dimensions():
         pmi.plot_components(tree(isomix=mixture_group()), var_names=["tau", "gamma"])
 
 
+def test_long_labels_are_broken_into_lines():
+    group = mixture_group(2, 2, labels=["beta[fractal dimension error]", "s"])
+    matrix = pmi.plot_components(tree(isomix=group))
+    assert panel(matrix, 1, 0).get_xlabel() == "beta[fractal\ndimension error]"
+
+
 def test_one_component_in_one_dimension():
     matrix = pmi.plot_components(tree(isomix=mixture_group(1, 1)))
     axes = panel(matrix, 0, 0)
