@@ -44,7 +44,7 @@ def draw(azp, group, var_names, visuals, pc_kwargs):
     matrix_options = {
         "facet_dims": ["__variable__"],
         **pc_kwargs,
-        "figure_kwargs": figure_options(pc_kwargs, figsize=(size, size)),
+        "figure_kwargs": figure_options(pc_kwargs, figsize=(size, size), sharex="col"),
         "aes": {**({"color": ["mode"]} if several else {}), **pc_kwargs.get("aes", {})},
     }
     matrix = azp.PlotMatrix(draws(mixture), **matrix_options)

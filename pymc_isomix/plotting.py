@@ -18,13 +18,13 @@ def import_arviz_plots():
     return arviz_plots
 
 
-def figure_options(pc_kwargs, *, figsize):
-    """Return the figure's options: the user's, a size, and room for what is outside the axes."""
+def figure_options(pc_kwargs, **defaults):
+    """Return the options of the figure, with room for what is outside the axes."""
     from arviz_base import rcParams
 
     backend = pc_kwargs.get("backend") or rcParams["plot.backend"]
     layout = {"layout": "constrained"} if backend == "matplotlib" else {}
-    return {"figsize": figsize, **layout, **pc_kwargs.get("figure_kwargs", {})}
+    return {**defaults, **layout, **pc_kwargs.get("figure_kwargs", {})}
 
 
 def visual_options(visuals, name, **defaults):
