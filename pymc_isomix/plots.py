@@ -137,7 +137,7 @@ def plot_modes(dt, *, visuals=None, **pc_kwargs):
     plot.draw("mass", azp.visuals.scatter_xy, masses, color="C0", size=30)
     plot.label("xlabel", azp.visuals.labelled_x, "mode")
     plot.label("ylabel", azp.visuals.labelled_y, f"mass ± {ERRORS} standard errors")
-    plot.limits(x=(-0.6, mass.size - 0.4), y=(0, 1.05 * float(high.max())))
+    plot.limits(x=(-0.6, mass.size - 0.4), y=(0, 1.05 * np.nanmax([mass, high])))
     ticks = position[:: int(np.ceil(mass.size / TICKS))]
     names = [str(name) for name in group["mode"].values[ticks]]
     plot.set_axes(azp.visuals.set_xticks, values=ticks, labels=names)

@@ -190,6 +190,20 @@ def test_starts_depend_on_the_seed_alone(model):
     assert first[0]["scale"] == again[0]["scale"] != other[0]["scale"]
 
 
+def test_a_model_of_the_context_stands_in():
+    def build(observed):
+        with pm.Model() as model:
+            pm.Normal("y", pm.Normal("x"), 1.0, observed=observed)
+        return model
+
+    few, all_data = build([1.0]), build([1.0] * 50)
+    approx = group_of(few, **mixture([[0.0]], [1]))
+    with all_data:
+        step = approx.nuts_init(1, random_seed=1, **CHEAP_NUTS)["step"]
+    log_p, _ = step._logp_dlogp_func([np.zeros(1)])
+    np.testing.assert_allclose(log_p, all_data.compile_logp(mode=CHEAP)({"x": 0.0}))
+
+
 def test_options_reach_nuts(model):
     approx = group_of(model, **mixture(np.zeros((1, 6)), [1]))
     step = approx.nuts_init(1, target_accept=0.95, **CHEAP_NUTS)["step"]

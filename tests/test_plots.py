@@ -351,6 +351,13 @@ def test_masses_have_errors_that_stay_between_zero_and_one():
     assert axes.get_ylabel() == "mass ± 2 standard errors"
 
 
+def test_an_error_that_is_unknown_leaves_the_mass():
+    group = modes_group([0.7, 0.3], [np.nan, 0.1])
+    axes = only_axes(pmi.plot_modes(tree(diagnostics=group)))
+    np.testing.assert_allclose(axes.collections[0].get_offsets(), [[0, 0.7], [1, 0.3]])
+    assert 0.7 < axes.get_ylim()[1] < 1
+
+
 def test_the_labels_of_many_modes_are_thinned():
     axes = only_axes(pmi.plot_modes(tree(diagnostics=modes_group([0.01] * 100, [0.001] * 100))))
     assert [label.get_text() for label in axes.get_xticklabels()] == [
@@ -446,6 +453,21 @@ def test_without_arviz_plots_the_error_names_the_extra(plot, monkeypatch):
     monkeypatch.setitem(sys.modules, "arviz_plots", None)
     with pytest.raises(ImportError, match=r"pymc-isomix\[plots\]"):
         plot(tree())
+
+
+def test_plots_of_a_saved_file_are_the_same(tmp_path):
+    phases = ["exploring"] * 30 + ["settling"] * 20
+    made = tree(isomix=mixture_group(dead=[2]), fit=fit_group(np.linspace(-9, -1, 50), phases))
+    made.to_netcdf(tmp_path / "fit.nc", engine="h5netcdf")
+    with xr.open_datatree(tmp_path / "fit.nc", engine="h5netcdf") as loaded:
+        for one, other in zip(
+            ellipses(pmi.plot_components(made), 2, 1),
+            ellipses(pmi.plot_components(loaded), 2, 1),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(one, other)
+        legend = pmi.plot_elbo(loaded).viz["figure"].item().legends[0]
+        assert [text.get_text() for text in legend.get_texts()] == ["exploring", "settling"]
 
 
 def test_figure_options_reach_the_figure():
