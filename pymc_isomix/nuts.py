@@ -24,7 +24,7 @@ def nuts_init(approx, chains=4, *, random_seed=None, **nuts_kwargs):
     The starts are draws from the mixture whose components are chosen by systematic sampling,
     component after component of each mode: a mode of mass m gets :math:`\lfloor m C \rfloor` or
     :math:`\lceil m C \rceil` of the C chains, so that each of mass 1/C or more gets one. NUTS
-    rarely moves between modes: after it the masses are those of the chains' starts, good to 1/C.
+    rarely moves between modes: its draws are split between them as the chains are, good to 1/C.
 
     The mass matrix is the covariance *within* the modes, averaged over them by mass: one that
     spans modes would mislead NUTS inside each. It is dense for a dense metric and diagonal
@@ -57,7 +57,7 @@ def nuts_init(approx, chains=4, *, random_seed=None, **nuts_kwargs):
 
     Examples
     --------
-    >>> import numpy as np, pymc as pm, pymc_isomix as pmi
+    >>> import pymc as pm, pymc_isomix as pmi
     >>> with pm.Model() as model:
     ...     sigma = pm.HalfNormal("sigma")
     ...     approx = pmi.IsotropicMixture(n_components=2, random_seed=1)

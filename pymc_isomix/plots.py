@@ -145,20 +145,20 @@ def plot_modes(dt, *, visuals=None, **pc_kwargs):
 
 
 def plot_khat(dt, *, visuals=None, **pc_kwargs):
-    r"""Plot the tail of the importance weights that Pareto k-hat describes.
+    """Plot the tail of the importance weights that Pareto k-hat describes.
 
-    The share of draws with a larger weight against the weight, both on log scales, where a Pareto
-    tail of shape k is a straight line of slope :math:`-1/k`. Two lines of reference start where
-    PSIS has its tail begin, at the k that is still good and at 1: a tail that falls less steeply
-    than the first is too heavy for importance sampling to correct the approximation. k-hat is that
-    of the draws in ``dt``, which must not be resampled: ``importance="none"``.
+    The share of draws with a larger weight, against the weight, on log scales. Beside it three
+    Pareto tails, which start where PSIS has the tail begin: of k-hat, of the largest k that is
+    good for so many draws, and of 1. Where the draws stay above the second, their tail is too heavy
+    for importance sampling to correct the approximation. k-hat is that of the draws in ``dt``,
+    which must not be resampled: ``importance="none"``.
 
     Parameters
     ----------
     dt : DataTree
         With ``log_weight`` in the group ``sample_stats``.
     visuals : mapping of {str : mapping or bool}, optional
-        Options of each visual, False to leave it out: ``weights`` (points), ``reference`` (lines),
+        Options of each visual, False to leave it out: ``weights`` (points), ``tails`` (lines),
         ``legend``, ``xlabel``, ``ylabel``.
     **pc_kwargs
         Passed to :meth:`arviz_plots.PlotCollection.wrap`.
@@ -203,7 +203,7 @@ def plot_khat(dt, *, visuals=None, **pc_kwargs):
     )
     plot = Plot(azp, curves, visuals, pc_kwargs, figsize=(6, 4), color=["k"], linestyle=["k"])
     # down to the median: what is left of it is no tail
-    shown = weight >= max(weight[n_draws // 2], 1e-2 * weight[n_tail])
+    shown = weight >= max(weight[n_draws // 2], 1e-2 * weight[n_tail], np.finfo(float).tiny)
     above = points(weight[shown], share[shown])
     plot.draw("weights", azp.visuals.scatter_xy, above, color="B1", size=8, width=0)
     plot.draw("tails", azp.visuals.line_xy, curves, ignore_aes=(), width=1.5)

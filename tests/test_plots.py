@@ -419,6 +419,13 @@ def test_draws_that_are_not_finite_are_left_out():
     assert axes.collections[0].get_offsets()[:, 1].min() == pytest.approx(1 / 989)
 
 
+def test_one_draw_may_have_all_the_weight():
+    log_weight = np.r_[0.0, -2000.0 - np.arange(99)]
+    axes = only_axes(pmi.plot_khat(tree(sample_stats=weights_group(log_weight))))
+    np.testing.assert_allclose(axes.collections[0].get_offsets(), [[100, 0.01]])
+    axes.figure.canvas.draw()
+
+
 def test_equal_weights_have_no_tail():
     axes = only_axes(pmi.plot_khat(tree(sample_stats=weights_group(np.full(100, -3.0)))))
     np.testing.assert_allclose(axes.collections[0].get_offsets()[:, 0], 1)
