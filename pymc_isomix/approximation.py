@@ -10,7 +10,7 @@ from pymc.variational.opvi import Group, VIState, node_property
 from pytensor.gradient import disconnected_grad, zero_grad
 from pytensor.graph.basic import Variable
 
-from pymc_isomix import inferencedata, initialization, mixture, parameters
+from pymc_isomix import inferencedata, initialization, mixture, nuts, parameters
 from pymc_isomix import metric as metrics
 from pymc_isomix.compilation import CHEAP
 
@@ -249,6 +249,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
 
     {IsotropicMixtureGroup.__doc__}"""
     _group_class = IsotropicMixtureGroup
+    nuts_init = nuts.nuts_init
 
     def __getattr__(self, item):
         if item == "groups":  # asked for while unpickling, before there are any

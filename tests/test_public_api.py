@@ -19,7 +19,9 @@ def parameters(function):
 
 
 def test_all_names_are_exported():
-    assert sorted(pmi.__all__) == ["IsoMix", "IsotropicMixture", "IsotropicMixtureGroup", "fit"]
+    classes = ["IsoMix", "IsotropicMixture", "IsotropicMixtureGroup"]
+    plots = ["plot_components", "plot_elbo", "plot_khat", "plot_modes"]
+    assert sorted(pmi.__all__) == [*classes, "fit", *plots]
     assert all(hasattr(pmi, name) for name in pmi.__all__)
 
 
