@@ -7,7 +7,7 @@ import pymc as pm
 from pymc.variational.approximations import SingleGroupApproximation
 from threadpoolctl import threadpool_limits
 
-from pymc_isomix import components, diagnostics, inferencedata, probing
+from pymc_isomix import components, diagnostics, inferencedata, nuts, probing
 from pymc_isomix.evaluation import CompiledModel
 from pymc_isomix.group import IsotropicMixtureGroup
 from pymc_isomix.history import History
@@ -27,6 +27,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
 
     {IsotropicMixtureGroup.__doc__}"""
     _group_class = IsotropicMixtureGroup
+    nuts_init = nuts.nuts_init
     history: History | None = None
 
     def __getattr__(self, item):

@@ -50,7 +50,7 @@ def starting_means(
     """
     rng = np.random.default_rng(random_seed)
     n_dim = sum(place.stop - place.start for _, place, _, _ in ordering.values())
-    check = _finite_check(model, ordering)
+    check = finite_check(model, ordering)
     if isinstance(start, list | tuple) and start and isinstance(start[0], dict):
         if len(start) != n_components:
             raise ValueError(
@@ -199,10 +199,10 @@ def _broadcast(argument, value, shape, name=None):
 
 def offending_variables(model, ordering, flat):
     """Name the variables whose log density is not finite at a flat unconstrained point."""
-    return _finite_check(model, ordering)(flat) or []
+    return finite_check(model, ordering)(flat) or []
 
 
-def _finite_check(model, ordering):
+def finite_check(model, ordering):
     """Return a function from a flat point to the variables with no finite log density, or None."""
     terms_of = model.free_RVs + model.observed_RVs + model.potentials
     names = [variable.name for variable in terms_of]

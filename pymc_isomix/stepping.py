@@ -61,6 +61,8 @@ class Looped:
     """
 
     def __init__(self, function, operator):
+        import jax
+
         self.function, self.operator = function, operator
         self.storage = function.vm.inputs  # one-element lists, shared with the shared variables
         self.most = 1  # until a call has been timed
@@ -68,6 +70,10 @@ class Looped:
         self.updates = {i: o for o, i in function.maker.fgraph.update_mapping.items()}
         step_size, log_evidence = map(self._place, (operator.step_size, operator.log_evidence))
         self.run = _loop(function.vm.jit_fn, self.updates, step_size, log_evidence)
+        # numbers of Python's own would have another type after the first call, and JAX would
+        # compile again
+        for i in self.updates:
+            self.storage[i][0] = jax.tree.map(np.asarray, self.storage[i][0])
         self._call(np.zeros(0))  # compiles
 
     def take(self, step_sizes):

@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pymc as pm
 import pytensor
@@ -75,6 +76,17 @@ def test_a_refused_step_ends_the_loop(inference, looped, restore):
     assert np.isnan(losses).tolist() == [True]
     assert len(evidence) == 1
     np.testing.assert_array_equal(parameters(inference), before)
+
+
+def test_the_loop_is_compiled_once(inference, caplog):
+    function = inference.objective.step_function(compile_kwargs={"mode": "JAX"})
+    group = inference.approx.groups[0]
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        looped = Looped(function, inference.objective.op)
+        looped.take(SIZES)
+        group.set_parameter_values(group.parameter_values())
+        looped.take(SIZES[:2])
+    assert sum("Compiling jit(run)" in message for message in caplog.messages) == 1
 
 
 def test_data_stay_as_they_are(inference, looped, restore):

@@ -1,0 +1,80 @@
+"""How the plots use arviz-plots."""
+
+import numpy as np
+import xarray as xr
+
+
+def import_arviz_plots():
+    """Import arviz-plots with its visuals, or say which extra has it."""
+    try:
+        import arviz_plots
+        import arviz_plots.backend.matplotlib
+        import arviz_plots.visuals
+    except ImportError as error:
+        raise ImportError(
+            "plots need arviz-plots and Matplotlib; install them with "
+            "python -m pip install 'pymc-isomix[plots]'"
+        ) from error
+    return arviz_plots
+
+
+def figure_options(pc_kwargs, **defaults):
+    """Return the options of the figure, with room for what is outside the axes."""
+    from arviz_base import rcParams
+
+    backend = pc_kwargs.get("backend") or rcParams["plot.backend"]
+    layout = {"layout": "constrained"} if backend == "matplotlib" else {}
+    return {**defaults, **layout, **pc_kwargs.get("figure_kwargs", {})}
+
+
+def visual_options(visuals, name, **defaults):
+    """Return the options of a visual, or False if the user switched it off."""
+    given = visuals.get(name, {})
+    return given if given is False else {**defaults, **({} if given is True else given)}
+
+
+class Plot:
+    """A PlotCollection of one plot, with the visuals that its user asked for."""
+
+    def __init__(self, azp, data, visuals, pc_kwargs, *, figsize, **aes):
+        options = {
+            **pc_kwargs,
+            "figure_kwargs": figure_options(pc_kwargs, figsize=figsize),
+            "aes": {**aes, **pc_kwargs.get("aes", {})},
+        }
+        self._visuals = visuals or {}
+        self._azp = azp
+        self.collection = azp.PlotCollection.wrap(data, **options)
+
+    def draw(self, name, visual, data, *, ignore_aes="all", **defaults):
+        """Draw a visual with these options, unless the user switched it off."""
+        if (options := visual_options(self._visuals, name, **defaults)) is not False:
+            self.collection.map(visual, name, data=data, ignore_aes=ignore_aes, **options)
+
+    def label(self, name, visual, text):
+        """Write a label."""
+        self.draw(name, visual, points(0, 0), text=text)
+
+    def set_axes(self, visual, **options):
+        """Set limits, ticks or a scale."""
+        self.collection.map(
+            visual, data=points(0, 0), ignore_aes="all", store_artist=False, **options
+        )
+
+    def limits(self, *, x, y):
+        """Set the limits of both axes."""
+        self.set_axes(self._azp.visuals.set_xlim, limits=x)
+        self.set_axes(self._azp.visuals.set_ylim, limits=y)
+
+    def legend(self, dim, **defaults):
+        """Add the legend of a dimension, unless the user switched it off."""
+        if (options := visual_options(self._visuals, "legend", **defaults)) is not False:
+            self.collection.add_legend(dim, **options)
+
+
+def points(x, y=None, **more):
+    """Arrange coordinates as the visuals take them, by ``plot_axis``."""
+    parts = {"x": x, **({} if y is None else {"y": y}), **more}
+    values = np.array([np.atleast_1d(part) for part in parts.values()], dtype=float)
+    coords = {"plot_axis": list(parts)}
+    return xr.Dataset({"value": (("plot_axis", "point"), values)}, coords=coords)
