@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from functools import partial
+from functools import partial, partialmethod
 
 import numpy as np
 from pymc.variational.inference import Inference, State
@@ -259,14 +259,6 @@ class IsoMix(Inference):
             rng=np.random.default_rng(self.approx.rng.randint(2**30, dtype=np.int64)),
         )
 
-    def _iterate_with_loss(self, s, n, step_func, progressbar, progressbar_theme, callbacks):
-        return self._iterate(s, n, step_func, progressbar, progressbar_theme, callbacks, score=True)
-
-    def _iterate_without_loss(self, s, n, step_func, progressbar, progressbar_theme, callbacks):
-        return self._iterate(
-            s, n, step_func, progressbar, progressbar_theme, callbacks, score=False
-        )
-
     def _iterate(self, first, n, step, progressbar, theme, callbacks, *, score):
         """Take up to n steps; however they end, history and parameters stay as they are then."""
         operator = self.objective.op
@@ -303,3 +295,6 @@ class IsoMix(Inference):
                 "left out of the averages"
             )
         return State(first + trace.taken, step=step, callbacks=callbacks, score=score)
+
+    _iterate_with_loss = partialmethod(_iterate, score=True)
+    _iterate_without_loss = partialmethod(_iterate, score=False)

@@ -1,8 +1,8 @@
 """Which components make up one mode: those between which the mixture has no deep valley."""
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+from scipy.cluster.hierarchy import DisjointSet
+from scipy.sparse.csgraph import minimum_spanning_tree
 
 from pymc_isomix import parameters
 
@@ -28,14 +28,18 @@ def is_dead(values):
 def label_modes(values, valley=VALLEY):
     r"""Label the mode of each component.
 
-    Along each edge of the minimum spanning tree of the means, with lengths in units of the
-    components' standard deviations, an edge is cut where log q dips more than ``valley`` nats below
-    the lower of its ends. What stays connected is a mode. Distances on a segment come from those
-    between the means,
+    Neighbours are those on the minimum spanning tree of the means, with lengths in units of the
+    components' standard deviations. The saddle between two is the lowest log q on the segment
+    between their means. From the highest saddle to the lowest, the groups that it joins become one
+    if it lies at most ``valley`` nats below the lower of their peaks: a component in the valley
+    between two modes goes to one of them, and does not make them one. Dead components join the mode
+    of the nearest live one.
+
+    Distances on a segment come from those between the means,
 
     .. math:: |m_i + t (m_j - m_i) - m_l|^2 = (1 - t) D_{il} + t D_{jl} - t (1 - t) D_{ij},
 
-    so that the cost does not grow with d. Dead components join the mode of the nearest live one.
+    so that the cost does not grow with d.
 
     Parameters
     ----------
@@ -57,10 +61,14 @@ def label_modes(values, valley=VALLEY):
     # the same for all edges leaves the tree as it is, but for those of length zero, which it drops
     tree = minimum_spanning_tree(1 + distance[np.ix_(alive, alive)]).tocoo()
     start, end = alive[tree.row], alive[tree.col]
-    joined = _valleys(values, squared, start, end) <= valley
-    edges = (np.ones(joined.sum()), (start[joined], end[joined]))
-    n_components = len(weights)
-    labels = connected_components(coo_array(edges, shape=(n_components,) * 2), directed=False)[1]
+    peak, saddle = _peaks_and_saddles(values, squared, start, end)
+    groups = DisjointSet(range(len(weights)))
+    for edge in np.argsort(-saddle, kind="stable"):
+        one, other = groups[start[edge]], groups[end[edge]]
+        if saddle[edge] >= min(peak[one], peak[other]) - valley:
+            groups.merge(one, other)
+            peak[groups[one]] = max(peak[one], peak[other])
+    labels = np.array([groups[k] for k in range(len(weights))])
     nearest = alive[np.argmin(distance[:, alive], axis=1)]
     labels = np.where(is_dead(values), labels[nearest], labels)
     present = np.unique(labels)
@@ -69,23 +77,21 @@ def label_modes(values, valley=VALLEY):
     return np.array([int(np.flatnonzero(order == label)[0]) for label in labels])
 
 
-def _valleys(values, squared, start, end):
-    """Depth of log q along each edge below the lower of its ends, (edges,), nats."""
+def _peaks_and_saddles(values, squared, start, end):
+    """Log q at the means (K,), and at its lowest along each edge (edges,), up to a constant."""
     n_dim = values["means"].shape[1]
     log_variances = values["log_variances"]
     log_peak = values["log_weights"] - 0.5 * n_dim * log_variances
-    t = POINTS[:, None, None]
+    t = POINTS[:, None]
 
     def log_q(distances):
         return np.logaddexp.reduce(log_peak - 0.5 * distances * np.exp(-log_variances), axis=-1)
 
-    depths = []
+    peaks, saddles = log_q(squared), []
     for i, j in zip(start, end, strict=True):  # one edge at a time: K distances at each point
-        between = squared[i, j]
-        along = (1 - t) * squared[i] + t * squared[j] - t * (1 - t) * between  # (points, 1, K)
-        ends = min(log_q(squared[i]), log_q(squared[j]))
-        depths.append(ends - log_q(along).min())
-    return np.array(depths)
+        along = (1 - t) * squared[i] + t * squared[j] - t * (1 - t) * squared[i, j]  # (points, K)
+        saddles.append(min(log_q(along).min(), peaks[i], peaks[j]))
+    return peaks, np.array(saddles)
 
 
 def mode_masses(labels, weights, responsibilities, importance_weight):

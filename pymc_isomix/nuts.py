@@ -2,17 +2,10 @@
 
 import numpy as np
 import pymc as pm
-from scipy.cluster.hierarchy import DisjointSet
-from scipy.linalg import solve_triangular
-from scipy.spatial.distance import cdist
-from scipy.special import logsumexp
 
-from pymc_isomix import inferencedata, initialization, parameters
-from pymc_isomix.mixture import LOG_2PI
+from pymc_isomix import inferencedata, initialization, modes, parameters
 from pymc_isomix.validation import check_count
 
-SADDLE_DEPTH = 2.0  # nats; NUTS crosses such a saddle often, so that it parts no modes
-SEGMENT = np.linspace(0, 1, 11)[1:-1]  # where between two means the density is looked at
 RETRIES = 50
 # Dual averaging soon tries ten times the first step, and beyond 2 a step leaps between modes
 STEP_SCALE = 0.1
@@ -73,8 +66,8 @@ def nuts_init(approx, chains=4, *, random_seed=None, **nuts_kwargs):
     rng = np.random.default_rng(random_seed)
     model = pm.Model.get_context(error_if_none=False) or approx.model
     values = approx.groups[0].parameter_values()
-    modes = mode_labels(values)
-    component = stratified_components(np.exp(values["log_weights"]), modes, chains, rng)
+    labels = modes.label_modes(values)
+    component = stratified_components(np.exp(values["log_weights"]), labels, chains, rng)
     points = _finite_draws(values, component, rng, model, approx.ordering)
     draws = inferencedata.constrained_draws(model, approx.ordering, points)
     # in model space: PyMC refuses transformed values if a transform depends on other variables
@@ -85,47 +78,13 @@ def nuts_init(approx, chains=4, *, random_seed=None, **nuts_kwargs):
         for name, place, shape, dtype in approx.ordering.values()
     }
     step = pm.NUTS(
-        scaling=within_mode_covariance(values, modes),
+        scaling=within_mode_covariance(values, labels),
         is_cov=True,
         model=model,
         initial_point=first,
         **{"step_scale": STEP_SCALE, **nuts_kwargs},
     )
     return {"initvals": initvals, "step": step, "chains": chains}
-
-
-def mode_labels(values):
-    """Label the mode of each component.
-
-    The saddle between two components is the lowest log density of the mixture on the segment
-    between their means. From the highest saddle to the lowest, the groups that it joins become one
-    if it lies less than two nats below the lower of their peaks: a component in the valley between
-    two modes goes to one of them, and does not make them one.
-
-    Parameters
-    ----------
-    values : dict
-        As ``IsotropicMixtureGroup.parameter_values`` returns it.
-
-    Returns
-    -------
-    (K,) integer array
-        0, 1, ... in the order of the modes' first components.
-    """
-    n_components = len(values["means"])
-    at_means, saddles = _saddles(values)
-    groups = DisjointSet(range(n_components))
-    peak = at_means.copy()  # of the group, at its root
-    first, second = np.triu_indices(n_components, 1)
-    for pair in np.argsort(-saddles[first, second], kind="stable"):
-        one, other = groups[first[pair]], groups[second[pair]]
-        lower = min(peak[one], peak[other])
-        if one != other and saddles[first[pair], second[pair]] > lower - SADDLE_DEPTH:
-            groups.merge(one, other)
-            peak[groups[one]] = max(peak[one], peak[other])
-    roots = [groups[k] for k in range(n_components)]
-    order = list(dict.fromkeys(roots))
-    return np.array([order.index(root) for root in roots])
 
 
 def stratified_components(weights, modes, chains, rng):
@@ -196,29 +155,3 @@ def _finite_draws(values, component, rng, model, ordering):
                 "it for longer or with more components"
             )
     return points
-
-
-def _saddles(values):
-    """Log density at the means (K,), and the lowest between each two (K, K), upper triangle."""
-    n_components, n_dim = values["means"].shape
-    centred = values["means"] - values["means"].mean(axis=0)
-    metric = values["metric"]
-    if metric.ndim == 2:
-        means = solve_triangular(np.tril(metric), centred.T, lower=True).T
-    else:
-        means = centred / metric
-    precision = np.exp(-values["log_variances"])
-    normaliser = values["log_weights"] - 0.5 * n_dim * (values["log_variances"] + LOG_2PI)
-
-    def log_density(points):
-        squared = cdist(points, means, "sqeuclidean")
-        return logsumexp(normaliser - 0.5 * squared * precision, axis=1)
-
-    at_means = log_density(means)
-    saddles = np.full((n_components, n_components), -np.inf)
-    for k in range(n_components - 1):  # row by row: the points of all pairs would not fit
-        others = means[k + 1 :]
-        between = means[k] + SEGMENT[:, None, None] * (others - means[k])
-        lowest = log_density(between.reshape(-1, n_dim)).reshape(len(SEGMENT), -1).min(axis=0)
-        saddles[k, k + 1 :] = np.minimum(lowest, np.minimum(at_means[k], at_means[k + 1 :]))
-    return at_means, saddles

@@ -38,8 +38,32 @@ def test_depth_of_a_valley_is_that_of_the_density(distance):
     def log_q(z):
         return np.log(0.3 * stats.norm(0, 1).pdf(z) + 0.7 * stats.norm(distance, 2**0.5).pdf(z))
 
-    expected = min(log_q(0.0), log_q(distance)) - log_q(t * distance).min()
-    np.testing.assert_allclose(modes._valleys(values, squared, [0], [1]), expected, rtol=1e-10)
+    peaks, saddles = modes._peaks_and_saddles(values, squared, [0], [1])
+    expected = [log_q(distance) - log_q(0.0), log_q(t * distance).min() - log_q(0.0)]
+    np.testing.assert_allclose([peaks[1] - peaks[0], saddles[0] - peaks[0]], expected, rtol=1e-10)
+
+
+def partition(labels):
+    return {frozenset(np.flatnonzero(labels == label)) for label in labels}
+
+
+@pytest.mark.parametrize(
+    ("means", "weights", "expected"),
+    [
+        ([0, 3, 6, 9], [1, 1, 1, 1], [0, 0, 0, 0]),  # a ridge, end to end 9 sd
+        ([0, 8, 1], [0.4, 0.5, 0.1], [0, 1, 0]),
+        # light components in the valley belong to one of the modes, and bridge nothing
+        ([0, 5, 10], [0.49, 0.02, 0.49], [0, 0, 1]),
+        ([0, 4, 8, 12], [0.49, 0.01, 0.01, 0.49], [0, 0, 1, 1]),
+        ([-8, 1, 8, 8.5], [0.5, 1e-9, 0.2, 0.3], [0, 1, 1, 1]),
+        ([-8, 1, 8, 8.5], [0.5, 0, 0.2, 0.3], [0, 1, 1, 1]),
+    ],
+)
+def test_components_share_a_mode_unless_a_valley_parts_them(means, weights, expected):
+    with np.errstate(divide="ignore"):
+        values = mixture(np.array(means)[:, None], weights=np.array(weights) / sum(weights))
+    labels = modes.label_modes(values)
+    assert partition(labels) == partition(np.array(expected))
 
 
 def test_a_chain_of_close_components_is_one_mode():

@@ -11,7 +11,8 @@ from pymc.initial_point import make_initial_point_fns_per_chain
 import pymc_isomix as pmi
 from pymc_isomix.compilation import CHEAP
 from pymc_isomix.inferencedata import constrained_draws
-from pymc_isomix.nuts import mode_labels, stratified_components, within_mode_covariance
+from pymc_isomix.modes import label_modes
+from pymc_isomix.nuts import stratified_components, within_mode_covariance
 
 CHEAP_NUTS = {"compile_kwargs": {"mode": CHEAP}}
 LOWER = np.array([[2.0, 0.0], [1.5, 0.5]])
@@ -40,41 +41,6 @@ def group_of(model, **values):
         )
     approx.groups[0].set_parameter_values(values)
     return approx
-
-
-@pytest.mark.parametrize(
-    ("means", "weights", "expected"),
-    [
-        ([0], [1], [0]),
-        ([0, 0], [0.5, 0.5], [0, 0]),
-        ([0, 3, 6, 9], [1, 1, 1, 1], [0, 0, 0, 0]),  # a ridge, end to end 9 sd
-        ([0, 8], [0.5, 0.5], [0, 1]),
-        ([0, 8, 1], [0.4, 0.5, 0.1], [0, 1, 0]),
-        # a component of no weight in the valley bridges nothing
-        ([-8, 1, 8, 8.5], [0.5, 1e-9, 0.2, 0.3], [0, 1, 1, 1]),
-        ([-8, 1, 8, 8.5], [0.5, 0, 0.2, 0.3], [0, 1, 1, 1]),
-    ],
-)
-def test_components_share_a_mode_unless_a_valley_parts_them(means, weights, expected):
-    np.testing.assert_array_equal(mode_labels(mixture(means, weights)), expected)
-
-
-@pytest.mark.parametrize(("depth", "modes"), [(1.5, 1), (2.5, 2)])
-def test_two_nats_part_two_modes(depth, modes):
-    """Two equal components s sd apart have a saddle s^2 / 8 - log 2 deep, but for e^(-s^2 / 2)."""
-    separation = np.sqrt(8 * (depth + np.log(2)))
-    labels = mode_labels(mixture([0, separation], [1, 1]))
-    assert labels.max() + 1 == modes
-
-
-@pytest.mark.parametrize("metric", [np.array(3.0), np.array([1e-3, 1e3]), LOWER])
-def test_modes_are_those_of_whitened_space(metric):
-    factor = metric if metric.ndim == 2 else metric * np.eye(2)
-    whitened = np.array([[0, 0], [1, 0], [8, 0], [8, 1]]) @ factor.T
-    far = 1e4 * np.diagonal(factor)
-    np.testing.assert_array_equal(
-        mode_labels(mixture(whitened + far, np.ones(4), metric=metric)), [0, 0, 1, 1]
-    )
 
 
 @given(
@@ -169,7 +135,7 @@ def test_pymc_starts_each_chain_where_the_mixture_says(model):
     assert [v.name for v in start["step"].vars] == list(approx.ordering)
     velocity = start["step"].potential.velocity(np.eye(6)[2])
     np.testing.assert_allclose(
-        velocity, within_mode_covariance(values, mode_labels(values))[:, 2], rtol=1e-10
+        velocity, within_mode_covariance(values, label_modes(values))[:, 2], rtol=1e-10
     )
 
 
