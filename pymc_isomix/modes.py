@@ -8,6 +8,7 @@ from pymc_isomix import parameters
 
 VALLEY = 3.0  # nats
 POINTS = np.linspace(0, 1, 17)[1:-1]
+NEIGHBOURS = 10  # straight lines to few of them would miss the ridge of a bent mode
 DEAD_SHARE = 0.02  # of 1/K, as where the fit respawns components
 
 
@@ -28,10 +29,10 @@ def is_dead(values):
 def label_modes(values, valley=VALLEY):
     r"""Label the mode of each component.
 
-    Neighbours are those on the minimum spanning tree of the means, with lengths in units of the
-    components' standard deviations. The saddle between two is the lowest log q on the segment
-    between their means. From the highest saddle to the lowest, the groups that it joins become one
-    if it lies at most ``valley`` nats below the lower of their peaks: a component in the valley
+    The saddle between two components is the lowest log q on the segment between their means. It is
+    looked at between each component and the ten nearest, in units of their standard deviations, and
+    along the minimum spanning tree. From the highest to the lowest, the groups that it joins become
+    one if it lies at most ``valley`` nats below the lower of their peaks: a component in the valley
     between two modes goes to one of them, and does not make them one. Dead components join the mode
     of the nearest live one.
 
@@ -58,9 +59,8 @@ def label_modes(values, valley=VALLEY):
     weights = np.exp(values["log_weights"])
     distance = np.sqrt(squared) / (0.5 * (sd[:, None] + sd))
     alive = np.flatnonzero(~is_dead(values))
-    # the same for all edges leaves the tree as it is, but for those of length zero, which it drops
-    tree = minimum_spanning_tree(1 + distance[np.ix_(alive, alive)]).tocoo()
-    start, end = alive[tree.row], alive[tree.col]
+    start, end = _neighbours(distance[np.ix_(alive, alive)])
+    start, end = alive[start], alive[end]
     peak, saddle = _peaks_and_saddles(values, squared, start, end)
     groups = DisjointSet(range(len(weights)))
     for edge in np.argsort(-saddle, kind="stable"):
@@ -75,6 +75,22 @@ def label_modes(values, valley=VALLEY):
     masses = [weights[labels == label].sum() for label in present]
     order = present[np.argsort(masses, kind="stable")[::-1]]
     return np.array([int(np.flatnonzero(order == label)[0]) for label in labels])
+
+
+def _neighbours(distance):
+    """Pairs of components between which to look for a saddle, (edges,) each."""
+    # the same for all edges leaves the tree as it is, but for those of length zero, which it drops
+    tree = minimum_spanning_tree(1 + distance).tocoo()
+    n_nearest = min(NEIGHBOURS + 1, len(distance))  # with itself
+    nearest = np.argpartition(distance, n_nearest - 1, axis=1)[:, :n_nearest]
+    pairs = np.concatenate(
+        [
+            np.column_stack([tree.row, tree.col]),
+            np.column_stack([np.repeat(np.arange(len(distance)), n_nearest), nearest.ravel()]),
+        ]
+    )
+    pairs = np.unique(np.sort(pairs, axis=1), axis=0)
+    return pairs[pairs[:, 0] != pairs[:, 1]].T
 
 
 def _peaks_and_saddles(values, squared, start, end):
