@@ -105,7 +105,7 @@ class IsoMix(Inference):
 
     def __init__(
         self,
-        n_components=30,
+        n_components=50,
         *,
         variance_update="mirror",
         shared_variance=False,
@@ -113,7 +113,7 @@ class IsoMix(Inference):
         weights="learned",
         step_size="auto",
         schedule="auto",
-        n_samples=5,
+        n_samples=3,
         start=None,
         start_sigma=None,
         init="jitter",
