@@ -24,8 +24,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-LIMIT = 100  # seconds a method may take, compilation included
+LIMIT = 150  # seconds a method may take, compilation included
 GOAL = 0.1  # scaled W1, median over the parameters
+ENOUGH = 4.0  # seconds after which a method that is decided is not run for 20 s too
 SHOWN = (2.0, 5.0, 20.0)
 SLACK = 1.1  # a budget of n steps is met by its estimate only
 
@@ -112,7 +113,8 @@ def work(arguments):
     (name,) = arguments.names
     for method, seed in json.loads(arguments.jobs):
         problem = load(name, arguments.database)  # a fresh model: nothing compiled before
-        record = {"checkpoints": []}
+        record = {"load": os.getloadavg()[0], "checkpoints": []}
+        cpu = time.process_time()
         try:
             for seconds, draws, record["compile"], *steps in METHODS[method](problem, seed):
                 distance = problem.distance(draws)
@@ -120,14 +122,26 @@ def work(arguments):
                     {
                         "seconds": seconds,
                         "steps": steps[0] if steps else None,
+                        "cpu_since_start": time.process_time() - cpu,
                         "w1_median": float(np.median(distance)),
                         "w1_max": float(distance.max()),
                     }
                 )
+                if steps and seconds > ENOUGH and decided(record["checkpoints"]):
+                    break
         except Exception as error:  # a peer's failure is a result
             print(traceback.format_exc()[-600:])
             record["error"] = f"{type(error).__name__}: {error}"[:200]
         write(arguments.folder, (name, method, seed), record)
+
+
+def decided(checkpoints):
+    """Whether the goal is reached, or two more than doubled budgets have changed nothing."""
+    last = checkpoints[-3:]
+    same = [
+        np.ptp([c[key] for c in last]) <= 0.03 * last[-1][key] for key in ("w1_median", "w1_max")
+    ]
+    return last[-1]["w1_median"] <= GOAL or all(same)
 
 
 def at_budget(record, seconds):
