@@ -61,26 +61,14 @@ def _pymc_vi(inference, problem, seed, optimizer=None):
         yield spent, draws, cold, steps
 
 
-def advi(problem, seed):
-    """``pm.fit(method="advi")``."""
-    yield from _pymc_vi(pm.ADVI(model=problem.model, random_seed=seed), problem, seed)
+def _advi(kind, **adam):
+    """``pm.fit`` by that kind of ADVI, PyMC's default optimiser or ``pm.adam``."""
 
+    def fit(problem, seed):
+        inference = kind(model=problem.model, random_seed=seed)
+        yield from _pymc_vi(inference, problem, seed, pm.adam(**adam) if adam else None)
 
-def advi_adam(problem, seed):
-    """``pm.fit(method="advi", obj_optimizer=pm.adam(learning_rate=0.01))``."""
-    inference = pm.ADVI(model=problem.model, random_seed=seed)
-    yield from _pymc_vi(inference, problem, seed, pm.adam(learning_rate=0.01))
-
-
-def fullrank_advi(problem, seed):
-    """``pm.fit(method="fullrank_advi")``."""
-    yield from _pymc_vi(pm.FullRankADVI(model=problem.model, random_seed=seed), problem, seed)
-
-
-def fullrank_advi_adam(problem, seed):
-    """``pm.fit(method="fullrank_advi", obj_optimizer=pm.adam(learning_rate=0.01))``."""
-    inference = pm.FullRankADVI(model=problem.model, random_seed=seed)
-    yield from _pymc_vi(inference, problem, seed, pm.adam(learning_rate=0.01))
+    return fit
 
 
 def svgd(problem, seed):
@@ -286,22 +274,19 @@ def nutpie(problem, seed):
 
 
 METHODS = {
-    method.__name__: method
-    for method in (
-        isomix,
-        numpyro_mvn,
-        pathfinder,
-        blackjax_multipathfinder,
-        nutpie,
-        advi,
-        fullrank_advi_adam,
-        advi_adam,
-        blackjax_fullrank,
-        numpyro_stein,
-        pymc_nuts,
-        svgd,
-        fullrank_advi,
-    )
+    "isomix": isomix,
+    "numpyro_mvn": numpyro_mvn,
+    "numpyro_stein": numpyro_stein,
+    "blackjax_fullrank": blackjax_fullrank,
+    "blackjax_multipathfinder": blackjax_multipathfinder,
+    "pathfinder": pathfinder,
+    "advi": _advi(pm.ADVI),
+    "advi_adam": _advi(pm.ADVI, learning_rate=0.01),
+    "fullrank_advi": _advi(pm.FullRankADVI),
+    "fullrank_advi_adam": _advi(pm.FullRankADVI, learning_rate=0.01),
+    "svgd": svgd,
+    "nutpie": nutpie,
+    "pymc_nuts": pymc_nuts,
 }
 SAMPLERS = ("nutpie", "pymc_nuts")
 FORKING = ("pathfinder", *SAMPLERS)  # not to be run where JAX has started its threads
