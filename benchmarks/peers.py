@@ -163,7 +163,7 @@ def cell(records):
         return f"{value:.2f}" if value < 100 else ("∞" if np.isinf(value) else f"{value:.0e}")
 
     if all(not r["checkpoints"] for r in records):
-        return ["failed", "", "", "", ""]
+        return [records[0]["error"].split(":")[0], "", "", "", ""]
     reached = np.median([time_to_goal(r) for r in records])
     cells = ["-" if np.isinf(reached) else f"{reached:.1f}"]
     for seconds in SHOWN:
