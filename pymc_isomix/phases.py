@@ -205,10 +205,13 @@ def evidence_correction(log_evidence):
     (K,) array
         Log factors of the weights, not normalised.
     """
+    if not np.isfinite(log_evidence.max()):
+        return np.zeros(log_evidence.shape[1])
     scaled = np.exp(log_evidence - log_evidence.max())
     mean = scaled.mean(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):  # no evidence at all: left as it is
+    known = mean > 0  # without any evidence, or beside far too much of it, a weight stays
+    with np.errstate(divide="ignore", invalid="ignore"):
         error = scaled.std(axis=0) / np.sqrt(len(scaled)) / mean
         reliability = 1 / (1 + (error / RELIABLE_ERROR) ** 2)
-        factors = reliability * (np.log(mean) - np.median(np.log(mean)))
-    return np.nan_to_num(factors, nan=0.0, neginf=0.0)
+        factors = reliability * (np.log(mean) - np.median(np.log(mean[known])))
+    return np.where(known, factors, 0.0)

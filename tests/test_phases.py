@@ -151,3 +151,10 @@ def test_a_component_without_any_evidence_keeps_its_weight():
     factors = evidence_correction(log_evidence)
     assert np.isfinite(factors).all()
     assert factors[1] == 0
+
+
+def test_evidence_correction_when_most_components_have_none():
+    """A fit cut short, one component a thousand nats ahead: the weights stay."""
+    log_evidence = np.tile([-1e4, -1e4, -5.0, -1e4], (10, 1))
+    np.testing.assert_array_equal(evidence_correction(log_evidence), np.zeros(4))
+    np.testing.assert_array_equal(evidence_correction(np.full((10, 2), -np.inf)), np.zeros(2))
