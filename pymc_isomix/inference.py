@@ -7,7 +7,7 @@ from functools import partial, partialmethod
 import numpy as np
 from pymc.variational.inference import Inference, State
 
-from pymc_isomix import initialization, schedules, stepping
+from pymc_isomix import defaults, initialization, schedules, stepping
 from pymc_isomix.approximation import IsotropicMixture
 from pymc_isomix.history import History, describe_settings
 from pymc_isomix.loop import Trace, run
@@ -25,9 +25,6 @@ from pymc_isomix.validation import (
 )
 
 logger = logging.getLogger(__name__)
-
-DENSE_UP_TO = 300  # dimensions; a dense metric costs O(d^3) a step
-AUTO_STEP_SIZE = 0.3
 
 
 class IsoMix(Inference):
@@ -49,7 +46,7 @@ class IsoMix(Inference):
     shared_variance : bool
         One variance for all components.
     metric : {"auto", "identity", "diag", "dense"}
-        Shape that all components share: dense up to 300 dimensions and diagonal above for
+        Shape that all components share: dense up to 500 dimensions and diagonal above for
         ``"auto"``.
     weights : {"learned", "uniform"}
     step_size : "auto" or float
@@ -60,8 +57,8 @@ class IsoMix(Inference):
         a function of t. ``"auto"`` explores at a constant step until the ELBO has stopped rising,
         respawns components of negligible weight, then settles with decaying steps and averages
         the last iterates; any other follows its n steps and keeps the last iterate.
-    n_samples : int
-        Draws of each component in a step, B.
+    n_samples : int, optional
+        Draws of each component in a step, B; when not given, as many as make 150, at least 3.
     start : dict, list of K dicts, or (K, d) array, optional
         Start in model space by variable name, for all components (then ``init`` spreads them around
         it) or for each; or the first means in unconstrained space.
@@ -113,7 +110,7 @@ class IsoMix(Inference):
         weights="learned",
         step_size="auto",
         schedule="auto",
-        n_samples=3,
+        n_samples=None,
         start=None,
         start_sigma=None,
         init="jitter",
@@ -125,9 +122,7 @@ class IsoMix(Inference):
         _approx=None,
     ):
         self._settings = describe_settings(locals())
-        self._step_size = (
-            AUTO_STEP_SIZE if isinstance(step_size, str) and step_size == "auto" else step_size
-        )
+        self._step_size = defaults.step_size(step_size)
         self._schedule, self._convergence = schedule, convergence
         check_choice("variance_update", variance_update, tuple(VARIANCE_STEPS))
         check_choice("metric", metric, ("auto", *KINDS))
@@ -135,14 +130,12 @@ class IsoMix(Inference):
         check_choice("convergence", convergence, ("auto", None))
         check_choice("init", init, initialization.INITS)
         check_count("n_components", n_components)
+        n_samples = defaults.n_samples(n_samples, n_components)
         check_count("n_samples", n_samples)
         schedules.check_schedule(self._step_size, schedule)
         check_number("init_width", init_width, zero=True)
         model = check_model(model)
-        if metric == "auto":
-            n_dim = sum(value.size for value in model.initial_point(0).values())
-            metric = "dense" if n_dim <= DENSE_UP_TO else "diag"
-            logger.info(f"metric='auto': {metric}, for {n_dim} dimensions")
+        metric = defaults.metric(metric, model)
         approx = _approx or IsotropicMixture(
             n_components=n_components,
             metric=metric,
