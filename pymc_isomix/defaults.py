@@ -3,6 +3,8 @@
 import logging
 import math
 
+from pymc_isomix.compilation import without_c
+
 logger = logging.getLogger(__name__)
 
 STEP_SIZE = 0.3
@@ -15,6 +17,7 @@ def step_size(given):
     return STEP_SIZE if isinstance(given, str) and given == "auto" else given
 
 
+@without_c
 def metric(given, model):
     """Return the kind of metric, and say which was chosen."""
     if given != "auto":

@@ -15,7 +15,7 @@ from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type import TensorType
 
 from pymc_isomix import batching, inferencedata
-from pymc_isomix.compilation import CHEAP
+from pymc_isomix.compilation import CHEAP, without_c
 
 RANDOM = (RandomVariable, MinibatchOp)
 LARGEST_ARRAY = 10_000_000  # elements that one Op may make: 80 MB
@@ -100,6 +100,7 @@ class CompiledModel:
             )
         return expression
 
+    @without_c
     def _compile(self, *outputs):
         """Compile expressions of one point as a function of many; cheaply unless they loop."""
         mode = CHEAP

@@ -13,7 +13,7 @@ from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import ancestors
 from pytensor.scan.op import Scan
 
-from pymc_isomix.compilation import CHEAP
+from pymc_isomix.compilation import CHEAP, without_c
 
 
 def constrained_draws(model, ordering, points):
@@ -36,6 +36,7 @@ def constrained_draws(model, ordering, points):
     return compile_constrained(model, ordering, points.shape[1], points.dtype)(points)
 
 
+@without_c
 def compile_constrained(model, ordering, n_dim, dtype="float64"):
     """Compile :func:`constrained_draws` of one model: a function of points (S, d)."""
     batch = pt.matrix("points", shape=(None, n_dim), dtype=dtype)

@@ -7,13 +7,14 @@ from pymc.blocking import DictToArrayBijection
 from pymc.initial_point import make_initial_point_fn
 from pytensor.graph.basic import Variable
 
-from pymc_isomix.compilation import CHEAP
+from pymc_isomix.compilation import CHEAP, without_c
 
 INITS = ("jitter", "prior", "uniform")
 RETRIES = 50
 START_SIGMA = 0.1  # first standard deviation of the components; they grow within tens of steps
 
 
+@without_c
 def starting_means(
     model, ordering, n_components, *, start=None, init="jitter", init_width=1.0, random_seed=None
 ):
@@ -202,6 +203,7 @@ def offending_variables(model, ordering, flat):
     return finite_check(model, ordering)(flat) or []
 
 
+@without_c
 def finite_check(model, ordering):
     """Return a function from a flat point to the variables with no finite log density, or None."""
     terms_of = model.free_RVs + model.observed_RVs + model.potentials

@@ -1,0 +1,40 @@
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from pytensor.link.c.cmodule import GCC_compiler
+
+from pymc_isomix import IsoMix
+from pymc_isomix.compilation import without_c
+
+CXX = pytensor.config.cxx  # conftest turns it off while tests run
+
+
+def test_nested_calls_leave_the_compiler_as_it_was():
+    @without_c
+    def inner():
+        return pytensor.config.cxx
+
+    @without_c
+    def outer():
+        return inner()
+
+    with pytensor.config.change_flags(cxx="g++"):
+        assert outer() == ""
+        assert pytensor.config.cxx == "g++"
+
+
+@pytest.mark.skipif(not CXX, reason="no C compiler")
+def test_no_c_is_compiled_for_the_start_or_for_draws(monkeypatch):
+    with pm.Model() as model:
+        theta = pm.Normal("theta", 0.0, 2.0, shape=2)
+        pm.Potential("mixture", pt.logsumexp(theta))  # an Op with a graph inside
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("C was compiled")
+
+    monkeypatch.setattr(GCC_compiler, "compile_str", refuse)
+    with pytensor.config.change_flags(cxx=CXX):
+        approx = IsoMix(2, random_seed=1, model=model).approx
+        assert approx.sample(10, random_seed=1).sample_stats["lp"].shape == (1, 10)
+        assert approx.diagnostics(30, random_seed=1, n_probes=0)["n_draws"] == 30
