@@ -52,7 +52,7 @@ def run_case(case):
     from pymc_isomix.stepping import blas_threads, stepper
 
     def prepare(model, n_components, metric="diag"):
-        inference = pmi.IsoMix(n_components, metric=metric, random_seed=0, model=model)
+        inference = pmi.IsoMix(n_components, n_samples=5, metric=metric, random_seed=0, model=model)
         function = inference.objective.step_function(compile_kwargs={"mode": "JAX"})
         return function, stepper(function, inference.objective.op)
 
