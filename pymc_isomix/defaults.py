@@ -3,8 +3,6 @@
 import logging
 import math
 
-from pymc_isomix.compilation import without_c
-
 logger = logging.getLogger(__name__)
 
 STEP_SIZE = 0.3
@@ -17,12 +15,10 @@ def step_size(given):
     return STEP_SIZE if isinstance(given, str) and given == "auto" else given
 
 
-@without_c
-def metric(given, model):
+def metric(given, n_dim):
     """Return the kind of metric, and say which was chosen."""
     if given != "auto":
         return given
-    n_dim = sum(value.size for value in model.initial_point(0).values())
     chosen = "dense" if n_dim <= DENSE_UP_TO else "diag"
     logger.info(f"metric='auto': {chosen}, for {n_dim} dimensions")
     return chosen

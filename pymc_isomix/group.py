@@ -8,9 +8,9 @@ from pymc.variational.opvi import Group, VIState, node_property
 from pytensor.gradient import disconnected_grad, zero_grad
 from pytensor.graph.basic import Variable
 
-from pymc_isomix import inferencedata, initialization, mixture, parameters
+from pymc_isomix import defaults, inferencedata, initialization, mixture, parameters
 from pymc_isomix import metric as metrics
-from pymc_isomix.compilation import CHEAP
+from pymc_isomix.compilation import CHEAP, without_c
 
 STATE_DRAWS = 2000  # draws behind the model-space moments of ``state``
 
@@ -37,7 +37,7 @@ class IsotropicMixtureGroup(Group):
         multiple of the identity), (d,) (diagonal) or (d, d) (lower triangular).
     n_components : int
         K.
-    metric : {"identity", "diag", "dense"}
+    metric : {"identity", "diag", "dense", "auto"}
         Kind of metric that new parameters get.
     start, start_sigma, init, init_width
         Where the components start; see :class:`pymc_isomix.IsoMix`.
@@ -63,6 +63,7 @@ class IsotropicMixtureGroup(Group):
     short_name = "isotropic_mixture"
     alias_names = frozenset(["isomix"])
 
+    @without_c
     def __init_group__(self, group):
         super().__init_group__(group)
         self.symbolic_component = pt.lvector(f"{type(self).__name__}_symbolic_component")
@@ -87,6 +88,7 @@ class IsotropicMixtureGroup(Group):
         """Allocate the variational parameters at their first values, or at ``values`` by name."""
         if values is not None:
             return parameters.allocate_values(values)
+        kind = defaults.metric(metric, self.ddim)
         means = initialization.starting_means(
             self.model,
             self.ordering,
@@ -97,7 +99,7 @@ class IsotropicMixtureGroup(Group):
             random_seed=self.rng.randint(2**30, dtype=np.int64),
         )
         log_variance, metric = initialization.starting_scale(
-            self.model, self.ordering, metric, start_sigma
+            self.model, self.ordering, kind, start_sigma
         )
         return parameters.allocate(means, log_variance, metric)
 

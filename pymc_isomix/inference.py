@@ -135,7 +135,6 @@ class IsoMix(Inference):
         schedules.check_schedule(self._step_size, schedule)
         check_number("init_width", init_width, zero=True)
         model = check_model(model)
-        metric = defaults.metric(metric, model)
         approx = _approx or IsotropicMixture(
             n_components=n_components,
             metric=metric,

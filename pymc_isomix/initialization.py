@@ -211,7 +211,7 @@ def finite_check(model, ordering):
     terms = model.logp(sum=False)  # one a variable, in that order
     model_names = {model.rvs_to_values[rv].name: rv.name for rv in model.free_RVs}
     evaluate = model.compile_fn(terms, inputs=model.value_vars, mode=CHEAP)
-    elsewhere = model.initial_point(0)
+    elsewhere = model.initial_point(0) if len(ordering) < len(model.value_vars) else {}
 
     def check(flat):
         for name, place, _, _ in ordering.values():
