@@ -10,6 +10,15 @@ from scipy.stats import norm
 
 from pymc_isomix.plotting import figure_options, visual_options
 
+COLUMNS = (
+    "unconstrained_mean",
+    "unconstrained_sd",
+    "log_variance",
+    "weight",
+    "mode",
+    "dead",
+    "metric",
+)
 SHOWN = 5  # dimensions that a pair plot has room for
 DRAWS = 1000
 CIRCLE = np.linspace(0, 2 * np.pi, 61)
@@ -36,6 +45,7 @@ class Marginal(NamedTuple):
 
 def draw(azp, group, var_names, visuals, pc_kwargs):
     """Draw the plot; see :func:`pymc_isomix.plot_components`."""
+    group = own_columns(group)
     chosen, title = choose_dimensions(group, var_names)
     mixture = marginal(group, chosen)
     n_modes = mixture.mode_names.size
@@ -146,6 +156,17 @@ def _matching(labels, name):
         some = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
         raise ValueError(f"var_names has {name!r}, which is none of the dimensions: {some}")
     return places
+
+
+def own_columns(group):
+    """Return our columns of group ``isomix`` by their plain names.
+
+    Beside a variable or dim of the model with the same name, ours have a prefix there.
+    """
+    columns = (f"isomix_{name}" if f"isomix_{name}" in group else name for name in COLUMNS)
+    ours = group[list(columns)]
+    prefixed = [name for name in {*ours.variables, *ours.dims} if name.startswith("isomix_")]
+    return ours.rename({name: name.removeprefix("isomix_") for name in prefixed})
 
 
 def marginal(group, chosen):

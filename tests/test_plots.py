@@ -214,6 +214,17 @@ def test_var_names_may_be_variables_or_elements(var_names, expected):
     assert list(matrix.viz["plot"].coords["var_name_x"].values) == expected
 
 
+def test_a_model_may_use_our_names():
+    """A variable `weight` by a dim `component`: ours have a prefix beside them."""
+    group = mixture_group(n_components=4, n_dim=2)
+    ours = {"weight": "isomix_weight", "component": "isomix_component"}
+    model_s_own = xr.DataArray(np.zeros((4, 7)), dims=["isomix_component", "component"])
+    clashing = group.rename(ours).assign(weight=model_s_own)
+    seen = component_plot.own_columns(clashing)
+    for name in component_plot.COLUMNS:
+        xr.testing.assert_equal(seen[name], group[name])
+
+
 def test_an_unknown_name_is_an_error_that_lists_the_dimensions():
     with pytest.raises(ValueError, match=r"'gamma', which is none of .* tau_log__, beta\[x0\]"):
         pmi.plot_components(tree(isomix=mixture_group()), var_names=["tau", "gamma"])
