@@ -22,9 +22,9 @@ TOLERANCE = 1.3
 RECORDED = {
     ("logistic 500 x 20", (10, 10)): 1.2,
     ("logistic 500 x 20", (50, 10)): 1.2,
-    ("hierarchical, 1000 groups", (10, 10)): 1.6,
-    ("planted, d = 20", (50, 10)): 4.9,
-    ("planted, d = 200", (10, 10)): 5.0,
+    ("hierarchical, 1000 groups", (10, 10)): 1.8,
+    ("planted, d = 20", (50, 10)): 4.6,
+    ("planted, d = 200", (10, 10)): 8.7,
 }
 COLD_START = 2.5
 ids = [f"{name}, {K} x {B}" for name, (K, B) in RECORDED]
