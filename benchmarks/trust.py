@@ -126,8 +126,8 @@ def planted(n_dim, n_modes):
     mode = rng.choice(n_modes, DRAWS, p=truth["weights"])
     noise = rng.normal(size=(DRAWS, n_dim))
     draws = {"x": truth["means"][mode] + truth["deviations"][mode] * noise}
-    everywhere = rng.uniform(-truth["box"], truth["box"], (30, n_dim))
-    one_mode = truth["means"][0] + truth["deviations"][0] * rng.normal(size=(30, n_dim))
+    everywhere = rng.uniform(-truth["box"], truth["box"], (50, n_dim))
+    one_mode = truth["means"][0] + truth["deviations"][0] * rng.normal(size=(50, n_dim))
     return model, draws, everywhere, one_mode
 
 
