@@ -48,7 +48,7 @@ def fits(problem, seeds, **options):
     for seed in range(seeds):
         more = {}
         if "start" in options:
-            n_components = options.get("n_components", 30)
+            n_components = options.get("n_components", 50)
             more = {"start": problem.exact(n_components, np.random.default_rng(seed))}
         approx, seconds = compiled.fit(seed, **more)
         found, error, shares = problem.judge(
