@@ -11,22 +11,23 @@ import time
 import numpy as np
 import pymc as pm
 import pytest
-from step_time import make_reference, make_steps
+from step_time import STEPS, make_reference, make_steps
 from workloads import STEP_TIME, hierarchical
 
 import pymc_isomix as pmi
 from pymc_isomix.stepping import Looped
 
 TOLERANCE = 1.3
+ROUNDS = 20  # of so many steps or calls as one call takes
 # of a step of IsoMix(K) to jit(vmap(value_and_grad)) at as many points; of its first to ADVI's
 RECORDED = {
     ("logistic 500 x 20", (10, 10)): 1.2,
-    ("logistic 500 x 20", (50, 10)): 1.2,
-    ("hierarchical, 1000 groups", (10, 10)): 1.8,
-    ("planted, d = 20", (50, 10)): 4.6,
-    ("planted, d = 200", (10, 10)): 8.7,
+    ("logistic 500 x 20", (50, 10)): 1.3,
+    ("hierarchical, 1000 groups", (10, 10)): 2.6,
+    ("planted, d = 20", (50, 10)): 4.4,
+    ("planted, d = 200", (10, 10)): 9.1,
 }
-COLD_START = 2.5
+COLD_START = 2.1
 ids = [f"{name}, {K} x {B}" for name, (K, B) in RECORDED]
 
 pytestmark = pytest.mark.filterwarnings("ignore:The RandomType SharedVariables")
@@ -41,7 +42,7 @@ class TestStep:
         benchmark.group = str(case)
         evaluate = make_reference(STEP_TIME[name](), size)
         evaluate()
-        benchmark.pedantic(evaluate, rounds=100, warmup_rounds=5)
+        benchmark.pedantic(evaluate, rounds=ROUNDS, iterations=STEPS, warmup_rounds=1)
         self.lowest[case, "baseline"] = benchmark.stats.stats.min
 
     def test_step(self, benchmark, case):
@@ -50,7 +51,7 @@ class TestStep:
         take = make_steps(STEP_TIME[name](), "default", size, "jax")
         take()
         n_steps = take()
-        benchmark.pedantic(take, rounds=max(5, 100 // n_steps), warmup_rounds=1)
+        benchmark.pedantic(take, rounds=ROUNDS, warmup_rounds=1)
         self.lowest[case, "step"] = benchmark.stats.stats.min / n_steps
 
     def test_ratio(self, case):
