@@ -26,7 +26,7 @@ class History:
         ``"exploring"``, ``"settling"`` or ``"scheduled"``.
     step_size : (t,) array
     compile_seconds, run_seconds : float
-        Apart; the first call of a compiled step counts as compiling, since JAX compiles there.
+        Apart; the first call of a compiled step counts as compiling, since numba compiles there.
     stop_reason : str
         Of the last fit.
     settings : dict

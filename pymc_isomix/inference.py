@@ -204,8 +204,11 @@ class IsoMix(Inference):
             Each gets (approximation, losses so far, iteration from 1) after every step;
             ``StopIteration`` ends the fit.
         progressbar : bool
+        backend : str, optional
+            When not given, JAX where it is installed and can compile the model, unless
+            ``compile_kwargs`` or PyTensor's configuration name a mode; else PyMC's default.
         **kwargs
-            As in :meth:`pymc.variational.inference.Inference.fit`: ``backend``, ``compile_kwargs``,
+            As in :meth:`pymc.variational.inference.Inference.fit`: ``compile_kwargs``,
             ``obj_optimizer`` (for the means only), ``total_grad_norm_constraint``,
             ``include_transformed``, and so on.
 

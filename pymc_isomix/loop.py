@@ -9,8 +9,7 @@ from pymc.progress_bar import CustomProgress
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from pymc_isomix import initialization
-from pymc_isomix.phases import DEAD_SHARE
+from pymc_isomix import initialization, modes
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +107,8 @@ def describe_state(trace, operator):
     recent = trace.done[-AVERAGED_LOSSES:]
     recent = recent[np.isfinite(recent)]
     elbo = f"{-recent.mean():,.5g}" if recent.size else "not finite"
-    weights = np.exp(operator.approx.groups[0].parameter_values()["log_weights"])
-    n_alive = np.count_nonzero(weights >= DEAD_SHARE / len(weights))
-    return f"ELBO {elbo}, {n_alive} of {len(weights)} components alive"
+    alive = ~modes.is_dead(operator.approx.groups[0].parameter_values())
+    return f"ELBO {elbo}, {alive.sum()} of {alive.size} components alive"
 
 
 def describe_fault(operator, iteration):

@@ -9,7 +9,7 @@ from pymc_isomix import parameters
 VALLEY = 3.0  # nats
 POINTS = np.linspace(0, 1, 17)[1:-1]
 NEIGHBOURS = 10  # straight lines to few of them would miss the ridge of a bent mode
-DEAD_SHARE = 0.02  # of 1/K, as where the fit respawns components
+DEAD_SHARE = 0.02  # of 1/K: a component with less weight is put to better use
 
 
 def squared_distances(values):

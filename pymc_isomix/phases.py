@@ -10,7 +10,7 @@ import logging
 
 import numpy as np
 
-from pymc_isomix import parameters, schedules
+from pymc_isomix import modes, parameters, schedules
 from pymc_isomix.convergence import IterateAverage, has_plateaued
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,6 @@ logger = logging.getLogger(__name__)
 CHECK_EVERY = 50  # steps between two looks at the ELBO
 SETTLE_STEPS = 400  # after a plateau
 AVERAGE_EVERY = 5  # neighbouring iterates say nearly the same
-DEAD_SHARE = 0.02  # of 1/K: a component with less weight is put to better use
 MAX_RESPAWNS = 3
 MAX_HALVINGS = 10
 RELIABLE_ERROR = 0.15  # relative standard error at which half of a correction is believed
@@ -152,8 +151,7 @@ class Phased:
 
     def respawn_dead(self):
         """Respawn components of negligible weight; return whether there were any."""
-        weights = np.exp(self.group.parameter_values()["log_weights"])
-        dead = weights < DEAD_SHARE / len(weights)
+        dead = modes.is_dead(self.group.parameter_values())
         if not self.learn_weights or not dead.any():
             return False
         self.respawn(dead)

@@ -3,12 +3,11 @@
 import numpy as np
 import xarray as xr
 
-from pymc_isomix import component_plot
+from pymc_isomix import component_plot, importance
 from pymc_isomix.plotting import Plot, import_arviz_plots, points
 
 ERRORS = 2  # standard errors each way
 LEAST_DEPTH = 2.0  # nats of ELBO
-FEWEST_WEIGHTS = 25  # of which PSIS fits a tail
 TICKS = 25
 
 
@@ -180,20 +179,16 @@ def plot_khat(dt, *, visuals=None, **pc_kwargs):
        Journal of Machine Learning Research 25(72).
     """
     azp = import_arviz_plots()
-    from arviz_stats.base.array import array_stats
-
     group = _group(dt, "sample_stats")
     log_weight = np.ravel(group["log_weight"].values) if "log_weight" in group else np.empty(0)
     log_weight = np.sort(log_weight[np.isfinite(log_weight)])[::-1]
     n_draws = log_weight.size
-    if n_draws < FEWEST_WEIGHTS:
+    if n_draws < importance.FEWEST_DRAWS:
         raise ValueError(
-            f"k-hat needs at least {FEWEST_WEIGHTS} finite log_weight in group 'sample_stats'; got "
-            f"{n_draws}"
+            f"k-hat needs at least {importance.FEWEST_DRAWS} finite log_weight in group "
+            f"'sample_stats'; got {n_draws}"
         )
-    equal = log_weight[0] == log_weight[-1]  # which leaves PSIS no tail to fit
-    khat = -np.inf if equal else float(array_stats.psislw(-log_weight)[1])
-    good_k = min(1 - 1 / np.log10(n_draws), 0.7)
+    khat, good_k = importance.smooth(log_weight).khat, importance.good_khat(n_draws)
     weight = np.exp(log_weight - log_weight[0])
     weight /= weight.mean()
     share = np.arange(1, n_draws + 1) / n_draws
