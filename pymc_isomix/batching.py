@@ -14,10 +14,12 @@ from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type import TensorType
 
+from pymc_isomix.compilation import CompiledApart
+
 logger = logging.getLogger(__name__)
 
 
-def batched_log_density(model, ordering, points, *, more_replacements=None):
+def batched_log_density(model, ordering, points, *, more_replacements=None, mode=None):
     """Build the model's log joint density and gradient at a batch of unconstrained points.
 
     One vectorised graph serves all points, so that draws share what does not depend on them: a
@@ -33,6 +35,8 @@ def batched_log_density(model, ordering, points, *, more_replacements=None):
         Unconstrained points z.
     more_replacements : dict, optional
         Applied to the model's log density first.
+    mode : Mode or str, optional
+        Compile them by themselves with this mode, as one Op without a gradient.
 
     Returns
     -------
@@ -43,7 +47,11 @@ def batched_log_density(model, ordering, points, *, more_replacements=None):
     point = pt.vector("point", shape=(points.type.shape[1],), dtype=points.dtype)
     log_density = flat_log_density(model, ordering, point, more_replacements=more_replacements)
     gradient: Any = pt.grad(log_density, point)
-    return vectorise([log_density, gradient], point, points)
+    if mode is None:
+        return vectorise([log_density, gradient], point, points)
+    batch = points.type()
+    inner, outputs, outside = _closed(vectorise([log_density, gradient], point, batch), batch)
+    return CompiledApart([batch, *inner], outputs, mode)(points, *outside, return_list=True)
 
 
 def flat_log_density(model, ordering, point, *, more_replacements=None):
@@ -64,25 +72,18 @@ def vectorise(outputs, point, points):
     # Fold what only depends on shapes while they are plain constants: batched, they would become
     # tensors, which neither JAX nor the rewrites see through.
     outputs = rewrite_graph(outputs, include=("ShapeOpt", "canonicalize"), clone=False)
-    nodes = list(toposort(outputs))
-    if any(isinstance(node.op, Scan) for node in nodes):
+    if any(isinstance(node.op, Scan) for node in toposort(outputs)):
         logger.info(
             "The log density contains a scan, which has no vectorised form: it is evaluated draw "
             "by draw."
         )
-        return _evaluate_one_by_one(outputs, point, points, nodes)
+        return _evaluate_one_by_one(outputs, point, points)
     return vectorize_graph(outputs, {point: points})
 
 
-def _evaluate_one_by_one(outputs, point, points, nodes):
-    """Wrap the graph as one Op, looped over (or vmapped, on JAX) by Blockwise.
-
-    What depends on shared variables but not on the point, a minibatch for example, is computed
-    once, outside, and passed in.
-    """
-    outside = _boundary(point, nodes)
-    inner = [variable.type() for variable in outside]
-    replaced = graph_replace(outputs, dict(zip(outside, inner, strict=True)), strict=False)
+def _evaluate_one_by_one(outputs, point, points):
+    """Wrap the graph as one Op, looped over (or vmapped, on JAX) by Blockwise."""
+    inner, replaced, outside = _closed(outputs, point)
     signature = ",".join(
         [
             "(d)",
@@ -95,6 +96,18 @@ def _evaluate_one_by_one(outputs, point, points, nodes):
     op = OpFromGraph([point, *inner], replaced)
     results = ",".join("(d)" if output.ndim else "()" for output in outputs)
     return Blockwise(op, signature=f"{signature}->{results}")(points, *outside, return_list=True)
+
+
+def _closed(outputs, point):
+    """Close a graph over its inputs: (other inputs, outputs, what the inputs stand for).
+
+    What depends on shared variables but not on the point, a minibatch for example, is computed
+    once, outside, and passed in.
+    """
+    outside = _boundary(point, list(toposort(outputs)))
+    inner = [variable.type() for variable in outside]
+    replaced = graph_replace(outputs, dict(zip(outside, inner, strict=True)), strict=False)
+    return inner, replaced, outside
 
 
 def _boundary(point, nodes):

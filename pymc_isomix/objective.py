@@ -8,10 +8,12 @@ import pytensor.tensor as pt
 from pymc.pytensorf import compile, floatX
 from pymc.variational.opvi import ObjectiveFunction, ObjectiveUpdates, Operator
 from pymc.variational.updates import total_norm_constraint
+from pytensor.compile.mode import get_mode
 
 from pymc_isomix import estimator, updates
 from pymc_isomix import metric as metrics
 from pymc_isomix.batching import batched_log_density
+from pymc_isomix.compilation import CHEAP_FAST, compiles_slowly
 from pymc_isomix.stepping import JAXCompilationError, is_jax
 
 # Bounds that keep a scale-free step safe far from the optimum, where the first steps are taken
@@ -61,6 +63,9 @@ class MixtureObjective(ObjectiveFunction):
     ):
         """Compile the step; it always returns the loss, NaN when the step was refused.
 
+        For a backend that takes time for each Op, only the model is compiled; the mixture's own
+        arithmetic runs in NumPy beside it.
+
         Parameters are those of PyMC's method.
 
         Raises
@@ -68,13 +73,20 @@ class MixtureObjective(ObjectiveFunction):
         JAXCompilationError
             If it is compiled for JAX, and JAX cannot.
         """
+        compile_kwargs = dict(compile_kwargs or fn_kwargs or {})  # the second is an older name
+        mode, flags = compile_kwargs.get("mode"), {}
+        if compiles_slowly(mode) and not kwargs.get("more_obj_params"):  # they need its gradient
+            kwargs["model_mode"] = get_mode(mode)
+            compile_kwargs["mode"], flags = CHEAP_FAST, {"cxx": ""}
         updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
-        compile_kwargs = compile_kwargs or fn_kwargs or {}  # the second is an older name
         seed = self.approx.rng.randint(2**30, dtype=np.int64)
         try:
-            return compile([], updates.loss, updates=updates, random_seed=seed, **compile_kwargs)
+            with pytensor.config.change_flags(**flags):
+                return compile(
+                    [], updates.loss, updates=updates, random_seed=seed, **compile_kwargs
+                )
         except Exception as error:
-            if is_jax(compile_kwargs.get("mode")):
+            if is_jax(mode):
                 raise JAXCompilationError(error) from error
             raise
 
@@ -89,6 +101,7 @@ class MixtureObjective(ObjectiveFunction):
         more_updates=None,
         more_replacements=None,
         total_grad_norm_constraint=None,
+        model_mode=None,
     ):
         r"""Build the updates of one step, and the loss.
 
@@ -106,6 +119,8 @@ class MixtureObjective(ObjectiveFunction):
             As in PyMC.
         total_grad_norm_constraint : float, optional
             Bound on the joint norm of the gradients of all means and variances.
+        model_mode : Mode, optional
+            Compile the model by itself with this mode.
         """
         if more_obj_params and obj_optimizer is None:
             raise ValueError("more_obj_params need obj_optimizer, which updates them")
@@ -124,6 +139,7 @@ class MixtureObjective(ObjectiveFunction):
             group.ordering,
             pt.specify_shape(draws.unconstrained, (n_components * n_samples, n_dim)),
             more_replacements=more_replacements,
+            mode=model_mode,
         )
         estimates = estimator.estimate(
             draws, log_p, gradient_p, whitened_means, log_variances, log_weights, metric

@@ -13,6 +13,8 @@ from scipy import stats
 from pymc_isomix.batching import batched_log_density
 
 STANDARD_ERRORS = 5
+# As part of the graph around it, and compiled by itself
+APART = pytest.mark.parametrize("mode", [None, "FAST_COMPILE"])
 
 
 def flat_ordering(model, names=None):
@@ -74,7 +76,8 @@ def normal_log_density(data):
 POINTS = np.random.default_rng(0).normal(size=(4, 2))
 
 
-def test_transforms_and_potentials_equal_the_model_one_by_one():
+@APART
+def test_transforms_and_potentials_equal_the_model_one_by_one(mode):
     with pm.Model() as model:
         slopes = pm.Normal("slopes", 0.0, 2.0, shape=(2, 3))
         scale = pm.HalfNormal("scale", 1.5)
@@ -84,7 +87,7 @@ def test_transforms_and_potentials_equal_the_model_one_by_one():
         pm.Potential("balance", -((slopes.sum() - level) ** 2))
     ordering, n_dim = flat_ordering(model)
     points = np.random.default_rng(0).normal(size=(5, n_dim))
-    log_density, gradient = compile_batched(model)(points)
+    log_density, gradient = compile_batched(model, mode=mode)(points)
     one_by_one = model.compile_fn([model.logp(), model.dlogp()], mode="FAST_COMPILE")
     for s, point in enumerate(points):
         log_p, gradient_p = one_by_one(
@@ -114,20 +117,22 @@ def test_one_point_is_a_batch_too_and_faults_stay_in_their_row():
     np.testing.assert_allclose(gradient[3], alone[1][0], rtol=1e-14)
 
 
-def test_new_data_are_seen_without_compiling_again():
+@APART
+def test_new_data_are_seen_without_compiling_again(mode):
     with pm.Model():
         data = pm.Data("data", np.array([1.0, 2.0]))
-    evaluate = compile_batched(normal_model(data))
+    evaluate = compile_batched(normal_model(data), mode=mode)
     assert_equals(evaluate, normal_log_density([1.0, 2.0]), POINTS)
     data.set_value(np.array([-3.0, 4.0, 0.0]))
     assert_equals(evaluate, normal_log_density([-3.0, 4.0, 0.0]), POINTS)
 
 
-def test_more_replacements_reach_the_log_density():
+@APART
+def test_more_replacements_reach_the_log_density(mode):
     with pm.Model():
         data = pm.Data("data", np.array([1.0, 2.0]))
     other = pt.as_tensor(np.array([5.0, -7.0]))
-    evaluate = compile_batched(normal_model(data), more_replacements={data: other})
+    evaluate = compile_batched(normal_model(data), more_replacements={data: other}, mode=mode)
     assert_equals(evaluate, normal_log_density([5.0, -7.0]), POINTS)
 
 
@@ -191,8 +196,8 @@ def test_a_random_draw_that_depends_on_the_point_cannot_be_looped():
             compile_batched(model)
 
 
-@pytest.mark.parametrize("looped", [False, True])
-def test_all_points_share_one_minibatch_and_the_average_is_the_full_data(looped):
+@pytest.mark.parametrize(("looped", "mode"), [(False, None), (True, None), (False, "FAST_COMPILE")])
+def test_all_points_share_one_minibatch_and_the_average_is_the_full_data(looped, mode):
     data = np.random.default_rng(2).normal(1.0, 2.0, size=20)
     model = normal_model(pm.Minibatch(data, batch_size=5), total_size=20)
     if looped:
@@ -201,7 +206,7 @@ def test_all_points_share_one_minibatch_and_the_average_is_the_full_data(looped)
                 lambda x: 0.0 * x, sequences=[pt.arange(2.0)], return_updates=False
             )
             pm.Potential("nothing", zeros.sum())
-    evaluate = compile_batched(model)
+    evaluate = compile_batched(model, mode=mode)
     point = np.array([[0.4, 0.2]])
     log_density, gradient = evaluate(np.repeat(point, 3, axis=0))
     np.testing.assert_allclose(log_density, log_density[0], rtol=1e-14)

@@ -456,3 +456,23 @@ def test_noise_is_standard_normal_and_new_at_every_step():
     assert len(np.unique(draws)) >= draws.size - 20
     assert abs(draws.mean()) < 5 / np.sqrt(draws.size)
     assert abs(draws.var() - 1) < 5 * np.sqrt(2 / draws.size)
+
+
+@pytest.mark.parametrize("metric", ["identity", "dense"])
+def test_a_model_compiled_apart_takes_the_same_step(model, metric, monkeypatch):
+    """As on numba and C; here both parts run in NumPy."""
+    mixture, noise = random_mixture(5, metric, spread=0.2), random_noise(5)
+    values, losses = [], []
+    for apart in (False, True):
+        monkeypatch.setattr(objective, "compiles_slowly", lambda mode, apart=apart: apart)
+        inference = IsoMix(
+            N_COMPONENTS, n_samples=N_SAMPLES, metric=metric, random_seed=1, model=model
+        )
+        step = CompiledStep(inference)
+        function = step.take
+        ops = {type(node.op).__name__ for node in function.maker.fgraph.apply_nodes}
+        assert ("CompiledApart" in ops) is apart
+        values.append(step(mixture, noise, 0.1)[0])
+        losses.append(step(values[0], noise, 0.1)[1])
+    assert_same(*values)
+    np.testing.assert_allclose(*losses, **CLOSE)
