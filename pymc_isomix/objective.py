@@ -9,9 +9,10 @@ from pymc.pytensorf import compile, floatX
 from pymc.variational.opvi import ObjectiveFunction, ObjectiveUpdates, Operator
 from pymc.variational.updates import total_norm_constraint
 
-from pymc_isomix import estimator, updates
+from pymc_isomix import estimator, mixture, updates
 from pymc_isomix import metric as metrics
 from pymc_isomix.batching import batched_log_density
+from pymc_isomix.kernels import compute_once, standard_normal, teach_jax
 from pymc_isomix.stepping import JAXCompilationError, is_jax
 
 # Bounds that keep a scale-free step safe far from the optimum, where the first steps are taken
@@ -68,13 +69,17 @@ class MixtureObjective(ObjectiveFunction):
         JAXCompilationError
             If it is compiled for JAX, and JAX cannot.
         """
-        updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
+        with pytensor.config.change_flags(traceback__limit=0):  # which takes a quarter of the time
+            updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
         compile_kwargs = compile_kwargs or fn_kwargs or {}  # the second is an older name
         seed = self.approx.rng.randint(2**30, dtype=np.int64)
+        on_jax = is_jax(compile_kwargs.get("mode"))
+        if on_jax:
+            teach_jax()
         try:
             return compile([], updates.loss, updates=updates, random_seed=seed, **compile_kwargs)
         except Exception as error:
-            if is_jax(compile_kwargs.get("mode")):
+            if on_jax:
                 raise JAXCompilationError(error) from error
             raise
 
@@ -116,8 +121,8 @@ class MixtureObjective(ObjectiveFunction):
         n_components, n_dim = means.type.shape
         n_samples = rule.n_samples if obj_n_mc is None else obj_n_mc
 
-        whitened_means = metrics.whiten(metric, means - means.mean(0))
-        noise = _standard_normal((n_components, n_samples, n_dim), means.dtype)
+        whitened_means = metrics.whiten(metric, means - mixture.mean(means, log_weights))
+        noise = standard_normal((n_components, n_samples, n_dim), means.dtype)
         draws = estimator.draw(noise, means, whitened_means, log_variances, metric)
         log_p, gradient_p = batched_log_density(
             self.approx.model,
@@ -125,10 +130,11 @@ class MixtureObjective(ObjectiveFunction):
             pt.specify_shape(draws.unconstrained, (n_components * n_samples, n_dim)),
             more_replacements=more_replacements,
         )
+        log_p, gradient_p = compute_once(log_p), compute_once(gradient_p)
         estimates = estimator.estimate(
             draws, log_p, gradient_p, whitened_means, log_variances, log_weights, metric
         )
-        loss = (pt.exp(log_weights) * estimates.divergence).sum()
+        loss = pt.exp(log_weights) @ estimates.divergence
 
         gradient, curvature = estimates.mean_gradient, estimates.curvature
         if total_grad_norm_constraint is not None:
@@ -136,7 +142,7 @@ class MixtureObjective(ObjectiveFunction):
                 [gradient, curvature], total_grad_norm_constraint
             )
         if rule.shared_variance:
-            curvature = pt.ones_like(curvature) * (pt.exp(log_weights) * curvature).sum()
+            curvature = pt.ones_like(curvature) * (pt.exp(log_weights) @ curvature)
         step_size = self.op.step_size
         new = {"log_variances": _variance_update(rule, log_variances, curvature, step_size)}
         extra = {}
@@ -169,16 +175,14 @@ class MixtureObjective(ObjectiveFunction):
 
     def _guarded(self, new, params, n_finite, n_samples, loss, extra, more_updates):
         """Refuse the step as a whole, and keep the old values, when one would not be finite."""
-        rows = [
-            pt.isfinite(new["means"]).all(axis=1),
-            pt.isfinite(new["log_variances"]),
-            n_finite > 0,
-        ]
-        healthy = pt.all(pt.stack(rows), axis=0)  # (K,)
+        finite = pt.isfinite(new["means"])
+        rows = finite.all(axis=1) & pt.isfinite(new["log_variances"])
+        healthy = rows & (n_finite > 0)  # (K,)
+        if "log_weights" in new:
+            healthy &= ~pt.isnan(new["log_weights"])
         accepted = healthy.all()
-        for name in ("log_weights", "metric"):
-            if name in new:
-                accepted &= ~pt.isnan(new[name]).any()
+        if "metric" in new:
+            accepted &= ~pt.isnan(new["metric"]).any()
         result = ObjectiveUpdates()
         for name, value in new.items():
             result[params[name]] = pt.switch(accepted, value, params[name]).astype(
@@ -188,8 +192,8 @@ class MixtureObjective(ObjectiveFunction):
             result[shared] = pt.switch(accepted, value, shared).astype(shared.dtype)
         op = self.op
         result[op.n_finite] = n_finite.astype("int64")
-        result[op.finite_components] = pt.all(pt.stack(rows[:2]), axis=0)
-        result[op.finite_dimensions] = pt.isfinite(new["means"]).all(axis=0)
+        result[op.finite_components] = rows
+        result[op.finite_dimensions] = finite.all(axis=0)
         result[op.n_dropped] = op.n_dropped + (n_samples - n_finite).sum()
         result.update(more_updates or {})
         result.loss = pt.switch(accepted, loss, np.nan)
@@ -252,14 +256,6 @@ class MixtureKL(Operator):
     def apply(self, f):
         """Apply the operator: log q - log p, for PyMC's ``score_function``."""
         return self.logq - self.logp
-
-
-def _standard_normal(shape, dtype):
-    """Draw noise in single precision, enough for a Monte Carlo average and a third of the time."""
-    _, noise = pt.random.normal(
-        size=shape, rng=pt.random.shared_rng(seed=None), return_next_rng=True, dtype="float32"
-    )
-    return noise.astype(dtype)
 
 
 def _variance_update(rule, log_variances, curvature, step_size):

@@ -85,7 +85,7 @@ class CompiledStep:
         shape = (N_COMPONENTS, n_samples, N_DIM)
         noise = pytensor.shared(np.zeros(shape), shape=shape)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(objective, "_standard_normal", lambda shape, dtype: noise)
+            patch.setattr(objective, "standard_normal", lambda shape, dtype: noise)
             self.take = inference.objective.step_function(
                 compile_kwargs={"mode": "FAST_COMPILE"}, **kwargs
             )
@@ -220,7 +220,7 @@ def test_every_geometry_moves_a_small_scale_free_step_equally_far():
 
 def test_fit_takes_these_steps(model, monkeypatch):
     noise = random_noise(7)
-    monkeypatch.setattr(objective, "_standard_normal", lambda shape, dtype: pt.as_tensor(noise))
+    monkeypatch.setattr(objective, "standard_normal", lambda shape, dtype: pt.as_tensor(noise))
     start = random_mixture(7, uniform=True, shared_variance=True)
     inference = paper(
         model,
@@ -439,7 +439,7 @@ def test_noise_has_the_shape_asked_for(model, monkeypatch):
         asked.append((tuple(shape), dtype))
         return pt.zeros(shape, dtype=dtype)
 
-    monkeypatch.setattr(objective, "_standard_normal", standard_normal)
+    monkeypatch.setattr(objective, "standard_normal", standard_normal)
     paper(model).objective.updates()
     assert asked == [((N_COMPONENTS, N_SAMPLES, N_DIM), "float64")]
 
@@ -447,9 +447,9 @@ def test_noise_has_the_shape_asked_for(model, monkeypatch):
 def test_noise_is_standard_normal_and_new_at_every_step():
     """Mean and variance within five standard errors, 1/sqrt(n) and sqrt(2/n)."""
     with pytensor.config.change_flags(floatX="float32"):
-        single = objective._standard_normal((1, 1, 1), "float32")
+        single = objective.standard_normal((1, 1, 1), "float32")
     assert single.dtype == "float32"
-    noise = objective._standard_normal((3, 4, 2), "float64")
+    noise = objective.standard_normal((3, 4, 2), "float64")
     evaluate = pymc_compile([], noise, mode="FAST_COMPILE", random_seed=1)
     draws = np.array([evaluate() for _ in range(500)])
     # of 12 000 numbers in single precision a few coincide
