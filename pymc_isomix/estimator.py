@@ -8,6 +8,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from pymc_isomix import metric as metrics
 from pymc_isomix import mixture
+from pymc_isomix.kernels import compute_once
 
 
 class Draws(NamedTuple):
@@ -87,7 +88,8 @@ def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weight
     )
     log_q = log_q - metrics.log_determinant(metric, n_dim)
     finite = pt.isfinite(log_p) & pt.all(pt.isfinite(gradient_p), axis=1)
-    scores = pt.switch(finite[:, None], score_q - metrics.whiten_gradient(metric, gradient_p), 0.0)
+    score_p = metrics.whiten_gradient(metric, gradient_p)
+    scores = compute_once(pt.switch(finite[:, None], score_q - score_p, 0.0))
     log_ratio = pt.switch(finite, log_q - log_p, 0.0)
     n_finite = finite.reshape((n_components, -1)).sum(axis=1)
     count = pt.maximum(n_finite, 1).astype(scores.dtype)

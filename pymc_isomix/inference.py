@@ -12,9 +12,10 @@ from pymc_isomix.approximation import IsotropicMixture
 from pymc_isomix.history import History, describe_settings
 from pymc_isomix.loop import Trace, run
 from pymc_isomix.metric import KINDS
-from pymc_isomix.objective import MixtureKL, StepRule
+from pymc_isomix.objective import MixtureKL
 from pymc_isomix.phases import Phased, Scheduled
 from pymc_isomix.report import log_end
+from pymc_isomix.rule import StepRule
 from pymc_isomix.updates import VARIANCE_STEPS
 from pymc_isomix.validation import (
     check_choice,

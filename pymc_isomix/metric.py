@@ -125,9 +125,11 @@ def step(metric, gradient, *, step_size, largest):
 
 def spectral_norm(symmetric):
     """Largest absolute eigenvalue of a symmetric matrix, by power iteration."""
-    vector = symmetric[pt.argmax((symmetric**2).sum(axis=1))]
-    norm = pt.sqrt((vector**2).sum())
+    squares = (symmetric**2).sum(axis=1)
+    scale = pt.sqrt(squares.sum())
+    # of unit norm, so that its powers stay in range with no division between them
+    unit = symmetric / pt.maximum(scale, 1e-30)
+    vector = unit[pt.argmax(squares)]
     for _ in range(POWER_ITERATIONS):
-        vector = symmetric @ (vector / pt.maximum(norm, 1e-30))
-        norm = pt.sqrt((vector**2).sum())
-    return norm
+        previous, vector = vector, vector @ unit
+    return scale * pt.sqrt((vector**2).sum() / pt.maximum((previous**2).sum(), 1e-30))

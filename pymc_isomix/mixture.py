@@ -27,9 +27,10 @@ def log_density_and_score(points, means, log_variances, log_weights):
     Parameters
     ----------
     points : (S, d) array or TensorVariable
-        Whitened points u.
+        Whitened points u, from an origin near the mixture's mean: distances lose digits far from
+        zero, where :math:`|u|^2 + |m|^2 - 2 u \cdot m` cancels.
     means : (K, d) array or TensorVariable
-        Whitened component means.
+        Whitened component means, from the same origin.
     log_variances : (K,) array or TensorVariable
         Log variances, whitened.
     log_weights : (K,) array or TensorVariable
@@ -45,9 +46,6 @@ def log_density_and_score(points, means, log_variances, log_weights):
     .. [1] Petit-Talamon, Lambert and Korba (2025), arXiv:2506.13613, section 3.
     """
     points, means = pt.as_tensor(points), pt.as_tensor(means)
-    # distances lose digits far from zero, where |u|^2 + |m|^2 - 2 u.m cancels
-    origin = mean(means, log_weights)
-    points, means = points - origin, means - origin
     log_joint = _log_joint(points, means, log_variances, log_weights)  # (S, K)
     largest = pt.max(log_joint, axis=1, keepdims=True)
     joint = pt.exp(log_joint - largest)
@@ -68,8 +66,7 @@ def log_density(points, means, log_variances, log_weights):
 def responsibilities(points, means, log_variances, log_weights):
     r"""Probability :math:`r_k(u)` of each component given a whitened point, shape (S, K)."""
     points, means = pt.as_tensor(points), pt.as_tensor(means)
-    origin = mean(means, log_weights)
-    log_joint = _log_joint(points - origin, means - origin, log_variances, log_weights)
+    log_joint = _log_joint(points, means, log_variances, log_weights)
     return pt.exp(log_normalise(log_joint))
 
 

@@ -1,7 +1,5 @@
 """One step of the fit as one graph, in PyMC's Operator and ObjectiveFunction."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
@@ -10,49 +8,13 @@ from pymc.variational.opvi import ObjectiveFunction, ObjectiveUpdates, Operator
 from pymc.variational.updates import total_norm_constraint
 from pytensor.compile.mode import get_mode
 
-from pymc_isomix import estimator, updates
+from pymc_isomix import estimator, mixture
 from pymc_isomix import metric as metrics
 from pymc_isomix.batching import batched_log_density
 from pymc_isomix.compilation import CHEAP_FAST, compiles_slowly
+from pymc_isomix.kernels import compute_once, standard_normal, teach_jax
+from pymc_isomix.rule import StepRule
 from pymc_isomix.stepping import JAXCompilationError, is_jax
-
-# Bounds that keep a scale-free step safe far from the optimum, where the first steps are taken
-MAX_MEAN_SHIFT = (
-    0.3  # in units of sqrt(d eps_k), the typical distance of a component's draws from its mean
-)
-MAX_VARIANCE_CHANGE = 0.6  # of a log variance
-MAX_METRIC_CHANGE = 0.2  # spectral norm of the relative change
-MAX_EXCESS = 3.0  # nats, of a component's divergence over the mean of all
-# Steps of the metric and the weights relative to that of the means and variances
-METRIC_STEP = 1 / 3
-WEIGHT_STEP = 1 / 3
-# to first order Bures moves twice as far as the other two at the same step
-FIRST_ORDER = {"mirror": 2.0, "bures": 1.0, "natural": 2.0, "fixed": 0.0}
-
-
-@dataclass(frozen=True)
-class StepRule:
-    r"""What one step does.
-
-    Parameters
-    ----------
-    variance_update : {"mirror", "bures", "natural", "fixed"}
-    shared_variance : bool
-        One variance for all components.
-    learn_weights : bool
-    absolute_step : bool
-        The paper's step :math:`\gamma`, in squared units of z, without bounds. Otherwise
-        dimensionless,
-        :math:`\gamma \epsilon_k`, and bounded.
-    n_samples : int
-        Draws of each component, B.
-    """
-
-    variance_update: str = "mirror"
-    shared_variance: bool = False
-    learn_weights: bool = True
-    absolute_step: bool = False
-    n_samples: int = 10
 
 
 class MixtureObjective(ObjectiveFunction):
@@ -74,11 +36,15 @@ class MixtureObjective(ObjectiveFunction):
             If it is compiled for JAX, and JAX cannot.
         """
         compile_kwargs = dict(compile_kwargs or fn_kwargs or {})  # the second is an older name
-        mode, flags = compile_kwargs.get("mode"), {}
-        if compiles_slowly(mode) and not kwargs.get("more_obj_params"):  # they need its gradient
-            kwargs["model_mode"] = get_mode(mode)
+        mode = get_mode(compile_kwargs.get("mode"))
+        flags: dict = {}
+        if is_jax(mode):
+            teach_jax()
+        elif compiles_slowly(mode) and not kwargs.get("more_obj_params"):  # they need its gradient
+            kwargs["model_mode"] = mode
             compile_kwargs["mode"], flags = CHEAP_FAST, {"cxx": ""}
-        updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
+        with pytensor.config.change_flags(traceback__limit=0):  # which takes a quarter of the time
+            updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
         seed = self.approx.rng.randint(2**30, dtype=np.int64)
         try:
             with pytensor.config.change_flags(**flags):
@@ -131,8 +97,8 @@ class MixtureObjective(ObjectiveFunction):
         n_components, n_dim = means.type.shape
         n_samples = rule.n_samples if obj_n_mc is None else obj_n_mc
 
-        whitened_means = metrics.whiten(metric, means - means.mean(0))
-        noise = _standard_normal((n_components, n_samples, n_dim), means.dtype)
+        whitened_means = metrics.whiten(metric, means - mixture.mean(means, log_weights))
+        noise = standard_normal((n_components, n_samples, n_dim), means.dtype)
         draws = estimator.draw(noise, means, whitened_means, log_variances, metric)
         log_p, gradient_p = batched_log_density(
             self.approx.model,
@@ -141,10 +107,11 @@ class MixtureObjective(ObjectiveFunction):
             more_replacements=more_replacements,
             mode=model_mode,
         )
+        log_p, gradient_p = compute_once(log_p), compute_once(gradient_p)
         estimates = estimator.estimate(
             draws, log_p, gradient_p, whitened_means, log_variances, log_weights, metric
         )
-        loss = (pt.exp(log_weights) * estimates.divergence).sum()
+        loss = pt.exp(log_weights) @ estimates.divergence
 
         gradient, curvature = estimates.mean_gradient, estimates.curvature
         if total_grad_norm_constraint is not None:
@@ -152,13 +119,13 @@ class MixtureObjective(ObjectiveFunction):
                 [gradient, curvature], total_grad_norm_constraint
             )
         if rule.shared_variance:
-            curvature = pt.ones_like(curvature) * (pt.exp(log_weights) * curvature).sum()
+            curvature = pt.ones_like(curvature) * (pt.exp(log_weights) @ curvature)
         step_size = self.op.step_size
-        new = {"log_variances": _variance_update(rule, log_variances, curvature, step_size)}
+        new = {"log_variances": rule.new_log_variances(log_variances, curvature, step_size)}
         extra = {}
         if obj_optimizer is None:
             eps_log = new["log_variances"] if rule.variance_update == "natural" else log_variances
-            new["means"] = _mean_update(rule, means, gradient, eps_log, metric, step_size)
+            new["means"] = rule.new_means(means, gradient, eps_log, metric, step_size)
         else:
             optimised = [means, *(more_obj_params or [])]
             gradients = [metrics.unwhiten_gradient(metric, gradient)]
@@ -167,34 +134,22 @@ class MixtureObjective(ObjectiveFunction):
             extra = dict(obj_optimizer(gradients, optimised))
             new["means"] = extra.pop(means)
         if rule.learn_weights and n_components > 1:
-            new["log_weights"] = updates.weight_step(
-                log_weights,
-                estimates.divergence,
-                step_size=WEIGHT_STEP * step_size,
-                largest=MAX_EXCESS,
-            )
+            new["log_weights"] = rule.new_log_weights(log_weights, estimates.divergence, step_size)
         if metric.ndim > 0:
-            new["metric"] = metrics.step(
-                metric,
-                estimates.metric_gradient,
-                step_size=METRIC_STEP * step_size,
-                largest=MAX_METRIC_CHANGE,
-            )
+            new["metric"] = rule.new_metric(metric, estimates.metric_gradient, step_size)
         extra[self.op.log_evidence] = estimates.log_evidence
         return self._guarded(new, params, estimates.n_finite, n_samples, loss, extra, more_updates)
 
     def _guarded(self, new, params, n_finite, n_samples, loss, extra, more_updates):
         """Refuse the step as a whole, and keep the old values, when one would not be finite."""
-        rows = [
-            pt.isfinite(new["means"]).all(axis=1),
-            pt.isfinite(new["log_variances"]),
-            n_finite > 0,
-        ]
-        healthy = pt.all(pt.stack(rows), axis=0)  # (K,)
+        finite = pt.isfinite(new["means"])
+        rows = finite.all(axis=1) & pt.isfinite(new["log_variances"])
+        healthy = rows & (n_finite > 0)  # (K,)
+        if "log_weights" in new:
+            healthy &= ~pt.isnan(new["log_weights"])
         accepted = healthy.all()
-        for name in ("log_weights", "metric"):
-            if name in new:
-                accepted &= ~pt.isnan(new[name]).any()
+        if "metric" in new:
+            accepted &= ~pt.isnan(new["metric"]).any()
         result = ObjectiveUpdates()
         for name, value in new.items():
             result[params[name]] = pt.switch(accepted, value, params[name]).astype(
@@ -204,8 +159,8 @@ class MixtureObjective(ObjectiveFunction):
             result[shared] = pt.switch(accepted, value, shared).astype(shared.dtype)
         op = self.op
         result[op.n_finite] = n_finite.astype("int64")
-        result[op.finite_components] = pt.all(pt.stack(rows[:2]), axis=0)
-        result[op.finite_dimensions] = pt.isfinite(new["means"]).all(axis=0)
+        result[op.finite_components] = rows
+        result[op.finite_dimensions] = finite.all(axis=0)
         result[op.n_dropped] = op.n_dropped + (n_samples - n_finite).sum()
         result.update(more_updates or {})
         result.loss = pt.switch(accepted, loss, np.nan)
@@ -268,39 +223,3 @@ class MixtureKL(Operator):
     def apply(self, f):
         """Apply the operator: log q - log p, for PyMC's ``score_function``."""
         return self.logq - self.logp
-
-
-def _standard_normal(shape, dtype):
-    """Draw noise in single precision, enough for a Monte Carlo average and a third of the time."""
-    _, noise = pt.random.normal(
-        size=shape, rng=pt.random.shared_rng(seed=None), return_next_rng=True, dtype="float32"
-    )
-    return noise.astype(dtype)
-
-
-def _variance_update(rule, log_variances, curvature, step_size):
-    take_step = updates.VARIANCE_STEPS[rule.variance_update]
-    if rule.variance_update == "fixed":
-        return log_variances
-    if rule.absolute_step:
-        relative = (
-            step_size if rule.variance_update == "natural" else step_size * pt.exp(-log_variances)
-        )
-        return take_step(log_variances, curvature, step_size=relative)
-    factor = FIRST_ORDER[rule.variance_update]
-    largest = MAX_VARIANCE_CHANGE * factor / 2
-    return take_step(
-        log_variances, pt.clip(factor * step_size * curvature, -largest, largest), step_size=1.0
-    )
-
-
-def _mean_update(rule, means, gradient, log_variances, metric, step_size):
-    variances = pt.exp(log_variances)
-    if rule.absolute_step and rule.variance_update != "natural":
-        return updates.mean_step(means, metrics.unwhiten(metric, gradient), step_size=step_size)
-    shift = variances[:, None] * gradient
-    if not rule.absolute_step:
-        n_dim = float(means.type.shape[1])
-        length = step_size * pt.sqrt((shift**2).sum(axis=1) / (n_dim * variances))
-        step_size = step_size * pt.minimum(1.0, MAX_MEAN_SHIFT / pt.maximum(length, 1e-12))
-    return updates.mean_step(means, metrics.unwhiten(metric, shift), step_size=step_size)

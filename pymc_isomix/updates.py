@@ -127,7 +127,7 @@ def weight_step(log_weights, divergences, *, step_size, largest):
     largest : float
         Bound on the absolute value of the bracket, nats.
     """
-    excess = divergences - (pt.exp(log_weights) * divergences).sum()
+    excess = divergences - pt.exp(log_weights) @ divergences
     moved = log_weights - step_size * pt.clip(excess, -largest, largest)
     return mixture.log_normalise(moved)
 

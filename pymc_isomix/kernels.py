@@ -1,0 +1,75 @@
+"""Ops that JAX compiles in a way of our own; other backends know them by their parent classes.
+
+A kernel of XLA computes anew whatever looks cheap to it among its inputs, so that the model's log
+density, or the noise, would be compiled and run several times in a step.
+"""
+
+import math
+from functools import cache
+from typing import Any
+
+import pytensor.tensor as pt
+from pytensor.compile.ops import TypeCastingOp
+from pytensor.graph.basic import Apply
+from pytensor.tensor.random.basic import NormalRV
+
+
+class ComputeOnce(TypeCastingOp):
+    """The value itself."""
+
+    def make_node(self, *inputs):  # noqa: D102
+        return Apply(self, inputs, [value.type() for value in inputs])
+
+    def infer_shape(self, node, shapes):  # noqa: D102
+        return shapes
+
+    def pullback(self, inputs, outputs, cotangents):  # noqa: D102
+        return cotangents
+
+
+class NoiseRV(NormalRV):
+    """Normal draws; on JAX standard normal ones, all from one run of its Threefry generator."""
+
+
+_once, _noise = ComputeOnce(), NoiseRV()
+
+
+def compute_once(value: Any) -> Any:
+    """Have XLA store the value where several kernels use it, and no kernel compute it anew."""
+    return _once(value)
+
+
+def standard_normal(shape, dtype):
+    """Draw noise in single precision, enough for a Monte Carlo average and a third of the time."""
+    generator = pt.random.shared_rng(seed=None)
+    _, draws = _noise(size=shape, rng=generator, return_next_rng=True, dtype="float32")
+    return draws.astype(dtype)
+
+
+@cache
+def teach_jax():
+    """Register how JAX compiles these Ops; where it is not, JAX does as for their parents."""
+    import jax
+    import jax.numpy as jnp
+    from jax.extend.random import threefry_2x32
+    from pytensor.link.jax.dispatch import jax_funcify
+
+    @jax_funcify.register(ComputeOnce)
+    def barrier(op, **kwargs):
+        return jax.lax.optimization_barrier
+
+    @jax_funcify.register(NoiseRV)
+    def threefry(op, node, **kwargs):
+        shape = node.outputs[1].type.shape
+
+        def draw(rng, size, mean, standard_deviation):
+            counts = jnp.arange(math.prod(shape) + 2, dtype=jnp.uint32)
+            words = threefry_2x32(rng["jax_state"], counts)
+            # the first two are the next key, which jax.random.split would take another run for
+            next_rng = {**rng, "jax_state": words[:2]}
+            integers = jax.lax.bitcast_convert_type(words[2:], jnp.int32) >> 8
+            uniform = (integers.astype(jnp.float32) + 0.5) * jnp.float32(2**-23)  # in (-1, 1)
+            draws = jnp.float32(math.sqrt(2)) * jax.lax.erf_inv(uniform.reshape(shape))
+            return next_rng, jax.lax.optimization_barrier(draws)
+
+        return draw
