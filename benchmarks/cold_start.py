@@ -1,8 +1,8 @@
 """From the call of ``pm.fit`` to its first finished step, in fresh processes with empty caches.
 
-    python benchmarks/cold_start.py --database posterior_database [--backends jax numba]
+    python benchmarks/cold_start.py --database posterior_database [--backends jax numba] [--names gp]
 
-ADVI and ``IsoMix()`` take turns on the same backend. On numba only the first of the posteriors.
+ADVI and ``IsoMix()`` take turns on the same backend.
 """
 
 import argparse
@@ -72,6 +72,7 @@ def main():
     parser.add_argument("--database", type=Path, required=True, help="posterior_database folder")
     parser.add_argument("--backends", nargs="+", default=["jax"], choices=("jax", "numba"))
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--names", nargs="+", default=[""], help="parts of names of posteriors")
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.filterwarnings("ignore", "The RandomType SharedVariables")
@@ -81,7 +82,9 @@ def main():
 
     console, records = Console(width=110), []
     for backend in options.backends:
-        for name in list(BUILDERS) if backend == "jax" else list(BUILDERS)[:1]:
+        for name in BUILDERS:
+            if not any(part in name for part in options.names):
+                continue
             record = {"backend": backend, "posterior": name, "advi": [], "isomix": []}
             for _ in range(options.repeats):
                 for method in METHODS:
@@ -92,7 +95,8 @@ def main():
             )
             records.append(record)
             console.log(record)
-    save("cold_start", {"repeats": options.repeats}, seconds=records)
+    name = "cold_start_" + "_".join(options.backends)
+    save(name, {"repeats": options.repeats}, seconds=records)
     console.print(table_of(records, options.repeats))
 
 

@@ -1,5 +1,7 @@
 """How to compile: as little as possible, since a user waits for it."""
 
+import gc
+from contextlib import contextmanager
 from functools import wraps
 
 import pytensor
@@ -48,6 +50,22 @@ def compiles_slowly(mode):
     linker = get_mode(mode).linker
     c_thunks = getattr(linker, "c_thunks", False)  # of the linkers "vm" and "cvm"
     return c_thunks or isinstance(linker, NumbaLinker | CLinker | OpWiseCLinker)
+
+
+@contextmanager
+def without_garbage_collection():
+    """Leave cycles of references for later, in a ``with`` or as a decorator.
+
+    A graph is many small objects, and Python looks through them again and again while more are
+    made: a tenth of the time that it takes to compile one.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def without_c(function):

@@ -11,7 +11,7 @@ from pytensor.compile.mode import get_mode
 from pymc_isomix import estimator, mixture
 from pymc_isomix import metric as metrics
 from pymc_isomix.batching import batched_log_density
-from pymc_isomix.compilation import CHEAP_FAST, compiles_slowly
+from pymc_isomix.compilation import CHEAP_FAST, compiles_slowly, without_garbage_collection
 from pymc_isomix.kernels import compute_once, standard_normal, teach_jax
 from pymc_isomix.rule import StepRule
 from pymc_isomix.stepping import JAXCompilationError, is_jax
@@ -20,6 +20,7 @@ from pymc_isomix.stepping import JAXCompilationError, is_jax
 class MixtureObjective(ObjectiveFunction):
     """Builds the step: draws, model, estimates, and the updates of all parameters."""
 
+    @without_garbage_collection()
     def step_function(
         self, *, score=True, obj_optimizer=None, compile_kwargs=None, fn_kwargs=None, **kwargs
     ):

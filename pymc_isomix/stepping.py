@@ -9,6 +9,8 @@ from pytensor.compile.mode import get_mode
 from pytensor.link.jax.linker import JAXLinker
 from threadpoolctl import threadpool_limits
 
+from pymc_isomix.compilation import without_garbage_collection
+
 MOST_STEPS = 50  # in one call
 CALL_SECONDS = 0.3  # so that progress shows, and an interrupt is heard, in time
 
@@ -169,6 +171,7 @@ def runs_on_jax(function):
     return maker is not None and is_jax(maker.mode)
 
 
+@without_garbage_collection()
 def stepper(function, operator):
     """Choose how to take steps with a compiled step function."""
     if not runs_on_jax(function):

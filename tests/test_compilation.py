@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import pymc as pm
 import pytensor
@@ -7,7 +9,14 @@ from pytensor.compile.mode import Mode
 from pytensor.link.c.cmodule import GCC_compiler
 
 from pymc_isomix import IsoMix
-from pymc_isomix.compilation import CHEAP, CHEAP_FAST, CompiledApart, compiles_slowly, without_c
+from pymc_isomix.compilation import (
+    CHEAP,
+    CHEAP_FAST,
+    CompiledApart,
+    compiles_slowly,
+    without_c,
+    without_garbage_collection,
+)
 
 CXX = pytensor.config.cxx  # conftest turns it off while tests run
 
@@ -67,3 +76,20 @@ def test_a_graph_compiled_apart_is_one_op_with_the_same_values():
     assert total == expected_total == 6.0
     np.testing.assert_array_equal(powers, expected_powers)
     assert apart[1].type.shape == (3,)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_afterwards_as_before_even_after_a_failure(enabled):
+    @without_garbage_collection()
+    def fail():
+        assert not gc.isenabled()
+        raise RuntimeError
+
+    (gc.enable if enabled else gc.disable)()
+    try:
+        for _ in range(2):  # a decorated function may be called again
+            with pytest.raises(RuntimeError):
+                fail()
+            assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
