@@ -1,6 +1,6 @@
 """From the call of ``pm.fit`` to its first finished step, in fresh processes with empty caches.
 
-    python benchmarks/cold_start.py --database posterior_database [--backends jax numba] [--names gp]
+    python benchmarks/cold_start.py --database posterior_database [--backends jax] [--names gp]
 
 ADVI and ``IsoMix()`` take turns on the same backend.
 """
