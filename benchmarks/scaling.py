@@ -49,24 +49,24 @@ def peak_mib():
 def run_case(case):
     """Milliseconds a step, lowest of a few calls, seconds to compile, and MiB."""
     import pymc_isomix as pmi
-    from pymc_isomix.stepping import blas_threads, stepper
+    from pymc_isomix.stepping import one_blas_thread, stepper
 
     def prepare(model, n_components, metric="diag"):
         inference = pmi.IsoMix(n_components, n_samples=5, metric=metric, random_seed=0, model=model)
         function = inference.objective.step_function(compile_kwargs={"mode": "JAX"})
-        return function, stepper(function, inference.objective.op)
+        return stepper(function, inference.objective.op)
 
     import workloads
 
-    prepare(workloads.independent(2), 1)[1].take(np.array([1e-3]))
+    prepare(workloads.independent(2), 1).take(np.array([1e-3]))
     before = peak_mib()
     model = build(case)
     metric = "diag" if "d" in case else "auto"
     start = time.perf_counter()
-    function, steps = prepare(model, case["K"], metric)
+    steps = prepare(model, case["K"], metric)
     compiled = time.perf_counter() - start
     lowest = np.inf
-    with blas_threads(function):
+    with one_blas_thread():
         steps.take(np.array([1e-3]))
         for _ in range(CALLS):
             begun, taken = time.perf_counter(), 0

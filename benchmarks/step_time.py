@@ -24,7 +24,7 @@ from workloads import STEP_TIME
 
 import pymc_isomix as pmi
 from pymc_isomix.batching import batched_log_density
-from pymc_isomix.stepping import blas_threads, stepper
+from pymc_isomix.stepping import one_blas_thread, stepper
 
 SIZES = ("10x10", "50x10", "200x10")
 ROUNDS, ROUND_SECONDS = 7, 0.2
@@ -48,7 +48,7 @@ def make_steps(model, kind, size, backend):
 
     def take():
         n_steps = min(STEPS, steps.most)
-        with blas_threads(function):
+        with one_blas_thread():
             losses, _ = steps.take(np.full(n_steps, 1e-6))
         assert np.isfinite(losses).all()
         return n_steps

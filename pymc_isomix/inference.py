@@ -264,7 +264,7 @@ class IsoMix(Inference):
         trace = Trace(np.full(n, np.nan))
         first += self.approx.history.take_up(step.function)
         try:
-            with stepping.blas_threads(step.function):
+            with stepping.one_blas_thread():
                 run(
                     trace,
                     step,

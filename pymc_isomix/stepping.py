@@ -182,10 +182,10 @@ def stepper(function, operator):
         raise JAXCompilationError(error) from error
 
 
-def blas_threads(function):
-    """Return a context with one BLAS thread where the function runs on JAX.
+def one_blas_thread():
+    """Return a context with one BLAS thread, since there is more than one pool of them.
 
-    JAX calls SciPy's BLAS for triangular solves, whose threads spin on after each call and keep
-    XLA's own threads waiting: a step takes up to four times as long.
+    NumPy's BLAS, SciPy's (JAX calls it for triangular solves) and XLA each have threads that spin
+    on after a call and keep the others' waiting: a step takes up to four times as long.
     """
-    return threadpool_limits(1 if runs_on_jax(function) else None, user_api="blas")
+    return threadpool_limits(1, user_api="blas")

@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 from pymc.variational.callbacks import CheckParametersConvergence, Tracker
 from pytensor.compile.mode import Mode
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import pymc_isomix as pmi
 from pymc_isomix import IsoMix, IsotropicMixture
@@ -105,6 +106,20 @@ def test_callbacks_get_approximation_losses_and_iteration(paper):
     assert [i for _, _, i in seen] == [1, 2, 3, 4]
     for n, (_, losses, _) in enumerate(seen, start=1):
         np.testing.assert_array_equal(losses, paper.hist[:n])
+
+
+def test_blas_has_one_thread_while_a_fit_runs_and_its_own_number_again_after(paper):
+    def n_threads(*_):
+        pools = [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
+        seen.append(pools)
+
+    seen: list = []
+    with threadpool_limits(2, user_api="blas"):
+        n_threads()
+        paper.fit(2, callbacks=[n_threads], **QUIET)
+        n_threads()
+    assert set(seen[1]) == set(seen[2]) == {1}
+    assert seen[3] == seen[0]
 
 
 def test_tracker(paper):
