@@ -21,13 +21,13 @@ TOLERANCE = 1.3
 ROUNDS = 20  # of so many steps or calls as one call takes
 # of a step of IsoMix(K) to jit(vmap(value_and_grad)) at as many points; of its first to ADVI's
 RECORDED = {
-    ("logistic 500 x 20", (10, 10)): 1.2,
+    ("logistic 500 x 20", (10, 10)): 1.1,
     ("logistic 500 x 20", (50, 10)): 1.3,
-    ("hierarchical, 1000 groups", (10, 10)): 2.6,
-    ("planted, d = 20", (50, 10)): 4.4,
-    ("planted, d = 200", (10, 10)): 9.1,
+    ("hierarchical, 1000 groups", (10, 10)): 1.4,
+    ("planted, d = 20", (50, 10)): 3.1,
+    ("planted, d = 200", (10, 10)): 9.5,
 }
-COLD_START = 2.1
+COLD_START = 1.5
 ids = [f"{name}, {K} x {B}" for name, (K, B) in RECORDED]
 
 pytestmark = pytest.mark.filterwarnings("ignore:The RandomType SharedVariables")
