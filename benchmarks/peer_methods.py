@@ -71,11 +71,15 @@ def _advi(kind, **adam):
     return fit
 
 
-def svgd(problem, seed):
-    """``pm.fit(method="svgd", obj_optimizer=pm.adam(learning_rate=0.01))``, 100 particles."""
-    jitter = problem.width if problem.covering else 1.0
-    inference = pm.SVGD(n_particles=100, jitter=jitter, model=problem.model, random_seed=seed)
-    yield from _pymc_vi(inference, problem, seed, pm.adam(learning_rate=0.01))
+def _svgd(**adam):
+    """``pm.fit(method="svgd")``, 100 particles, PyMC's default optimiser or ``pm.adam``."""
+
+    def fit(problem, seed):
+        jitter = problem.width if problem.covering else 1.0
+        inference = pm.SVGD(n_particles=100, jitter=jitter, model=problem.model, random_seed=seed)
+        yield from _pymc_vi(inference, problem, seed, pm.adam(**adam) if adam else None)
+
+    return fit
 
 
 def pathfinder(problem, seed):
@@ -284,7 +288,8 @@ METHODS = {
     "advi_adam": _advi(pm.ADVI, learning_rate=0.01),
     "fullrank_advi": _advi(pm.FullRankADVI),
     "fullrank_advi_adam": _advi(pm.FullRankADVI, learning_rate=0.01),
-    "svgd": svgd,
+    "svgd": _svgd(),
+    "svgd_adam": _svgd(learning_rate=0.01),
     "nutpie": nutpie,
     "pymc_nuts": pymc_nuts,
 }
