@@ -26,7 +26,7 @@ class CompiledApart(Op):
     ----------
     inputs, outputs : lists of TensorVariable
         The graph; all that it depends on is among the inputs, or constant.
-    mode : Mode or str, optional
+    mode : Mode or str
         As for ``pytensor.function``.
     """
 

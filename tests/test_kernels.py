@@ -76,7 +76,8 @@ def test_noise_on_jax_is_new_at_every_place_and_call(draws):
 
 def test_noise_on_jax_repeats_for_a_seed_only(draws):
     np.testing.assert_array_equal(compile_noise()(), draws[0])
-    assert not np.isin(compile_noise(seed=4)(), draws[0]).all()
+    # of 735 numbers in single precision hardly one coincides
+    assert np.isin(compile_noise(seed=4)(), draws[0]).mean() < 0.01
 
 
 def test_noise_on_jax_moves_its_generator_on():

@@ -459,6 +459,27 @@ def test_noise_is_standard_normal_and_new_at_every_step():
 
 
 @pytest.mark.parametrize("metric", ["identity", "dense"])
+def test_no_digits_are_lost_far_from_the_origin(metric):
+    """A translation by 2^20 is exact in these numbers, and moves the step and nothing else."""
+    mixture, noise = random_mixture(6, metric, spread=0.2), random_noise(6)
+    grid = 2.0**-20
+    mixture = mixture._replace(means=np.round(mixture.means / grid) * grid)
+    steps = []
+    for shift in (0.0, 2.0**20):
+        with pm.Model() as translated:
+            pm.Normal("x", shift, 1.0, shape=N_DIM)
+        inference = IsoMix(
+            N_COMPONENTS, n_samples=N_SAMPLES, metric=metric, random_seed=1, model=translated
+        )
+        step = CompiledStep(inference)
+        new, loss = step(mixture._replace(means=mixture.means + shift), noise, 0.1)
+        steps.append((new._replace(means=new.means - shift), loss))
+    # points z are rounded to 2^20 eps = 2e-10, and gradients are of order one
+    assert_same(steps[1][0], steps[0][0], rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(steps[1][1], steps[0][1], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("metric", ["identity", "dense"])
 def test_a_model_compiled_apart_takes_the_same_step(model, metric, monkeypatch):
     """As on numba and C; here both parts run in NumPy."""
     mixture, noise = random_mixture(5, metric, spread=0.2), random_noise(5)
