@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import pymc_isomix as pmi
-from pymc_isomix.batching import batched_log_density
+from pymc_isomix.target.batching import batched_log_density
 
 BEST_ELBO = {  # the best that any fit of this family has been seen to reach
     "eight_schools-eight_schools_centered": -31.56,

@@ -49,7 +49,7 @@ def peak_mib():
 def run_case(case):
     """Milliseconds a step, lowest of a few calls, seconds to compile, and MiB."""
     import pymc_isomix as pmi
-    from pymc_isomix.stepping import one_blas_thread, stepper
+    from pymc_isomix.fitting.steppers import one_blas_thread, stepper
 
     def prepare(model, n_components, metric="diag"):
         inference = pmi.IsoMix(n_components, n_samples=5, metric=metric, random_seed=0, model=model)

@@ -15,7 +15,7 @@ from step_time import STEPS, make_reference, make_steps
 from workloads import STEP_TIME, hierarchical
 
 import pymc_isomix as pmi
-from pymc_isomix.stepping import Looped
+from pymc_isomix.fitting.steppers import Looped
 
 TOLERANCE = 1.3
 ROUNDS = 20  # of so many steps or calls as one call takes

@@ -4,7 +4,7 @@
 
 Microseconds a step of K x B draws, as the fit takes them, beside one call of
 ``jax.jit(jax.vmap(jax.value_and_grad(log_density)))`` at as many points, and beside the same by
-``pymc_isomix.batching``. The functions take turns, so that all see the same machine.
+``pymc_isomix.target.batching``. The functions take turns, so that all see the same machine.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from rich.table import Table
 from workloads import STEP_TIME
 
 import pymc_isomix as pmi
-from pymc_isomix.batching import batched_log_density
-from pymc_isomix.stepping import one_blas_thread, stepper
+from pymc_isomix.fitting.steppers import one_blas_thread, stepper
+from pymc_isomix.target.batching import batched_log_density
 
 SIZES = ("10x10", "50x10", "200x10")
 ROUNDS, ROUND_SECONDS = 7, 0.2

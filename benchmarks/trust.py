@@ -28,7 +28,7 @@ from rich.table import Table
 from trust_cases import DRAWS, cases, conjugate
 
 import pymc_isomix as pmi
-from pymc_isomix.history import History
+from pymc_isomix.fitting.record import History
 
 GOOD_DISTANCE, CLEARLY_GOOD = 0.3, 0.15
 

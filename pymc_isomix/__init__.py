@@ -2,15 +2,14 @@
 
 import logging
 
-from pymc_isomix.approximation import IsotropicMixture
-from pymc_isomix.fitting import fit
-from pymc_isomix.group import IsotropicMixtureGroup
-from pymc_isomix.inference import IsoMix
-from pymc_isomix.plots import plot_components, plot_elbo, plot_khat, plot_modes
-from pymc_isomix.resuming import resume
-from pymc_isomix.storage import load
-
-__version__ = "0.1.0"
+from pymc_isomix._version import __version__  # noqa: F401
+from pymc_isomix.interface.api import fit
+from pymc_isomix.interface.approximation import IsotropicMixture
+from pymc_isomix.interface.group import IsotropicMixtureGroup
+from pymc_isomix.interface.inference import IsoMix
+from pymc_isomix.interface.resume import resume
+from pymc_isomix.plots.public import plot_components, plot_elbo, plot_khat, plot_modes
+from pymc_isomix.results.files import load
 
 # as PyMC does: what a fit says is seen unless the application configures logging itself
 _logger = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""How things compile, what JAX is taught, and checks of arguments."""

@@ -1,0 +1,1 @@
+"""The family: mixtures of isotropic Gaussians and their coordinates. Pure mathematics."""

@@ -1,0 +1,1 @@
+"""The iterations of a fit: loop, phases, record."""

@@ -1,0 +1,217 @@
+r"""What the fit does over its iterations: which step sizes, when to respawn, when to stop.
+
+Two controllers with the same methods, which the loop calls: :class:`Scheduled` follows a
+schedule for n steps; :class:`Phased` explores at a constant step until the ELBO has stopped
+rising, respawns dead components, explores again, and settles with decaying steps whose last
+iterates it averages.
+"""
+
+import logging
+
+import numpy as np
+
+from pymc_isomix.family import mixture as parameters
+from pymc_isomix.family import modes
+from pymc_isomix.fitting import schedules
+from pymc_isomix.fitting.plateau import IterateAverage, has_plateaued
+
+logger = logging.getLogger(__name__)
+
+CHECK_EVERY = 50  # steps between two looks at the ELBO
+SETTLE_STEPS = 400  # after a plateau
+AVERAGE_EVERY = 5  # neighbouring iterates say nearly the same
+MAX_RESPAWNS = 3
+MAX_HALVINGS = 10
+RELIABLE_ERROR = 0.15  # relative standard error at which half of a correction is believed
+
+
+class Scheduled:
+    """n steps by a schedule, and the last iterate."""
+
+    name = "Fitting"
+    phase = "scheduled"
+
+    def __init__(self, step_size, schedule, n, first=0):
+        self.sizes = schedules.step_sizes(step_size, schedule, max(first + n, 1))[first:]
+
+    def step_sizes(self, i, most):
+        """Sizes of step i = 0, 1, ... and of those after it, at most ``most``."""
+        return self.sizes[i : i + most]
+
+    def after_steps(self, losses, log_evidence):
+        """Return a reason to stop, None to go on."""
+        return None
+
+    def recover(self, i, lost):
+        """Try to go on after a refused step; False when that cannot be done."""
+        return False
+
+    def finish(self):
+        """Leave the parameters as the answer."""
+
+
+class Phased:
+    """Explore, respawn, settle.
+
+    Half of the budget is kept for settling: where noise hides a plateau, as with minibatches, the
+    average needs many iterates.
+
+    Parameters
+    ----------
+    group : IsotropicMixtureGroup
+    step_size : float
+    n : int
+        Budget of steps.
+    stop_early : bool
+        Whether a plateau ends exploring; otherwise the budget does.
+    learn_weights : bool
+        Without learned weights no component is ever dead.
+    rng : numpy.random.Generator
+    """
+
+    def __init__(self, operator, step_size, n, *, stop_early, learn_weights, rng):
+        self.operator, self.group, self.rng = operator, operator.approx.groups[0], rng
+        self.log_evidence = []
+        self.base_step, self.n = step_size, n
+        self.stop_early, self.learn_weights = stop_early, learn_weights
+        self.phase_start = 0  # step at which the current stretch of exploring began
+        self.settle_start, self.settle_steps = None, 0
+        self.n_respawns = self.n_halvings = 0
+        self.average = IterateAverage()
+
+    @property
+    def name(self):
+        """Name of the phase, for the progress bar."""
+        return self.phase.capitalize()
+
+    @property
+    def phase(self):
+        """Name of the phase, for the record."""
+        return "exploring" if self.settle_start is None else "settling"
+
+    def step_sizes(self, i, most):
+        """Sizes of step i = 0, 1, ... and of those after it, at most ``most``.
+
+        They end where the parameters have to be looked at.
+        """
+        if self.settle_start is None and i >= self.n // 2:
+            self.settle_start, self.settle_steps = i, self.n - i
+        if self.settle_start is None:
+            next_look = min(i + CHECK_EVERY - i % CHECK_EVERY, self.n // 2)
+            return np.full(min(most, next_look - i), self.base_step)
+        taken, half = i - self.settle_start, self.settle_steps // 2
+        next_look = half if taken < half else taken + AVERAGE_EVERY - taken % AVERAGE_EVERY
+        steps = np.arange(taken, min(taken + most, next_look, self.settle_steps))
+        return self.base_step / (1 + 20 * steps / self.settle_steps)
+
+    def after_steps(self, losses, log_evidence):
+        """Move on between the phases; return a reason to stop, None to go on.
+
+        Parameters
+        ----------
+        losses : (i,) array
+            Of all steps so far.
+        log_evidence : (t, K) array
+            Of the last t of them.
+        """
+        done = len(losses)
+        if self.settle_start is not None:
+            taken = done - self.settle_start
+            if taken > self.settle_steps // 2:
+                self.log_evidence.extend(log_evidence)
+                if taken % AVERAGE_EVERY == 0:
+                    self.average.add(self.group.parameter_values())
+            return "converged" if taken >= self.settle_steps and done < self.n else None
+        if done % CHECK_EVERY == 0 and has_plateaued(losses[self.phase_start :]):
+            if self.n_respawns < MAX_RESPAWNS and self.respawn_dead():
+                self.n_respawns += 1
+                self.phase_start = done
+            elif self.stop_early:
+                self.settle_start = done
+                self.settle_steps = min(SETTLE_STEPS, self.n - done)
+        return None
+
+    def recover(self, i, lost):
+        """Respawn components that lost all their draws; halve the step when none did.
+
+        Parameters
+        ----------
+        lost : (K,) boolean array
+        """
+        self.n_halvings += 1
+        if lost.all() or self.n_halvings > MAX_HALVINGS:
+            return False
+        if lost.any():
+            logger.info(
+                f"step {i + 1}: respawned component {', '.join(map(str, np.flatnonzero(lost)))}"
+            )
+            self.respawn(lost)
+        else:
+            self.base_step /= 2
+            logger.info(f"step {i + 1} was not finite: step size halved to {self.base_step:g}")
+        return True
+
+    def respawn_dead(self):
+        """Respawn components of negligible weight; return whether there were any."""
+        dead = modes.is_dead(self.group.parameter_values())
+        if not self.learn_weights or not dead.any():
+            return False
+        self.respawn(dead)
+        return True
+
+    def respawn(self, lost):
+        """Put components beside living ones, chosen by weight, and share the weight."""
+        q = self.group.parameter_values()
+        weights = np.where(lost, 0, np.exp(q["log_weights"]))
+        weights /= weights.sum()
+        parents = self.rng.choice(len(weights), size=lost.sum(), p=weights)
+        n_children = np.bincount(parents, minlength=len(weights))
+        weights /= 1 + n_children
+        weights[lost] = weights[parents]
+        noise = 0.7 * self.rng.normal(size=(lost.sum(), self.group.ddim))
+        offsets = parameters.offsets(q, noise, parents)
+        q["means"][lost] = q["means"][parents] + offsets
+        halved = q["log_variances"] - np.log(2) * (n_children > 0)
+        q["log_variances"] = np.where(lost, 0, halved)
+        q["log_variances"][lost] = halved[parents]
+        q["log_weights"] = np.log(weights / weights.sum())
+        self.group.set_parameter_values(q)
+
+    def finish(self):
+        """Put the average of the last iterates in place, and correct its weights."""
+        if not self.average.count:
+            return
+        q = self.average.mean
+        if self.learn_weights:
+            q["log_weights"] = q["log_weights"] + evidence_correction(np.array(self.log_evidence))
+        self.group.set_parameter_values(q)
+
+
+def evidence_correction(log_evidence):
+    r"""Return log factors that turn weights of least KL(q || p) into shares of the evidence.
+
+    Where the family fits one mode worse than another, by D nats, the best ELBO gives it
+    :math:`e^{-D}` too little weight. The share of component k in the evidence is
+    :math:`\int r_k(z) p(z) dz = w_k \, \mathbb E_{q_k}[p/q]`: one EM step on the weights, by
+    importance sampling. Each factor is shrunk towards 1 by its own relative standard error.
+
+    Parameters
+    ----------
+    log_evidence : (T, K) array
+        :math:`\log \operatorname{mean}_b p/q` of each component at T steps.
+
+    Returns
+    -------
+    (K,) array
+        Log factors of the weights, not normalised.
+    """
+    if not np.isfinite(log_evidence.max()):
+        return np.zeros(log_evidence.shape[1])
+    scaled = np.exp(log_evidence - log_evidence.max())
+    mean = scaled.mean(axis=0)
+    known = mean > 0  # without any evidence, or beside far too much of it, a weight stays
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = scaled.std(axis=0) / np.sqrt(len(scaled)) / mean
+        reliability = 1 / (1 + (error / RELIABLE_ERROR) ** 2)
+        factors = reliability * (np.log(mean) - np.median(np.log(mean[known])))
+    return np.where(known, factors, 0.0)

@@ -1,0 +1,141 @@
+"""The loop around the compiled step: progress, callbacks, and what to do when a step fails."""
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from pymc.progress_bar import CustomProgress
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+
+from pymc_isomix.family import modes
+from pymc_isomix.target import starts
+
+logger = logging.getLogger(__name__)
+
+UPDATE_EVERY = 20  # steps between two updates of the progress bar
+AVERAGED_LOSSES = 100
+
+
+@dataclass
+class Trace:
+    """What a run has done so far; stays valid however the run ends."""
+
+    losses: np.ndarray
+    taken: int = 0
+    reason: str = "all iterations done"
+    phases: list[str] = field(default_factory=list)
+    step_sizes: list[float] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+    first_call_seconds: float = 0.0  # a backend may compile then
+
+    @property
+    def done(self):
+        """Losses of the steps taken."""
+        return self.losses[: self.taken]
+
+
+def run(trace, stepper, controller, operator, callbacks, *, first, score, progressbar, theme):
+    """Take steps until the controller, a callback, the user or the budget ends it.
+
+    Parameters
+    ----------
+    trace : Trace
+        Filled in as the run goes on; the length of its losses is the budget.
+    stepper : OneByOne or Looped
+    controller : Scheduled or Phased
+    operator : MixtureKL
+    callbacks : list of callables
+        Each gets (approximation, losses, iteration), after every step.
+    first : int
+        Iterations of earlier runs.
+    score : bool
+        Whether callbacks get the losses, or None.
+    progressbar : bool
+    theme : rich.theme.Theme
+
+    Raises
+    ------
+    FloatingPointError
+        If a step fails for good.
+    """
+    budget = len(trace.losses)
+    columns = (*Progress.get_default_columns(), TextColumn("{task.fields[state]}"))
+    console = Console(theme=theme)
+    try:
+        with CustomProgress(*columns, console=console, disable=not progressbar) as progress:
+            task = progress.add_task(controller.name, total=budget, state="")
+            shown = -UPDATE_EVERY
+            while trace.taken < budget:
+                most = 1 if callbacks else stepper.most
+                step_sizes, phase = controller.step_sizes(trace.taken, most), controller.phase
+                losses, log_evidence = stepper.take(step_sizes)
+                done = trace.taken + len(losses)
+                trace.losses[trace.taken : done] = losses
+                trace.step_sizes.extend(step_sizes[: len(losses)])
+                trace.phases.extend([phase] * len(losses))
+                if trace.taken == 0:
+                    trace.first_call_seconds = time.perf_counter() - trace.began
+                if np.isnan(losses[-1]) and not controller.recover(
+                    done - 1, operator.lost_components()
+                ):
+                    trace.taken = done - 1
+                    raise FloatingPointError(describe_fault(operator, first + done))
+                trace.taken = done
+                if progressbar and done - shown >= UPDATE_EVERY:
+                    shown = done
+                    progress.update(
+                        task,
+                        completed=done,
+                        description=controller.name,
+                        state=describe_state(trace, operator),
+                    )
+                for callback in callbacks:
+                    callback(operator.approx, trace.done if score else None, first + done)
+                if (reason := controller.after_steps(trace.done, log_evidence)) is not None:
+                    trace.reason = reason
+                    break
+            # the fit may have converged before its budget: the bar is full all the same
+            progress.update(task, total=trace.taken, completed=trace.taken)
+        controller.finish()
+    except (KeyboardInterrupt, StopIteration) as interruption:
+        trace.reason = str(interruption) or "interrupted"
+
+
+def describe_state(trace, operator):
+    """Say the ELBO of the last steps, and how many components are alive."""
+    recent = trace.done[-AVERAGED_LOSSES:]
+    recent = recent[np.isfinite(recent)]
+    elbo = f"{-recent.mean():,.5g}" if recent.size else "not finite"
+    alive = ~modes.is_dead(operator.approx.groups[0].parameter_values())
+    return f"ELBO {elbo}, {alive.sum()} of {alive.size} components alive"
+
+
+def describe_fault(operator, iteration):
+    """Say which component and variable made a step fail."""
+    group = operator.approx.groups[0]
+    lost = operator.lost_components()
+    kept = "The approximation keeps the last finite parameters."
+    if lost.any():
+        component = int(np.argmax(lost))
+        mean = group.parameter_values()["means"][component]
+        offenders = starts.offending_variables(operator.approx.model, group.ordering, mean)
+        place = (
+            f"at variable {', '.join(offenders)}"
+            if offenders
+            else "though its mean has one; its variance may be too large for the support"
+        )
+        return (
+            f"iteration {iteration}: component {component} has no draw with a finite log density "
+            f"and gradient, {place}. {kept} Use another start, a smaller start_sigma or a smaller "
+            "step_size."
+        )
+    finite = np.asarray(operator.finite_dimensions.get_value())
+    places = {name: place for name, (_, place, _, _) in group.ordering.items()}
+    names = [name for name, place in places.items() if not finite[place].all()] or list(places)
+    wrong = np.flatnonzero(~np.asarray(operator.finite_components.get_value()))
+    return (
+        f"iteration {iteration}: a parameter of component {', '.join(f'{k}' for k in wrong)} "
+        f"would not be finite, at variable {', '.join(names)}. {kept} Use a smaller step_size."
+    )

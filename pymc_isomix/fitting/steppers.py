@@ -1,0 +1,191 @@
+"""Take steps with a compiled step function, many to a call where the backend can loop by itself."""
+
+import time
+from importlib.util import find_spec
+
+import numpy as np
+import pytensor
+from pytensor.compile.mode import get_mode
+from pytensor.link.jax.linker import JAXLinker
+from threadpoolctl import threadpool_limits
+
+from pymc_isomix.backend.compilation import without_garbage_collection
+
+MOST_STEPS = 50  # in one call
+CALL_SECONDS = 0.3  # so that progress shows, and an interrupt is heard, in time
+
+
+class OneByOne:
+    """One call of the compiled function a step.
+
+    Parameters
+    ----------
+    function : callable
+        The compiled step: returns the negative ELBO, NaN when it refused itself.
+    operator : MixtureKL
+        Holds the step size, and what a step leaves beside the parameters.
+    """
+
+    most = 1
+
+    def __init__(self, function, operator):
+        self.function, self.operator = function, operator
+
+    def take(self, step_sizes):
+        """Take one step.
+
+        Parameters
+        ----------
+        step_sizes : (n,) array
+            At most ``most``.
+
+        Returns
+        -------
+        losses : (t,) array
+            Of the t steps taken: all n, or those up to the first that refused itself.
+        log_evidence : (t, K) array
+        """
+        self.operator.set_step_size(step_sizes[0])
+        loss = float(self.function())
+        return np.array([loss]), np.asarray(self.operator.log_evidence.get_value())[None]
+
+
+class Looped:
+    """Steps in a loop inside JAX, which saves what a call from Python costs.
+
+    The numbers are those of one call a step.
+
+    Parameters
+    ----------
+    function : pytensor.compile.Function
+        The step, compiled with JAX.
+    operator : MixtureKL
+    """
+
+    def __init__(self, function, operator):
+        import jax
+
+        self.function, self.operator = function, operator
+        self.storage = function.vm.inputs  # one-element lists, shared with the shared variables
+        self.most = 1  # until a call has been timed
+        # outputs of the function by the input that they update
+        self.updates = {i: o for o, i in function.maker.fgraph.update_mapping.items()}
+        step_size, log_evidence = map(self._place, (operator.step_size, operator.log_evidence))
+        self.run = _loop(function.vm.jit_fn, self.updates, step_size, log_evidence)
+        # numbers of Python's own would have another type after the first call, and JAX would
+        # compile again
+        for i in self.updates:
+            self.storage[i][0] = jax.tree.map(np.asarray, self.storage[i][0])
+        self._call(np.zeros(0))  # compiles
+
+    def take(self, step_sizes):
+        """Take several steps; see :meth:`OneByOne.take`."""
+        start = time.perf_counter()
+        taken, losses, log_evidence = self._call(step_sizes)
+        self.operator.set_step_size(step_sizes[taken - 1])
+        seconds = (time.perf_counter() - start) / taken
+        self.most = int(np.clip(CALL_SECONDS / seconds, 1, MOST_STEPS))
+        return losses[:taken], log_evidence[:taken]
+
+    def _call(self, step_sizes):
+        padded = np.zeros(MOST_STEPS)
+        padded[: len(step_sizes)] = step_sizes
+        taken, state, losses, log_evidence = self.run(
+            tuple(storage[0] for storage in self.storage), padded, len(step_sizes)
+        )
+        result = int(taken), np.asarray(losses), np.asarray(log_evidence)
+        for i in self.updates:
+            self.storage[i][0] = state[i]
+        return result
+
+    def _place(self, shared):
+        container = shared.container.storage
+        return next(i for i, storage in enumerate(self.storage) if storage is container)
+
+
+def _loop(step, updates, step_size, log_evidence):
+    """Return a compiled loop over the step: (state, step sizes, n) to (t, state, losses, evidence).
+
+    The state is the inputs of the step; ``step_size`` and ``log_evidence`` are places in it.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def body(carry):
+        taken, state, losses, evidence, step_sizes, n = carry
+        size = jnp.asarray(step_sizes[taken], state[step_size].dtype)
+        outputs = step(*(size if i == step_size else value for i, value in enumerate(state)))
+        state = tuple(
+            jax.tree.map(_like, outputs[updates[i]], value) if i in updates else value
+            for i, value in enumerate(state)
+        )
+        losses = losses.at[taken].set(outputs[0])
+        evidence = evidence.at[taken].set(state[log_evidence])
+        return taken + 1, state, losses, evidence, step_sizes, n
+
+    def goes_on(carry):
+        taken, _, losses, _, _, n = carry
+        return (taken < n) & ~jnp.isnan(losses[taken - 1])  # losses[-1] is zero at first
+
+    def _like(value, old):
+        return jnp.asarray(value, old.dtype).reshape(old.shape)
+
+    @jax.jit
+    def run(state, step_sizes, n):
+        state = jax.tree.map(jnp.asarray, state)
+        losses = jnp.zeros(MOST_STEPS + 1)  # the last is never set
+        evidence = jnp.zeros((MOST_STEPS, *state[log_evidence].shape), state[log_evidence].dtype)
+        carry = (0, state, losses, evidence, step_sizes, n)
+        return jax.lax.while_loop(goes_on, body, carry)[:4]
+
+    return run
+
+
+class JAXCompilationError(RuntimeError):
+    """JAX cannot compile the step."""
+
+    def __init__(self, error):
+        reason = str(error).strip().partition("\n")[0]
+        super().__init__(f"JAX cannot compile this model ({type(error).__name__}: {reason}).")
+
+
+def prefers_jax(compile_kwargs):
+    """Tell whether JAX is there, and neither the call nor PyTensor's configuration says otherwise.
+
+    JAX compiles a model in seconds where PyTensor's default backend takes a minute, and its steps
+    are faster.
+    """
+    chosen = "mode" in (compile_kwargs or {})
+    configured = pytensor.config.mode != "Mode" or pytensor.config.linker != "auto"
+    return not chosen and not configured and find_spec("jax") is not None
+
+
+def is_jax(mode):
+    """Tell whether a PyTensor mode, or its name, runs on JAX."""
+    return isinstance(get_mode(mode).linker, JAXLinker)
+
+
+def runs_on_jax(function):
+    """Tell whether a compiled PyTensor function runs on JAX."""
+    maker = getattr(function, "maker", None)
+    return maker is not None and is_jax(maker.mode)
+
+
+@without_garbage_collection()
+def stepper(function, operator):
+    """Choose how to take steps with a compiled step function."""
+    if not runs_on_jax(function):
+        return OneByOne(function, operator)
+    try:
+        return Looped(function, operator)
+    except Exception as error:
+        raise JAXCompilationError(error) from error
+
+
+def one_blas_thread():
+    """Return a context with one BLAS thread, since there is more than one pool of them.
+
+    NumPy's BLAS, SciPy's (JAX calls it for triangular solves) and XLA each have threads that spin
+    on after a call and keep the others' waiting: a step takes up to four times as long.
+    """
+    return threadpool_limits(1, user_api="blas")

@@ -1,0 +1,1 @@
+"""The front: PyMC's classes, and the calls that users make."""

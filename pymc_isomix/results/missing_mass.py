@@ -1,0 +1,151 @@
+"""Posterior mass where the approximation has none: what weights of its own draws cannot show."""
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+from scipy.special import logsumexp
+from scipy.stats import multivariate_t
+
+from pymc_isomix.family import mixture as parameters
+from pymc_isomix.target import starts
+
+LARGEST_DIMENSION = 300  # above, the Hessians would cost too much
+ASCENT_STEPS, NEWTON_STEPS = 200, 10
+FIRST_STEP = 0.5  # standard deviations
+SHRINK = 1e-3  # of the steps, over the ascent
+MEMORY = 0.9  # of Adam's averages: slopes change by orders of magnitude on the way
+DRAWS = 500  # around each mode found
+DEGREES_OF_FREEDOM = 5
+UNCOVERED = np.log(20)  # nats by which log q lies below the posterior where it has next to no mass
+SAME_END, SAME_MODE = 0.02, 0.1  # standard deviations a dimension: before and after Newton steps
+FLAT = 1e-2  # largest slope at a mode, in nats a standard deviation
+STEP = 1e-4  # of finite differences, in standard deviations
+
+
+def missing_mass(compiled, values, log_evidence, n_probes, rng):
+    r"""Estimate the share of the posterior that the approximation misses.
+
+    Climbs the log density from spread starts: prior draws (jittered initial points where a prior is
+    improper). Around each mode found, draws from a Student t with its curvature estimate the
+    posterior mass of where q is less than a twentieth of the posterior density. What is no proper
+    mode, a density without bound as in a funnel for example, does not count.
+
+    Parameters
+    ----------
+    compiled : CompiledModel
+    values : dict of arrays
+        Parameters of the mixture.
+    log_evidence : float
+        Log mass under the approximation's own draws, nats.
+    n_probes : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    float
+        NaN above 300 dimensions, or where the evidence is unknown.
+    """
+    n_dim = values["means"].shape[1]
+    if n_dim > LARGEST_DIMENSION or not np.isfinite(log_evidence):
+        return np.nan
+    centre = np.exp(values["log_weights"]) @ values["means"]
+    within = np.exp(0.5 * np.logaddexp.reduce(values["log_weights"] + values["log_variances"]))
+    scaled = {**values, "metric": within * values["metric"]}  # whitened: one sd is 1
+    root = _metric_root(scaled["metric"], n_dim)
+
+    def climb(points):
+        """Negative log density and gradient at whitened points (S, d)."""
+        with np.errstate(all="ignore"):
+            log_p, gradient = compiled.log_density_and_gradient(centre + points @ root.T)
+            return -np.asarray(log_p), -np.asarray(gradient) @ root
+
+    def mixture(points):
+        return parameters.evaluate(values, points)[0]
+
+    starts = _spread_starts(compiled, n_probes, rng)
+    ends = _ascend(climb, parameters.whiten(scaled, starts - centre))
+    log_p = -climb(ends)[0]
+    outside = log_p - log_evidence - mixture(centre + ends @ root.T) > UNCOVERED
+    around_each = [_student_around(climb, end) for end in _distinct(ends[outside], SAME_END)]
+    log_masses = [-np.inf]
+    for around in _distinct_modes([around for around in around_each if around is not None]):
+        draws = around.rvs(DRAWS, random_state=rng).reshape(DRAWS, n_dim)
+        points = centre + draws @ root.T
+        log_p = compiled.log_density(points)
+        uncovered = log_p - log_evidence - mixture(points) > UNCOVERED
+        log_g = around.logpdf(draws) - np.linalg.slogdet(root)[1]
+        log_ratio = np.where(np.isfinite(log_p) & uncovered, log_p - log_g, -np.inf)
+        log_masses.append(logsumexp(log_ratio) - np.log(DRAWS))
+    relative = np.exp(min(logsumexp(log_masses) - log_evidence, 50.0))
+    return float(relative / (1 + relative))
+
+
+def _metric_root(metric, n_dim):
+    return np.tril(metric) if metric.ndim == 2 else np.diag(np.broadcast_to(metric, (n_dim,)))
+
+
+def _spread_starts(compiled, n_probes, rng):
+    options = {"random_seed": int(rng.integers(2**30))}
+    try:
+        return starts.starting_means(
+            compiled.model, compiled.ordering, n_probes, init="prior", **options
+        )
+    except ValueError:  # an improper prior
+        return starts.starting_means(
+            compiled.model, compiled.ordering, n_probes, init="jitter", init_width=2.0, **options
+        )
+
+
+def _ascend(climb, points):
+    """End points (S, d) of local ascents, all at once: by Adam, whose steps need no scale.
+
+    Prior draws may lie thousands of standard deviations away, so that each coordinate's steps start
+    at a fraction of its distance.
+    """
+    size = np.maximum(np.abs(points) / 10, FIRST_STEP)
+    first, second = np.zeros_like(points), np.zeros_like(points)
+    for i in range(ASCENT_STEPS):
+        _, slopes = climb(points)
+        slopes = np.where(np.isfinite(slopes).all(axis=1, keepdims=True), slopes, 0.0)
+        first += (1 - MEMORY) * (slopes - first)
+        second += (1 - MEMORY) * (slopes**2 - second)
+        points = points - size * SHRINK ** (i / ASCENT_STEPS) * first / (np.sqrt(second) + 1e-12)
+    return points
+
+
+def _distinct(points, limit):
+    """Keep one of each group of neighbours, by their distance a square root of d."""
+    kept: list[np.ndarray] = []
+    for point in points:
+        if all(np.linalg.norm(point - other) > limit * np.sqrt(len(point)) for other in kept):
+            kept.append(point)
+    return kept
+
+
+def _distinct_modes(modes):
+    """Keep one Student t of each mode: ends of ascents may have been apart on the way to it."""
+    kept = _distinct([mode.loc for mode in modes], SAME_MODE)
+    return [next(mode for mode in modes if mode.loc is loc) for loc in kept]
+
+
+def _student_around(climb, mode):
+    """Climb the rest by Newton steps; a Student t with the curvature there.
+
+    None where there is no proper mode.
+    """
+    n_dim = len(mode)
+    steps = STEP * np.eye(n_dim)
+    for _ in range(NEWTON_STEPS):
+        _, slopes = climb(np.concatenate([mode + steps, mode - steps, mode[None]]))
+        if not np.all(np.isfinite(slopes)):
+            return None
+        curvature = (slopes[:n_dim] - slopes[n_dim:-1]) / (2 * STEP)
+        try:
+            lower = cholesky((curvature + curvature.T) / 2, lower=True)
+        except np.linalg.LinAlgError:
+            return None
+        root = solve_triangular(lower, np.eye(n_dim), lower=True)
+        # what is left to climb, in nats a standard deviation of the mode itself
+        if np.abs(root @ slopes[-1]).max() < FLAT:
+            return multivariate_t(mode, root.T @ root, df=DEGREES_OF_FREEDOM)
+        mode = mode - root.T @ (root @ slopes[-1])
+    return None

@@ -1,0 +1,159 @@
+"""A start for NUTS: initial points spread over the modes, and a mass matrix."""
+
+import numpy as np
+import pymc as pm
+
+from pymc_isomix.backend.checks import check_count
+from pymc_isomix.family import mixture as parameters
+from pymc_isomix.family import modes
+from pymc_isomix.target import starts, traces
+
+RETRIES = 50
+# Dual averaging soon tries ten times the first step, and beyond 2 a step leaps between modes
+STEP_SCALE = 0.1
+
+
+def nuts_init(approx, chains=4, *, random_seed=None, **nuts_kwargs):
+    r"""Prepare PyMC's NUTS: one start a chain, and a step method with its mass matrix.
+
+    The starts are draws from the mixture whose components are chosen by systematic sampling,
+    component after component of each mode: a mode of mass m gets :math:`\lfloor m C \rfloor` or
+    :math:`\lceil m C \rceil` of the C chains, so that each of mass 1/C or more gets one. NUTS
+    rarely moves between modes: its draws are split between them as the chains are, good to 1/C.
+
+    The mass matrix is the covariance *within* the modes, averaged over them by mass: one that
+    spans modes would mislead NUTS inside each. It is dense for a dense metric and diagonal
+    otherwise, and stays as it is. Only the step size is left to tune, so that ``tune=200`` will do.
+
+    Parameters
+    ----------
+    chains : int
+        C.
+    random_seed : int or Generator, optional
+        For the starts; :func:`pymc.sample` has its own.
+    **nuts_kwargs
+        Passed to :class:`pymc.NUTS`: ``target_accept``, ``compile_kwargs`` and so on.
+
+    Returns
+    -------
+    dict
+        Keyword arguments of :func:`pymc.sample`: ``initvals``, the values of all free variables
+        in model space, a dict for each chain; ``step``, the :class:`pymc.NUTS`; ``chains``.
+
+    Raises
+    ------
+    ValueError
+        If ``chains`` is not a positive integer, or no draw of a component has a finite log density.
+
+    Notes
+    -----
+    As with :meth:`IsotropicMixture.sample`, a model of the context stands in for the fitted one.
+    nutpie takes no mass matrix, and one start for all chains: ``initvals[0]``.
+
+    Examples
+    --------
+    >>> import pymc as pm, pymc_isomix as pmi
+    >>> with pm.Model() as model:
+    ...     sigma = pm.HalfNormal("sigma")
+    ...     approx = pmi.IsotropicMixture(n_components=2, random_seed=1)
+    ...     start = approx.nuts_init(chains=2, random_seed=1)
+    >>> sorted(start), [list(point) for point in start["initvals"]]
+    (['chains', 'initvals', 'step'], [['sigma'], ['sigma']])
+
+    ``pm.sample(tune=200, **start)`` would now sample from there.
+    """
+    check_count("chains", chains)
+    if random_seed is None:
+        random_seed = approx.rng.randint(2**30, dtype=np.int64)
+    rng = np.random.default_rng(random_seed)
+    model = pm.Model.get_context(error_if_none=False) or approx.model
+    values = approx.groups[0].parameter_values()
+    labels = modes.label_modes(values)
+    component = stratified_components(np.exp(values["log_weights"]), labels, chains, rng)
+    points = _finite_draws(values, component, rng, model, approx.ordering)
+    draws = traces.constrained_draws(model, approx.ordering, points)
+    # in model space: PyMC refuses transformed values if a transform depends on other variables
+    names = [rv.name for rv in model.free_RVs]
+    initvals = [{name: draws[name][chain] for name in names} for chain in range(chains)]
+    first = {
+        name: points[0, place].reshape(shape).astype(dtype)
+        for name, place, shape, dtype in approx.ordering.values()
+    }
+    step = pm.NUTS(
+        scaling=within_mode_covariance(values, labels),
+        is_cov=True,
+        model=model,
+        initial_point=first,
+        **{"step_scale": STEP_SCALE, **nuts_kwargs},
+    )
+    return {"initvals": initvals, "step": step, "chains": chains}
+
+
+def stratified_components(weights, modes, chains, rng):
+    """Choose a component for each chain by systematic sampling, mode after mode.
+
+    Parameters
+    ----------
+    weights : (K,) array
+        Probabilities.
+    modes : (K,) integer array
+    chains : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    (chains,) integer array
+    """
+    order = np.argsort(modes, kind="stable")
+    cumulative = np.cumsum(weights[order])
+    levels = (np.arange(chains) + rng.random()) / chains * cumulative[-1]
+    return order[np.searchsorted(cumulative, levels, side="right")]
+
+
+def within_mode_covariance(values, modes):
+    r"""Covariance within the modes, averaged over them by mass, unconstrained space.
+
+    .. math:: \sum_k w_k \left[\epsilon_k L L^T + (\mu_k - \bar\mu_{m(k)})
+        (\mu_k - \bar\mu_{m(k)})^T\right]
+
+    Parameters
+    ----------
+    values : dict
+        As ``IsotropicMixtureGroup.parameter_values`` returns it.
+    modes : (K,) integer array
+        m(k), the mode of each component.
+
+    Returns
+    -------
+    (d, d) array for a dense metric, else its diagonal (d,)
+    """
+    weights, metric = np.exp(values["log_weights"]), values["metric"]
+    membership = (modes == np.arange(modes.max() + 1)[:, None]) * weights  # (M, K)
+    mass = membership.sum(axis=1, keepdims=True)
+    # a mode whose every weight is zero has no mean, and counts for nothing
+    mode_means = membership @ values["means"] / np.where(mass > 0, mass, 1)
+    offsets = values["means"] - mode_means[modes]
+    within = weights @ np.exp(values["log_variances"])
+    if metric.ndim == 2:
+        lower = np.tril(metric)
+        return within * (lower @ lower.T) + (weights[:, None] * offsets).T @ offsets
+    return within * metric**2 + weights @ offsets**2
+
+
+def _finite_draws(values, component, rng, model, ordering):
+    """Draw a point (chains, d) of each component at which the model's log density is finite."""
+    points = np.empty((len(component), values["means"].shape[1]))
+    check = starts.finite_check(model, ordering)
+    for chain, k in enumerate(component):
+        for _ in range(RETRIES):
+            noise = rng.normal(size=(1, points.shape[1]))
+            points[chain] = values["means"][k] + parameters.offsets(values, noise, [k])[0]
+            if (offenders := check(points[chain])) is None:
+                break
+        else:
+            raise ValueError(
+                f"{RETRIES} draws of component {k} have a log density that is not finite, at "
+                f"variable {', '.join(offenders)}; the approximation does not fit this model: fit "
+                "it for longer or with more components"
+            )
+    return points

@@ -1,0 +1,83 @@
+"""What one step does with the estimates: the updates, and the bounds that keep them safe."""
+
+from dataclasses import dataclass
+
+import pytensor.tensor as pt
+
+from pymc_isomix.family import metric as metrics
+from pymc_isomix.step import updates
+
+# Bounds that keep a scale-free step safe far from the optimum, where the first steps are taken
+MAX_MEAN_SHIFT = (
+    0.3  # in units of sqrt(d eps_k), the typical distance of a component's draws from its mean
+)
+MAX_VARIANCE_CHANGE = 0.6  # of a log variance
+MAX_METRIC_CHANGE = 0.2  # spectral norm of the relative change
+MAX_EXCESS = 3.0  # nats, of a component's divergence over the mean of all
+# Steps of the metric and the weights relative to that of the means and variances
+METRIC_STEP = 1 / 3
+WEIGHT_STEP = 1 / 3
+# to first order Bures moves twice as far as the other two at the same step
+FIRST_ORDER = {"mirror": 2.0, "bures": 1.0, "natural": 2.0, "fixed": 0.0}
+
+
+@dataclass(frozen=True)
+class StepRule:
+    r"""What one step does.
+
+    Parameters
+    ----------
+    variance_update : {"mirror", "bures", "natural", "fixed"}
+    shared_variance : bool
+        One variance for all components.
+    learn_weights : bool
+    absolute_step : bool
+        The paper's step :math:`\gamma`, in squared units of z, without bounds. Otherwise
+        dimensionless, :math:`\gamma \epsilon_k`, and bounded.
+    n_samples : int
+        Draws of each component, B.
+    """
+
+    variance_update: str = "mirror"
+    shared_variance: bool = False
+    learn_weights: bool = True
+    absolute_step: bool = False
+    n_samples: int = 10
+
+    def new_log_variances(self, log_variances, curvature, step_size):
+        """Log variances (K,) after a step along the curvature c_k (K,)."""
+        if self.variance_update == "fixed":
+            return log_variances
+        take_step = updates.VARIANCE_STEPS[self.variance_update]
+        if self.absolute_step:
+            if self.variance_update != "natural":
+                step_size = step_size * pt.exp(-log_variances)
+            return take_step(log_variances, curvature, step_size=step_size)
+        factor = FIRST_ORDER[self.variance_update]
+        largest = MAX_VARIANCE_CHANGE * factor / 2
+        change = pt.clip(factor * step_size * curvature, -largest, largest)
+        return take_step(log_variances, change, step_size=1.0)
+
+    def new_means(self, means, gradient, log_variances, metric, step_size):
+        """Means (K, d) in z after a step along the whitened gradient g_k (K, d)."""
+        if self.absolute_step and self.variance_update != "natural":
+            return updates.mean_step(means, metrics.unwhiten(metric, gradient), step_size=step_size)
+        variances = pt.exp(log_variances)
+        shift = variances[:, None] * gradient
+        if not self.absolute_step:
+            n_dim = float(means.type.shape[1])
+            length = step_size * pt.sqrt((shift**2).sum(axis=1) / (n_dim * variances))
+            step_size = step_size * pt.minimum(1.0, MAX_MEAN_SHIFT / pt.maximum(length, 1e-12))
+        return updates.mean_step(means, metrics.unwhiten(metric, shift), step_size=step_size)
+
+    def new_log_weights(self, log_weights, divergences, step_size):
+        """Log weights (K,) after a step against the divergences f_k (K,)."""
+        return updates.weight_step(
+            log_weights, divergences, step_size=WEIGHT_STEP * step_size, largest=MAX_EXCESS
+        )
+
+    def new_metric(self, metric, gradient, step_size):
+        """Metric after a step along its gradient M."""
+        return metrics.step(
+            metric, gradient, step_size=METRIC_STEP * step_size, largest=MAX_METRIC_CHANGE
+        )

@@ -1,0 +1,1 @@
+"""A PyMC model as the fit sees it."""

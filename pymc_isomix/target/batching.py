@@ -1,0 +1,143 @@
+"""A model's log density, with or without its gradient, at many points at once."""
+
+import logging
+from typing import Any
+
+import pytensor.tensor as pt
+from pytensor.compile.builders import OpFromGraph
+from pytensor.graph.basic import Constant
+from pytensor.graph.replace import graph_replace, vectorize_graph
+from pytensor.graph.rewriting.utils import rewrite_graph
+from pytensor.graph.traversal import toposort
+from pytensor.scan.op import Scan
+from pytensor.tensor.blockwise import Blockwise
+from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.type import TensorType
+
+from pymc_isomix.backend.compilation import CompiledApart
+
+logger = logging.getLogger(__name__)
+
+
+def batched_log_density(model, ordering, points, *, more_replacements=None, mode=None):
+    """Build the model's log joint density and gradient at a batch of unconstrained points.
+
+    One vectorised graph serves all points, so that draws share what does not depend on them: a
+    minibatch above all, which keeps its ``total_size`` scale. A graph that contains a scan has no
+    vectorised form; there, each point is evaluated by itself.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    ordering : mapping of value variable name to (name, slice, shape, dtype)
+        Place of each variable in a flat point, as in ``pymc.variational.opvi.Group.ordering``.
+    points : (S, d) TensorVariable
+        Unconstrained points z.
+    more_replacements : dict, optional
+        Applied to the model's log density first.
+    mode : Mode or str, optional
+        Compile them by themselves with this mode, as one Op without a gradient.
+
+    Returns
+    -------
+    log_density : (S,) TensorVariable
+        Including the log Jacobian of the transforms, and potentials.
+    gradient : (S, d) TensorVariable
+    """
+    point = pt.vector("point", shape=(points.type.shape[1],), dtype=points.dtype)
+    log_density = flat_log_density(model, ordering, point, more_replacements=more_replacements)
+    gradient: Any = pt.grad(log_density, point)
+    if mode is None:
+        return vectorise([log_density, gradient], point, points)
+    batch = points.type()
+    inner, outputs, outside = _closed(vectorise([log_density, gradient], point, batch), batch)
+    return CompiledApart([batch, *inner], outputs, mode)(points, *outside, return_list=True)
+
+
+def flat_log_density(model, ordering, point, *, more_replacements=None):
+    """Build the model's log joint density at one flat unconstrained point (d,), a scalar."""
+    values = {value.name: value for value in model.value_vars}
+    replacements = {
+        values[name]: point[place].reshape(shape).astype(dtype)
+        for name, place, shape, dtype in ordering.values()
+    }
+    log_density = model.logp()
+    if more_replacements:
+        log_density = graph_replace(log_density, more_replacements, strict=False)
+    return graph_replace(log_density, replacements, strict=False).astype(point.dtype)
+
+
+def vectorise(outputs, point, points):
+    """Turn expressions of one point (d,) into those of many (S, d)."""
+    # Fold what only depends on shapes while they are plain constants: batched, they would become
+    # tensors, which neither JAX nor the rewrites see through.
+    outputs = rewrite_graph(outputs, include=("ShapeOpt", "canonicalize"), clone=False)
+    if any(isinstance(node.op, Scan) for node in toposort(outputs)):
+        logger.info(
+            "The log density contains a scan, which has no vectorised form: it is evaluated draw "
+            "by draw."
+        )
+        return _evaluate_one_by_one(outputs, point, points)
+    return vectorize_graph(outputs, {point: points})
+
+
+def _evaluate_one_by_one(outputs, point, points):
+    """Wrap the graph as one Op, looped over (or vmapped, on JAX) by Blockwise."""
+    inner, replaced, outside = _closed(outputs, point)
+    signature = ",".join(
+        [
+            "(d)",
+            *(
+                f"({','.join(f'i{i}_{axis}' for axis in range(v.ndim))})"
+                for i, v in enumerate(outside)
+            ),
+        ]
+    )
+    op = OpFromGraph([point, *inner], replaced)
+    results = ",".join("(d)" if output.ndim else "()" for output in outputs)
+    return Blockwise(op, signature=f"{signature}->{results}")(points, *outside, return_list=True)
+
+
+def _closed(outputs, point):
+    """Close a graph over its inputs: (other inputs, outputs, what the inputs stand for).
+
+    What depends on shared variables but not on the point, a minibatch for example, is computed
+    once, outside, and passed in.
+    """
+    outside = _boundary(point, list(toposort(outputs)))
+    inner = [variable.type() for variable in outside]
+    replaced = graph_replace(outputs, dict(zip(outside, inner, strict=True)), strict=False)
+    return inner, replaced, outside
+
+
+def _boundary(point, nodes):
+    """Tensors that do not depend on the point, are not constant, and feed what depends on it.
+
+    ``nodes`` are the graph's, in topological order.
+    """
+    depends, varies = {point}, set()
+    for node in nodes:
+        if not depends.isdisjoint(node.inputs):
+            if isinstance(node.op, RandomVariable):
+                raise NotImplementedError(
+                    f"a log density that draws random numbers given its own variables ({node.op}) "
+                    "cannot be batched; remove the random draw from the model's log density"
+                )
+            depends.update(node.outputs)
+        elif any(v in varies or _is_varying_root(v) for v in node.inputs):
+            varies.update(node.outputs)
+    boundary: dict = {}
+    waiting = [v for node in nodes if not depends.isdisjoint(node.inputs) for v in node.inputs]
+    while waiting:
+        variable = waiting.pop()
+        if variable in depends or not (variable in varies or _is_varying_root(variable)):
+            continue
+        if isinstance(variable.type, TensorType):
+            boundary[variable] = None
+        else:  # a scalar or a slice: what it is made of
+            waiting.extend(variable.owner.inputs)
+    return list(boundary)
+
+
+def _is_varying_root(variable):
+    return variable.owner is None and not isinstance(variable, Constant)

@@ -1,0 +1,235 @@
+"""Where the components start."""
+
+import warnings
+
+import numpy as np
+from pymc.blocking import DictToArrayBijection
+from pymc.initial_point import make_initial_point_fn
+from pytensor.graph.basic import Variable
+
+from pymc_isomix.backend.compilation import CHEAP, without_c
+
+INITS = ("jitter", "prior", "uniform")
+RETRIES = 50
+START_SIGMA = 0.1  # first standard deviation of the components; they grow within tens of steps
+
+
+@without_c
+def starting_means(
+    model, ordering, n_components, *, start=None, init="jitter", init_width=1.0, random_seed=None
+):
+    """Find a start for every component at which the model's log density is finite.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    ordering : mapping of value variable name to (name, slice, shape, dtype)
+        The variables of the group, and their places in a flat point.
+    n_components : int
+        K.
+    start : dict, list of K dicts, or (K, d) array, optional
+        Values in model space by variable name, one for all components (then ``init`` spreads them
+        around it) or one for each; or points in unconstrained space.
+    init : {"jitter", "prior", "uniform"}
+        Add uniform noise to the model's initial point, draw from the prior, or draw uniformly from
+        a box around zero (around ``start`` when given), the first and the last in unconstrained
+        space.
+    init_width : float
+        Half width of the noise and of the box, unconstrained space.
+    random_seed : int, optional
+
+    Returns
+    -------
+    (K, d) array
+        Unconstrained space.
+
+    Raises
+    ------
+    ValueError
+        If a start has the wrong shape or names no variable, or no finite start is found; names
+        component and variable.
+    """
+    rng = np.random.default_rng(random_seed)
+    n_dim = sum(place.stop - place.start for _, place, _, _ in ordering.values())
+    check = finite_check(model, ordering)
+    if isinstance(start, list | tuple) and start and isinstance(start[0], dict):
+        if len(start) != n_components:
+            raise ValueError(
+                f"start must be one dict or a list of n_components = {n_components} dicts; "
+                f"got {len(start)}"
+            )
+        start = np.stack(
+            [_initial_point(model, ordering, one, "support_point", 0) for one in start]
+        )
+    if start is not None and not isinstance(start, dict):
+        try:
+            means = np.asarray(start, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"start must be a dict, a list of dicts or a numeric array; got {start!r}"
+            ) from error
+        if means.shape != (n_components, n_dim):
+            raise ValueError(
+                f"start must have shape (n_components, d) = {(n_components, n_dim)} as an array in "
+                f"unconstrained space; got {means.shape}"
+            )
+        for k, mean in enumerate(means):
+            if (offenders := check(mean)) is not None:
+                raise ValueError(_message(k, offenders, "choose a start inside the support"))
+        return means
+
+    strategy = "prior" if init == "prior" else "support_point"
+    draw_start = _initial_point_sampler(model, ordering, start, strategy)
+    centre = None if init == "prior" else draw_start(rng.integers(2**30))
+    if init == "uniform" and start is None:
+        centre = np.zeros(n_dim)
+    means = np.empty((n_components, n_dim))
+    for k in range(n_components):
+        for attempt in range(RETRIES):
+            if init == "prior":
+                means[k] = draw_start(rng.integers(2**30))
+            else:
+                # the support may lie elsewhere, or be narrow: every other try comes closer
+                width = init_width * (1.0 if attempt % 2 == 0 else 0.8**attempt)
+                means[k] = centre + rng.uniform(-width, width, size=n_dim)
+            if (offenders := check(means[k])) is None:
+                break
+        else:
+            advice = (
+                f"{RETRIES} draws with init={init!r} failed; pass start=, another init= or a "
+                "smaller init_width="
+            )
+            raise ValueError(_message(k, offenders, advice))
+    return means
+
+
+def starting_scale(model, ordering, metric, start_sigma):
+    """Return the components' first log variance and the first metric.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    ordering : mapping
+        As in :func:`starting_means`.
+    metric : {"identity", "diag", "dense"}
+    start_sigma : float, dict or None
+        First standard deviation of the components in unconstrained space, one for all or by
+        variable (the rest 0.1). An identity metric has one for all dimensions: the root mean
+        square.
+
+    Returns
+    -------
+    log_variance : float
+    metric : () , (d,) or (d, d) array
+    """
+    n_dim = sum(place.stop - place.start for _, place, _, _ in ordering.values())
+    sigma = np.full(n_dim, START_SIGMA)
+    if isinstance(start_sigma, dict):
+        values = {rv.name: model.rvs_to_values[rv].name for rv in model.free_RVs}
+        for name, value in start_sigma.items():
+            # PyMC's own start_sigma goes by value variables, tau_log__
+            value_name = values.get(name, name)
+            if value_name not in ordering:
+                raise ValueError(
+                    f"start_sigma names no variable of the model: {name!r}; "
+                    f"the variables are {sorted(values)}"
+                )
+            _, place, shape, _ = ordering[value_name]
+            sigma[place] = np.ravel(_broadcast("start_sigma", value, shape, name))
+    elif start_sigma is not None:
+        sigma[:] = _broadcast("start_sigma", start_sigma, ())
+    if not np.all(np.isfinite(sigma) & (sigma > 0)):
+        raise ValueError(f"start_sigma must be positive and finite; got {start_sigma!r}")
+    log_variance = float(np.log(np.mean(sigma**2)))
+    sigma = sigma / np.exp(0.5 * log_variance)
+    if metric == "identity":
+        return log_variance, np.ones(())
+    return log_variance, np.diag(sigma) if metric == "dense" else sigma
+
+
+def _initial_point_sampler(model, ordering, overrides, strategy):
+    """Return a function from a seed to a flat unconstrained point."""
+    known = {rv.name for rv in model.free_RVs}
+    shapes = model.eval_rv_shapes() if overrides else {}
+    for variable, value in (overrides or {}).items():
+        name = str(getattr(variable, "name", variable))
+        if name not in known:
+            raise ValueError(
+                f"start names no free variable of the model: {name!r}; they are {sorted(known)}"
+            )
+        if not isinstance(value, str | Variable):  # those are PyMC's strategies and expressions
+            _broadcast("start", value, tuple(map(int, shapes[name])), name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", RuntimeWarning
+            )  # a value outside the support; checked below
+            sampler = make_initial_point_fn(
+                model=model, overrides=overrides, default_strategy=strategy, return_transformed=True
+            )
+            sampler(0)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"init='prior' needs a proper prior for every variable ({error}); "
+            "use init='jitter' or pass start="
+        ) from error
+
+    def sample(seed):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            values = sampler(int(seed))
+        return DictToArrayBijection.map({name: values[name] for name in ordering}).data
+
+    return sample
+
+
+def _initial_point(model, ordering, overrides, strategy, seed):
+    return _initial_point_sampler(model, ordering, overrides, strategy)(seed)
+
+
+def _broadcast(argument, value, shape, name=None):
+    """Broadcast a value of an argument, or of its entry ``name``, to its shape."""
+    try:
+        return np.broadcast_to(np.asarray(value, dtype=float), shape)
+    except (TypeError, ValueError) as error:
+        entry = "" if name is None else f" for {name!r}"
+        raise ValueError(
+            f"{argument} must be numeric of shape {shape}{entry}; got {value!r}"
+        ) from error
+
+
+def offending_variables(model, ordering, flat):
+    """Name the variables whose log density is not finite at a flat unconstrained point."""
+    return finite_check(model, ordering)(flat) or []
+
+
+@without_c
+def finite_check(model, ordering):
+    """Return a function from a flat point to the variables with no finite log density, or None."""
+    terms_of = model.free_RVs + model.observed_RVs + model.potentials
+    names = [variable.name for variable in terms_of]
+    terms = model.logp(sum=False)  # one a variable, in that order
+    model_names = {model.rvs_to_values[rv].name: rv.name for rv in model.free_RVs}
+    evaluate = model.compile_fn(terms, inputs=model.value_vars, mode=CHEAP)
+    elsewhere = model.initial_point(0) if len(ordering) < len(model.value_vars) else {}
+
+    def check(flat):
+        for name, place, _, _ in ordering.values():
+            if not np.all(np.isfinite(flat[place])):
+                return [model_names[name]]
+        point = dict(elsewhere)
+        for name, place, shape, dtype in ordering.values():
+            point[name] = flat[place].reshape(shape).astype(dtype)
+        with np.errstate(all="ignore"):
+            values = evaluate(point)
+        offenders = [n for n, v in zip(names, values, strict=True) if not np.isfinite(np.sum(v))]
+        return offenders or None
+
+    return check
+
+
+def _message(component, offenders, advice):
+    return (
+        f"start of component {component} has a log density that is not finite, at variable "
+        f"{', '.join(offenders)}; {advice}"
+    )

@@ -1,0 +1,95 @@
+import gc
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from pytensor.compile.mode import Mode
+from pytensor.link.c.cmodule import GCC_compiler
+
+from pymc_isomix import IsoMix
+from pymc_isomix.backend.compilation import (
+    CHEAP,
+    CHEAP_FAST,
+    CompiledApart,
+    compiles_slowly,
+    without_c,
+    without_garbage_collection,
+)
+
+CXX = pytensor.config.cxx  # conftest turns it off while tests run
+
+
+def test_nested_calls_leave_the_compiler_as_it_was():
+    @without_c
+    def inner():
+        return pytensor.config.cxx
+
+    @without_c
+    def outer():
+        return inner()
+
+    with pytensor.config.change_flags(cxx="g++"):
+        assert outer() == ""
+        assert pytensor.config.cxx == "g++"
+
+
+@pytest.mark.skipif(not CXX, reason="no C compiler")
+def test_no_c_is_compiled_for_the_start_or_for_draws(monkeypatch):
+    with pm.Model() as model:
+        theta = pm.Normal("theta", 0.0, 2.0, shape=2)
+        pm.Potential("mixture", pt.logsumexp(theta))  # an Op with a graph inside
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("C was compiled")
+
+    monkeypatch.setattr(GCC_compiler, "compile_str", refuse)
+    with pytensor.config.change_flags(cxx=CXX):
+        approx = IsoMix(2, random_seed=1, model=model).approx
+        assert approx.sample(10, random_seed=1).sample_stats["lp"].shape == (1, 10)
+        assert approx.diagnostics(30, random_seed=1, n_probes=0)["n_draws"] == 30
+
+
+@pytest.mark.parametrize(
+    ("mode", "slowly"),
+    [
+        ("NUMBA", True),
+        (Mode(linker="c|py"), True),
+        (Mode(linker="c"), True),
+        ("JAX", False),
+        ("FAST_COMPILE", False),
+        (CHEAP, False),
+        (CHEAP_FAST, False),
+    ],
+)
+def test_numba_and_c_take_time_for_each_op(mode, slowly):
+    assert compiles_slowly(mode) is slowly
+
+
+def test_a_graph_compiled_apart_is_one_op_with_the_same_values():
+    x, y = pt.vector("x", shape=(3,)), pt.scalar("y")
+    outputs = [(x * y).sum(), pt.exp(x)]
+    apart = CompiledApart([x, y], outputs, "FAST_COMPILE")(x, y)
+    evaluate = pytensor.function([x, y], [*apart, *outputs], mode="FAST_COMPILE")
+    total, powers, expected_total, expected_powers = evaluate(np.arange(3.0), 2.0)
+    assert total == expected_total == 6.0
+    np.testing.assert_array_equal(powers, expected_powers)
+    assert apart[1].type.shape == (3,)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_afterwards_as_before_even_after_a_failure(enabled):
+    @without_garbage_collection()
+    def fail():
+        assert not gc.isenabled()
+        raise RuntimeError
+
+    (gc.enable if enabled else gc.disable)()
+    try:
+        for _ in range(2):  # a decorated function may be called again
+            with pytest.raises(RuntimeError):
+                fail()
+            assert gc.isenabled() is enabled
+    finally:
+        gc.enable()

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from pymc_isomix.fitting.plateau import MIN_WINDOW, TOLERANCE, IterateAverage, has_plateaued
+
+
+def noisy(trend, noise, seed):
+    return np.asarray(trend) + noise * np.random.default_rng(seed).normal(size=len(trend))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_constant_loss_with_little_noise_has_plateaued(seed):
+    assert has_plateaued(noisy(np.full(400, 12.0), 0.1, seed))
+
+
+def test_too_few_losses_say_no():
+    assert not has_plateaued(np.zeros(2 * MIN_WINDOW - 1))
+    assert has_plateaued(np.zeros(2 * MIN_WINDOW))
+
+
+def test_noise_that_could_hide_a_fall_says_no():
+    """Two standard errors of the fall are 2 * 3 * sqrt(2 / 133) = 0.7 nats, above the tolerance."""
+    assert not has_plateaued(noisy(np.zeros(400), 3.0, 0))
+
+
+def test_false_stops_are_rare():
+    """A fall of three tolerances a window is taken for a plateau at most at the rate of 2 sigma.
+
+    The standard error of the fall is 0.3 sqrt(2 / 133) = 0.037, so that it must come out four
+    standard errors too small: of 1000 trials none is expected.
+    """
+    window = 400 // 3
+    trend = -3 * TOLERANCE / window * np.arange(400)
+    stops = sum(has_plateaued(noisy(trend, 0.3, seed)) for seed in range(1000))
+    assert stops <= 2
+
+
+def test_long_runs_look_at_recent_losses_only():
+    falling = np.linspace(1e6, 0, 2000)
+    assert not has_plateaued(falling)
+    assert has_plateaued(np.concatenate([falling, noisy(np.zeros(600), 0.05, 0)]))
+
+
+def test_average_is_the_mean_of_what_was_added():
+    rng = np.random.default_rng(0)
+    values = [{"means": rng.normal(size=(2, 3)), "log_weights": rng.normal(size=2)} for _ in "1234"]
+    average = IterateAverage()
+    for value in values:
+        average.add(value)
+    for name in values[0]:
+        expected = np.mean([value[name] for value in values], axis=0)
+        np.testing.assert_allclose(average.mean[name], expected, rtol=1e-14)
+    assert average.count == 4
+
+
+def test_average_keeps_a_dropped_component_dropped():
+    average = IterateAverage()
+    for _ in range(3):
+        average.add({"log_weights": np.array([0.0, -np.inf])})
+    np.testing.assert_array_equal(average.mean["log_weights"], [0.0, -np.inf])

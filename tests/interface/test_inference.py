@@ -1,0 +1,754 @@
+"""The fit: PyMC's loop around the compiled step, what may go wrong in it, and what comes out."""
+
+import io
+import logging
+
+import cloudpickle
+import numpy as np
+import pymc as pm
+import pytensor
+import pytest
+import xarray as xr
+from pymc.variational.callbacks import CheckParametersConvergence, Tracker
+from pytensor.compile.mode import Mode
+from threadpoolctl import threadpool_info, threadpool_limits
+
+import pymc_isomix as pmi
+from pymc_isomix import IsoMix, IsotropicMixture
+
+FAST_COMPILE = {"mode": "FAST_COMPILE"}
+QUIET = {"progressbar": False, "backend": "jax"}  # compiles in a few seconds, runs fast
+# compiles in less, runs slowly: for a few steps
+NUMPY = Mode(linker="py", optimizer="fast_compile")
+BRIEF = {"progressbar": False, "compile_kwargs": {"mode": NUMPY}}
+CXX = pytensor.config.cxx  # conftest turns it off while tests run
+
+
+def get_params(inference):
+    return {shared.name: np.array(shared.get_value()) for shared in inference.approx.params}
+
+
+def share_step(inference, mode, **options):
+    """Compile the step once, for all fits of an inference whose options are the same."""
+    objective = inference.objective
+    step = objective.step_function(score=True, compile_kwargs={"mode": mode}, **options)
+    objective.step_function = lambda **kwargs: step
+    return inference
+
+
+@pytest.fixture(scope="module")
+def compiled_paper():
+    """Two components on a shifted normal; a NaN shift leaves no draw a finite density."""
+    with pm.Model(coords={"group": ["a", "b"]}) as model:
+        shift = pm.Data("shift", 0.0)
+        theta = pm.Normal("theta", 0.0, 2.0, dims="group")
+        tau = pm.HalfNormal("tau", 1.0)
+        pm.Normal("y", theta + shift, 1 + tau, observed=[1.5, -2.0], dims="group")
+    inference = IsoMix.paper(2, step_size=0.02, random_seed=1, model=model)
+    return share_step(inference, "JAX"), get_params(inference)
+
+
+@pytest.fixture
+def paper(compiled_paper):
+    """An inference as if it were new, whose step is compiled already; it takes exactly n steps."""
+    inference, params = compiled_paper
+    for shared in inference.approx.params:
+        shared.set_value(params[shared.name])
+    inference.hist = np.asarray(())
+    inference.state = None
+    inference.approx.__dict__.pop("hist", None)
+    inference.objective.op.n_dropped.set_value(np.int64(0))
+    inference.approx.model.set_data("shift", 0.0)
+    return inference
+
+
+def stop_at(iteration, reason):
+    def callback(approx, losses, i):
+        if i == iteration:
+            raise reason
+
+    return callback
+
+
+# The loop
+
+
+def test_pm_fit_round_trip(paper):
+    approx = pm.fit(n=12, method=paper, model=paper.approx.model, **QUIET)
+    assert approx is paper.approx
+    assert isinstance(approx, IsotropicMixture)
+    assert approx.hist is paper.hist
+    assert approx.hist.shape == (12,)
+    assert np.isfinite(approx.hist).all()
+    for shared in approx.params:
+        assert isinstance(
+            shared.container.storage[0], np.ndarray
+        )  # the backend's own are converted
+    posterior = approx.sample(5).posterior
+    assert posterior["theta"].dims == ("chain", "draw", "group")
+    assert list(posterior.coords["group"].values) == ["a", "b"]
+
+
+def test_loss_falls(paper):
+    paper.fit(300, **QUIET)
+    # Its noise in one step is below 1 nat here; the fall is 10 to 20.
+    assert paper.hist[-50:].mean() < paper.hist[:5].mean() - 3
+
+
+def test_callbacks_get_approximation_losses_and_iteration(paper):
+    seen = []
+
+    def watch(approx, losses, i):
+        seen.append((approx, np.array(losses), i))
+
+    paper.fit(4, callbacks=[watch], **QUIET)
+    assert all(approx is paper.approx for approx, _, _ in seen)
+    assert [i for _, _, i in seen] == [1, 2, 3, 4]
+    for n, (_, losses, _) in enumerate(seen, start=1):
+        np.testing.assert_array_equal(losses, paper.hist[:n])
+
+
+def test_blas_has_one_thread_while_a_fit_runs_and_its_own_number_again_after(paper):
+    def n_threads(*_):
+        pools = [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
+        seen.append(pools)
+
+    seen: list = []
+    with threadpool_limits(2, user_api="blas"):
+        n_threads()
+        paper.fit(2, callbacks=[n_threads], **QUIET)
+        n_threads()
+    assert set(seen[1]) == set(seen[2]) == {1}
+    assert seen[3] == seen[0]
+
+
+def test_tracker(paper):
+    means = paper.approx.shared_params["means"]
+    tracker = Tracker(
+        means=lambda: np.array(means.get_value()),
+        last_loss=lambda approx, losses, i: losses[-1],
+        iteration=lambda *arguments: arguments[-1],
+    )
+    paper.fit(6, callbacks=[tracker], **QUIET)
+    assert tracker["iteration"] == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_array_equal(tracker["last_loss"], paper.hist)
+    np.testing.assert_array_equal(tracker["means"][-1], means.get_value())
+    assert np.all(np.diff(tracker["means"], axis=0) != 0)  # every step moves every mean
+
+
+@pytest.mark.parametrize("diff", ["relative", "absolute"])
+def test_parameters_convergence_ends_the_fit(paper, diff):
+    callback = CheckParametersConvergence(every=5, tolerance=1e6, diff=diff)
+    paper.fit(50, callbacks=[callback], **QUIET)
+    assert paper.hist.shape == (5,)
+    assert paper.stop_reason == "Convergence achieved at 5"
+
+
+def test_parameters_that_move_do_not_end_the_fit(paper):
+    callback = CheckParametersConvergence(every=5, tolerance=1e-9)
+    paper.fit(12, callbacks=[callback], **QUIET)
+    assert paper.hist.shape == (12,)
+
+
+@pytest.mark.parametrize("n", [1, 5, 50])  # PyMC's own loop fails below 10
+@pytest.mark.parametrize("reason", [StopIteration("enough"), StopIteration(), KeyboardInterrupt()])
+def test_stop_at_the_first_iteration(paper, n, reason):
+    before = get_params(paper)
+    approx = paper.fit(n, callbacks=[stop_at(1, reason)], **QUIET)
+    assert approx.hist.shape == (1,)
+    assert np.isfinite(approx.hist).all()
+    assert np.all(get_params(paper)["means"] != before["means"])
+    assert approx.sample(3).posterior["tau"].shape == (1, 3)
+    paper.refine(2, progressbar=False)  # with the same callback, which has had its iteration
+    assert approx.hist.shape == (3,)
+
+
+@pytest.mark.parametrize("reason", [StopIteration("enough"), KeyboardInterrupt()])
+@pytest.mark.parametrize("score", [True, False])
+def test_an_interruption_keeps_what_was_fitted(paper, reason, score):
+    kept = []
+    callbacks = [lambda *_: kept.append(get_params(paper)), stop_at(3, reason)]
+    approx = paper.fit(50, score=score, callbacks=callbacks, **QUIET)
+    assert approx.hist.shape == ((3,) if score else (0,))
+    for name, value in get_params(paper).items():
+        np.testing.assert_array_equal(value, kept[2][name])
+    assert paper.state.i == 3
+    assert np.isfinite(approx.sample(3).posterior["theta"]).all()
+
+
+def test_ctrl_c_during_a_step(paper, monkeypatch):
+    step, kept = paper.objective.step_function(), []
+
+    def interrupted_step():
+        if len(kept) == 3:
+            raise KeyboardInterrupt
+        loss = step()
+        kept.append(get_params(paper))
+        return loss
+
+    monkeypatch.setattr(paper.objective, "step_function", lambda **kwargs: interrupted_step)
+    approx = paper.fit(50, **QUIET)
+    assert approx.hist.shape == (3,)
+    np.testing.assert_array_equal(get_params(paper)["means"], kept[-1]["means"])
+
+
+def test_an_error_of_a_callback_is_the_user_s(paper):
+    with pytest.raises(ZeroDivisionError):
+        paper.fit(50, callbacks=[stop_at(3, ZeroDivisionError())], **QUIET)
+    assert paper.approx.hist.shape == (3,)
+    assert isinstance(paper.approx.shared_params["means"].container.storage[0], np.ndarray)
+
+
+def test_refine_goes_on(paper):
+    iterations = []
+    paper.fit(4, callbacks=[lambda approx, losses, i: iterations.append(i)], **QUIET)
+    first, before = paper.hist.copy(), get_params(paper)
+    paper.refine(3, progressbar=False)
+    assert iterations == [1, 2, 3, 4, 5, 6, 7]
+    assert paper.approx.hist is paper.hist
+    assert paper.hist.shape == (7,)
+    np.testing.assert_array_equal(paper.hist[:4], first)
+    assert np.all(get_params(paper)["means"] != before["means"])
+    assert paper.state.i == 7
+
+
+def test_refine_needs_a_fit(paper):
+    with pytest.raises(TypeError, match=r"Need to call `\.fit` first"):
+        paper.refine(1)
+
+
+def test_a_second_fit_starts_where_the_first_ended(paper):
+    paper.fit(3, **QUIET)
+    before, seen = get_params(paper), []
+    paper.fit(2, callbacks=[lambda approx, losses, i: seen.append((len(losses), i))], **QUIET)
+    assert seen == [(1, 1), (2, 2)]
+    assert paper.hist.shape == (5,)  # PyMC's, too, holds both
+    # two steps of 0.02 at gradients of order ten
+    assert np.abs(get_params(paper)["means"] - before["means"]).max() < 2
+
+
+def test_no_score_keeps_no_history(paper):
+    losses = []
+    approx = paper.fit(5, score=False, callbacks=[lambda *a: losses.append(a[1])], **QUIET)
+    assert losses == [None] * 5
+    assert approx.hist.shape == (0,)
+    paper.refine(2, progressbar=False)
+    assert approx.hist.shape == (0,)
+    assert paper.state.i == 7
+
+
+def test_no_iterations_leave_the_start():
+    with pm.Model() as model:
+        pm.Normal("theta", 0.0, 1.0)
+    inference = IsoMix.paper(
+        3, start={"theta": 17.0}, start_sigma={"theta": 13.0}, init_width=0.0, model=model
+    )
+    inference.objective.step_function = lambda **kwargs: None  # nothing to compile
+    draws = inference.fit(0, **QUIET).sample(8000, random_seed=1).posterior["theta"]
+    # 8000 draws, four standard errors
+    assert draws.mean().item() == pytest.approx(17.0, abs=4 * 13 / np.sqrt(8000))
+    assert draws.std().item() == pytest.approx(13.0, rel=4 / np.sqrt(2 * 8000))
+    assert inference.approx.hist.shape == (0,)
+
+
+@pytest.mark.parametrize("n", [-1, 2.5, "many"])
+def test_number_of_iterations_is_checked(paper, n):
+    with pytest.raises(ValueError, match=f"n must be an integer of at least 0; got {n!r}"):
+        paper.fit(n, **QUIET)
+
+
+def test_progress_bar(paper, capsys):
+    paper.fit(30, progressbar=True, backend="jax")
+    shown = capsys.readouterr().out
+    assert "Fitting" in shown
+    assert "ELBO -" in shown
+    assert "2 of 2 components alive" in shown
+    paper.fit(30, **QUIET)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        ("constant", [1, 1, 1, 1, 1, 1]),
+        ("sqrt", [1, 2**-0.5, 3**-0.5, 0.5, 5**-0.5, 6**-0.5]),
+        ("linear", [1, 0.75, 0.5, 0.25, 1 / 3, 1 / 6]),  # to zero at 4, then at 6
+        (lambda t: 1 / (1 + t) ** 2, [1, 1 / 4, 1 / 9, 1 / 16, 1 / 25, 1 / 36]),
+    ],
+)
+def test_schedule_goes_on_in_refine(paper, monkeypatch, schedule, factors):
+    monkeypatch.setattr(paper, "_schedule", schedule)
+    shared, sizes = paper.objective.op.step_size, []
+    callbacks = [lambda *_: sizes.append(float(shared.get_value()))]
+    paper.fit(4, callbacks=callbacks, **QUIET)
+    paper.refine(2, progressbar=False)
+    np.testing.assert_allclose(sizes, 0.02 * np.array(factors), rtol=1e-6)
+
+
+# Options of PyMC's fit
+
+
+def test_options_of_the_step():
+    with pm.Model() as model:
+        tau = pm.HalfNormal("tau", 1.0)
+        pm.Normal("y", 0.0, tau, observed=[1.5, -2.0])
+    inference = IsoMix.paper(2, step_size=1e-3, random_seed=1, model=model)
+    counter = pytensor.shared(np.int64(0))
+    before = get_params(inference)
+    approx = pm.fit(
+        5,
+        method=inference,
+        model=model,
+        obj_n_mc=3,
+        obj_optimizer=pm.sgd(learning_rate=1.0),
+        total_grad_norm_constraint=0.1,
+        more_updates={counter: counter + 1},
+        include_transformed=True,
+        **BRIEF,
+    )
+    assert int(counter.get_value()) == 5
+    moved = get_params(inference)["means"] - before["means"]
+    # A thousand times the step size, bounded by the norm of all gradients.
+    assert 1e-3 < np.abs(moved).max() <= 5 * 0.1
+    assert set(approx.state.mean) == {"tau", "tau_log__"}
+
+
+def test_backend_excludes_another_mode(paper):
+    with pytest.raises(ValueError, match="Can only define one of `backend`"):
+        paper.fit(1, backend="jax", compile_kwargs={"mode": "JAX"})
+
+
+def test_unknown_option_is_refused(paper):
+    with pytest.raises(TypeError, match="learning_rate"):
+        IsoMix(1, model=paper.approx.model).fit(1, learning_rate=0.1, **QUIET)
+
+
+@pytest.mark.usefixtures("capsys")
+def test_profile():
+    with pm.Model() as model:
+        pm.HalfNormal("scale")
+    inference = IsoMix.paper(2, random_seed=1, model=model)
+    summary = io.StringIO()
+    inference.run_profiling(n=3, compile_kwargs={"mode": NUMPY}).summary(summary)
+    text = summary.getvalue()
+    assert "Time in 3 calls to Function.__call__" in text
+    assert "pytensor.scan.op.Scan" not in text
+
+
+@pytest.mark.slow
+# The C backend says so where PyTensor was installed without one; slower, not wrong.
+@pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS installation")
+@pytest.mark.parametrize("backend", ["numba", "c"])
+def test_other_backends(conjugate_gaussian, backend):
+    if backend == "c" and not CXX:
+        pytest.skip("no C++ compiler")
+    inference = IsoMix(1, random_seed=1, convergence=None, model=conjugate_gaussian.model)
+    with pytensor.config.change_flags(cxx=CXX):
+        approx = inference.fit(700, backend=backend, progressbar=False)
+    assert_gaussian(approx, conjugate_gaussian.mean, conjugate_gaussian.std)
+
+
+# Recovery
+
+
+def assert_gaussian(approx, mean, std):
+    """Assert mean within 0.02 standard deviations, and standard deviations within 3 per cent."""
+    fitted_mean, fitted_std = (node.eval(**FAST_COMPILE) for node in (approx.mean, approx.std))
+    np.testing.assert_allclose((fitted_mean - mean) / std, 0.0, atol=0.02)
+    np.testing.assert_allclose(fitted_std / std, 1.0, atol=0.03)
+
+
+@pytest.fixture(scope="module")
+def fitted_default():
+    """Two components, all defaults, on a posterior that one would fit exactly."""
+    with pm.Model(coords={"group": ["a", "b"]}) as model:
+        theta = pm.Normal("theta", 0.0, 2.0, dims="group")
+        pm.Normal("y", theta, [1.0, 0.5], observed=[1.5, -2.0], dims="group")
+        approx = pm.fit(3000, method=IsoMix(2, random_seed=1), model=model, **QUIET)
+    return approx
+
+
+def test_default_fit_recovers_a_conjugate_posterior(fitted_default):
+    precision = 1 / 4 + 1 / np.array([1.0, 0.25])
+    mean = np.array([1.5, -2.0]) / [1.0, 0.25] / precision
+    # Two components differ from the exact answer, and by the noise of the last steps.
+    fitted_mean, fitted_std = (
+        node.eval(**FAST_COMPILE) for node in (fitted_default.mean, fitted_default.std)
+    )
+    np.testing.assert_allclose((fitted_mean - mean) * np.sqrt(precision), 0.0, atol=0.1)
+    np.testing.assert_allclose(fitted_std * np.sqrt(precision), 1.0, atol=0.1)
+
+
+def test_fitted_approximation_survives_cloudpickle(fitted_default):
+    copy = cloudpickle.loads(cloudpickle.dumps(fitted_default))
+    np.testing.assert_array_equal(copy.hist, fitted_default.hist)
+    xr.testing.assert_equal(
+        copy.sample(5, random_seed=1).posterior.dataset,
+        fitted_default.sample(5, random_seed=1).posterior.dataset,
+    )
+
+
+def test_unfitted_inference_survives_cloudpickle():
+    with pm.Model() as model:
+        pm.HalfNormal("scale")
+    inference = IsoMix.paper(2, random_seed=1, model=model)
+    copy = cloudpickle.loads(cloudpickle.dumps(inference))
+    assert copy.fit(3, **BRIEF).hist.shape == (3,)
+    assert inference.hist.shape == (0,)
+
+
+def test_no_convergence_check_runs_all_iterations(conjugate_gaussian):
+    model = conjugate_gaussian.model
+    inference = IsoMix(1, metric="diag", convergence=None, random_seed=1, model=model)
+    approx = inference.fit(700, **QUIET)
+    assert approx.hist.shape == (700,)
+    assert_gaussian(approx, conjugate_gaussian.mean, conjugate_gaussian.std)
+    # The step's noise vanishes where the approximation is exact.
+    assert -approx.hist[-1] == pytest.approx(conjugate_gaussian.log_evidence, abs=1e-3)
+    inference.refine(20, progressbar=False)
+    assert approx.hist.shape == (720,)
+    assert_gaussian(approx, conjugate_gaussian.mean, conjugate_gaussian.std)
+
+
+N_ROWS = 1000
+ROWS = np.random.default_rng(1).normal(size=N_ROWS)
+# The rows scatter less than the model believes: it is their scatter that makes minibatches noisy.
+RESPONSE = 1.0 + 2.0 * ROWS + 0.15 * np.random.default_rng(2).normal(size=N_ROWS)
+ROW_NOISE, COEFFICIENT_PRIOR = 3.0, 5.0
+
+
+def regression(batch_size=None):
+    with pm.Model() as model:
+        x, y = ROWS, RESPONSE
+        if batch_size is not None:
+            x, y = pm.Minibatch(x, y, batch_size=batch_size)
+        beta = pm.Normal("beta", 0.0, COEFFICIENT_PRIOR, shape=2)
+        pm.Normal("y", beta[0] + beta[1] * x, ROW_NOISE, observed=y, total_size=N_ROWS)
+    return model
+
+
+def regression_posterior():
+    design = np.column_stack([np.ones(N_ROWS), ROWS])
+    covariance = np.linalg.inv(design.T @ design / ROW_NOISE**2 + np.eye(2) / COEFFICIENT_PRIOR**2)
+    return covariance @ design.T @ RESPONSE / ROW_NOISE**2, np.sqrt(np.diag(covariance))
+
+
+@pytest.mark.parametrize("batch_size", [None, 200])
+def test_one_component_on_a_conjugate_regression(batch_size):
+    # Steps of 1/t average all minibatches: the score of a minibatch has, in units of the
+    # posterior, a standard deviation of sqrt(1000 / 200) * 0.15 / 3 = 0.11, that of 800 of them
+    # 0.004, a fifth of the tolerance. A minibatch that lost its scale would give a standard
+    # deviation 2.2 times too large; rows apart from their responses, a slope near zero.
+    inference = IsoMix(
+        1,
+        n_samples=10,
+        step_size=0.5,
+        schedule=lambda t: 1 / (1 + t / 25),
+        random_seed=1,
+        model=regression(batch_size),
+    )
+    approx = inference.fit(800, **QUIET)
+    assert approx.hist.shape == (800,)
+    assert_gaussian(approx, *regression_posterior())
+
+
+def test_seed_decides_a_fit_and_numpy_s_global_state_does_not():
+    with pm.Model() as model:
+        pm.HalfNormal("scale")
+    fits, start = [], [[0.0], [1.0]]
+    for seed, global_seed in ((3, 0), (3, 1), (4, 1)):
+        # Legacy on purpose: nothing may read that state, nor move it.
+        np.random.seed(global_seed)  # noqa: NPY002
+        before = np.random.get_state()[1].copy()  # noqa: NPY002
+        inference = IsoMix.paper(2, start=start, random_seed=seed, model=model)
+        fits.append((inference.fit(5, **BRIEF), inference.approx.sample(3).posterior["scale"]))
+        np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    (first, first_draws), (second, second_draws), (other, other_draws) = fits
+    np.testing.assert_array_equal(first.hist, second.hist)
+    np.testing.assert_array_equal(
+        first.shared_params["means"].get_value(), second.shared_params["means"].get_value()
+    )
+    np.testing.assert_array_equal(first_draws, second_draws)
+    assert np.all(first.hist != other.hist)
+    assert not np.any(first_draws == other_draws)
+
+
+def test_single_precision():
+    with pytensor.config.change_flags(floatX="float32"), pm.Model() as model:
+        theta = pm.Normal("theta", 0.0, 2.0, shape=2)
+        pm.Normal("y", theta, 1.0, observed=np.array([1.5, -2.0], dtype="float32"))
+        approx = IsoMix(2, random_seed=1, model=model).fit(20, **BRIEF)
+        for shared in approx.params:
+            assert shared.get_value().dtype == np.float32
+            assert np.isfinite(shared.get_value()).all()
+        assert approx.sample(3).posterior["theta"].dtype == np.float32
+
+
+# The call that does it all
+
+
+def test_fit_in_one_call(conjugate_gaussian):
+    iterations = []
+    draws = pmi.fit(
+        20,
+        draws=7,
+        n_components=2,
+        metric="identity",
+        random_seed=1,
+        callbacks=[lambda approx, losses, i: iterations.append(i)],
+        model=conjugate_gaussian.model,
+        **BRIEF,
+    )
+    assert isinstance(draws, xr.DataTree)
+    assert iterations[:3] == [1, 2, 3]
+    assert draws.posterior["theta"].sizes == {"chain": 1, "draw": 7, "group": 2}
+    assert list(draws.posterior.coords["group"].values) == ["a", "b"]
+    np.testing.assert_array_equal(draws.observed_data["y"], [1.5, -2.0])
+
+
+# Densities that are not finite
+
+
+@pytest.fixture(scope="module")
+def compiled_cliff():
+    """A normal variable whose density ends at zero, where draws of every component fall."""
+    with pm.Model() as model:
+        theta = pm.Normal("theta", 0.0, 1.0)
+        pm.Potential("cliff", pm.math.switch(theta > 0, 0.0, -np.inf))
+    inference = IsoMix.paper(2, step_size=0.01, start=[[0.3], [0.4]], start_sigma=0.5, model=model)
+    return share_step(inference, NUMPY)
+
+
+def test_draws_without_a_density_are_left_out_and_counted(compiled_cliff, caplog):
+    inference = compiled_cliff
+    with caplog.at_level(logging.WARNING):
+        approx = inference.fit(20, **QUIET)
+    n_dropped = int(inference.objective.op.n_dropped.get_value())
+    assert 0 < n_dropped < 20 * 2 * 10
+    (message,) = [r.getMessage() for r in caplog.records if r.name.startswith("pymc_isomix")]
+    assert message.startswith(f"{n_dropped:,d} draws with a log density or gradient")
+    assert np.isfinite(approx.hist).all()
+    for value in get_params(inference).values():
+        assert np.isfinite(value).all()
+
+
+def test_no_warning_where_every_draw_has_a_density(paper, caplog):
+    with caplog.at_level(logging.WARNING):
+        paper.fit(5, **QUIET)
+    assert not [r for r in caplog.records if r.name.startswith("pymc_isomix")]
+
+
+@pytest.mark.parametrize("score", [True, False])
+def test_no_density_at_all_names_component_variable_and_iteration(paper, score):
+    kept = []
+
+    def lose_the_data(approx, losses, i):
+        kept.append(get_params(paper))
+        if i == 3:
+            approx.model.set_data("shift", np.nan)
+
+    message = r"iteration 4: component 0 .*at variable y\. .*keeps the last finite parameters"
+    with pytest.raises(FloatingPointError, match=message):
+        paper.fit(50, score=score, callbacks=[lose_the_data], **QUIET)
+    for name, value in get_params(paper).items():
+        np.testing.assert_array_equal(value, kept[-1][name])
+    assert paper.approx.hist.shape == ((3,) if score else (0,))
+    assert np.isfinite(paper.approx.sample(3).posterior["theta"]).all()
+
+
+def window_inference(method, **kwargs):
+    """Two components, the second at a window too narrow for its draws."""
+    with pm.Model() as model:
+        theta = pm.Normal("theta")
+        allowed = (abs(theta) < 3) | (abs(theta - 10) < 1e-6)
+        pm.Potential("window", pm.math.switch(allowed, 0.0, -np.inf))
+    start = [[0.0], [10.0]]
+    return method(2, start=start, start_sigma=0.1, random_seed=1, model=model, **kwargs)
+
+
+def test_a_component_that_lost_all_draws_is_named():
+    message = r"iteration 1: component 1 has no draw with a finite log density .*its mean has one"
+    inference = window_inference(IsoMix.paper)
+    with pytest.raises(FloatingPointError, match=message):
+        inference.fit(50, **BRIEF)
+    np.testing.assert_array_equal(get_params(inference)["means"], [[0.0], [10.0]])
+    assert inference.approx.hist.shape == (0,)
+
+
+def test_a_component_that_lost_all_draws_is_respawned_by_default():
+    approx = window_inference(IsoMix, metric="identity").fit(200, **QUIET)
+    assert np.all(np.abs(approx.groups[0].parameter_values()["means"]) < 3)
+
+
+@pytest.fixture(scope="module")
+def compiled_nan_optimiser():
+    with pm.Model() as model:
+        pm.Normal("level")
+        pm.HalfNormal("scale", size=2)
+    inference = IsoMix.paper(2, random_seed=1, model=model)
+    return share_step(inference, NUMPY, obj_optimizer=pm.adam(learning_rate=float("nan")))
+
+
+@pytest.mark.parametrize("score", [True, False])
+def test_a_parameter_that_turns_nan_is_named(compiled_nan_optimiser, score):
+    inference = compiled_nan_optimiser
+    before = get_params(inference)
+    message = r"iteration 1: .*parameter .*at variable level, scale_log__\. .*keeps the last finite"
+    with pytest.raises(FloatingPointError, match=message):
+        inference.fit(100, score=score, **QUIET)
+    for name, value in get_params(inference).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+# Bad input
+
+
+@pytest.fixture
+def nothing_compiles(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a function was compiled")
+
+    monkeypatch.setattr(pytensor.compile.maker.FunctionMaker, "__init__", refuse)
+
+
+@pytest.fixture(scope="module")
+def small_model():
+    with pm.Model() as model:
+        theta = pm.Normal("theta", shape=2)
+        pm.Normal("y", theta, 1.0, observed=[0.0, 1.0])
+    return model
+
+
+def test_this_very_check_notices_a_compilation(nothing_compiles):
+    with pytest.raises(AssertionError, match="a function was compiled"):
+        pytensor.function([], pytensor.tensor.zeros(()), **FAST_COMPILE)
+
+
+@pytest.mark.usefixtures("nothing_compiles")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_components": 0}, "n_components must be an integer of at least 1; got 0"),
+        ({"n_components": -2}, "n_components must be an integer of at least 1; got -2"),
+        ({"n_components": 2.0}, "n_components must be an integer of at least 1; got 2.0"),
+        ({"n_components": True}, "n_components must be an integer of at least 1; got True"),
+        ({"n_samples": 0}, "n_samples must be an integer of at least 1; got 0"),
+        (
+            {"variance_update": "adam"},
+            "variance_update must be one of 'mirror', 'bures', 'natural', 'fixed'; got 'adam'",
+        ),
+        ({"metric": "full"}, "metric must be one of .*'dense'; got 'full'"),
+        ({"weights": "fixed"}, "weights must be one of 'learned', 'uniform'; got 'fixed'"),
+        ({"init": "adapt_diag"}, "init must be one of 'jitter', .*; got 'adapt_diag'"),
+        ({"init_width": -1.0}, "init_width must be a non-negative finite number; got -1.0"),
+        ({"init_width": np.nan}, "init_width must be a non-negative finite number; got nan"),
+        ({"convergence": "always"}, "convergence must be one of 'auto', None; got 'always'"),
+        ({"step_size": 0.0}, "step_size must be a positive finite number; got 0.0"),
+        ({"step_size": -0.1}, "step_size must be a positive finite number; got -0.1"),
+        ({"step_size": np.inf}, "step_size must be a positive finite number; got inf"),
+        ({"step_size": "fast"}, "step_size must be a positive finite number; got 'fast'"),
+        ({"schedule": "cosine"}, "schedule must be a function .*; got 'cosine'"),
+        (
+            {"schedule": lambda t: -1.0},
+            "schedule must give positive, finite step sizes; iteration 0 has -",
+        ),
+    ],
+)
+def test_argument_that_breaks_its_rule(small_model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        IsoMix(model=small_model, **arguments)
+    method = {name: value for name, value in arguments.items() if name not in ("metric", "weights")}
+    if method:
+        with pytest.raises(ValueError, match=message):
+            IsoMix.paper(model=small_model, **method)
+
+
+@pytest.mark.usefixtures("nothing_compiles")
+def test_discrete_variables_are_refused_with_advice():
+    with pm.Model() as model:
+        pm.Normal("level")
+        pm.Categorical("kind", p=[0.5, 0.5])
+        pm.Poisson("count", 3.0)
+    message = r"continuous variables only; discrete: kind, count\. Marginalise them"
+    with pytest.raises(TypeError, match=message):
+        IsoMix(model=model)
+    with pytest.raises(TypeError, match=message):
+        pmi.fit(10, model=model)
+
+
+@pytest.mark.usefixtures("nothing_compiles")
+def test_model_without_free_variables():
+    with pm.Model() as model:
+        pm.Normal("y", observed=[1.0])
+    with pytest.raises(TypeError, match="no free random variables"):
+        IsoMix(model=model)
+
+
+@pytest.mark.usefixtures("nothing_compiles")
+def test_no_model_at_all():
+    with pytest.raises(TypeError, match="make it inside `with model:` or pass model="):
+        IsoMix()
+
+
+@pytest.fixture
+def no_step_compiles(monkeypatch):
+    """Let the cheap checks of a start evaluate the density, but nothing build a step."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a step was built")
+
+    monkeypatch.setattr("pymc_isomix.interface.objective.MixtureObjective.step_function", refuse)
+
+
+@pytest.mark.usefixtures("no_step_compiles")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"start": np.zeros((3, 2))}, r"start must have shape .* = \(2, 2\) .*got \(3, 2\)"),
+        ({"start": [{}, {}, {}]}, "start must be one dict or a list of n_components = 2 dicts"),
+        ({"start": {"phi": 0.0}}, "start names no free variable of the model: 'phi'"),
+        ({"start": {"theta": [0.0, np.inf]}}, "component 0 .*not finite, at variable theta"),
+        ({"start_sigma": 0.0}, "start_sigma must be positive and finite; got 0.0"),
+        ({"start_sigma": {"phi": 1.0}}, "start_sigma names no variable of the model: 'phi'"),
+    ],
+)
+def test_bad_start_is_refused_before_a_step_is_compiled(small_model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        pmi.fit(10, n_components=2, model=small_model, **arguments)
+
+
+@pytest.mark.usefixtures("no_step_compiles")
+@pytest.mark.parametrize(
+    ("arguments", "dropped"),
+    [
+        ({"start": {"theta": 0.0}}, "start"),
+        ({"random_seed": 0}, "random_seed"),
+        ({"start": {}, "random_seed": 1}, "start, random_seed"),
+        ({"inf_kwargs": {"n_components": 3}}, "inf_kwargs"),
+        ({"inf_kwargs": {"start": {}}}, "inf_kwargs"),
+    ],
+)
+def test_what_pm_fit_would_drop_is_refused(paper, arguments, dropped):
+    message = f"pm.fit drops {dropped} when method is an instance; pass it to IsoMix"
+    with pytest.raises(ValueError, match=message):
+        pm.fit(5, method=paper, model=paper.approx.model, **arguments, **QUIET)
+
+
+@pytest.mark.usefixtures("no_step_compiles")
+def test_another_model_given_to_pm_fit_is_refused(paper, small_model):
+    with pytest.raises(ValueError, match="another model than the one that IsoMix was made for"):
+        pm.fit(5, method=paper, model=small_model, **QUIET)
+    with pytest.raises(ValueError, match="another model"), small_model:
+        pm.fit(5, method=paper, **QUIET)
+
+
+def test_start_sigma_beside_an_instance_is_refused_by_pymc(paper):
+    with pytest.raises(NotImplementedError, match="start_sigma is only available"):
+        pm.fit(5, method=paper, model=paper.approx.model, start_sigma={"theta": 1.0})
+
+
+@pytest.mark.usefixtures("nothing_compiles")
+@pytest.mark.parametrize("draws", [0, 2.5])
+def test_number_of_draws_of_one_call_is_checked_first(small_model, draws):
+    with pytest.raises(ValueError, match=f"draws must be an integer of at least 1; got {draws}"):
+        pmi.fit(10, draws=draws, model=small_model)

@@ -1,0 +1,34 @@
+import numpy as np
+import pymc as pm
+import pytest
+
+from pymc_isomix import IsoMix
+from pymc_isomix.interface import settings as defaults
+
+
+@pytest.mark.parametrize(("n_dim", "kind"), [(500, "dense"), (501, "diag")])
+def test_metric_by_the_number_of_dimensions(n_dim, kind, caplog):
+    with caplog.at_level("INFO"):
+        assert defaults.metric("auto", n_dim) == kind
+    assert f"metric='auto': {kind}, for {n_dim} dimensions" in caplog.text
+    assert defaults.metric("identity", n_dim) == "identity"
+
+
+@pytest.mark.parametrize(("n_components", "n_samples"), [(1, 150), (4, 38), (50, 3), (1000, 3)])
+def test_a_step_has_enough_draws(n_components, n_samples):
+    assert defaults.n_samples(None, n_components) == n_samples
+    assert defaults.n_samples(7, n_components) == 7
+
+
+def test_step_size():
+    assert defaults.step_size("auto") == defaults.STEP_SIZE
+    assert defaults.step_size(0.1) == 0.1
+
+
+def test_defaults_reach_the_fit():
+    with pm.Model() as model:
+        pm.Normal("theta", shape=3)
+    inference = IsoMix(random_seed=1, model=model)
+    means = inference.approx.groups[0].shared_params["means"].get_value()
+    assert np.shape(means) == (50, 3)
+    assert inference.objective.op.rule.n_samples == 3

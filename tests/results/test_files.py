@@ -1,0 +1,240 @@
+"""Files: what comes back, and what is refused."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pymc as pm
+import pytest
+import xarray as xr
+from pytensor.compile.mode import Mode
+
+import pymc_isomix as pmi
+from pymc_isomix.results import files
+
+NUMPY = Mode(linker="py", optimizer="fast_compile")
+BRIEF = {"progressbar": False, "compile_kwargs": {"mode": NUMPY}}
+SUFFIXES = (".nc", ".zarr")
+
+
+def build_model(*, scale="scale", length=2, positive=pm.HalfNormal):
+    with pm.Model() as model:
+        pm.Normal("theta", 0.0, 2.0, shape=length)
+        positive(scale, 1.0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    inference = pmi.IsoMix.paper(3, schedule="sqrt", random_seed=1, model=build_model())
+    return inference.fit(6, **BRIEF)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_everything_comes_back(fitted, tmp_path, suffix):
+    path = tmp_path / f"fit{suffix}"
+    fitted.save(path)
+    loaded = pmi.load(path, build_model())
+    for name, value in fitted.groups[0].parameter_values().items():
+        read = loaded.groups[0].parameter_values()[name]
+        assert read.dtype == value.dtype
+        np.testing.assert_array_equal(read, value)
+    np.testing.assert_array_equal(loaded.hist, fitted.hist)
+    assert loaded.history.settings == fitted.history.settings
+    assert loaded.history.versions == fitted.history.versions
+    assert loaded.history.generators == fitted.history.generators
+    xr.testing.assert_identical(loaded.history.to_dataset(), fitted.history.to_dataset())
+    drawn = [approx.sample(5, random_seed=3).posterior.to_dataset() for approx in (fitted, loaded)]
+    xr.testing.assert_equal(*drawn)
+    assert loaded.rng.randint(2**30) == fitted.rng.randint(2**30)
+    assert os.listdir(tmp_path) == [path.name]  # nothing is left beside it
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("metric", ["identity", "diag", "dense"])
+def test_one_component_of_every_kind_of_metric(tmp_path, metric, suffix):
+    with pm.Model() as model:
+        pm.Normal("x")
+        approx = pmi.IsotropicMixture(n_components=1, metric=metric, random_seed=1)
+        approx.save(tmp_path / f"one{suffix}")
+        loaded = pmi.load(tmp_path / f"one{suffix}")
+    assert loaded.model is model
+    values = loaded.groups[0].parameter_values()
+    assert values["metric"].shape == approx.groups[0].parameter_values()["metric"].shape
+    assert loaded.diagnostics(100, n_probes=0).attrs["verdict"] in ("good", "doubtful", "bad")
+
+
+def test_a_component_without_weight_stays_so(tmp_path):
+    with pm.Model():
+        pm.Normal("x")
+        approx = pmi.IsotropicMixture(n_components=2, random_seed=1)
+        approx.groups[0].set_parameter_values({"log_weights": np.array([0.0, -np.inf])})
+        approx.save(tmp_path / "fit.nc")
+        loaded = pmi.load(tmp_path / "fit.nc")
+    np.testing.assert_array_equal(
+        loaded.groups[0].parameter_values()["log_weights"], [0.0, -np.inf]
+    )
+
+
+@pytest.mark.parametrize("mode", [NUMPY, "JAX"])
+def test_a_fit_goes_on_with_the_same_numbers(tmp_path, mode):
+    options = {"progressbar": False, "compile_kwargs": {"mode": mode}}
+
+    def start():
+        return pmi.IsoMix.paper(2, schedule="sqrt", random_seed=1, model=build_model())
+
+    whole = start().fit(8, **options)
+    start().fit(5, **options).save(tmp_path / "half.nc")
+    inference = pmi.resume(pmi.load(tmp_path / "half.nc", build_model()))
+    iterations = []
+    resumed = inference.fit(3, callbacks=[lambda *a: iterations.append(a[2])], **options)
+    assert iterations == [6, 7, 8]
+    np.testing.assert_allclose(resumed.hist, whole.hist, rtol=1e-12)
+    np.testing.assert_allclose(
+        resumed.groups[0].parameter_values()["means"],
+        whole.groups[0].parameter_values()["means"],
+        rtol=1e-12,
+    )
+    np.testing.assert_array_equal(resumed.history.step_size, whole.history.step_size)
+    inference.refine(1, progressbar=False)
+    assert resumed.history.elbo.shape == (9,)
+    assert inference.state.i == 9
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (build_model(scale="width"), "scale is only in the file; width is only in the model"),
+        (build_model(length=3), r"theta has shape \[2\] in the file and \[3\] in the model"),
+        (
+            build_model(positive=lambda name, _: pm.Uniform(name, 0.0, 1.0)),
+            "scale has transform LogTransform in the file and Interval in the model",
+        ),
+    ],
+)
+def test_another_model_is_refused(fitted, tmp_path, model, message):
+    fitted.save(tmp_path / "fit.nc")
+    with pytest.raises(ValueError, match=message):
+        pmi.load(tmp_path / "fit.nc", model)
+
+
+def test_another_order_is_refused(fitted, tmp_path):
+    with pm.Model() as model:
+        pm.HalfNormal("scale", 1.0)
+        pm.Normal("theta", 0.0, 2.0, shape=2)
+    fitted.save(tmp_path / "fit.nc")
+    with pytest.raises(ValueError, match="their order"):
+        pmi.load(tmp_path / "fit.nc", model)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_file_cut_short(fitted, tmp_path, share):
+    path = tmp_path / "fit.nc"
+    fitted.save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match="is not a whole file of an approximation"):
+        pmi.load(path, build_model())
+
+
+@pytest.mark.parametrize("lost", ["means", "elbo"])
+def test_a_folder_with_a_lost_chunk(fitted, tmp_path, lost):
+    path = tmp_path / "fit.zarr"
+    fitted.save(path)
+    chunks = [p for p in path.rglob("*") if lost in p.parts and p.is_file() and p.suffix == ""]
+    assert chunks
+    for chunk in chunks:
+        chunk.unlink()
+    with pytest.raises(ValueError, match="is not a whole file of an approximation"):
+        pmi.load(path, build_model())
+
+
+def test_a_file_of_something_else(tmp_path):
+    xr.Dataset({"x": 1.0}).to_netcdf(tmp_path / "fit.nc")
+    with pytest.raises(ValueError, match="written by something else"):
+        pmi.load(tmp_path / "fit.nc", build_model())
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"fit\.nc"):
+        pmi.load(tmp_path / "fit.nc", build_model())
+
+
+@pytest.mark.parametrize("name", ["fit", "fit.pkl"])
+def test_other_suffixes_are_refused(fitted, tmp_path, name):
+    with pytest.raises(ValueError, match=r"path must end in \.nc \(netCDF\) or \.zarr"):
+        fitted.save(tmp_path / name)
+
+
+def test_another_format_is_refused(fitted, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "FORMAT", 99)
+    fitted.save(tmp_path / "fit.nc")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="has format 99; this version reads 1"):
+        pmi.load(tmp_path / "fit.nc", build_model())
+
+
+# A process that dies while it saves
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    import xarray as xr
+    import pymc as pm
+    import pymc_isomix as pmi
+    from pymc_isomix.results import files
+
+    moment, path = sys.argv[1], Path(sys.argv[2])
+    die = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+    if moment == "writing":
+        for method in ("to_netcdf", "to_zarr"):
+            write = getattr(xr.DataTree, method)
+            def broken(tree, target, write=write):
+                write(tree, target)
+                for part in [target] if target.is_file() else [*target.rglob("zarr.json")]:
+                    os.truncate(part, part.stat().st_size // 2)
+                die()
+            setattr(xr.DataTree, method, broken)
+    else:
+        replace, calls = os.replace, []
+        def broken(source, target):
+            if calls or path.suffix == ".nc":
+                die()
+            calls.append(replace(source, target))
+        os.replace = broken
+    with pm.Model():
+        pm.Normal("theta", 0.0, 2.0, shape=2)
+        pm.HalfNormal("scale", 1.0)
+        pmi.IsotropicMixture(n_components=3, random_seed=99).save(path)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("moment", ["writing", "renaming"])
+def test_the_old_file_stays_whole(fitted, tmp_path, suffix, moment):
+    path = tmp_path / f"fit{suffix}"
+    fitted.save(path)
+    environment = {**os.environ, "PYTENSOR_FLAGS": "cxx=", "PYTHONPATH": os.pathsep.join(sys.path)}
+    died = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), moment, str(path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    loaded = pmi.load(path, build_model())
+    np.testing.assert_array_equal(
+        loaded.groups[0].parameter_values()["means"], fitted.groups[0].parameter_values()["means"]
+    )
+    fitted.save(path)  # and saving goes on as before
+    assert Path(path).exists()
+    pmi.load(path, build_model())

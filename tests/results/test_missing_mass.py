@@ -1,0 +1,120 @@
+"""Posterior mass that an approximation misses, where it is known."""
+
+import numpy as np
+import pymc as pm
+import pytest
+from scipy import stats
+
+from pymc_isomix import IsotropicMixture
+from pymc_isomix.family.modes import squared_distances
+from pymc_isomix.results import missing_mass
+
+PLACES, SCALES = np.array([[0.0, 0.0], [60.0, -30.0], [-40.0, 80.0]]), np.array([1.0, 5.0])
+MASSES = np.array([0.6, 0.3, 0.1])
+
+
+@pytest.fixture(scope="module")
+def three_modes():
+    """Mixture of three Gaussians under an improper prior; its evidence is 1."""
+    with pm.Model() as model:
+        x = pm.Flat("x", shape=2)
+        terms = [
+            pm.math.log(mass) + pm.logp(pm.Normal.dist(place, SCALES), x).sum()
+            for mass, place in zip(MASSES, PLACES, strict=True)
+        ]
+        pm.Potential("density", pm.math.logsumexp(pm.math.stack(terms)))
+    return model
+
+
+def on(model, which):
+    """Fit exactly on some of the modes."""
+    params = {
+        "means": PLACES[which],
+        "log_variances": np.zeros(len(which)),
+        "log_weights": np.log(MASSES[which] / MASSES[which].sum()),
+        "metric": SCALES,
+    }
+    return IsotropicMixture(params=params, model=model, random_seed=1)
+
+
+@pytest.mark.parametrize("which", [[0], [1, 2], [0, 1], [0, 1, 2]])
+def test_missing_mass(three_modes, which, monkeypatch):
+    approx = on(three_modes, which)
+    rng = np.random.default_rng(1)
+    near = PLACES[rng.integers(3, size=20)] + 3 * SCALES * rng.normal(size=(20, 2))
+    monkeypatch.setattr(missing_mass, "_spread_starts", lambda *_: near)
+    missing = missing_mass.missing_mass(
+        approx.compiled_model(),
+        approx.parameter_values(),
+        np.log(MASSES[which].sum()),
+        20,
+        rng,
+    )
+    # 500 draws around each mode, whose weights vary little
+    assert missing == pytest.approx(1 - MASSES[which].sum(), abs=0.03)
+
+
+def test_ascents_from_afar_end_at_the_mode():
+    def climb(points):
+        return 0.5 * ((points - 3.0) ** 2).sum(axis=1), points - 3.0
+
+    starts = np.array([[1e4, -20.0], [3.1, 2.9], [-500.0, 1e3]])
+    ends = missing_mass._ascend(climb, starts)
+    np.testing.assert_allclose(ends, 3.0, atol=0.5)  # where Newton steps finish
+
+
+def test_curvature_of_a_mode():
+    precision = np.array([[2.0, 0.5], [0.5, 1.0]])
+
+    def climb(points):
+        away = points - [1.0, -1.0]
+        return 0.5 * np.einsum("si,ij,sj->s", away, precision, away), away @ precision
+
+    around = missing_mass._student_around(climb, np.zeros(2))
+    np.testing.assert_allclose(around.loc, [1.0, -1.0], atol=1e-6)
+    np.testing.assert_allclose(around.shape, np.linalg.inv(precision), rtol=1e-5)
+
+
+def test_no_mode_no_student():
+    def rising(points):  # without bound
+        return points.sum(axis=1), np.ones_like(points)
+
+    def saddle(points):
+        return points[:, 0] ** 2 - points[:, 1] ** 2, points * [2.0, -2.0]
+
+    def broken(points):
+        return np.full(len(points), np.nan), np.full_like(points, np.nan)
+
+    for climb in (rising, saddle, broken):
+        assert missing_mass._student_around(climb, np.zeros(2)) is None
+
+
+def test_unknown_evidence_and_many_dimensions_are_not_probed():
+    values = {
+        "means": np.zeros((1, 301)),
+        "log_variances": np.zeros(1),
+        "log_weights": np.zeros(1),
+        "metric": np.ones(301),
+    }
+    assert np.isnan(missing_mass.missing_mass(None, values, 0.0, 5, None))
+    small = {**values, "means": np.zeros((1, 2)), "metric": np.ones(2)}
+    assert np.isnan(missing_mass.missing_mass(None, small, -np.inf, 5, None))
+
+
+def test_starts_are_prior_draws_where_there_is_a_prior():
+    with pm.Model() as model:
+        pm.Normal("x", 0.0, 50.0)
+    approx = IsotropicMixture(model=model, random_seed=1)
+    starts = missing_mass._spread_starts(approx.compiled_model(), 200, np.random.default_rng(1))
+    # a hundredth of the Kolmogorov distribution's tail
+    assert stats.kstest(starts[:, 0] / 50, "norm").pvalue > 0.01
+
+
+def test_distances_need_no_square_of_dimensions():
+    values = {
+        "means": np.arange(6000.0).reshape(3, 2000),
+        "log_variances": np.zeros(3),
+        "log_weights": np.full(3, -np.log(3)),
+        "metric": np.full(2000, 10.0),
+    }
+    np.testing.assert_allclose(np.sqrt(squared_distances(values)[0, 1]), 200 * np.sqrt(2000))

@@ -1,0 +1,260 @@
+"""Figures and verdict, on approximations whose faults are known."""
+
+import numpy as np
+import pymc as pm
+import pytest
+import xarray as xr
+
+import pymc_isomix as pmi
+from pymc_isomix.fitting.record import History
+from pymc_isomix.results import verdict
+
+SD = np.array([0.5, 2.0])
+
+
+@pytest.fixture(scope="module")
+def normal():
+    with pm.Model(coords={"side": ["left", "right"]}) as model:
+        pm.Normal("x", [1.0, -1.0], SD, dims="side")
+        pm.HalfNormal("scale", 1.0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def two_modes():
+    with pm.Model() as model:
+        theta = pm.Normal("theta", 0.0, 3.0)
+        pm.Normal("y", theta**2, 1.0, observed=[3.8, 4.3, 4.1])
+    return model
+
+
+def gaussian(model, *, means=(1.0, -1.0), sd=SD, K=1):
+    """Fit exactly in x; the prior of ``scale``, on the logarithmic scale, nearly."""
+    spread = np.linspace(-0.01, 0.01, K)[:, None]
+    params = {
+        "means": np.array([*means, -0.55]) + spread,
+        "log_variances": np.zeros(K),
+        "log_weights": np.zeros(K),
+        "metric": np.array([*sd, 1.05]),
+    }
+    return pmi.IsotropicMixture(params=params, model=model, random_seed=1)
+
+
+def at(*places, sd=0.1, weights=None):
+    """Components of one dimension."""
+    return {
+        "means": np.array(places)[:, None],
+        "log_variances": np.zeros(len(places)),
+        "log_weights": np.zeros(len(places)) if weights is None else np.log(weights),
+        "metric": np.array([sd]),
+    }
+
+
+def advice_of(dataset, verdict):
+    assert dataset.attrs["verdict"] == verdict
+    return dataset.attrs["advice"]
+
+
+def test_figures_of_a_known_model():
+    with pm.Model() as model:
+        theta = pm.Normal("theta", 0.0, 2.0)
+        pm.Normal("y", theta, 1.0, observed=1.5)
+    # posterior N(1.2, 0.8); q has the mean off by a tenth of a standard deviation
+    sd = np.sqrt(0.8)
+    params = at(1.2 + 0.1 * sd, sd=sd)
+    approx = pmi.IsotropicMixture(params=params, model=model, random_seed=1)
+    result = approx.diagnostics(20_000, random_seed=2)
+    evidence = -0.5 * np.log(2 * np.pi * 5) - 0.5 * 1.5**2 / 5
+    assert float(result.log_evidence) == pytest.approx(
+        evidence, abs=4 * float(result.log_evidence_se)
+    )
+    assert float(result.log_evidence_se) < 0.01
+    assert float(result.elbo) == pytest.approx(evidence - 0.005, abs=4 * float(result.elbo_se))
+    assert float(result.elbo_se) == pytest.approx(0.1 / np.sqrt(20_000), rel=0.1)
+    assert result.mean_reweighted.item() == pytest.approx(1.2, abs=4 * sd / np.sqrt(20_000))
+    assert result["mean"].item() == pytest.approx(1.2 + 0.1 * sd, abs=4 * sd / np.sqrt(20_000))
+    assert result.mean_shift.item() < -4  # clearly seen
+    assert result.good_k.item() == 0.7
+    assert advice_of(result, "good") == "Nothing speaks against this fit."
+    assert result.missing_mass.item() == 0.0
+
+
+def test_moments_of_every_dimension(normal):
+    result = gaussian(normal, K=2).diagnostics(random_seed=1, n_probes=0)
+    assert list(result.unconstrained.values) == ["x[left]", "x[right]", "scale_log__"]
+    np.testing.assert_allclose(result["sd"].values[:2] / SD, 1.0, atol=4 / np.sqrt(2 * 4000))
+    assert result.n_modes.item() == 1
+    assert result.sizes == {"mode": 1, "unconstrained": 3}
+    assert np.isnan(result.missing_mass.item())
+
+
+def test_same_seed_same_figures(normal):
+    approx = gaussian(normal)
+    xr.testing.assert_identical(
+        approx.diagnostics(100, random_seed=1, n_probes=2),
+        approx.diagnostics(100, random_seed=1, n_probes=2),
+    )
+
+
+# Verdicts
+
+
+def test_a_shifted_mean_is_seen_by_reweighting(normal):
+    result = gaussian(normal, means=(1.0, -1.0 + 0.3 * 2.0)).diagnostics(n_probes=0)
+    assert "moves the mean of x[right] by" in advice_of(result, "doubtful")
+    result = gaussian(normal, means=(1.0, -1.0 + 0.8 * 2.0), sd=1.3 * SD).diagnostics(n_probes=0)
+    assert "x[right]" in advice_of(result, "bad")
+
+
+def test_far_too_narrow_is_bad(normal):
+    result = gaussian(normal, sd=0.2 * SD).diagnostics(n_probes=0)
+    assert result.khat > result.good_k
+    assert "misses much of the posterior" in advice_of(result, "bad")
+    assert "approx.nuts_init()" in result.attrs["advice"]
+
+
+def test_a_high_khat_alone_is_no_proof():
+    with pm.Model() as model:
+        pm.StudentT("x", nu=3)
+    # about the best Gaussian; the tails are too thin for the weights, and mean and sd are fair
+    approx = pmi.IsotropicMixture(params=at(0.0, sd=1.25), model=model, random_seed=1)
+    result = approx.diagnostics(random_seed=1, n_probes=0)
+    assert result.khat > result.good_k
+    assert "no proof of a wrong mean" in advice_of(result, "doubtful")
+
+
+def test_one_component_on_two_modes(two_modes):
+    approx = pmi.IsotropicMixture(params=at(-2.0, sd=0.14), model=two_modes, random_seed=1)
+    result = approx.diagnostics(random_seed=1)
+    # the other mode has half of the mass; its estimate has an error of a few per cent
+    assert result.missing_mass.item() == pytest.approx(0.5, abs=0.05)
+    assert "Ascents from spread starts" in advice_of(result, "bad")
+
+
+def test_two_modes_found(two_modes):
+    approx = pmi.IsotropicMixture(params=at(-2.02, 2.02, sd=0.14), model=two_modes, random_seed=1)
+    result = approx.diagnostics(random_seed=1)
+    assert result.n_modes.item() == 2
+    np.testing.assert_allclose(result.mode_mass, 0.5, atol=4 * result.mode_mass_se.max().item())
+    assert result.missing_mass.item() < 0.01
+
+
+def test_wrong_masses_are_mended(two_modes):
+    params = at(-2.02, 2.02, sd=0.145, weights=[0.8, 0.2])
+    approx = pmi.IsotropicMixture(params=params, model=two_modes, random_seed=1)
+    result = approx.diagnostics(random_seed=1, n_probes=0)
+    np.testing.assert_allclose(result.mode_weight, [0.8, 0.2])
+    np.testing.assert_allclose(result.mode_mass, 0.5, atol=4 * result.mode_mass_se.max().item())
+    assert "changes the mass of mode" in advice_of(result, "bad")  # and so the mean
+
+
+def test_a_funnel_has_no_missing_mode(eight_schools):
+    approx = pmi.IsotropicMixture(n_components=1, model=eight_schools, random_seed=1)
+    approx.groups[0].set_parameter_values(
+        {"means": np.array([[4.4, 1.2, *[4.5] * 8]]), "log_variances": np.array([3.0])}
+    )
+    assert approx.diagnostics(500, random_seed=1).missing_mass.item() < 0.05
+
+
+def test_ill_settled_fit(normal):
+    rising = np.linspace(-500, -3, 90) + np.random.default_rng(1).normal(size=90)
+    narrow = gaussian(normal, sd=0.2 * SD)
+    narrow.history = History(elbo=rising)
+    assert "still rising" in advice_of(narrow.diagnostics(n_probes=0), "bad")
+    # where the weights show that nothing is left to rise, a rise in the past is none to mend
+    with pm.Model() as model:
+        pm.Normal("x")
+    exact = pmi.IsotropicMixture(params=at(0.0, sd=1.02), model=model, random_seed=1)
+    exact.history = History(elbo=rising)
+    assert "still rising" not in exact.diagnostics(n_probes=0).attrs["advice"]
+
+
+@pytest.mark.parametrize("n_steps", [0, 1, 5, 100, 5000])
+def test_a_level_elbo_is_not_rising(n_steps):
+    elbo = np.random.default_rng(1).normal(size=n_steps)
+    assert verdict.still_rising(elbo) <= 0.0
+
+
+def test_rise_is_that_of_the_means():
+    # 300 steps a window at a slope of 0.01 a step: 3 nats, and no noise but the trend's own
+    assert verdict.still_rising(0.01 * np.arange(900)) == pytest.approx(3.0, abs=0.01)
+
+
+# Faults
+
+
+def walled(share):
+    """Standard normal, cut off where it has ``share`` of its mass."""
+    with pm.Model() as model:
+        x = pm.Normal("x")
+        wall = float(-np.sqrt(2) * pm.math.erfinv(1 - 2 * share).eval())
+        pm.Potential("wall", pm.math.switch(x > wall, 0.0, -np.inf))
+    return model
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2])
+def test_draws_outside_the_support(share):
+    params = at(0.0, sd=1.0)
+    approx = pmi.IsotropicMixture(params=params, model=walled(share), random_seed=1)
+    result = approx.diagnostics(random_seed=1, n_probes=0)
+    outside = result.n_nonfinite.item() / 4000
+    assert outside == pytest.approx(share, abs=4 * np.sqrt(share / 4000))
+    # the evidence of the normal that is left
+    assert result.log_evidence.item() == pytest.approx(
+        np.log(1 - share), abs=4 * max(result.log_evidence_se.item(), 1e-3)
+    )
+    assert np.isfinite(result.elbo)
+    assert ("outside the support" in result.attrs["advice"]) == (share > verdict.NON_FINITE)
+    draws = approx.sample(1000, random_seed=1)
+    lost = ~np.isfinite(draws.sample_stats["lp"].values)
+    assert lost.any()
+    np.testing.assert_array_equal(draws.sample_stats["weight"].values[lost], 0.0)
+
+
+def test_nowhere_finite():
+    with pm.Model() as model:
+        x = pm.Normal("x")
+        pm.Potential("nowhere", pm.math.switch(x > 1e6, 0.0, -np.inf))
+    approx = pmi.IsotropicMixture(params=at(0.0), model=model, random_seed=1)
+    result = approx.diagnostics(100)
+    assert "No draw has a finite log density" in advice_of(result, "bad")
+    with pytest.raises(ValueError, match="k-hat of at most 1; it is inf"):
+        approx.sample(10, importance="psis", force=True)
+
+
+# Printed and stored
+
+
+def test_prints_a_table_with_the_verdict(two_modes):
+    approx = pmi.IsotropicMixture(params=at(-2.02, 2.02, sd=0.14), model=two_modes, random_seed=1)
+    text = str(approx.diagnostics(random_seed=1, n_probes=0))
+    for expected in (
+        "Verdict: ",
+        "Pareto k-hat",
+        "log evidence",
+        "mode",
+        "theta",
+        "not looked for",
+    ):
+        assert expected in text
+    assert max(map(len, text.splitlines())) <= 88
+
+
+def test_a_part_prints_as_a_dataset(normal):
+    part = gaussian(normal).diagnostics(100, n_probes=0)[["khat"]].assign_attrs()
+    part.attrs.clear()
+    assert "khat" in str(part)
+    assert "Verdict" not in str(part)
+
+
+@pytest.mark.parametrize("n_draws", [1, 5])
+def test_few_draws_do(normal, n_draws):
+    result = gaussian(normal).diagnostics(n_draws, n_probes=0)
+    assert result.attrs["verdict"] in verdict.RANKS
+    str(result)
+
+
+@pytest.mark.parametrize(("argument", "value"), [("draws", 0), ("n_probes", -1)])
+def test_arguments_are_checked(normal, argument, value):
+    with pytest.raises(ValueError, match=f"{argument} must be an integer"):
+        gaussian(normal).diagnostics(**{argument: value})

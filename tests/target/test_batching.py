@@ -1,0 +1,231 @@
+import itertools
+import logging
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from pymc.pytensorf import compile as pymc_compile
+from pytensor.gradient import disconnected_grad
+from scipy import stats
+
+from pymc_isomix.target.batching import batched_log_density
+
+STANDARD_ERRORS = 5
+# As part of the graph around it, and compiled by itself
+APART = pytest.mark.parametrize("mode", [None, "FAST_COMPILE"])
+
+
+def flat_ordering(model, names=None):
+    """Place of each value variable in a flat point, as PyMC's groups have it."""
+    initial = model.initial_point(0)
+    ordering, start = {}, 0
+    for name in names or [value.name for value in model.value_vars]:
+        value = initial[name]
+        place = slice(start, start + value.size)
+        ordering[name] = (name, place, value.shape, str(value.dtype))
+        start = place.stop
+    return ordering, start
+
+
+def compile_batched(model, ordering=None, **kwargs):
+    ordering, n_dim = ordering or flat_ordering(model)
+    points = pt.tensor("points", shape=(None, n_dim), dtype=pytensor.config.floatX)
+    outputs = batched_log_density(model, ordering, points, **kwargs)
+    return pymc_compile([points], list(outputs), mode="FAST_COMPILE", random_seed=1)
+
+
+def numeric_gradient(function, point, step=1e-5):
+    return np.array(
+        [
+            (function(point + step * axis) - function(point - step * axis)) / (2 * step)
+            for axis in np.eye(len(point))
+        ]
+    )
+
+
+def assert_equals(evaluate, log_p, points):
+    """Compare with a function of one point, and its numerical gradient."""
+    log_density, gradient = evaluate(points)
+    assert log_density.shape == points.shape[:1]
+    assert gradient.shape == points.shape
+    np.testing.assert_allclose(log_density, [log_p(point) for point in points], rtol=1e-10)
+    expected = [numeric_gradient(log_p, point) for point in points.astype(float)]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+def normal_model(observed, total_size=None):
+    with pm.Model() as model:
+        # PyTensor takes the logarithm of a Python float such as 3.0 in single precision
+        mu = pm.Normal("mu", 0.0, np.array(3.0))
+        sigma = pm.HalfNormal("sigma", np.array(1.5))
+        pm.Normal("y", mu, sigma, observed=observed, total_size=total_size)
+    return model
+
+
+def normal_log_density(data):
+    def log_p(point):
+        mu, log_sigma = point
+        prior = stats.norm(0.0, 3.0).logpdf(mu) + stats.halfnorm(0.0, 1.5).logpdf(np.exp(log_sigma))
+        return prior + log_sigma + stats.norm(mu, np.exp(log_sigma)).logpdf(data).sum()
+
+    return log_p
+
+
+POINTS = np.random.default_rng(0).normal(size=(4, 2))
+
+
+@APART
+def test_transforms_and_potentials_equal_the_model_one_by_one(mode):
+    with pm.Model() as model:
+        slopes = pm.Normal("slopes", 0.0, 2.0, shape=(2, 3))
+        scale = pm.HalfNormal("scale", 1.5)
+        shares = pm.Dirichlet("shares", np.array([1.0, 2.0, 3.0]))
+        level = pm.Uniform("level", -1.0, 2.0)
+        pm.Normal("y", level + slopes @ shares, scale, observed=np.array([0.3, -1.2]))
+        pm.Potential("balance", -((slopes.sum() - level) ** 2))
+    ordering, n_dim = flat_ordering(model)
+    points = np.random.default_rng(0).normal(size=(5, n_dim))
+    log_density, gradient = compile_batched(model, mode=mode)(points)
+    one_by_one = model.compile_fn([model.logp(), model.dlogp()], mode="FAST_COMPILE")
+    for s, point in enumerate(points):
+        log_p, gradient_p = one_by_one(
+            {name: point[place].reshape(shape) for name, place, shape, _ in ordering.values()}
+        )
+        np.testing.assert_allclose(log_density[s], log_p, rtol=1e-10)
+        np.testing.assert_allclose(gradient[s], gradient_p, rtol=1e-10, atol=1e-10)
+
+
+def test_the_ordering_places_the_variables():
+    data = np.array([0.3, -1.2])
+    model = normal_model(data)
+    evaluate = compile_batched(model, flat_ordering(model, ["sigma_log__", "mu"]))
+    assert_equals(evaluate, lambda point: normal_log_density(data)(point[::-1]), POINTS)
+
+
+def test_one_point_is_a_batch_too_and_faults_stay_in_their_row():
+    with pm.Model() as model:
+        x = pm.Normal("x", shape=2)
+        pm.Potential("support", pt.log(x[0]))
+    evaluate = compile_batched(model)
+    points = np.array([[1.0, 2.0], [-1.0, 2.0], [np.nan, 0.0], [0.5, -1.0]])
+    log_density, gradient = evaluate(points)
+    np.testing.assert_array_equal(np.isfinite(log_density), [True, False, False, True])
+    alone = evaluate(points[3:])
+    np.testing.assert_allclose(log_density[3], alone[0][0], rtol=1e-14)
+    np.testing.assert_allclose(gradient[3], alone[1][0], rtol=1e-14)
+
+
+@APART
+def test_new_data_are_seen_without_compiling_again(mode):
+    with pm.Model():
+        data = pm.Data("data", np.array([1.0, 2.0]))
+    evaluate = compile_batched(normal_model(data), mode=mode)
+    assert_equals(evaluate, normal_log_density([1.0, 2.0]), POINTS)
+    data.set_value(np.array([-3.0, 4.0, 0.0]))
+    assert_equals(evaluate, normal_log_density([-3.0, 4.0, 0.0]), POINTS)
+
+
+@APART
+def test_more_replacements_reach_the_log_density(mode):
+    with pm.Model():
+        data = pm.Data("data", np.array([1.0, 2.0]))
+    other = pt.as_tensor(np.array([5.0, -7.0]))
+    evaluate = compile_batched(normal_model(data), more_replacements={data: other}, mode=mode)
+    assert_equals(evaluate, normal_log_density([5.0, -7.0]), POINTS)
+
+
+def autoregression(observed):
+    """Residuals by a scan over the observations; the prior is outside it."""
+    rho = pm.Normal("rho", 0.0, np.array(0.5), shape=2)
+
+    def residual(value, previous, level, rho):
+        level = 0.5 * level + rho[1]
+        return level, value - rho[0] * previous - level
+
+    _, residuals = pytensor.scan(
+        residual,
+        sequences=[observed[1:], observed[:-1]],
+        outputs_info=[pt.zeros(()), None],
+        non_sequences=[rho],
+        return_updates=False,
+    )
+    pm.Potential("likelihood", -(residuals**2).sum())
+
+
+def autoregression_log_density(data):
+    def log_p(rho):
+        level, total = 0.0, stats.norm(0.0, 0.5).logpdf(rho).sum()
+        for previous, value in itertools.pairwise(data):
+            level = 0.5 * level + rho[1]
+            total -= (value - rho[0] * previous - level) ** 2
+        return total
+
+    return log_p
+
+
+def test_a_scan_is_evaluated_one_by_one_and_said_once(caplog):
+    with pm.Model() as model:
+        data = pm.Data("data", np.array([0.1, 0.5, -0.3, 1.2, 0.7]))
+        autoregression(data)
+    with caplog.at_level(logging.INFO, logger="pymc_isomix"):
+        evaluate = compile_batched(model)
+    said = [record for record in caplog.records if "contains a scan" in record.message]
+    assert len(said) == 1
+    log_p = autoregression_log_density(data.get_value())
+    assert_equals(evaluate, log_p, POINTS)
+    data.set_value(np.array([1.0, -0.5, 0.0]))
+    assert_equals(evaluate, autoregression_log_density([1.0, -0.5, 0.0]), POINTS)
+
+
+def test_no_word_of_a_scan_where_there_is_none(caplog):
+    with caplog.at_level(logging.INFO, logger="pymc_isomix"), pm.Model() as model:
+        pm.Normal("x")
+        compile_batched(model)
+    assert not caplog.records
+
+
+def test_a_random_draw_that_depends_on_the_point_cannot_be_looped():
+    with pm.Model() as model:
+        autoregression(pm.Data("data", np.array([0.1, 0.5, -0.3])))
+        pm.Potential("noisy", disconnected_grad(pm.Normal.dist(model["rho"][0], 1.0)))
+        with pytest.raises(
+            NotImplementedError, match="draws random numbers given its own variables"
+        ):
+            compile_batched(model)
+
+
+@pytest.mark.parametrize(("looped", "mode"), [(False, None), (True, None), (False, "FAST_COMPILE")])
+def test_all_points_share_one_minibatch_and_the_average_is_the_full_data(looped, mode):
+    data = np.random.default_rng(2).normal(1.0, 2.0, size=20)
+    model = normal_model(pm.Minibatch(data, batch_size=5), total_size=20)
+    if looped:
+        with model:  # a scan that adds nothing
+            zeros = pytensor.scan(
+                lambda x: 0.0 * x, sequences=[pt.arange(2.0)], return_updates=False
+            )
+            pm.Potential("nothing", zeros.sum())
+    evaluate = compile_batched(model, mode=mode)
+    point = np.array([[0.4, 0.2]])
+    log_density, gradient = evaluate(np.repeat(point, 3, axis=0))
+    np.testing.assert_allclose(log_density, log_density[0], rtol=1e-14)
+    np.testing.assert_allclose(gradient, gradient[:1].repeat(3, axis=0), rtol=1e-14)
+
+    calls = 100 if looped else 400
+    values = np.array([np.append(*evaluate(point)) for _ in range(calls)])
+    assert len(np.unique(values[:, 0])) > calls / 2  # a new minibatch each time
+    log_p = normal_log_density(data)
+    full = np.append(log_p(point[0]), numeric_gradient(log_p, point[0]))
+    error = values.std(axis=0, ddof=1) / np.sqrt(calls)
+    assert np.all(error < 0.2 * np.abs(full))
+    assert np.all(np.abs(values.mean(axis=0) - full) <= STANDARD_ERRORS * error)
+
+
+def test_single_precision():
+    with pytensor.config.change_flags(floatX="float32"):
+        evaluate = compile_batched(normal_model(np.array([0.3, -1.2], dtype="float32")))
+        points = POINTS.astype("float32")
+        assert {value.dtype.name for value in evaluate(points)} == {"float32"}
+    expected = [normal_log_density([0.3, -1.2])(point) for point in POINTS]
+    np.testing.assert_allclose(evaluate(points)[0], expected, rtol=1e-5)

@@ -1,0 +1,228 @@
+"""A model at draws: which data, in pieces, and what a sample holds of it."""
+
+import cloudpickle
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+import pytest
+import xarray as xr
+from scipy import stats
+
+import pymc_isomix as pmi
+from pymc_isomix import IsotropicMixture
+from pymc_isomix.target.compiled import CompiledModel
+
+ROWS = np.random.default_rng(1).normal(1.0, 1.0, size=60)
+
+
+def exact(minibatch=False, **coords):
+    with pm.Model(**coords) as model:
+        mu = pm.Normal("mu", 0.0, 2.0)
+        if minibatch:
+            pm.Normal("y", mu, 1.0, observed=pm.Minibatch(ROWS, batch_size=5), total_size=60)
+        else:
+            pm.Normal("y", mu, 1.0, observed=ROWS)
+    variance = 1 / (1 / 4 + 60)
+    params = {
+        "means": np.array([[variance * ROWS.sum()], [variance * ROWS.sum() + 0.01]]),
+        "log_variances": np.zeros(2),
+        "log_weights": np.zeros(2),
+        "metric": np.array([np.sqrt(variance)]),
+    }
+    return IsotropicMixture(params=params, model=model, random_seed=1)
+
+
+def log_joint(mu):
+    return stats.norm(0, 2).logpdf(mu) + stats.norm(mu[:, None], 1).logpdf(ROWS).sum(axis=1)
+
+
+EVIDENCE = stats.multivariate_normal(np.zeros(60), np.eye(60) + 4.0).logpdf(ROWS)
+
+
+def test_statistics_of_the_draws():
+    approx = exact()
+    tree = approx.sample(200, random_seed=1)
+    found = tree.sample_stats
+    mu = tree.posterior["mu"].values[0]
+    np.testing.assert_allclose(found["lp"].values[0], log_joint(mu), rtol=1e-10)
+    np.testing.assert_allclose(found["log_q"].values[0], approx.log_density(mu[:, None]))
+    xr.testing.assert_allclose(found["log_weight"], found["lp"] - found["log_q"])
+    np.testing.assert_allclose(found["log_weight"], EVIDENCE, atol=0.3)
+    assert float(found["weight"].sum()) == pytest.approx(1.0)
+    assert set(np.unique(found["component"])) == {0, 1}
+    assert found["component"].dtype.kind == "i"
+    assert "fit" not in tree.children
+
+
+def test_weights_of_a_minibatch_are_left_out_of_a_sample():
+    tree = exact(minibatch=True).sample(20)
+    assert set(tree.sample_stats.data_vars) == {"log_q", "component"}
+    assert "evidence_share" not in tree.isomix
+    assert "diagnostics" not in tree.children
+
+
+def test_diagnostics_and_resampling_use_all_the_data():
+    approx = exact(minibatch=True)
+    result = approx.diagnostics(500, random_seed=1, n_probes=0)
+    assert result.log_evidence.item() == pytest.approx(EVIDENCE, abs=0.01)
+    tree = approx.sample(20, random_seed=1, importance="psis")
+    mu = tree.posterior["mu"].values[0]
+    np.testing.assert_allclose(tree.sample_stats["lp"].values[0], log_joint(mu), rtol=1e-10)
+
+
+def test_a_model_of_the_context_stands_in():
+    approx = exact(minibatch=True)
+    with exact().model:
+        found = approx.sample(20, random_seed=1).sample_stats
+    np.testing.assert_allclose(found["log_weight"], EVIDENCE, atol=0.3)
+
+
+def test_other_randomness_is_refused():
+    with pm.Model() as model:
+        mu = pm.Normal("mu")
+        _, noise = pt.random.normal(size=(), rng=pt.random.shared_rng(seed=1), return_next_rng=True)
+        pm.Potential("noise", mu * noise)
+    approx = IsotropicMixture(model=model, random_seed=1)
+    with pytest.raises(ValueError, match=r"random, and not through pm\.Minibatch"):
+        approx.diagnostics(50)
+    with pytest.raises(ValueError, match=r"random, and not through pm\.Minibatch"):
+        approx.sample(50, importance="psis")
+    assert "lp" not in approx.sample(50).sample_stats
+
+
+def test_a_log_density_that_fails_leaves_the_draws(caplog):
+    with pm.Model() as model:
+        x = pm.Data("x", np.zeros(3))
+        mu = pm.Normal("mu")
+        pm.Normal("y", mu + x, 1.0, observed=np.zeros(3))
+    approx = IsotropicMixture(model=model, random_seed=1)
+    model.set_data("x", np.zeros(4))  # to predict at new places
+    with caplog.at_level("INFO", "pymc_isomix"):
+        tree = approx.sample(10)
+    assert tree.posterior["mu"].shape == (1, 10)
+    assert "lp" not in tree.sample_stats
+    assert "no log density of the draws" in caplog.text
+
+
+def test_pieces_make_the_whole(monkeypatch):
+    approx = exact()
+    points = approx.draw_unconstrained(101, np.random.default_rng(1))[0]
+    monkeypatch.setattr(
+        "pymc_isomix.target.compiled.LARGEST_ARRAY", 600
+    )  # ten points of sixty rows
+    calls = []
+    compiled = CompiledModel(approx.model, approx.ordering, 1, "float64")
+    monkeypatch.setattr(compiled, "_compile", counted(compiled._compile, calls))
+    np.testing.assert_allclose(compiled.log_density(points), log_joint(points[:, 0]), rtol=1e-10)
+    assert calls == [10] * 10 + [1]
+
+
+def counted(compile_, calls):
+    def compiled(expression):
+        function = compile_(expression)
+
+        def count(points):
+            calls.append(len(points))
+            return function(points)
+
+        return count
+
+    return compiled
+
+
+def test_gradient():
+    approx = exact()
+    points = approx.draw_unconstrained(5, np.random.default_rng(1))[0]
+    log_p, gradient = approx.compiled_model().log_density_and_gradient(points)
+    np.testing.assert_allclose(log_p, log_joint(points[:, 0]), rtol=1e-10)
+    expected = -points / 4 + (ROWS - points).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-8)
+
+
+def test_compiled_once_until_the_model_grows():
+    approx = exact()
+    first = approx.compiled_model()
+    assert approx.compiled_model() is first
+    with approx.model as model:
+        pm.Deterministic("twice", 2 * model["mu"])
+    assert approx.compiled_model() is not first
+    assert "twice" in approx.sample(3).posterior
+
+
+def test_compiled_functions_are_not_pickled():
+    approx = exact()
+    before = approx.sample(5, random_seed=1).posterior
+    state = approx.__getstate__()
+    assert "_compiled" not in state
+    copy = cloudpickle.loads(cloudpickle.dumps(approx))
+    xr.testing.assert_equal(
+        copy.sample(5, random_seed=1).posterior.to_dataset(), before.to_dataset()
+    )
+
+
+def test_a_scan_is_not_quick(monkeypatch):
+    import pytensor
+
+    with pm.Model() as model:
+        rate = pm.Normal("rate")
+        powers = pytensor.scan(
+            lambda previous, rate: previous * rate,
+            outputs_info=pt.ones(()),
+            non_sequences=rate,
+            n_steps=3,
+            return_updates=False,
+        )
+        pm.Normal("y", powers[-1], 1.0, observed=0.5)
+    approx = IsotropicMixture(model=model, random_seed=1)
+    assert not approx.compiled_model().is_quick
+    assert exact().compiled_model().is_quick
+    assert not exact(minibatch=True).compiled_model().is_quick
+    with pytensor.config.change_flags(mode="FAST_COMPILE"):
+        points = np.array([[0.5], [2.0]])
+        log_p = approx.compiled_model().log_density(points)
+    expected = stats.norm.logpdf(points[:, 0]) + stats.norm.logpdf(0.5, points[:, 0] ** 3)
+    np.testing.assert_allclose(log_p, expected, rtol=1e-10)
+
+
+# Resampling by importance
+
+
+def shifted(sd=1.0, n_dim=1):
+    with pm.Model() as model:
+        pm.Normal("x", shape=n_dim)
+    params = {
+        "means": np.full((1, n_dim), 0.5),
+        "log_variances": np.zeros(1),
+        "log_weights": np.zeros(1),
+        "metric": np.full(n_dim, sd),
+    }
+    return IsotropicMixture(params=params, model=model, random_seed=1)
+
+
+def test_resampled_draws_are_the_posterior_s():
+    tree = shifted(sd=1.3).sample(2000, random_seed=1, importance="psis")
+    x = tree.posterior["x"].values
+    # 8000 draws in the pool, of which weights leave a half: five standard errors of 4000
+    assert x.mean() == pytest.approx(0.0, abs=5 / np.sqrt(4000))
+    assert x.std() == pytest.approx(1.0, abs=5 / np.sqrt(2 * 4000))
+    np.testing.assert_allclose(tree.sample_stats["weight"], 1 / 2000)
+    assert tree.diagnostics["n_draws"].item() == 8000
+
+
+def test_resampling_is_refused_where_weights_cannot_be_believed():
+    approx = shifted(sd=0.2, n_dim=10)
+    with pytest.raises(ValueError, match="needs a Pareto k-hat of at most 1; it is"):
+        approx.sample(100, random_seed=1, importance="psis")
+    forced = approx.sample(100, random_seed=1, importance="psis", force=True)
+    assert forced.posterior["x"].shape == (1, 100, 10)
+
+
+def test_choice_of_importance_is_checked():
+    with pytest.raises(ValueError, match="importance must be one of 'none', 'psis'"):
+        shifted().sample(10, importance="sir")
+
+
+def test_fit_in_one_call_has_every_group():
+    with exact().model:
+        tree = pmi.fit(3, n_components=2, draws=30, random_seed=1, progressbar=False, backend="jax")
+    assert {"posterior", "sample_stats", "fit", "isomix", "diagnostics"} <= set(tree.children)
