@@ -1,5 +1,3 @@
-import re
-
 import pymc_isomix
 
 project = "pymc-isomix"
@@ -23,11 +21,3 @@ autodoc_typehints = "none"  # the docstrings give types and shapes
 html_theme = "furo"
 html_title = f"pymc-isomix {release}"
 
-
-def leave_out_private(app, what, name, obj, options, signature, return_annotation):
-    """Arguments with an underscore are for the package itself."""
-    return re.sub(r", _\w+=[^,)]+", "", signature or "") or None, return_annotation
-
-
-def setup(app):
-    app.connect("autodoc-process-signature", leave_out_private, priority=100)

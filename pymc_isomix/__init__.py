@@ -3,19 +3,19 @@
 import logging
 
 from pymc_isomix._version import __version__  # noqa: F401
-from pymc_isomix.interface.api import fit
+from pymc_isomix.interface.api import fit, load, resume
 from pymc_isomix.interface.approximation import IsotropicMixture
 from pymc_isomix.interface.group import IsotropicMixtureGroup
 from pymc_isomix.interface.inference import IsoMix
-from pymc_isomix.interface.resume import resume
 from pymc_isomix.plots.public import plot_components, plot_elbo, plot_khat, plot_modes
-from pymc_isomix.results.files import load
 
 # as PyMC does: what a fit says is seen unless the application configures logging itself
 _logger = logging.getLogger(__name__)
 if not logging.root.handlers and not _logger.handlers:
     _logger.setLevel(logging.INFO)
-    _logger.addHandler(logging.StreamHandler())
+    _handler = logging.StreamHandler()
+    _handler.addFilter(lambda record: not logging.root.handlers)  # it may do so later
+    _logger.addHandler(_handler)
 
 __all__ = [
     "IsoMix",

@@ -1,15 +1,21 @@
 """How to compile: as little as possible, since a user waits for it."""
 
 import gc
+import traceback
 from contextlib import contextmanager
-from functools import wraps
+from importlib.util import find_spec
+from threading import Lock, RLock
 
 import pytensor
 from pytensor.compile.mode import Mode, get_mode
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.c.basic import CLinker, OpWiseCLinker
+from pytensor.link.jax.linker import JAXLinker
 from pytensor.link.numba.linker import NumbaLinker
+from threadpoolctl import threadpool_limits
+
+LONGEST_REASON = 200  # characters: the reprs of Ops have thousands
 
 # NumPy Op by Op compiles in milliseconds, with no C compiler and no numba. A recognised Op,
 # log-sum-exp for example, would have the default linker compile what is inside it; a fused one
@@ -52,31 +58,110 @@ def compiles_slowly(mode):
     return c_thunks or isinstance(linker, NumbaLinker | CLinker | OpWiseCLinker)
 
 
-@contextmanager
-def without_garbage_collection():
-    """Leave cycles of references for later, in a ``with`` or as a decorator.
+_compiling = RLock()
 
-    A graph is many small objects, and Python looks through them again and again while more are
-    made: a tenth of the time that it takes to compile one.
+
+@contextmanager
+def compiling(**flags):
+    """Build and compile graphs, in a ``with`` or as a decorator.
+
+    One thread at a time, since PyTensor's configuration is that of the process; with some flags of
+    it changed; and with no garbage collection: a graph is many small objects, and Python looks
+    through them again and again while more are made, a tenth of the time that it takes to compile
+    one.
+
+    Parameters
+    ----------
+    **flags
+        Of ``pytensor.config``. ``cxx=""`` is for what compiles cheaply: an Op with a graph inside,
+        as PyMC's log-sum-exp is, would compile C all the same, for seconds.
     """
-    enabled = gc.isenabled()
-    gc.disable()
+    with _compiling:
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            with pytensor.config.change_flags(**flags):
+                yield
+        finally:
+            if enabled:
+                gc.enable()
+
+
+class JAXCompilationError(RuntimeError):
+    """JAX cannot compile a graph."""
+
+    def __init__(self, error):
+        reason = str(error).strip().partition("\n")[0]
+        if len(reason) > LONGEST_REASON:
+            reason = reason[:LONGEST_REASON] + "..."
+        super().__init__(f"JAX cannot compile this model ({type(error).__name__}: {reason}).")
+
+
+@contextmanager
+def jax_failure(on_jax=True):
+    """Turn what JAX, or PyTensor's translation to it, raises into a JAXCompilationError.
+
+    Errors of other origin, our own faults above all, pass as they are.
+    """
+    try:
+        yield
+    except Exception as error:
+        if on_jax and _comes_from_jax(error):
+            raise JAXCompilationError(error) from error
+        raise
+
+
+def _comes_from_jax(error):
+    if isinstance(error, NotImplementedError) or type(error).__module__.startswith("jax"):
+        return True
+    modules = {
+        frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)
+    }
+    return any(name.startswith(("jax.", "jaxlib.", "pytensor.link.jax.")) for name in modules)
+
+
+def prefers_jax(compile_kwargs):
+    """Tell whether JAX is there, and neither the call nor PyTensor's configuration says otherwise.
+
+    JAX compiles a model in seconds where PyTensor's default backend takes a minute, and its steps
+    are faster.
+    """
+    chosen = "mode" in (compile_kwargs or {})
+    configured = pytensor.config.mode != "Mode" or pytensor.config.linker != "auto"
+    return not chosen and not configured and find_spec("jax") is not None
+
+
+def is_jax(mode):
+    """Tell whether a PyTensor mode, or its name, runs on JAX."""
+    return isinstance(get_mode(mode).linker, JAXLinker)
+
+
+def backend_name(mode):
+    """Name the backend of a PyTensor mode, or its name: ``"jax"``, ``"numba"``, ``"cvm"``."""
+    return type(get_mode(mode).linker).__name__.removesuffix("Linker").lower()
+
+
+_blas_lock = Lock()
+_blas_users: list[None] = []
+_blas_limits: list[threadpool_limits] = []
+
+
+@contextmanager
+def one_blas_thread():
+    """Run with one BLAS thread, in a ``with`` or as a decorator; there is more than one pool.
+
+    NumPy's BLAS, SciPy's (JAX calls it for triangular solves) and XLA each have threads that spin
+    on after a call and keep the others' waiting: a step takes up to four times as long. The limit
+    is that of the process: the first to come sets it, the last to go takes it back.
+    """
+    with _blas_lock:
+        if not _blas_users:
+            _blas_limits.append(threadpool_limits(1, user_api="blas"))
+        _blas_users.append(None)
     try:
         yield
     finally:
-        if enabled:
-            gc.enable()
-
-
-def without_c(function):
-    """Decorate what compiles cheaply: an Op with a graph inside would compile C all the same.
-
-    PyMC writes log-sum-exp as such an Op; its C takes seconds.
-    """
-
-    @wraps(function)
-    def wrapped(*args, **kwargs):
-        with pytensor.config.change_flags(cxx=""):  # a context of its own: they may be nested
-            return function(*args, **kwargs)
-
-    return wrapped
+        with _blas_lock:
+            _blas_users.pop()
+            if not _blas_users:
+                _blas_limits.pop().restore_original_limits()

@@ -1,121 +1,128 @@
-"""The variational parameters of a group: new shared variables or the user's own, and their values.
+"""A mixture as numbers: its parameters, and what NumPy computes from them."""
 
-Values are NumPy arrays by name, as ``IsotropicMixtureGroup.parameter_values`` returns them.
-"""
-
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-from pymc.pytensorf import floatX
-from pymc.variational.opvi import ParametrizationError
 from scipy.linalg import solve_triangular
 
 from pymc_isomix.backend.compilation import CHEAP
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 
-NAMES = ("means", "log_variances", "log_weights", "metric")
 
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    r"""Mixture of isotropic Gaussians that share a metric L, as NumPy arrays.
 
-def allocate(means, log_variance, metric):
-    """Make shared variables at the first values.
+    .. math:: q(y) = \sum_k w_k \, \mathcal N(y; \mu_k, \epsilon_k L L^T)
 
     Parameters
     ----------
     means : (K, d) array
-        Unconstrained space.
-    log_variance : float
-        Of every component, whitened space.
+        Coordinates y: unconstrained space, unless the model has sites.
+    log_variances : (K,) array
+        Whitened coordinates u.
+    log_weights : (K,) array
+        Normalised.
     metric : (), (d,) or (d, d) array
+        A multiple of the identity, the diagonal of L, or a lower triangular L.
     """
-    n_components = len(means)
-    values = {
-        "means": means,
-        "log_variances": np.full(n_components, log_variance),
-        "log_weights": np.full(n_components, -np.log(n_components)),
-        "metric": metric,
-    }
-    return allocate_values(values)
+
+    means: np.ndarray
+    log_variances: np.ndarray
+    log_weights: np.ndarray
+    metric: np.ndarray
+
+    def __post_init__(self):
+        if self.metric.ndim == 2:
+            object.__setattr__(self, "metric", np.tril(self.metric))
+
+    @property
+    def n_components(self):
+        """K."""
+        return len(self.means)
+
+    @property
+    def n_dim(self):
+        """D."""
+        return self.means.shape[1]
+
+    @property
+    def weights(self):
+        """Weights w (K,)."""
+        return np.exp(self.log_weights)
+
+    @property
+    def mean(self):
+        """Mean (d,)."""
+        return self.weights @ self.means
+
+    @property
+    def root(self):
+        """L as a matrix (d, d)."""
+        if self.metric.ndim == 2:
+            return self.metric
+        return np.diag(np.broadcast_to(self.metric, (self.n_dim,)))
+
+    @property
+    def standard_deviations(self):
+        """Standard deviation of each component in each dimension, (K, d)."""
+        dense = self.metric.ndim == 2
+        scale = np.sqrt((self.metric**2).sum(1)) if dense else np.abs(self.metric)
+        own = np.exp(0.5 * self.log_variances)[:, None]
+        return own * np.broadcast_to(scale, (self.n_dim,))
+
+    def as_dict(self):
+        """Return the parameters by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def replace(self, **changes):
+        """Return a mixture with other parameters; log weights are normalised."""
+        changed = replace(self, **changes)
+        normaliser = np.logaddexp.reduce(changed.log_weights)
+        return replace(changed, log_weights=changed.log_weights - normaliser)
+
+    def draw(self, draws, rng):
+        """Draw points (draws, d), and their components (draws,)."""
+        component = rng.choice(self.n_components, p=self.weights, size=draws)
+        noise = rng.normal(size=(draws, self.n_dim)).astype(self.means.dtype)
+        return self.means[component] + self.offsets(noise, component), component
+
+    def offsets(self, noise, component):
+        """Turn standard normal noise (S, d) into offsets from the means of the components (S,)."""
+        return self.unwhiten(noise * np.exp(0.5 * self.log_variances)[component, None])
+
+    def whiten(self, vectors):
+        """Map rows (S, d) by the inverse of L."""
+        if self.metric.ndim == 2:
+            return solve_triangular(self.metric, vectors.T, lower=True).T
+        return vectors / self.metric
+
+    def unwhiten(self, vectors):
+        """Map rows (S, d) by L."""
+        return vectors @ self.metric.T if self.metric.ndim == 2 else vectors * self.metric
+
+    def evaluate(self, points):
+        """Evaluate the mixture at points (S, d).
+
+        Returns
+        -------
+        log_density : (S,) array
+        responsibilities : (S, K) array
+            Probability of each component given the point.
+        """
+        compiled = _compile_evaluation(self.metric.ndim, self.means.dtype.name)
+        return compiled(np.asarray(points, dtype=self.means.dtype), *self.as_dict().values())
+
+    def log_density(self, points):
+        """Log density (S,) at points (S, d)."""
+        return self.evaluate(points)[0]
 
 
-def allocate_values(values):
-    """Make shared variables at given values, {name: array}."""
-    return {
-        name: pytensor.shared(floatX(value), name, shape=value.shape)
-        for name, value in values.items()
-    }
-
-
-def adopt(params, n_dim):
-    """Check the user's own parameters, and give them their static shapes.
-
-    Parameters
-    ----------
-    params : dict
-        ``means`` (K, d), ``log_variances`` (K,), ``log_weights`` (K,), and ``metric``: (), (d,) or
-        (d, d).
-    n_dim : int
-        d.
-
-    Raises
-    ------
-    ParametrizationError
-        If keys or shapes differ.
-    """
-    if set(params) != set(NAMES):
-        raise ParametrizationError(f"params must have the keys {NAMES}; got {sorted(params)}")
-    adopted = {name: pt.as_tensor_variable(value) for name, value in params.items()}
-    n_components = adopted["means"].type.shape[0] if adopted["means"].ndim == 2 else None
-    shapes = {
-        "means": (n_components, n_dim),
-        "log_variances": (n_components,),
-        "log_weights": (n_components,),
-        "metric": (n_dim,) * min(adopted["metric"].ndim, 2),
-    }
-    for name, shape in shapes.items():
-        static = adopted[name].type.shape
-        fits = len(static) == len(shape) and all(
-            None in pair or pair[0] == pair[1] for pair in zip(static, shape, strict=True)
-        )
-        if not fits:
-            expected = "(), (d,) or (d, d)" if name == "metric" else shape
-            raise ParametrizationError(
-                f"params[{name!r}] must have shape {expected} (K components, d = {n_dim}); "
-                f"got {static}"
-            )
-        adopted[name] = pt.specify_shape(adopted[name], shape)
-    return adopted
-
-
-def draw(values, draws, rng):
-    """Draw points (draws, d) in unconstrained space, and their components (draws,)."""
-    n_components, n_dim = values["means"].shape
-    component = rng.choice(n_components, p=np.exp(values["log_weights"]), size=draws)
-    noise = rng.normal(size=(draws, n_dim)).astype(values["means"].dtype)
-    return values["means"][component] + offsets(values, noise, component), component
-
-
-def offsets(values, noise, component):
-    """Turn standard normal noise (S, d) into offsets from the means of the components (S,)."""
-    scaled = noise * np.exp(0.5 * values["log_variances"])[component, None]
-    metric = values["metric"]
-    return scaled @ np.tril(metric).T if metric.ndim == 2 else scaled * metric
-
-
-def evaluate(values, points):
-    """Evaluate the mixture at unconstrained points (S, d), NumPy arrays.
-
-    Returns
-    -------
-    log_density : (S,) array
-    responsibilities : (S, K) array
-        Probability of each component given the point.
-    """
-    compiled = _compile_evaluation(values["metric"].ndim, values["means"].dtype.name)
-    points = np.asarray(points, dtype=values["means"].dtype)
-    return compiled(points, *(values[name] for name in NAMES))
+NAMES = tuple(field.name for field in fields(Mixture))
 
 
 @lru_cache
@@ -139,18 +146,3 @@ def _compile_evaluation(metric_ndim, dtype):
         [log_q, density.responsibilities(*whitened)],
         mode=CHEAP,
     )
-
-
-def whiten(values, vectors):
-    """Map unconstrained rows (S, d) to whitened ones, NumPy arrays."""
-    metric = values["metric"]
-    if metric.ndim == 2:
-        return solve_triangular(metric, vectors.T, lower=True).T
-    return vectors / metric
-
-
-def standard_deviations(values):
-    """Return the standard deviation of each component in each unconstrained dimension, (K, d)."""
-    metric, n_dim = values["metric"], values["means"].shape[1]
-    scale = np.sqrt((np.tril(metric) ** 2).sum(1)) if metric.ndim == 2 else np.abs(metric)
-    return np.exp(0.5 * values["log_variances"])[:, None] * np.broadcast_to(scale, (n_dim,))

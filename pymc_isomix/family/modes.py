@@ -4,29 +4,27 @@ import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from pymc_isomix.family import mixture as parameters
-
 VALLEY = 3.0  # nats
 POINTS = np.linspace(0, 1, 17)[1:-1]
 NEIGHBOURS = 10  # straight lines to few of them would miss the ridge of a bent mode
 DEAD_SHARE = 0.02  # of 1/K: a component with less weight is put to better use
 
 
-def squared_distances(values):
+def squared_distances(mixture):
     """Squared distances (K, K) between the component means, whitened space."""
-    means = parameters.whiten(values, values["means"] - values["means"].mean(0))
+    means = mixture.whiten(mixture.means - mixture.means.mean(0))
     norms = (means**2).sum(axis=1)
     squared = np.maximum(norms[:, None] + norms - 2 * means @ means.T, 0.0)
     np.fill_diagonal(squared, 0.0)
     return squared
 
 
-def is_dead(values):
+def is_dead(mixture):
     """Tell which components have next to no weight, (K,) booleans."""
-    return np.exp(values["log_weights"]) < DEAD_SHARE / len(values["means"])
+    return mixture.weights < DEAD_SHARE / mixture.n_components
 
 
-def label_modes(values, valley=VALLEY):
+def label_modes(mixture, valley=VALLEY):
     r"""Label the mode of each component.
 
     The saddle between two components is the lowest log q on the segment between their means. It is
@@ -44,8 +42,7 @@ def label_modes(values, valley=VALLEY):
 
     Parameters
     ----------
-    values : dict of arrays
-        Parameters of the mixture, as ``IsotropicMixtureGroup.parameter_values`` returns them.
+    mixture : Mixture
     valley : float
         Nats; two equal components 5 standard deviations apart are 2.4 nats deep, 6 apart 3.8.
 
@@ -54,14 +51,14 @@ def label_modes(values, valley=VALLEY):
     (K,) integer array
         Modes are numbered by falling weight.
     """
-    squared = squared_distances(values)
-    sd = np.exp(0.5 * values["log_variances"])
-    weights = np.exp(values["log_weights"])
+    squared = squared_distances(mixture)
+    sd = np.exp(0.5 * mixture.log_variances)
+    weights = mixture.weights
     distance = np.sqrt(squared) / (0.5 * (sd[:, None] + sd))
-    alive = np.flatnonzero(~is_dead(values))
+    alive = np.flatnonzero(~is_dead(mixture))
     start, end = _neighbours(distance[np.ix_(alive, alive)])
     start, end = alive[start], alive[end]
-    peak, saddle = _peaks_and_saddles(values, squared, start, end)
+    peak, saddle = _peaks_and_saddles(mixture, squared, start, end)
     groups = DisjointSet(range(len(weights)))
     for edge in np.argsort(-saddle, kind="stable"):
         one, other = groups[start[edge]], groups[end[edge]]
@@ -70,7 +67,7 @@ def label_modes(values, valley=VALLEY):
             peak[groups[one]] = max(peak[one], peak[other])
     labels = np.array([groups[k] for k in range(len(weights))])
     nearest = alive[np.argmin(distance[:, alive], axis=1)]
-    labels = np.where(is_dead(values), labels[nearest], labels)
+    labels = np.where(is_dead(mixture), labels[nearest], labels)
     present = np.unique(labels)
     masses = [weights[labels == label].sum() for label in present]
     order = present[np.argsort(masses, kind="stable")[::-1]]
@@ -93,11 +90,11 @@ def _neighbours(distance):
     return pairs[pairs[:, 0] != pairs[:, 1]].T
 
 
-def _peaks_and_saddles(values, squared, start, end):
+def _peaks_and_saddles(mixture, squared, start, end):
     """Log q at the means (K,), and at its lowest along each edge (edges,), up to a constant."""
-    n_dim = values["means"].shape[1]
-    log_variances = values["log_variances"]
-    log_peak = values["log_weights"] - 0.5 * n_dim * log_variances
+    n_dim = mixture.means.shape[1]
+    log_variances = mixture.log_variances
+    log_peak = mixture.log_weights - 0.5 * n_dim * log_variances
     t = POINTS[:, None]
 
     def log_q(distances):

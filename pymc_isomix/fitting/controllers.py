@@ -1,17 +1,17 @@
 r"""What the fit does over its iterations: which step sizes, when to respawn, when to stop.
 
-Two controllers with the same methods, which the loop calls: :class:`Scheduled` follows a
-schedule for n steps; :class:`Phased` explores at a constant step until the ELBO has stopped
-rising, respawns dead components, explores again, and settles with decaying steps whose last
-iterates it averages.
+:class:`Scheduled` follows a schedule for n steps; :class:`Phased` explores at a constant step
+until the ELBO has stopped rising, respawns dead components, explores again, and settles with
+decaying steps whose last iterates it averages.
 """
 
 import logging
+from typing import Protocol, override
 
 import numpy as np
 
-from pymc_isomix.family import mixture as parameters
 from pymc_isomix.family import modes
+from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.fitting import schedules
 from pymc_isomix.fitting.plateau import IterateAverage, has_plateaued
 
@@ -25,32 +25,86 @@ MAX_HALVINGS = 10
 RELIABLE_ERROR = 0.15  # relative standard error at which half of a correction is believed
 
 
-class Scheduled:
+class Controller(Protocol):
+    """What the loop asks of whoever decides over a fit's iterations."""
+
+    @property
+    def name(self):
+        """Shown by the progress bar."""
+
+    @property
+    def phase(self):
+        """Recorded for each step."""
+
+    def step_sizes(self, i, most):
+        """Sizes of step i = 0, 1, ... and of those after it, at most ``most``.
+
+        They end where the parameters have to be looked at.
+        """
+
+    def after_steps(self, losses, log_evidence):
+        """Look at what was done; return a reason to stop, None to go on.
+
+        Parameters
+        ----------
+        losses : (i,) array
+            Of all steps so far.
+        log_evidence : (t, K) array
+            Of the last t of them.
+        """
+
+    def recover(self, i, lost):
+        """Try to go on after a refused step; False when that cannot be done.
+
+        Parameters
+        ----------
+        lost : (K,) boolean array
+            Components without a finite draw.
+        """
+
+    def finish(self):
+        """Leave the answer in the parameters."""
+
+
+def controller(operator, settings, n, done, rng):
+    """Choose the controller of a run of n steps, after ``done`` earlier ones, by the settings."""
+    if settings.schedule != "auto":
+        return Scheduled(settings.first_step, settings.schedule, n, first=done)
+    return Phased(
+        operator,
+        settings.first_step,
+        n,
+        stop_early=settings.convergence == "auto",
+        rng=np.random.default_rng(rng.randint(2**30, dtype=np.int64)),
+    )
+
+
+class Scheduled(Controller):
     """n steps by a schedule, and the last iterate."""
 
-    name = "Fitting"
-    phase = "scheduled"
+    name, phase = "Fitting", "scheduled"
 
     def __init__(self, step_size, schedule, n, first=0):
         self.sizes = schedules.step_sizes(step_size, schedule, max(first + n, 1))[first:]
 
+    @override
     def step_sizes(self, i, most):
-        """Sizes of step i = 0, 1, ... and of those after it, at most ``most``."""
         return self.sizes[i : i + most]
 
+    @override
     def after_steps(self, losses, log_evidence):
-        """Return a reason to stop, None to go on."""
         return None
 
+    @override
     def recover(self, i, lost):
-        """Try to go on after a refused step; False when that cannot be done."""
         return False
 
+    @override
     def finish(self):
-        """Leave the parameters as the answer."""
+        pass
 
 
-class Phased:
+class Phased(Controller):
     """Explore, respawn, settle.
 
     Half of the budget is kept for settling: where noise hides a plateau, as with minibatches, the
@@ -58,22 +112,20 @@ class Phased:
 
     Parameters
     ----------
-    group : IsotropicMixtureGroup
+    operator : MixtureKL
     step_size : float
     n : int
         Budget of steps.
     stop_early : bool
         Whether a plateau ends exploring; otherwise the budget does.
-    learn_weights : bool
-        Without learned weights no component is ever dead.
     rng : numpy.random.Generator
     """
 
-    def __init__(self, operator, step_size, n, *, stop_early, learn_weights, rng):
+    def __init__(self, operator, step_size, n, *, stop_early, rng):
         self.operator, self.group, self.rng = operator, operator.approx.groups[0], rng
         self.log_evidence = []
         self.base_step, self.n = step_size, n
-        self.stop_early, self.learn_weights = stop_early, learn_weights
+        self.stop_early, self.rule = stop_early, operator.rule
         self.phase_start = 0  # step at which the current stretch of exploring began
         self.settle_start, self.settle_steps = None, 0
         self.n_respawns = self.n_halvings = 0
@@ -89,11 +141,8 @@ class Phased:
         """Name of the phase, for the record."""
         return "exploring" if self.settle_start is None else "settling"
 
+    @override
     def step_sizes(self, i, most):
-        """Sizes of step i = 0, 1, ... and of those after it, at most ``most``.
-
-        They end where the parameters have to be looked at.
-        """
         if self.settle_start is None and i >= self.n // 2:
             self.settle_start, self.settle_steps = i, self.n - i
         if self.settle_start is None:
@@ -104,23 +153,15 @@ class Phased:
         steps = np.arange(taken, min(taken + most, next_look, self.settle_steps))
         return self.base_step / (1 + 20 * steps / self.settle_steps)
 
+    @override
     def after_steps(self, losses, log_evidence):
-        """Move on between the phases; return a reason to stop, None to go on.
-
-        Parameters
-        ----------
-        losses : (i,) array
-            Of all steps so far.
-        log_evidence : (t, K) array
-            Of the last t of them.
-        """
         done = len(losses)
         if self.settle_start is not None:
             taken = done - self.settle_start
             if taken > self.settle_steps // 2:
                 self.log_evidence.extend(log_evidence)
                 if taken % AVERAGE_EVERY == 0:
-                    self.average.add(self.group.parameter_values())
+                    self.average.add(self.group.mixture.as_dict())
             return "converged" if taken >= self.settle_steps and done < self.n else None
         if done % CHECK_EVERY == 0 and has_plateaued(losses[self.phase_start :]):
             if self.n_respawns < MAX_RESPAWNS and self.respawn_dead():
@@ -131,13 +172,9 @@ class Phased:
                 self.settle_steps = min(SETTLE_STEPS, self.n - done)
         return None
 
+    @override
     def recover(self, i, lost):
-        """Respawn components that lost all their draws; halve the step when none did.
-
-        Parameters
-        ----------
-        lost : (K,) boolean array
-        """
+        # respawns components that lost all their draws, halves the step when none did
         self.n_halvings += 1
         if lost.all() or self.n_halvings > MAX_HALVINGS:
             return False
@@ -153,38 +190,46 @@ class Phased:
 
     def respawn_dead(self):
         """Respawn components of negligible weight; return whether there were any."""
-        dead = modes.is_dead(self.group.parameter_values())
-        if not self.learn_weights or not dead.any():
+        dead = modes.is_dead(self.group.mixture)
+        if not self.rule.learn_weights or not dead.any():
             return False
         self.respawn(dead)
         return True
 
     def respawn(self, lost):
         """Put components beside living ones, chosen by weight, and share the weight."""
-        q = self.group.parameter_values()
-        weights = np.where(lost, 0, np.exp(q["log_weights"]))
-        weights /= weights.sum()
-        parents = self.rng.choice(len(weights), size=lost.sum(), p=weights)
+        q = self.group.mixture
+        weights = np.where(lost, 0, q.weights)
+        if not weights.any():  # the lost had it all
+            weights = 1.0 - lost
+        parents = self.rng.choice(len(weights), size=lost.sum(), p=weights / weights.sum())
         n_children = np.bincount(parents, minlength=len(weights))
-        weights /= 1 + n_children
-        weights[lost] = weights[parents]
-        noise = 0.7 * self.rng.normal(size=(lost.sum(), self.group.ddim))
-        offsets = parameters.offsets(q, noise, parents)
-        q["means"][lost] = q["means"][parents] + offsets
-        halved = q["log_variances"] - np.log(2) * (n_children > 0)
-        q["log_variances"] = np.where(lost, 0, halved)
-        q["log_variances"][lost] = halved[parents]
-        q["log_weights"] = np.log(weights / weights.sum())
-        self.group.set_parameter_values(q)
+        noise = 0.7 * self.rng.normal(size=(lost.sum(), q.n_dim))
+        means, log_variances = q.means.copy(), q.log_variances.copy()
+        means[lost] = q.means[parents] + q.offsets(noise, parents)
+        if self.rule.has_own_variances:
+            log_variances -= np.log(2) * (n_children > 0)
+            log_variances[lost] = log_variances[parents]
+        if self.rule.learn_weights:
+            weights = weights / (1 + n_children)
+            weights[lost] = weights[parents]
+        else:
+            weights = q.weights
+        self.group.mixture = q.replace(
+            means=means, log_variances=log_variances, log_weights=np.log(weights)
+        )
+        # iterates with the old component would be averaged with those of the new one
+        self.average, self.log_evidence = IterateAverage(), []
 
+    @override
     def finish(self):
         """Put the average of the last iterates in place, and correct its weights."""
         if not self.average.count:
             return
         q = self.average.mean
-        if self.learn_weights:
+        if self.rule.learn_weights:
             q["log_weights"] = q["log_weights"] + evidence_correction(np.array(self.log_evidence))
-        self.group.set_parameter_values(q)
+        self.group.mixture = Mixture(**q).replace()
 
 
 def evidence_correction(log_evidence):

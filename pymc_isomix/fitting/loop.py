@@ -78,9 +78,10 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
                 if trace.taken == 0:
                     trace.first_call_seconds = time.perf_counter() - trace.began
                 if np.isnan(losses[-1]) and not controller.recover(
-                    done - 1, operator.lost_components()
+                    done - 1, operator.info.lost_components
                 ):
                     trace.taken = done - 1
+                    trace.reason = f"step {first + done} failed"
                     raise FloatingPointError(describe_fault(operator, first + done))
                 trace.taken = done
                 if progressbar and done - shown >= UPDATE_EVERY:
@@ -108,19 +109,19 @@ def describe_state(trace, operator):
     recent = trace.done[-AVERAGED_LOSSES:]
     recent = recent[np.isfinite(recent)]
     elbo = f"{-recent.mean():,.5g}" if recent.size else "not finite"
-    alive = ~modes.is_dead(operator.approx.groups[0].parameter_values())
+    alive = ~modes.is_dead(operator.approx.groups[0].mixture)
     return f"ELBO {elbo}, {alive.sum()} of {alive.size} components alive"
 
 
 def describe_fault(operator, iteration):
     """Say which component and variable made a step fail."""
     group = operator.approx.groups[0]
-    lost = operator.lost_components()
+    lost = operator.info.lost_components
     kept = "The approximation keeps the last finite parameters."
     if lost.any():
         component = int(np.argmax(lost))
-        mean = group.parameter_values()["means"][component]
-        offenders = starts.offending_variables(operator.approx.model, group.ordering, mean)
+        mean = group.mixture.means[component]
+        offenders = starts.offending_variables(group.space, mean)
         place = (
             f"at variable {', '.join(offenders)}"
             if offenders
@@ -131,10 +132,10 @@ def describe_fault(operator, iteration):
             f"and gradient, {place}. {kept} Use another start, a smaller start_sigma or a smaller "
             "step_size."
         )
-    finite = np.asarray(operator.finite_dimensions.get_value())
+    finite = np.asarray(operator.info.finite_dimensions.get_value())
     places = {name: place for name, (_, place, _, _) in group.ordering.items()}
     names = [name for name, place in places.items() if not finite[place].all()] or list(places)
-    wrong = np.flatnonzero(~np.asarray(operator.finite_components.get_value()))
+    wrong = np.flatnonzero(~np.asarray(operator.info.finite_components.get_value()))
     return (
         f"iteration {iteration}: a parameter of component {', '.join(f'{k}' for k in wrong)} "
         f"would not be finite, at variable {', '.join(names)}. {kept} Use a smaller step_size."

@@ -11,8 +11,7 @@ def has_plateaued(losses, tolerance=TOLERANCE):
 
     Compares the latest third of the losses with the third before it, at least 50 and, where the
     noise allows, at most 300 steps each: true when the fall of their means, plus two standard
-    errors, is below ``tolerance``. The noise variance comes from successive differences, so that
-    a trend does not count as noise. Noise too large to tell says no.
+    errors, is below ``tolerance``. Noise too large to tell says no.
 
     Parameters
     ----------
@@ -26,19 +25,22 @@ def has_plateaued(losses, tolerance=TOLERANCE):
     >>> has_plateaued(np.zeros(300)), has_plateaued(np.linspace(100, 0, 300))
     (True, False)
     """
+    losses = losses[np.isfinite(losses)]  # a refused step has none
     third = max(MIN_WINDOW, len(losses) // 3)
     if len(losses) < 2 * third:
         return False
-    return any(
-        _greatest_fall(losses, window) < tolerance for window in {third, min(third, MAX_WINDOW)}
-    )
+    falls = [recent_fall(losses, window) for window in {third, min(third, MAX_WINDOW)}]
+    return any(fall + 2 * error < tolerance for fall, error in falls)
 
 
-def _greatest_fall(losses, window):
-    """Fall of the mean between the last two windows, plus two standard errors."""
+def recent_fall(losses, window):
+    """Fall of the mean between the last two windows of finite losses, and its standard error.
+
+    The noise variance comes from successive differences, so that a trend does not count as noise.
+    """
     before, latest = losses[-2 * window : -window], losses[-window:]
     variance = 0.5 * np.mean(np.diff(losses[-2 * window :]) ** 2)
-    return before.mean() - latest.mean() + 2 * np.sqrt(2 * variance / window)
+    return before.mean() - latest.mean(), np.sqrt(2 * variance / window)
 
 
 class IterateAverage:

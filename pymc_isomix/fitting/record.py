@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 
 from pymc_isomix._version import __version__
-from pymc_isomix.fitting.random_state import generator_states, restore_generators
 
 PACKAGES = ("pymc", "pytensor", "arviz", "numpy")
 
@@ -49,45 +48,28 @@ class History:
     backend: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     generators: list[dict[str, Any]] = field(default_factory=list)
-    _fit_began: float | None = field(default=None, repr=False)
-    _to_take_up: bool = field(default=False, repr=False)
 
-    def begin(self):
-        """Note that a fit begins, by compiling."""
-        self._fit_began = time.perf_counter()
+    def append(self, trace, *, compile_seconds, backend, generators):
+        """Append the steps of one run.
 
-    def resume(self, changes):
-        """Have the next fit go on where the last one stopped, with other settings."""
-        self.settings |= describe_settings(changes)
-        self._to_take_up = True
-
-    def take_up(self, step):
-        """Give a compiled step the last fit's random numbers, if it is to go on.
-
-        Returns
-        -------
-        int
-            Steps that it goes on from.
+        Parameters
+        ----------
+        trace : Trace
+        compile_seconds : float
+            Before the first step; a first call that compiles counts beside it.
+        backend : str
+            Empty to keep that of before.
+        generators : list of dict
         """
-        if not self._to_take_up:
-            return 0
-        self._to_take_up = False
-        restore_generators(step, self.generators)
-        return len(self.elbo)
-
-    def append(self, trace, step):
-        """Append the steps of one run, a a `Trace`, of a compiled step."""
         self.elbo = np.concatenate([self.elbo, -trace.done])
         self.phase = np.concatenate([self.phase, np.array(trace.phases[: trace.taken], "U9")])
         self.step_size = np.concatenate([self.step_size, trace.step_sizes[: trace.taken]])
-        compiling = 0.0 if self._fit_began is None else trace.began - self._fit_began
-        self._fit_began = None  # a refinement has nothing to compile
-        self.compile_seconds += compiling + trace.first_call_seconds
+        self.compile_seconds += compile_seconds + trace.first_call_seconds
         self.run_seconds += time.perf_counter() - trace.began - trace.first_call_seconds
         self.stop_reason = trace.reason
         self.versions = versions()
-        self.backend = backend_name(step) or self.backend
-        self.generators = generator_states(step)
+        self.backend = backend or self.backend
+        self.generators = generators
 
     def to_dataset(self):
         """Return the ``fit`` group of a DataTree; mappings become JSON, which files can hold."""
@@ -124,40 +106,6 @@ class History:
         )
 
 
-def describe_settings(arguments):
-    """Make arguments of ``IsoMix`` fit for JSON; what is neither number nor text is described.
-
-    Parameters
-    ----------
-    arguments : dict
-        By name; ``model`` is left out.
-    """
-    return {
-        name.removeprefix("_"): value
-        if isinstance(value, str | bool | int | float | None)
-        else _describe(value)
-        for name, value in arguments.items()
-        if name not in ("self", "model", "_approx", "__class__")
-    }
-
-
-def _describe(value):
-    if callable(value):
-        return f"function {getattr(value, '__name__', type(value).__name__)}"
-    if isinstance(value, np.number):
-        return value.item()
-    if isinstance(value, dict):
-        return f"values of {', '.join(map(str, value))}"
-    return f"{type(value).__name__} of shape {np.shape(value)}"
-
-
 def versions():
     """Return versions of this package and of those that a fit depends on."""
     return {"pymc_isomix": __version__, **{name: version(name) for name in PACKAGES}}
-
-
-def backend_name(function):
-    """Name the backend that a function is compiled for; empty for one of Python's own."""
-    if not hasattr(function, "maker"):
-        return ""
-    return type(function.maker.mode.linker).__name__.removesuffix("Linker").lower()

@@ -1,15 +1,14 @@
 """Take steps with a compiled step function, many to a call where the backend can loop by itself."""
 
 import time
-from importlib.util import find_spec
 
 import numpy as np
-import pytensor
-from pytensor.compile.mode import get_mode
-from pytensor.link.jax.linker import JAXLinker
-from threadpoolctl import threadpool_limits
 
-from pymc_isomix.backend.compilation import without_garbage_collection
+from pymc_isomix.backend.compilation import (
+    compiling,
+    is_jax,
+    jax_failure,
+)
 
 MOST_STEPS = 50  # in one call
 CALL_SECONDS = 0.3  # so that progress shows, and an interrupt is heard, in time
@@ -47,7 +46,7 @@ class OneByOne:
         """
         self.operator.set_step_size(step_sizes[0])
         loss = float(self.function())
-        return np.array([loss]), np.asarray(self.operator.log_evidence.get_value())[None]
+        return np.array([loss]), np.asarray(self.operator.info.log_evidence.get_value())[None]
 
 
 class Looped:
@@ -70,7 +69,7 @@ class Looped:
         self.most = 1  # until a call has been timed
         # outputs of the function by the input that they update
         self.updates = {i: o for o, i in function.maker.fgraph.update_mapping.items()}
-        step_size, log_evidence = map(self._place, (operator.step_size, operator.log_evidence))
+        step_size, log_evidence = map(self._place, (operator.step_size, operator.info.log_evidence))
         self.run = _loop(function.vm.jit_fn, self.updates, step_size, log_evidence)
         # numbers of Python's own would have another type after the first call, and JAX would
         # compile again
@@ -141,51 +140,11 @@ def _loop(step, updates, step_size, log_evidence):
     return run
 
 
-class JAXCompilationError(RuntimeError):
-    """JAX cannot compile the step."""
-
-    def __init__(self, error):
-        reason = str(error).strip().partition("\n")[0]
-        super().__init__(f"JAX cannot compile this model ({type(error).__name__}: {reason}).")
-
-
-def prefers_jax(compile_kwargs):
-    """Tell whether JAX is there, and neither the call nor PyTensor's configuration says otherwise.
-
-    JAX compiles a model in seconds where PyTensor's default backend takes a minute, and its steps
-    are faster.
-    """
-    chosen = "mode" in (compile_kwargs or {})
-    configured = pytensor.config.mode != "Mode" or pytensor.config.linker != "auto"
-    return not chosen and not configured and find_spec("jax") is not None
-
-
-def is_jax(mode):
-    """Tell whether a PyTensor mode, or its name, runs on JAX."""
-    return isinstance(get_mode(mode).linker, JAXLinker)
-
-
-def runs_on_jax(function):
-    """Tell whether a compiled PyTensor function runs on JAX."""
-    maker = getattr(function, "maker", None)
-    return maker is not None and is_jax(maker.mode)
-
-
-@without_garbage_collection()
+@compiling()
 def stepper(function, operator):
     """Choose how to take steps with a compiled step function."""
-    if not runs_on_jax(function):
+    maker = getattr(function, "maker", None)  # none of a function of Python's own
+    if maker is None or not is_jax(maker.mode):
         return OneByOne(function, operator)
-    try:
+    with jax_failure():
         return Looped(function, operator)
-    except Exception as error:
-        raise JAXCompilationError(error) from error
-
-
-def one_blas_thread():
-    """Return a context with one BLAS thread, since there is more than one pool of them.
-
-    NumPy's BLAS, SciPy's (JAX calls it for triangular solves) and XLA each have threads that spin
-    on after a call and keep the others' waiting: a step takes up to four times as long.
-    """
-    return threadpool_limits(1, user_api="blas")

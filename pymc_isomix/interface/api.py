@@ -1,7 +1,13 @@
-"""The one-call ``fit``: from a model to a DataTree."""
+"""Calls that need no class: fit a model, fit further, load from a file."""
+
+import pymc as pm
 
 from pymc_isomix.backend.checks import check_count
+from pymc_isomix.interface.approximation import IsotropicMixture
 from pymc_isomix.interface.inference import IsoMix
+from pymc_isomix.interface.settings import Settings
+from pymc_isomix.results import files
+from pymc_isomix.target.space import FlatSpace
 
 
 def fit(
@@ -48,3 +54,79 @@ def fit(
         compile_kwargs=compile_kwargs,
     )
     return approx.sample(draws)
+
+
+def resume(approx, **changes):
+    """Make the inference that fits an approximation further, where its last fit stopped.
+
+    The approximation keeps its parameters, its history and its random numbers, and it is the one
+    that is fitted. A schedule other than ``"auto"`` goes on with its next step: n and then m steps
+    give what n + m give (``"linear"`` apart, which falls to zero each time). ``"auto"`` explores
+    and settles again. The state of an ``obj_optimizer`` of your own starts anew.
+
+    Parameters
+    ----------
+    approx : IsotropicMixture
+        Fitted by :class:`IsoMix`, or loaded.
+    **changes
+        Arguments of :class:`IsoMix` that shall differ from those of the last fit, ``schedule`` for
+        example. A function given as ``schedule`` is not in a file: pass it again.
+
+    Returns
+    -------
+    IsoMix
+
+    Raises
+    ------
+    ValueError
+        If ``changes`` name what the approximation fixes, its ``n_components`` for example.
+
+    Examples
+    --------
+    >>> import pymc as pm, pymc_isomix as pmi
+    >>> with pm.Model() as model:
+    ...     mu = pm.Normal("mu", 0, 10)
+    ...     approx = pmi.IsoMix(n_components=2, random_seed=1).approx
+    >>> pmi.resume(approx, schedule="constant").approx is approx
+    True
+    """
+    record = {} if approx.history is None else approx.history.settings
+    settings = Settings.from_record(record, **changes).of(approx.mixture)
+    inference = IsoMix.of(approx, settings)
+    if approx.history is not None:
+        approx.history.settings |= Settings(**changes).record_of(changes)
+        inference.hist, inference.resumes = approx.hist, True
+    return inference
+
+
+def load(path, model=None):
+    """Read an approximation that :meth:`IsotropicMixture.save` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.nc`` or ``.zarr``.
+    model : pymc.Model, optional
+        With the same free variables; the model of the context when not given.
+
+    Returns
+    -------
+    IsotropicMixture
+        With the same parameters, ``hist`` and ``history``. It samples and diagnoses as before, with
+        the same random numbers; :func:`pymc_isomix.resume` fits it further.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no whole file of an approximation, or the model's free variables differ in name,
+        shape or transform.
+    """
+    model = pm.modelcontext(model)
+    saved = files.read(path)
+    files.refuse_other_variables(saved.variables, FlatSpace.of(model).describe())
+    approx = IsotropicMixture(values=saved.mixture.as_dict(), model=model)
+    approx.rng.set_state(saved.random_state)
+    approx.hist, approx.history = saved.hist, saved.history
+    return approx

@@ -5,21 +5,19 @@ import logging
 import numpy as np
 import pymc as pm
 from pymc.variational.approximations import SingleGroupApproximation
-from threadpoolctl import threadpool_limits
 
 from pymc_isomix.backend.checks import check_choice, check_count
+from pymc_isomix.backend.compilation import one_blas_thread
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.group import IsotropicMixtureGroup
-from pymc_isomix.results import components, missing_mass, nuts, verdict
+from pymc_isomix.results import components, files, missing_mass, nuts, table, verdict
 from pymc_isomix.results.importance import resample_draws, weigh
 from pymc_isomix.target import traces
 from pymc_isomix.target.compiled import CompiledModel
 
 logger = logging.getLogger(__name__)
 
-# Many small matrix products, one a draw: BLAS threads that wait for each other take twenty times as
-# long on a busy machine
-one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
+LINE_DRAWS = 2000  # for the line that ends a fit: a hundredth of what a fit evaluates
 POOL, LEAST_POOL = 4, 2000  # draws to resample from: so many for each that is wanted
 
 
@@ -40,7 +38,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         """Leave out the compiled functions: they are made again when asked for."""
         return {name: value for name, value in self.__dict__.items() if name != "_compiled"}
 
-    @one_blas_thread
+    @one_blas_thread()
     def sample(
         self,
         draws=500,
@@ -103,7 +101,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         tree["sample_stats"] = traces.sample_stats(chosen)
         return self._add_groups(tree, compiled, weighted)
 
-    @one_blas_thread
+    @one_blas_thread()
     def diagnostics(self, draws=4000, *, random_seed=None, n_probes=20):
         """Say whether to trust this approximation, by importance weights of fresh draws.
 
@@ -118,13 +116,13 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         Returns
         -------
         Diagnostics
-            A Dataset that prints as a table. Scalars: ``elbo`` and ``log_evidence`` with
-            ``elbo_se`` and ``log_evidence_se``, nats; Pareto ``khat`` and ``good_k``, up to
-            which it is good; ``importance_ess``, draws; ``n_draws``, ``n_nonfinite``;
-            ``missing_mass``, the share of the posterior that the ascents found outside. By
-            ``mode``: ``mode_weight``, and ``mode_mass`` after reweighting with ``mode_mass_se``.
-            By ``unconstrained`` dimension: ``mean`` and ``sd``, ``mean_reweighted`` and
-            ``sd_reweighted``, and ``mean_shift`` in standard errors. Attributes ``verdict``
+            Prints as a table; ``to_dataset()`` has the figures. Scalars: ``elbo`` and
+            ``log_evidence`` with ``elbo_se`` and ``log_evidence_se``, nats; Pareto ``khat`` and
+            ``good_k``, up to which it is good; ``importance_ess``, draws; ``n_draws``,
+            ``n_nonfinite``; ``missing_mass``, the share of the posterior that the ascents found
+            outside. By ``mode``: ``mode_weight``, and ``mode_mass`` after reweighting with
+            ``mode_mass_se``. By ``unconstrained`` dimension: ``mean``, ``sd``, ``mean_reweighted``,
+            ``sd_reweighted``, and ``mean_shift`` in standard errors. Beside it ``verdict``
             (``"good"``, ``"doubtful"`` or ``"bad"``) and ``advice``.
 
         Raises
@@ -140,9 +138,24 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         missing = np.nan
         if n_probes:
             missing = missing_mass.missing_mass(
-                compiled, self.parameter_values(), weighted.importance.log_evidence, n_probes, rng
+                compiled, self.mixture, weighted.importance.log_evidence, n_probes, rng
             )
         return self._diagnose(weighted, missing)
+
+    def closing_line(self, n_steps):
+        """Say in one line how a fit ended: ELBO, Pareto k-hat, modes, seconds.
+
+        Without the first three where they would take long (a log density with a loop) or mean
+        nothing (minibatches).
+        """
+        try:
+            figures = ""
+            if self.compiled_model().is_quick:
+                report = self.diagnostics(LINE_DRAWS, random_seed=0, n_probes=0)
+                figures = table.figures_in_words(report)
+        except Exception as error:  # a fit must not fail by the line that reports it
+            figures = f"No diagnostics ({error})."
+        return table.closing_line(self.history, n_steps, figures)
 
     def save(self, path):
         """Write the approximation to a file, for :func:`pymc_isomix.load`.
@@ -161,20 +174,37 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         ValueError
             If ``path`` ends otherwise.
         """
-        from pymc_isomix.results import files  # which needs this class to load one
-
-        files.save(self, path)
+        files.write(
+            path,
+            files.Saved(
+                mixture=self.mixture,
+                variables=self.space.describe(),
+                labels=self.space.labels,
+                history=self.history or History(),
+                hist=np.asarray(getattr(self, "hist", ())),
+                random_state=self.rng.get_state(legacy=False),
+            ),
+        )
 
     def _generator(self, random_seed):
         if random_seed is None:
             random_seed = self.rng.randint(2**30, dtype=np.int64)
         return np.random.default_rng(random_seed)
 
-    def compiled_model(self):
-        """Return functions of the model, of the context's or else the fitted one, compiled once.
+    def space_of_context(self):
+        """Return the places of the variables in the model of the context, or in the fitted one.
 
         As in PyMC, a model of the context stands in for the fitted one: with all data instead of
         minibatches, for example.
+        """
+        space, model = self.space, pm.Model.get_context(error_if_none=False)
+        if model is None or model is space.model:
+            return space
+        space.check_same_variables(model)
+        return space.with_model(model)
+
+    def compiled_model(self):
+        """Return functions of the model, of the context's or else the fitted one, compiled once.
 
         Returns
         -------
@@ -182,19 +212,20 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             ``log_density``, ``log_density_and_gradient`` and ``constrained``, each a function of
             unconstrained points (S, d).
         """
-        model = pm.Model.get_context(error_if_none=False) or self.model
+        space = self.space_of_context()
+        model = space.model
         # what is added to the model later is seen
         key = (id(model), *(id(v) for v in (*model.basic_RVs, *model.deterministics)))
         key += tuple(id(potential) for potential in model.potentials)
         cached = self.__dict__.setdefault("_compiled", {})
         if key not in cached:
             backend = "" if self.history is None else self.history.backend
-            dtype = self.parameter_values()["means"].dtype.name
-            cached[key] = CompiledModel(model, self.ordering, self.ddim, dtype, backend)
+            means = self.mixture.means
+            cached[key] = CompiledModel(space, means.dtype.name, backend, len(means))
         return cached[key]
 
     def _weigh(self, compiled, points, component):
-        return weigh(self.parameter_values(), points, component, compiled.log_density(points))
+        return weigh(self.mixture, points, component, compiled.log_density(points))
 
     def _weigh_if_possible(self, compiled, points, component):
         """Weigh draws; without the model's density where that would be of a minibatch, or fails."""
@@ -203,14 +234,13 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
                 return self._weigh(compiled, points, component)
             except Exception as error:  # draws must not depend on a statistic of them
                 logger.info(f"no log density of the draws: {error}")
-        return weigh(self.parameter_values(), points, component)
+        return weigh(self.mixture, points, component)
 
     def _diagnose(self, weighted, missing=np.nan):
-        labels = components.unconstrained_labels(self.model, self.ordering)
         return verdict.diagnose(
-            self.parameter_values(),
+            self.mixture,
             weighted,
-            labels,
+            self.space.labels,
             history=self.history,
             missing_mass=missing,
         )
@@ -218,9 +248,8 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
     def _add_groups(self, tree, compiled, weighted):
         weight = None if weighted.importance is None else weighted.importance.weight
         tree["isomix"] = components.to_dataset(
-            self.model,
-            self.ordering,
-            self.parameter_values(),
+            self.space,
+            self.mixture,
             compiled.constrained,
             weighted.responsibilities,
             weight,
@@ -228,13 +257,13 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         if self.history is not None:
             tree["fit"] = self.history.to_dataset()
         if weight is not None:
-            tree["diagnostics"] = self._diagnose(weighted)
+            tree["diagnostics"] = self._diagnose(weighted).to_dataset()
         return tree
 
 
 def _resample(weighted, draws, rng, force):
     khat = weighted.importance.khat
-    if khat > 1 and not (force and np.isfinite(khat)):
+    if not khat <= 1 and not (force and np.isfinite(khat)):  # NaN, of too few draws, is not good
         raise ValueError(
             f'importance="psis" needs a Pareto k-hat of at most 1; it is {khat:.2f}, so that a few '
             "draws would stand for all. Improve the fit (approx.diagnostics() says how), or pass "

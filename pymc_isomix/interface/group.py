@@ -8,12 +8,14 @@ from pymc.variational.opvi import Group, VIState, node_property
 from pytensor.gradient import disconnected_grad, zero_grad
 from pytensor.graph.basic import Variable
 
-from pymc_isomix.backend.compilation import CHEAP, without_c
+from pymc_isomix.backend.compilation import CHEAP, compiling
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
-from pymc_isomix.family import mixture as parameters
-from pymc_isomix.interface import settings as defaults
+from pymc_isomix.family.mixture import NAMES, Mixture
+from pymc_isomix.interface import parameters
+from pymc_isomix.interface.settings import metric_kind
 from pymc_isomix.target import starts, traces
+from pymc_isomix.target.space import FlatSpace
 
 STATE_DRAWS = 2000  # draws behind the model-space moments of ``state``
 
@@ -66,7 +68,7 @@ class IsotropicMixtureGroup(Group):
     short_name = "isotropic_mixture"
     alias_names = frozenset(["isomix"])
 
-    @without_c
+    @compiling(cxx="")
     def __init_group__(self, group):
         super().__init_group__(group)
         self.symbolic_component = pt.lvector(f"{type(self).__name__}_symbolic_component")
@@ -89,20 +91,28 @@ class IsotropicMixtureGroup(Group):
         **_ignored,
     ):
         """Allocate the variational parameters at their first values, or at ``values`` by name."""
-        if values is not None:
-            return parameters.allocate_values(values)
-        kind = defaults.metric(metric, self.ddim)
-        means = starts.starting_means(
-            self.model,
-            self.ordering,
-            n_components,
-            start=start,
-            init=init,
-            init_width=init_width,
-            random_seed=self.rng.randint(2**30, dtype=np.int64),
-        )
-        log_variance, metric = starts.starting_scale(self.model, self.ordering, kind, start_sigma)
-        return parameters.allocate(means, log_variance, metric)
+        if values is None:
+            kind = metric_kind(metric, self.ddim)
+            log_variance, metric = starts.starting_scale(self.space, kind, start_sigma)
+            values = {
+                "means": starts.starting_means(
+                    self.space,
+                    n_components,
+                    start=start,
+                    init=init,
+                    init_width=init_width,
+                    random_seed=self.rng.randint(2**30, dtype=np.int64),
+                ),
+                "log_variances": np.full(n_components, log_variance),
+                "log_weights": np.full(n_components, -np.log(n_components)),
+                "metric": metric,
+            }
+        return parameters.allocate(values)
+
+    @property
+    def space(self):
+        """The places of the group's variables in a flat point."""
+        return FlatSpace(self.model, self.ordering)
 
     @node_property
     def means(self):
@@ -190,18 +200,20 @@ class IsotropicMixtureGroup(Group):
         # no gradient: PyTensor would call that of a categorical draw undefined
         return {**replacements, self.symbolic_component: disconnected_grad(component)}
 
-    def parameter_values(self):
-        """Return the variational parameters as NumPy arrays by name, the weights normalised."""
-        names = parameters.NAMES
+    @property
+    def mixture(self):
+        """The variational parameters as numbers, a :class:`Mixture`; set them with another."""
         if self.user_params is None:
-            values = {name: np.array(self.shared_params[name].get_value()) for name in names}
-            values["log_weights"] -= np.logaddexp.reduce(values["log_weights"])
-            return values
-        return {name: getattr(self, name).eval(mode=CHEAP) for name in names}
+            values = {
+                name: np.array(shared.get_value()) for name, shared in self.params_dict.items()
+            }
+        else:
+            values = {name: getattr(self, name).eval(mode=CHEAP) for name in NAMES}
+        return Mixture(**values).replace()
 
-    def set_parameter_values(self, values):
-        """Set variational parameters, {name: array}."""
-        for name, value in values.items():
+    @mixture.setter
+    def mixture(self, mixture):
+        for name, value in mixture.as_dict().items():
             shared = self.shared_params[name]
             shared.set_value(np.asarray(value, dtype=shared.dtype))
 
@@ -219,11 +231,11 @@ class IsotropicMixtureGroup(Group):
             Unconstrained space.
         component : (draws,) integer array
         """
-        return parameters.draw(self.parameter_values(), draws, rng)
+        return self.mixture.draw(draws, rng)
 
     def log_density(self, points):
         """Log density (S,) of the mixture at unconstrained points (S, d), a NumPy array."""
-        return parameters.evaluate(self.parameter_values(), points)[0]
+        return self.mixture.log_density(points)
 
     def var_to_data(self, shared):
         """Map a flat vector to a dataset by variable, as PyMC does, but compile it cheaply."""
@@ -239,7 +251,7 @@ class IsotropicMixtureGroup(Group):
         initial point.
         """
         points, _ = self.draw_unconstrained(STATE_DRAWS, np.random.default_rng(0))
-        draws = traces.constrained_draws(self.model, self.ordering, points)
+        draws = traces.constrained_draws(self.space, points)
         names = [rv.name for rv in self.group]
         if getattr(self, "include_transformed", False):
             names += [name for name in self.ordering if name not in names]

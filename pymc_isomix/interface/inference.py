@@ -2,30 +2,22 @@
 
 import logging
 import sys
+import time
 from functools import partial, partialmethod
 
 import numpy as np
 from pymc.variational.inference import Inference, State
 
-from pymc_isomix.backend.checks import (
-    check_choice,
-    check_count,
-    check_model,
-    check_number,
-    refuse_what_pm_fit_drops,
-)
-from pymc_isomix.family.metric import KINDS
-from pymc_isomix.fitting import schedules, steppers
-from pymc_isomix.fitting.controllers import Phased, Scheduled
+from pymc_isomix.backend.checks import check_count, check_model, refuse_what_pm_fit_drops
+from pymc_isomix.backend.compilation import JAXCompilationError, one_blas_thread, prefers_jax
+from pymc_isomix.fitting import steppers
+from pymc_isomix.fitting.controllers import controller
 from pymc_isomix.fitting.loop import Trace, run
-from pymc_isomix.fitting.record import History, describe_settings
-from pymc_isomix.interface import settings as defaults
+from pymc_isomix.fitting.random_state import generator_states, restore_generators
+from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.approximation import IsotropicMixture
 from pymc_isomix.interface.objective import MixtureKL
-from pymc_isomix.results.table import log_end
-from pymc_isomix.step.bounds import StepRule
-from pymc_isomix.step.updates import VARIANCE_STEPS
-from pymc_isomix.target import starts
+from pymc_isomix.interface.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -121,41 +113,42 @@ class IsoMix(Inference):
         random_seed=None,
         convergence="auto",
         model=None,
-        _absolute_step=False,
-        _approx=None,
     ):
-        self._settings = describe_settings(locals())
-        self._step_size = defaults.step_size(step_size)
-        self._schedule, self._convergence = schedule, convergence
-        check_choice("variance_update", variance_update, tuple(VARIANCE_STEPS))
-        check_choice("metric", metric, ("auto", *KINDS))
-        check_choice("weights", weights, ("learned", "uniform"))
-        check_choice("convergence", convergence, ("auto", None))
-        check_choice("init", init, starts.INITS)
-        check_count("n_components", n_components)
-        n_samples = defaults.n_samples(n_samples, n_components)
-        check_count("n_samples", n_samples)
-        schedules.check_schedule(self._step_size, schedule)
-        check_number("init_width", init_width, zero=True)
+        self._begin(
+            Settings(
+                n_components=n_components,
+                variance_update=variance_update,
+                shared_variance=shared_variance,
+                metric=metric,
+                weights=weights,
+                step_size=step_size,
+                schedule=schedule,
+                n_samples=n_samples,
+                start=start,
+                start_sigma=start_sigma,
+                init=init,
+                init_width=init_width,
+                random_seed=random_seed,
+                convergence=convergence,
+            ),
+            model,
+        )
+
+    def _begin(self, settings, model):
+        """Make a new approximation for a model, and its inference."""
         model = check_model(model)
-        approx = _approx or IsotropicMixture(
-            n_components=n_components,
-            metric=metric,
-            start=start,
-            start_sigma=start_sigma,
-            init=init,
-            init_width=init_width,
-            random_seed=random_seed,
-            model=model,
-        )
-        rule = StepRule(
-            variance_update=variance_update,
-            shared_variance=shared_variance,
-            learn_weights=weights == "learned",
-            absolute_step=_absolute_step,
-            n_samples=n_samples,
-        )
-        super().__init__(MixtureKL, approx, None, rule=rule)
+        self._adopt(IsotropicMixture(model=model, **settings.for_the_group), settings)
+
+    def _adopt(self, approx, settings):
+        self.settings, self.resumes = settings, False
+        super().__init__(MixtureKL, approx, None, rule=settings.rule)
+
+    @classmethod
+    def of(cls, approx, settings):
+        """Return the inference that fits an approximation; :func:`pymc_isomix.resume` calls it."""
+        inference = cls.__new__(cls)
+        inference._adopt(approx, settings)
+        return inference
 
     @classmethod
     def paper(
@@ -182,17 +175,22 @@ class IsoMix(Inference):
         ----------
         .. [1] Petit-Talamon, Lambert and Korba (2025), arXiv:2506.13613, Algorithm 1.
         """
-        return cls(
-            n_components,
-            metric="identity",
-            weights="uniform",
+        fixed: dict = {"metric": "identity", "weights": "uniform", "absolute_step": True}
+        if taken := sorted(set(fixed) & set(kwargs)):
+            raise TypeError(f"IsoMix.paper fixes {', '.join(taken)}")
+        inference = cls.__new__(cls)
+        model = kwargs.pop("model", None)
+        settings = Settings(
+            n_components=n_components,
             step_size=step_size,
             schedule=schedule,
             n_samples=n_samples,
             start_sigma=start_sigma,
-            _absolute_step=True,
             **kwargs,
+            **fixed,
         )
+        inference._begin(settings, model)
+        return inference
 
     def fit(self, n=10000, score=None, callbacks=None, progressbar=True, *, backend=None, **kwargs):
         """Fit the approximation; ``pm.fit(n, method=self, ...)`` calls this.
@@ -229,15 +227,15 @@ class IsoMix(Inference):
         """
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_count("n", n, least=0)
-        self.approx.history = self.approx.history or History(settings=self._settings)
-        self.approx.history.begin()
+        self.approx.history = self.approx.history or History(settings=self.settings.record())
+        self._compile_began = time.perf_counter()
         fit = partial(
             super().fit, n, score=score, callbacks=callbacks, progressbar=progressbar, **kwargs
         )
-        if backend is None and steppers.prefers_jax(kwargs.get("compile_kwargs")):
+        if backend is None and prefers_jax(kwargs.get("compile_kwargs")):
             try:
                 return fit(backend="jax")
-            except steppers.JAXCompilationError as error:
+            except JAXCompilationError as error:
                 logger.warning(f"{error} It is compiled with PyMC's default backend instead.")
         return fit(backend=backend)
 
@@ -245,32 +243,25 @@ class IsoMix(Inference):
         """Leave out the compiled step, which cannot be unpickled on the jax backend."""
         return {**self.__dict__, "state": None}
 
-    def _controller(self, n, done):
-        if self._schedule != "auto":
-            return Scheduled(self._step_size, self._schedule, n, first=done)
-        return Phased(
-            self.objective.op,
-            self._step_size,
-            n,
-            stop_early=self._convergence == "auto",
-            learn_weights=self.objective.op.rule.learn_weights,
-            rng=np.random.default_rng(self.approx.rng.randint(2**30, dtype=np.int64)),
-        )
-
     def _iterate(self, first, n, step, progressbar, theme, callbacks, *, score):
         """Take up to n steps; however they end, history and parameters stay as they are then."""
-        operator = self.objective.op
-        operator.n_dropped.set_value(np.int64(0))
+        operator, history = self.objective.op, self.approx.history
+        operator.info.n_dropped.set_value(np.int64(0))
         if not isinstance(step, steppers.OneByOne | steppers.Looped):
             step = steppers.stepper(step, operator)
         trace = Trace(np.full(n, np.nan))
-        first += self.approx.history.take_up(step.function)
+        if self.resumes:
+            restore_generators(step.function, history.generators)
+            first += len(history.elbo)
+        self.resumes = False
+        compile_seconds = trace.began - (self._compile_began or trace.began)
+        self._compile_began = 0.0  # a refinement has nothing to compile
         try:
-            with steppers.one_blas_thread():
+            with one_blas_thread():
                 run(
                     trace,
                     step,
-                    self._controller(n, first),
+                    controller(operator, self.settings, n, first, self.approx.rng),
                     operator,
                     callbacks,
                     first=first,
@@ -282,12 +273,17 @@ class IsoMix(Inference):
             if score:
                 self.hist: np.ndarray = np.concatenate([self.hist, trace.done])
             self.approx.hist = self.hist
-            self.approx.history.append(trace, step.function)
+            history.append(
+                trace,
+                compile_seconds=compile_seconds,
+                backend=operator.backend,
+                generators=generator_states(step.function),
+            )
             for shared in self.approx.params:  # the jax backend leaves arrays of its own
                 shared.set_value(np.asarray(shared.get_value()))
         self.stop_reason = trace.reason
-        log_end(self.approx, first + trace.taken)
-        if n_dropped := int(operator.n_dropped.get_value()):
+        logger.info(self.approx.closing_line(first + trace.taken))
+        if n_dropped := int(operator.info.n_dropped.get_value()):
             logger.warning(
                 f"{n_dropped:,d} draws with a log density or gradient that is not finite were "
                 "left out of the averages"

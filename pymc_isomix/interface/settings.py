@@ -1,22 +1,144 @@
-"""What ``"auto"`` and ``None`` stand for among the arguments of ``IsoMix``."""
+"""What a user asked for, and what ``"auto"`` and ``None`` stand for."""
 
 import logging
 import math
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from pymc_isomix.backend.checks import check_choice, check_count, check_number
+from pymc_isomix.family.metric import KINDS
+from pymc_isomix.fitting.schedules import check_schedule
+from pymc_isomix.step.bounds import StepRule
+from pymc_isomix.step.updates import VARIANCE_UPDATES
+from pymc_isomix.target.starts import INITS
 
 logger = logging.getLogger(__name__)
 
 STEP_SIZE = 0.3
 DENSE_UP_TO = 500  # dimensions; a dense metric costs O(d^3) a step
 FEWEST_DRAWS = 150  # in a step: with fewer, noise keeps small mixtures from their optimum
+NOT_RECORDED = "not recorded"
+# what an approximation fixes once it is made
+OF_THE_START = (
+    "n_components",
+    "metric",
+    "start",
+    "start_sigma",
+    "init",
+    "init_width",
+    "random_seed",
+)
 
 
-def step_size(given):
-    """Return the step size."""
-    return STEP_SIZE if isinstance(given, str) and given == "auto" else given
+@dataclass(frozen=True)
+class Settings:
+    """Arguments of :class:`pymc_isomix.IsoMix`, which documents them.
+
+    ``absolute_step`` is that of :meth:`pymc_isomix.IsoMix.paper`.
+
+    Raises
+    ------
+    ValueError
+        If one breaks its rule.
+    """
+
+    n_components: int = 50
+    variance_update: str = "mirror"
+    shared_variance: bool = False
+    metric: str = "auto"
+    weights: str = "learned"
+    step_size: Any = "auto"
+    schedule: Any = "auto"
+    n_samples: int | None = None
+    start: Any = None
+    start_sigma: Any = None
+    init: str = "jitter"
+    init_width: float = 1.0
+    random_seed: int | None = None
+    convergence: str | None = "auto"
+    absolute_step: bool = False
+
+    def __post_init__(self):
+        check_choice("variance_update", self.variance_update, tuple(VARIANCE_UPDATES))
+        check_choice("metric", self.metric, ("auto", *KINDS))
+        check_choice("weights", self.weights, ("learned", "uniform"))
+        check_choice("convergence", self.convergence, ("auto", None))
+        check_choice("init", self.init, INITS)
+        check_count("n_components", self.n_components)
+        check_count("n_samples", self.draws_of_each)
+        check_schedule(self.first_step, self.schedule)
+        check_number("init_width", self.init_width, zero=True)
+
+    @property
+    def first_step(self):
+        """The step size that ``"auto"`` stands for, or the user's."""
+        auto = isinstance(self.step_size, str) and self.step_size == "auto"
+        return STEP_SIZE if auto else self.step_size
+
+    @property
+    def draws_of_each(self):
+        """Draws of each component in a step, B."""
+        if self.n_samples is not None:
+            return self.n_samples
+        return max(3, math.ceil(FEWEST_DRAWS / self.n_components))
+
+    @property
+    def rule(self):
+        """What one step does."""
+        return StepRule(
+            variance_update=self.variance_update,
+            shared_variance=self.shared_variance,
+            learn_weights=self.weights == "learned",
+            absolute_step=self.absolute_step,
+            n_samples=self.draws_of_each,
+        )
+
+    @property
+    def for_the_group(self):
+        """What a new :class:`pymc_isomix.IsotropicMixtureGroup` takes, by name."""
+        return {name: getattr(self, name) for name in OF_THE_START}
+
+    def record(self):
+        """Describe the settings in what JSON can hold."""
+        return self.record_of(field.name for field in fields(self))
+
+    def record_of(self, names):
+        """Describe some of the settings."""
+        return {name: _describe(getattr(self, name)) for name in names}
+
+    @classmethod
+    def from_record(cls, record, **changes):
+        """Read back what :meth:`record` gave, with some settings changed.
+
+        Raises
+        ------
+        ValueError
+            If ``changes`` name what an approximation fixes, or leave out what is not recorded.
+        """
+        if fixed := sorted(set(changes) & {*OF_THE_START, "model"}):
+            raise ValueError(f"{', '.join(fixed)} cannot change: the approximation fixes it")
+        known = {field.name for field in fields(cls)}
+        settings = {
+            name: value
+            for name, value in record.items()
+            if name in known and name not in OF_THE_START
+        } | changes
+        for name, value in settings.items():
+            if isinstance(value, dict) and NOT_RECORDED in value:
+                raise ValueError(
+                    f"{name} was a {value[NOT_RECORDED]}, which is not recorded: pass {name}= again"
+                )
+        return cls(**settings)
+
+    def of(self, mixture):
+        """Return the settings with what a mixture fixes."""
+        return replace(self, n_components=mixture.n_components, metric=KINDS[mixture.metric.ndim])
 
 
-def metric(given, n_dim):
-    """Return the kind of metric, and say which was chosen."""
+def metric_kind(given, n_dim):
+    """Return the kind of metric, and say which was chosen for ``"auto"``."""
     if given != "auto":
         return given
     chosen = "dense" if n_dim <= DENSE_UP_TO else "diag"
@@ -24,6 +146,13 @@ def metric(given, n_dim):
     return chosen
 
 
-def n_samples(given, n_components):
-    """Return the draws of each component in a step."""
-    return max(3, math.ceil(FEWEST_DRAWS / n_components)) if given is None else given
+def _describe(value):
+    if isinstance(value, str | bool | int | float | None):
+        return value
+    if isinstance(value, np.number):
+        return value.item()
+    if callable(value):
+        return {NOT_RECORDED: f"function {getattr(value, '__name__', type(value).__name__)}"}
+    if isinstance(value, dict):
+        return {NOT_RECORDED: f"dict of {', '.join(map(str, value))}"}
+    return {NOT_RECORDED: f"{type(value).__name__} of shape {np.shape(value)}"}

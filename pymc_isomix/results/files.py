@@ -9,17 +9,16 @@ import os
 import shutil
 import uuid
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import pymc as pm
 import xarray as xr
 
-from pymc_isomix.family import mixture as parameters
+from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting.record import History
-from pymc_isomix.interface.approximation import IsotropicMixture
-from pymc_isomix.results import components
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
 DIMS = {
     "means": ("component", "unconstrained"),
     "log_variances": ("component",),
@@ -29,24 +28,33 @@ DIMS = {
 }
 
 
-def save(approx, path):
-    """Write an approximation to a file; see :meth:`pymc_isomix.IsotropicMixture.save`."""
-    path = _checked_path(path)
-    arrays = {**approx.parameter_values(), "hist": np.asarray(getattr(approx, "hist", ()))}
-    history = approx.history or History()
-    labels = components.unconstrained_labels(approx.model, approx.ordering)
+class Saved(NamedTuple):
+    """What a file holds of an approximation."""
+
+    mixture: Mixture
+    variables: list  # as FlatSpace.describe gives them
+    labels: np.ndarray  # (d,)
+    history: History
+    hist: np.ndarray
+    random_state: dict  # of a RandomState
+
+
+def write(path, saved):
+    """Write an approximation; see :meth:`pymc_isomix.IsotropicMixture.save`."""
+    path = checked_path(path)
+    arrays = {**saved.mixture.as_dict(), "hist": saved.hist}
     state = xr.Dataset(
         {name: (DIMS[name][: value.ndim], value) for name, value in arrays.items()},
-        coords={"unconstrained": labels},
+        coords={"unconstrained": saved.labels},
     )
-    fit = history.to_dataset()
+    fit = saved.history.to_dataset()
     attrs = {
         "format": FORMAT,
-        "variables": json.dumps(describe_variables(approx.model, approx.ordering)),
-        "random_state": json.dumps(_pack(approx.rng.get_state(legacy=False))),
-        "generators": json.dumps(history.generators),
-        "checksum": _checksum(state, fit),
+        "variables": json.dumps(saved.variables),
+        "random_state": json.dumps(_pack(saved.random_state)),
+        "generators": json.dumps(saved.history.generators),
     }
+    attrs["checksum"] = _checksum(state, fit, attrs)
     tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), "/state": state, "/fit": fit})
     # beside the file, so that renaming stays within its file system
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
@@ -60,32 +68,17 @@ def save(approx, path):
         _remove(temporary)
 
 
-def load(path, model=None):
-    """Read an approximation that :meth:`IsotropicMixture.save` wrote.
-
-    Parameters
-    ----------
-    path : str or Path
-        Ends in ``.nc`` or ``.zarr``.
-    model : pymc.Model, optional
-        With the same free variables; the model of the context when not given.
-
-    Returns
-    -------
-    IsotropicMixture
-        With the same parameters, ``hist`` and ``history``. It samples and diagnoses as before, with
-        the same random numbers; :func:`pymc_isomix.resume` fits it further.
+def read(path):
+    """Read what :func:`write` wrote.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no whole file of an approximation, or the model's free variables differ in name,
-        shape or transform.
+        If it is no whole file of an approximation, or of a format that is not known.
     """
-    path = _checked_path(path)
-    model = pm.modelcontext(model)
+    path = checked_path(path)
     if not path.exists():
         if not _set_aside(path).exists():
             raise FileNotFoundError(f"no file {path}")
@@ -93,50 +86,35 @@ def load(path, model=None):
     try:
         with xr.open_datatree(path) as opened:
             tree = opened.load()
-        attrs, state, fit = tree.attrs, tree["state"].to_dataset(), tree["fit"].to_dataset()
-        whole = attrs["checksum"] == _checksum(state, fit)
+        attrs, version = tree.attrs, int(tree.attrs["format"])
     except Exception as error:  # each library that reads has errors of its own
+        raise ValueError(_not_whole(path)) from error
+    if version not in READABLE:
+        raise ValueError(
+            f"{path} has format {version}; this version of pymc-isomix reads "
+            f"{' and '.join(map(str, READABLE))}: use the version that saved it"
+        )
+    try:
+        state, fit = tree["state"].to_dataset(), tree["fit"].to_dataset()
+        whole = attrs["checksum"] == _checksum(state, fit, attrs)
+    except Exception as error:
         raise ValueError(_not_whole(path)) from error
     if not whole:
         raise ValueError(_not_whole(path))
-    if attrs["format"] != FORMAT:
-        raise ValueError(
-            f"{path} has format {attrs['format']}; this version reads {FORMAT}: use the version of "
-            "pymc-isomix that saved it"
-        )
-    values = {name: state[name].values for name in parameters.NAMES}
-    _refuse_other_variables(json.loads(attrs["variables"]), model)
-    approx = IsotropicMixture(values=values, model=model)
-    approx.rng.set_state(_unpack(json.loads(attrs["random_state"])))
-    approx.hist = state["hist"].values
-    approx.history = History.from_dataset(fit)
-    approx.history.generators = json.loads(attrs["generators"])
-    return approx
+    history = History.from_dataset(fit)
+    history.generators = json.loads(attrs["generators"])
+    return Saved(
+        mixture=Mixture(**{name: state[name].values for name in NAMES}),
+        variables=json.loads(attrs["variables"]),
+        labels=state["unconstrained"].values,
+        history=history,
+        hist=state["hist"].values,
+        random_state=_unpack(json.loads(attrs["random_state"])),
+    )
 
 
-def describe_variables(model, ordering=None):
-    """Describe the free variables as they lie in a flat point: name, value name, shape, transform.
-
-    Parameters
-    ----------
-    model : pymc.Model
-    ordering : mapping, optional
-        For the order of the variables; the model's own when not given.
-    """
-    rvs = {model.rvs_to_values[rv].name: rv for rv in model.free_RVs}
-    shapes = {name: np.shape(value) for name, value in model.initial_point(0).items()}
-    return [
-        {
-            "name": rvs[name].name,
-            "shape": [int(length) for length in shapes[name]],
-            "transform": type(model.rvs_to_transforms[rvs[name]]).__name__,
-        }
-        for name in (ordering or rvs)
-    ]
-
-
-def _refuse_other_variables(saved, model):
-    here = describe_variables(model)
+def refuse_other_variables(saved, here):
+    """Raise ValueError unless a file's variables are the model's, as FlatSpace describes them."""
     if saved == here:
         return
     by_name = [{variable["name"]: variable for variable in side} for side in (saved, here)]
@@ -160,7 +138,8 @@ def _refuse_other_variables(saved, model):
     )
 
 
-def _checked_path(path):
+def checked_path(path):
+    """Return the path, of a kind that can be written."""
     path = Path(path)
     if path.suffix not in (".nc", ".zarr"):
         raise ValueError(f"path must end in .nc (netCDF) or .zarr; got {str(path)!r}")
@@ -191,10 +170,18 @@ def _remove(path):
         path.unlink(missing_ok=True)
 
 
-def _checksum(state, fit):
-    """Checksum of all numbers: zarr reads a chunk that is missing as zeros, without a word."""
+def _checksum(state, fit, attrs):
+    """Checksum of all that counts: zarr reads a chunk that is missing as zeros, without a word."""
     digest = hashlib.sha256()
-    for dataset, names in ((state, (*parameters.NAMES, "hist")), (fit, ("elbo", "step_size"))):
+    if int(attrs["format"]) > 1:
+        texts = (
+            attrs["variables"],
+            attrs["random_state"],
+            attrs["generators"],
+            fit.attrs["settings"],
+        )
+        digest.update("\n".join(texts).encode())
+    for dataset, names in ((state, (*NAMES, "hist")), (fit, ("elbo", "step_size"))):
         for name in names:
             digest.update(np.ascontiguousarray(dataset[name].values).tobytes())
     return digest.hexdigest()

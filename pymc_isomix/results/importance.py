@@ -6,8 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from arviz_stats.base import array_stats  # type: ignore[attr-defined]
 
-from pymc_isomix.family import mixture as parameters
-
 FEWEST_DRAWS = 25  # below, the tail that Pareto smoothing fits has fewer than five draws
 
 
@@ -104,13 +102,12 @@ class WeightedDraws(NamedTuple):
     importance: Importance | None
 
 
-def weigh(values, points, component, log_p=None):
+def weigh(mixture, points, component, log_p=None):
     """Weigh draws from the approximation.
 
     Parameters
     ----------
-    values : dict of arrays
-        Parameters of the mixture.
+    mixture : Mixture
     points : (S, d) array
     component : (S,) integer array
     log_p : (S,) array, optional
@@ -120,7 +117,7 @@ def weigh(values, points, component, log_p=None):
     -------
     WeightedDraws
     """
-    log_q, responsibilities = parameters.evaluate(values, points)
+    log_q, responsibilities = mixture.evaluate(points)
     log_weight = None if log_p is None else log_p - log_q
     smoothed = None if log_weight is None else smooth(log_weight)
     return WeightedDraws(points, component, log_q, responsibilities, log_p, log_weight, smoothed)

@@ -5,7 +5,6 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.special import logsumexp
 from scipy.stats import multivariate_t
 
-from pymc_isomix.family import mixture as parameters
 from pymc_isomix.target import starts
 
 LARGEST_DIMENSION = 300  # above, the Hessians would cost too much
@@ -21,7 +20,7 @@ FLAT = 1e-2  # largest slope at a mode, in nats a standard deviation
 STEP = 1e-4  # of finite differences, in standard deviations
 
 
-def missing_mass(compiled, values, log_evidence, n_probes, rng):
+def missing_mass(compiled, mixture, log_evidence, n_probes, rng):
     r"""Estimate the share of the posterior that the approximation misses.
 
     Climbs the log density from spread starts: prior draws (jittered initial points where a prior is
@@ -32,8 +31,7 @@ def missing_mass(compiled, values, log_evidence, n_probes, rng):
     Parameters
     ----------
     compiled : CompiledModel
-    values : dict of arrays
-        Parameters of the mixture.
+    mixture : Mixture
     log_evidence : float
         Log mass under the approximation's own draws, nats.
     n_probes : int
@@ -44,13 +42,13 @@ def missing_mass(compiled, values, log_evidence, n_probes, rng):
     float
         NaN above 300 dimensions, or where the evidence is unknown.
     """
-    n_dim = values["means"].shape[1]
+    n_dim = mixture.n_dim
     if n_dim > LARGEST_DIMENSION or not np.isfinite(log_evidence):
         return np.nan
-    centre = np.exp(values["log_weights"]) @ values["means"]
-    within = np.exp(0.5 * np.logaddexp.reduce(values["log_weights"] + values["log_variances"]))
-    scaled = {**values, "metric": within * values["metric"]}  # whitened: one sd is 1
-    root = _metric_root(scaled["metric"], n_dim)
+    centre = mixture.mean
+    within = np.exp(0.5 * np.logaddexp.reduce(mixture.log_weights + mixture.log_variances))
+    scaled = mixture.replace(metric=within * mixture.metric)  # whitened: one sd is 1
+    root = scaled.root
 
     def climb(points):
         """Negative log density and gradient at whitened points (S, d)."""
@@ -58,20 +56,17 @@ def missing_mass(compiled, values, log_evidence, n_probes, rng):
             log_p, gradient = compiled.log_density_and_gradient(centre + points @ root.T)
             return -np.asarray(log_p), -np.asarray(gradient) @ root
 
-    def mixture(points):
-        return parameters.evaluate(values, points)[0]
-
-    starts = _spread_starts(compiled, n_probes, rng)
-    ends = _ascend(climb, parameters.whiten(scaled, starts - centre))
+    spread = _spread_starts(compiled, n_probes, rng)
+    ends = _ascend(climb, scaled.whiten(spread - centre))
     log_p = -climb(ends)[0]
-    outside = log_p - log_evidence - mixture(centre + ends @ root.T) > UNCOVERED
+    outside = log_p - log_evidence - mixture.log_density(centre + ends @ root.T) > UNCOVERED
     around_each = [_student_around(climb, end) for end in _distinct(ends[outside], SAME_END)]
     log_masses = [-np.inf]
     for around in _distinct_modes([around for around in around_each if around is not None]):
         draws = around.rvs(DRAWS, random_state=rng).reshape(DRAWS, n_dim)
         points = centre + draws @ root.T
         log_p = compiled.log_density(points)
-        uncovered = log_p - log_evidence - mixture(points) > UNCOVERED
+        uncovered = log_p - log_evidence - mixture.log_density(points) > UNCOVERED
         log_g = around.logpdf(draws) - np.linalg.slogdet(root)[1]
         log_ratio = np.where(np.isfinite(log_p) & uncovered, log_p - log_g, -np.inf)
         log_masses.append(logsumexp(log_ratio) - np.log(DRAWS))
@@ -79,19 +74,13 @@ def missing_mass(compiled, values, log_evidence, n_probes, rng):
     return float(relative / (1 + relative))
 
 
-def _metric_root(metric, n_dim):
-    return np.tril(metric) if metric.ndim == 2 else np.diag(np.broadcast_to(metric, (n_dim,)))
-
-
 def _spread_starts(compiled, n_probes, rng):
     options = {"random_seed": int(rng.integers(2**30))}
     try:
-        return starts.starting_means(
-            compiled.model, compiled.ordering, n_probes, init="prior", **options
-        )
+        return starts.starting_means(compiled.space, n_probes, init="prior", **options)
     except ValueError:  # an improper prior
         return starts.starting_means(
-            compiled.model, compiled.ordering, n_probes, init="jitter", init_width=2.0, **options
+            compiled.space, n_probes, init="jitter", init_width=2.0, **options
         )
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pymc as pm
 
 from pymc_isomix.backend.checks import check_count
-from pymc_isomix.family import mixture as parameters
 from pymc_isomix.family import modes
 from pymc_isomix.target import starts, traces
 
@@ -66,24 +65,20 @@ def nuts_init(approx, chains=4, *, random_seed=None, **nuts_kwargs):
     if random_seed is None:
         random_seed = approx.rng.randint(2**30, dtype=np.int64)
     rng = np.random.default_rng(random_seed)
-    model = pm.Model.get_context(error_if_none=False) or approx.model
-    values = approx.groups[0].parameter_values()
-    labels = modes.label_modes(values)
-    component = stratified_components(np.exp(values["log_weights"]), labels, chains, rng)
-    points = _finite_draws(values, component, rng, model, approx.ordering)
-    draws = traces.constrained_draws(model, approx.ordering, points)
+    space, mixture = approx.space_of_context(), approx.mixture
+    model = space.model
+    labels = modes.label_modes(mixture)
+    component = stratified_components(mixture.weights, labels, chains, rng)
+    points = _finite_draws(mixture, component, rng, space)
+    draws = traces.constrained_draws(space, points)
     # in model space: PyMC refuses transformed values if a transform depends on other variables
     names = [rv.name for rv in model.free_RVs]
     initvals = [{name: draws[name][chain] for name in names} for chain in range(chains)]
-    first = {
-        name: points[0, place].reshape(shape).astype(dtype)
-        for name, place, shape, dtype in approx.ordering.values()
-    }
     step = pm.NUTS(
-        scaling=within_mode_covariance(values, labels),
+        scaling=within_mode_covariance(mixture, labels),
         is_cov=True,
         model=model,
-        initial_point=first,
+        initial_point=space.unflatten(points[0]),
         **{"step_scale": STEP_SCALE, **nuts_kwargs},
     )
     return {"initvals": initvals, "step": step, "chains": chains}
@@ -110,7 +105,7 @@ def stratified_components(weights, modes, chains, rng):
     return order[np.searchsorted(cumulative, levels, side="right")]
 
 
-def within_mode_covariance(values, modes):
+def within_mode_covariance(mixture, modes):
     r"""Covariance within the modes, averaged over them by mass, unconstrained space.
 
     .. math:: \sum_k w_k \left[\epsilon_k L L^T + (\mu_k - \bar\mu_{m(k)})
@@ -118,8 +113,7 @@ def within_mode_covariance(values, modes):
 
     Parameters
     ----------
-    values : dict
-        As ``IsotropicMixtureGroup.parameter_values`` returns it.
+    mixture : Mixture
     modes : (K,) integer array
         m(k), the mode of each component.
 
@@ -127,27 +121,26 @@ def within_mode_covariance(values, modes):
     -------
     (d, d) array for a dense metric, else its diagonal (d,)
     """
-    weights, metric = np.exp(values["log_weights"]), values["metric"]
+    weights, metric = mixture.weights, mixture.metric
     membership = (modes == np.arange(modes.max() + 1)[:, None]) * weights  # (M, K)
     mass = membership.sum(axis=1, keepdims=True)
     # a mode whose every weight is zero has no mean, and counts for nothing
-    mode_means = membership @ values["means"] / np.where(mass > 0, mass, 1)
-    offsets = values["means"] - mode_means[modes]
-    within = weights @ np.exp(values["log_variances"])
+    mode_means = membership @ mixture.means / np.where(mass > 0, mass, 1)
+    offsets = mixture.means - mode_means[modes]
+    within = weights @ np.exp(mixture.log_variances)
     if metric.ndim == 2:
-        lower = np.tril(metric)
-        return within * (lower @ lower.T) + (weights[:, None] * offsets).T @ offsets
+        return within * (metric @ metric.T) + (weights[:, None] * offsets).T @ offsets
     return within * metric**2 + weights @ offsets**2
 
 
-def _finite_draws(values, component, rng, model, ordering):
+def _finite_draws(mixture, component, rng, space):
     """Draw a point (chains, d) of each component at which the model's log density is finite."""
-    points = np.empty((len(component), values["means"].shape[1]))
-    check = starts.finite_check(model, ordering)
+    points = np.empty((len(component), mixture.n_dim))
+    check = starts.finite_check(space)
     for chain, k in enumerate(component):
         for _ in range(RETRIES):
             noise = rng.normal(size=(1, points.shape[1]))
-            points[chain] = values["means"][k] + parameters.offsets(values, noise, [k])[0]
+            points[chain] = mixture.means[k] + mixture.offsets(noise, [k])[0]
             if (offenders := check(points[chain])) is None:
                 break
         else:

@@ -1,56 +1,44 @@
 """A fit in words: the line that ends it, and its diagnostics as a rich table."""
 
 import io
-import logging
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-logger = logging.getLogger(__name__)
-
 WORST = 5  # dimensions listed, by the shift of their mean
 WIDTH = 88
-LINE_DRAWS = 2000  # a hundredth of what a fit evaluates
 
 
-def log_end(approx, n_steps):
-    """Log the line that ends a fit, unless nobody would see it: it costs draws."""
-    if logger.isEnabledFor(logging.INFO):
-        logger.info(closing_line(approx, n_steps))
+def closing_line(history, n_steps, figures):
+    """Say in one line how a fit ended.
 
-
-def closing_line(approx, n_steps):
-    """Say in one line how a fit ended: ELBO, Pareto k-hat, modes, seconds.
-
-    Without the first three where they would take long (a log density with a loop) or mean nothing
-    (minibatches).
+    Parameters
+    ----------
+    history : History
+    n_steps : int
+    figures : str
+        See :func:`figures_in_words`.
     """
-    history = approx.history
     parts = [f"Stopped after {n_steps:,d} iterations: {history.stop_reason}."]
-    if figures := _figures_in_words(approx):
+    if figures:
         parts.append(figures)
     parts.append(f"{history.compile_seconds:.1f} s to compile, {history.run_seconds:.1f} s to run.")
     return " ".join(parts)
 
 
-def _figures_in_words(approx):
-    try:
-        if not approx.compiled_model().is_quick:
-            return ""
-        figures = approx.diagnostics(LINE_DRAWS, random_seed=0, n_probes=0)
-    except Exception as error:  # a fit must not fail by the line that reports it
-        return f"No diagnostics ({error})."
+def figures_in_words(figures):
+    """Say ELBO, Pareto k-hat and modes, of a dataset of diagnostics."""
     elbo, khat, good_k, n_modes = (figures[n].item() for n in ("elbo", "khat", "good_k", "n_modes"))
     modes = "1 mode" if n_modes == 1 else f"{n_modes} modes"
     return f"ELBO {elbo:.2f}, Pareto k-hat {khat:.2f} (good up to {good_k:.2f}), {modes}."
 
 
-def render(dataset):
+def render(dataset, verdict, advice):
     """Render diagnostics as text: figures, modes, the dimensions that reweighting moves most."""
     text = io.StringIO()
     console = Console(file=text, width=WIDTH, force_terminal=False)
-    console.print(f"Verdict: {dataset.attrs['verdict']}. {dataset.attrs['advice']}", markup=False)
+    console.print(f"Verdict: {verdict}. {advice}", markup=False)
     console.print(_figures(dataset))
     if dataset.sizes["mode"] > 1:
         console.print(_modes(dataset))

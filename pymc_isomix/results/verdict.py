@@ -1,11 +1,13 @@
 """Whether to trust a fit: what weighted draws say of it, as a dataset with a verdict."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from pymc_isomix.family import modes
+from pymc_isomix.fitting.plateau import MAX_WINDOW, recent_fall
 from pymc_isomix.results import importance
 from pymc_isomix.results.table import render
 
@@ -17,7 +19,6 @@ GAP_BAD, GAP_BAD_PER_DIMENSION = 1.0, 0.1  # nats between evidence and ELBO
 MASS_SHIFT = 0.1  # of a mode
 MISSING_DOUBTFUL, MISSING_BAD = 0.01, 0.05  # posterior mass outside the approximation
 RISE = 0.5  # nats, over a third of the recorded steps
-LONGEST_WINDOW = 300  # steps
 NON_FINITE = 0.05  # of the draws
 
 RANKS = ("good", "doubtful", "bad")
@@ -30,23 +31,40 @@ class Finding(NamedTuple):
     text: str
 
 
-class Diagnostics(xr.Dataset):
-    """A Dataset that prints itself as a table, with the verdict and the advice."""
+@dataclass(frozen=True, eq=False)
+class Diagnostics:
+    """The figures of a fit, with a verdict and advice; prints as a table.
 
-    __slots__ = ()
+    ``report["khat"]`` is a figure of its dataset.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+    verdict : {"good", "doubtful", "bad"}
+    advice : str
+    """
+
+    dataset: xr.Dataset
+    verdict: str
+    advice: str
+
+    def __getitem__(self, name):
+        return self.dataset[name]
+
+    def to_dataset(self):
+        """Return the figures with ``verdict`` and ``advice`` as attributes."""
+        return self.dataset.assign_attrs(verdict=self.verdict, advice=self.advice)
 
     def __repr__(self):
-        """Render the table; a part of the dataset without a verdict prints as xarray prints."""
-        return render(self) if "verdict" in self.attrs else super().__repr__()
+        return render(self.dataset, self.verdict, self.advice)
 
 
-def diagnose(values, draws, labels, *, history=None, missing_mass=np.nan):
+def diagnose(mixture, draws, labels, *, history=None, missing_mass=np.nan):
     """Judge an approximation by weighted draws from it.
 
     Parameters
     ----------
-    values : dict of arrays
-        Parameters of the mixture.
+    mixture : Mixture
     draws : WeightedDraws
     labels : (d,) array of str
         Names of the unconstrained dimensions.
@@ -61,9 +79,9 @@ def diagnose(values, draws, labels, *, history=None, missing_mass=np.nan):
     weights, log_weight = draws.importance, draws.log_weight
     n_draws = len(log_weight)
     finite = np.isfinite(log_weight)
-    mode_labels = modes.label_modes(values)
+    mode_labels = modes.label_modes(mixture)
     own_mass, mass, mass_se = modes.mode_masses(
-        mode_labels, np.exp(values["log_weights"]), draws.responsibilities, weights.weight
+        mode_labels, mixture.weights, draws.responsibilities, weights.weight
     )
     columns = {
         "elbo": log_weight[finite].mean() if finite.any() else -np.inf,
@@ -82,14 +100,15 @@ def diagnose(values, draws, labels, *, history=None, missing_mass=np.nan):
         "mode_weight": ("mode", own_mass),
         **{name: ("unconstrained", column) for name, column in _moments(draws).items()},
     }
-    dataset = Diagnostics(
-        columns, coords={"mode": np.arange(len(own_mass)), "unconstrained": labels}
-    )
+    coords = {"mode": np.arange(len(own_mass)), "unconstrained": labels}
+    dataset = xr.Dataset(columns, coords=coords)
     findings = judge(dataset, history)
     ranks = [finding.rank for finding in findings]
-    verdict = max(ranks, key=RANKS.index, default="good")
-    advice = " ".join(finding.text for finding in findings) or "Nothing speaks against this fit."
-    return dataset.assign_attrs(verdict=verdict, advice=advice)
+    return Diagnostics(
+        dataset,
+        verdict=max(ranks, key=RANKS.index, default="good"),
+        advice=" ".join(finding.text for finding in findings) or "Nothing speaks against this fit.",
+    )
 
 
 def _moments(draws):
@@ -150,16 +169,14 @@ def _unsettled(dataset, history):
 def still_rising(elbo):
     """Rise of the ELBO over the last steps beyond two standard errors, nats.
 
-    Means of the latest third of the steps (300 at most) and of as many before it; the noise
-    variance comes from successive differences.
+    Means of the latest third of the steps (300 at most) and of as many before it.
     """
     elbo = elbo[np.isfinite(elbo)]
-    window = min(len(elbo) // 3, LONGEST_WINDOW)
+    window = min(len(elbo) // 3, MAX_WINDOW)
     if window < 2:
         return 0.0
-    before, latest = elbo[-2 * window : -window], elbo[-window:]
-    variance = 0.5 * np.mean(np.diff(elbo[-2 * window :]) ** 2)
-    return float(latest.mean() - before.mean() - 2 * np.sqrt(2 * variance / window))
+    fall, error = recent_fall(-elbo, window)
+    return float(fall - 2 * error)
 
 
 def _weights(dataset, history):

@@ -17,8 +17,6 @@ MAX_EXCESS = 3.0  # nats, of a component's divergence over the mean of all
 # Steps of the metric and the weights relative to that of the means and variances
 METRIC_STEP = 1 / 3
 WEIGHT_STEP = 1 / 3
-# to first order Bures moves twice as far as the other two at the same step
-FIRST_ORDER = {"mirror": 2.0, "bures": 1.0, "natural": 2.0, "fixed": 0.0}
 
 
 @dataclass(frozen=True)
@@ -44,23 +42,33 @@ class StepRule:
     absolute_step: bool = False
     n_samples: int = 10
 
+    @property
+    def has_own_variances(self):
+        """Whether the variance of each component is its own, and learned."""
+        return not self.shared_variance and self.variance_update != "fixed"
+
     def new_log_variances(self, log_variances, curvature, step_size):
         """Log variances (K,) after a step along the curvature c_k (K,)."""
-        if self.variance_update == "fixed":
-            return log_variances
-        take_step = updates.VARIANCE_STEPS[self.variance_update]
+        update = self._update
         if self.absolute_step:
-            if self.variance_update != "natural":
+            if not update.relative:
                 step_size = step_size * pt.exp(-log_variances)
-            return take_step(log_variances, curvature, step_size=step_size)
-        factor = FIRST_ORDER[self.variance_update]
-        largest = MAX_VARIANCE_CHANGE * factor / 2
-        change = pt.clip(factor * step_size * curvature, -largest, largest)
-        return take_step(log_variances, change, step_size=1.0)
+            return update.step(log_variances, curvature, step_size=step_size)
+        largest = MAX_VARIANCE_CHANGE * update.factor / 2
+        change = pt.clip(update.factor * step_size * curvature, -largest, largest)
+        return update.step(log_variances, change, step_size=1.0)
+
+    def variances_of_mean_step(self, old, new):
+        """Log variances (K,) that the step of the means uses, of those before and after."""
+        return new if self._update.relative else old
+
+    @property
+    def _update(self):
+        return updates.VARIANCE_UPDATES[self.variance_update]
 
     def new_means(self, means, gradient, log_variances, metric, step_size):
         """Means (K, d) in z after a step along the whitened gradient g_k (K, d)."""
-        if self.absolute_step and self.variance_update != "natural":
+        if self.absolute_step and not self._update.relative:
             return updates.mean_step(means, metrics.unwhiten(metric, gradient), step_size=step_size)
         variances = pt.exp(log_variances)
         shift = variances[:, None] * gradient

@@ -7,6 +7,8 @@ take and return log variances, so that no variance can turn negative.
 """
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pytensor.tensor as pt
 
@@ -101,11 +103,21 @@ def fixed_step(log_variances, curvature, *, step_size):
     return log_variances
 
 
-VARIANCE_STEPS = {
-    "mirror": mirror_step,
-    "bures": bures_step,
-    "natural": natural_step,
-    "fixed": fixed_step,
+class VarianceUpdate(NamedTuple):
+    """An update rule of the variances, and all that the rest of a step has to know of it."""
+
+    step: Callable
+    factor: float  # of the dimensionless step: to first order Bures moves twice as far as the rest
+    relative: bool = (
+        False  # whether the paper's step is relative already, and the means' uses the new variance
+    )
+
+
+VARIANCE_UPDATES = {
+    "mirror": VarianceUpdate(mirror_step, factor=2.0),
+    "bures": VarianceUpdate(bures_step, factor=1.0),
+    "natural": VarianceUpdate(natural_step, factor=2.0, relative=True),
+    "fixed": VarianceUpdate(fixed_step, factor=0.0),
 }
 
 

@@ -19,7 +19,7 @@ from pymc_isomix.backend.compilation import CompiledApart
 logger = logging.getLogger(__name__)
 
 
-def batched_log_density(model, ordering, points, *, more_replacements=None, mode=None):
+def batched_log_density(space, points, *, more_replacements=None, mode=None):
     """Build the model's log joint density and gradient at a batch of unconstrained points.
 
     One vectorised graph serves all points, so that draws share what does not depend on them: a
@@ -28,9 +28,7 @@ def batched_log_density(model, ordering, points, *, more_replacements=None, mode
 
     Parameters
     ----------
-    model : pymc.Model
-    ordering : mapping of value variable name to (name, slice, shape, dtype)
-        Place of each variable in a flat point, as in ``pymc.variational.opvi.Group.ordering``.
+    space : FlatSpace
     points : (S, d) TensorVariable
         Unconstrained points z.
     more_replacements : dict, optional
@@ -45,7 +43,7 @@ def batched_log_density(model, ordering, points, *, more_replacements=None, mode
     gradient : (S, d) TensorVariable
     """
     point = pt.vector("point", shape=(points.type.shape[1],), dtype=points.dtype)
-    log_density = flat_log_density(model, ordering, point, more_replacements=more_replacements)
+    log_density = flat_log_density(space, point, more_replacements=more_replacements)
     gradient: Any = pt.grad(log_density, point)
     if mode is None:
         return vectorise([log_density, gradient], point, points)
@@ -54,17 +52,12 @@ def batched_log_density(model, ordering, points, *, more_replacements=None, mode
     return CompiledApart([batch, *inner], outputs, mode)(points, *outside, return_list=True)
 
 
-def flat_log_density(model, ordering, point, *, more_replacements=None):
+def flat_log_density(space, point, *, more_replacements=None):
     """Build the model's log joint density at one flat unconstrained point (d,), a scalar."""
-    values = {value.name: value for value in model.value_vars}
-    replacements = {
-        values[name]: point[place].reshape(shape).astype(dtype)
-        for name, place, shape, dtype in ordering.values()
-    }
-    log_density = model.logp()
+    log_density = space.model.logp()
     if more_replacements:
         log_density = graph_replace(log_density, more_replacements, strict=False)
-    return graph_replace(log_density, replacements, strict=False).astype(point.dtype)
+    return graph_replace(log_density, space.replacements(point), strict=False).astype(point.dtype)
 
 
 def vectorise(outputs, point, points):

@@ -3,28 +3,25 @@
 import warnings
 
 import numpy as np
-from pymc.blocking import DictToArrayBijection
 from pymc.initial_point import make_initial_point_fn
 from pytensor.graph.basic import Variable
 
-from pymc_isomix.backend.compilation import CHEAP, without_c
+from pymc_isomix.backend.compilation import CHEAP, compiling
 
 INITS = ("jitter", "prior", "uniform")
 RETRIES = 50
 START_SIGMA = 0.1  # first standard deviation of the components; they grow within tens of steps
 
 
-@without_c
+@compiling(cxx="")
 def starting_means(
-    model, ordering, n_components, *, start=None, init="jitter", init_width=1.0, random_seed=None
+    space, n_components, *, start=None, init="jitter", init_width=1.0, random_seed=None
 ):
     """Find a start for every component at which the model's log density is finite.
 
     Parameters
     ----------
-    model : pymc.Model
-    ordering : mapping of value variable name to (name, slice, shape, dtype)
-        The variables of the group, and their places in a flat point.
+    space : FlatSpace
     n_components : int
         K.
     start : dict, list of K dicts, or (K, d) array, optional
@@ -50,17 +47,15 @@ def starting_means(
         component and variable.
     """
     rng = np.random.default_rng(random_seed)
-    n_dim = sum(place.stop - place.start for _, place, _, _ in ordering.values())
-    check = finite_check(model, ordering)
+    n_dim = space.n_dim
+    check = finite_check(space)
     if isinstance(start, list | tuple) and start and isinstance(start[0], dict):
         if len(start) != n_components:
             raise ValueError(
                 f"start must be one dict or a list of n_components = {n_components} dicts; "
                 f"got {len(start)}"
             )
-        start = np.stack(
-            [_initial_point(model, ordering, one, "support_point", 0) for one in start]
-        )
+        start = np.stack([_initial_point_sampler(space, one, "support_point")(0) for one in start])
     if start is not None and not isinstance(start, dict):
         try:
             means = np.asarray(start, dtype=float)
@@ -79,7 +74,7 @@ def starting_means(
         return means
 
     strategy = "prior" if init == "prior" else "support_point"
-    draw_start = _initial_point_sampler(model, ordering, start, strategy)
+    draw_start = _initial_point_sampler(space, start, strategy)
     centre = None if init == "prior" else draw_start(rng.integers(2**30))
     if init == "uniform" and start is None:
         centre = np.zeros(n_dim)
@@ -103,14 +98,12 @@ def starting_means(
     return means
 
 
-def starting_scale(model, ordering, metric, start_sigma):
+def starting_scale(space, metric, start_sigma):
     """Return the components' first log variance and the first metric.
 
     Parameters
     ----------
-    model : pymc.Model
-    ordering : mapping
-        As in :func:`starting_means`.
+    space : FlatSpace
     metric : {"identity", "diag", "dense"}
     start_sigma : float, dict or None
         First standard deviation of the components in unconstrained space, one for all or by
@@ -122,19 +115,18 @@ def starting_scale(model, ordering, metric, start_sigma):
     log_variance : float
     metric : () , (d,) or (d, d) array
     """
-    n_dim = sum(place.stop - place.start for _, place, _, _ in ordering.values())
-    sigma = np.full(n_dim, START_SIGMA)
+    sigma = np.full(space.n_dim, START_SIGMA)
     if isinstance(start_sigma, dict):
-        values = {rv.name: model.rvs_to_values[rv].name for rv in model.free_RVs}
+        values = {rv.name: name for name, rv in space.variables.items()}
         for name, value in start_sigma.items():
             # PyMC's own start_sigma goes by value variables, tau_log__
             value_name = values.get(name, name)
-            if value_name not in ordering:
+            if value_name not in space.ordering:
                 raise ValueError(
                     f"start_sigma names no variable of the model: {name!r}; "
                     f"the variables are {sorted(values)}"
                 )
-            _, place, shape, _ = ordering[value_name]
+            _, place, shape, _ = space.ordering[value_name]
             sigma[place] = np.ravel(_broadcast("start_sigma", value, shape, name))
     elif start_sigma is not None:
         sigma[:] = _broadcast("start_sigma", start_sigma, ())
@@ -147,8 +139,9 @@ def starting_scale(model, ordering, metric, start_sigma):
     return log_variance, np.diag(sigma) if metric == "dense" else sigma
 
 
-def _initial_point_sampler(model, ordering, overrides, strategy):
+def _initial_point_sampler(space, overrides, strategy):
     """Return a function from a seed to a flat unconstrained point."""
+    model = space.model
     known = {rv.name for rv in model.free_RVs}
     shapes = model.eval_rv_shapes() if overrides else {}
     for variable, value in (overrides or {}).items():
@@ -178,13 +171,9 @@ def _initial_point_sampler(model, ordering, overrides, strategy):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             values = sampler(int(seed))
-        return DictToArrayBijection.map({name: values[name] for name in ordering}).data
+        return space.flatten(values)
 
     return sample
-
-
-def _initial_point(model, ordering, overrides, strategy, seed):
-    return _initial_point_sampler(model, ordering, overrides, strategy)(seed)
 
 
 def _broadcast(argument, value, shape, name=None):
@@ -198,30 +187,27 @@ def _broadcast(argument, value, shape, name=None):
         ) from error
 
 
-def offending_variables(model, ordering, flat):
+def offending_variables(space, flat):
     """Name the variables whose log density is not finite at a flat unconstrained point."""
-    return finite_check(model, ordering)(flat) or []
+    return finite_check(space)(flat) or []
 
 
-@without_c
-def finite_check(model, ordering):
+@compiling(cxx="")
+def finite_check(space):
     """Return a function from a flat point to the variables with no finite log density, or None."""
+    model = space.model
     terms_of = model.free_RVs + model.observed_RVs + model.potentials
     names = [variable.name for variable in terms_of]
     terms = model.logp(sum=False)  # one a variable, in that order
-    model_names = {model.rvs_to_values[rv].name: rv.name for rv in model.free_RVs}
     evaluate = model.compile_fn(terms, inputs=model.value_vars, mode=CHEAP)
-    elsewhere = model.initial_point(0) if len(ordering) < len(model.value_vars) else {}
 
     def check(flat):
-        for name, place, _, _ in ordering.values():
-            if not np.all(np.isfinite(flat[place])):
-                return [model_names[name]]
-        point = dict(elsewhere)
-        for name, place, shape, dtype in ordering.values():
-            point[name] = flat[place].reshape(shape).astype(dtype)
+        point = space.unflatten(flat)
+        for name, value in point.items():
+            if not np.all(np.isfinite(value)):
+                return [space.variables[name].name]
         with np.errstate(all="ignore"):
-            values = evaluate(point)
+            values = evaluate({**space.elsewhere, **point})
         offenders = [n for n, v in zip(names, values, strict=True) if not np.isfinite(np.sum(v))]
         return offenders or None
 

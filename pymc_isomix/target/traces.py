@@ -13,18 +13,16 @@ from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import ancestors
 from pytensor.scan.op import Scan
 
-from pymc_isomix.backend.compilation import CHEAP, without_c
+from pymc_isomix.backend.compilation import CHEAP, compiling
 
 
-def constrained_draws(model, ordering, points):
+def constrained_draws(space, points):
     """Evaluate everything that a trace of the model holds, at draws from unconstrained space.
 
     Parameters
     ----------
-    model : pymc.Model
-    ordering : mapping of value variable name to (name, slice, shape, dtype)
-        Place of each variable in a flat point. Variables without a place stay at the model's
-        initial point.
+    space : FlatSpace
+        Variables without a place stay at the model's initial point.
     points : (S, d) array
         Unconstrained draws.
 
@@ -33,27 +31,20 @@ def constrained_draws(model, ordering, points):
     dict of str to (S, ...) array
         Free variables in model space, their unconstrained values, and deterministics.
     """
-    return compile_constrained(model, ordering, points.shape[1], points.dtype)(points)
+    return compile_constrained(space, points.dtype)(points)
 
 
-@without_c
-def compile_constrained(model, ordering, n_dim, dtype="float64"):
+@compiling(cxx="")
+def compile_constrained(space, dtype="float64"):
     """Compile :func:`constrained_draws` of one model: a function of points (S, d)."""
-    batch = pt.matrix("points", shape=(None, n_dim), dtype=dtype)
-    point = pt.vector("point", shape=(n_dim,), dtype=dtype)
-    initial = model.initial_point(0) if len(ordering) < len(model.value_vars) else {}
-    replacements = {}
-    for value in model.value_vars:
-        if value.name in ordering:
-            _, place, shape, dtype = ordering[value.name]
-            replacements[value] = point[place].reshape(shape).astype(dtype)
-        else:
-            replacements[value] = pt.as_tensor(initial[value.name])
-    names = [variable.name for variable in model.unobserved_value_vars]
+    batch = pt.matrix("points", shape=(None, space.n_dim), dtype=dtype)
+    point = pt.vector("point", shape=(space.n_dim,), dtype=dtype)
+    variables, replacements = space.model.unobserved_value_vars, space.replacements(point)
+    names = [variable.name for variable in variables]
     # adding a zero makes every output depend on the point, so that each has a batch dimension
     outputs = [
         (variable + 0 * point[0]).astype(variable.dtype)
-        for variable in graph_replace(model.unobserved_value_vars, replacements, strict=False)
+        for variable in graph_replace(variables, replacements, strict=False)
     ]
     # used a few times: compile cheaply, unless loops inside are slow in Python
     has_scan = any(v.owner and isinstance(v.owner.op, Scan) for v in ancestors(outputs))

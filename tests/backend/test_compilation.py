@@ -14,19 +14,18 @@ from pymc_isomix.backend.compilation import (
     CHEAP_FAST,
     CompiledApart,
     compiles_slowly,
-    without_c,
-    without_garbage_collection,
+    compiling,
 )
 
 CXX = pytensor.config.cxx  # conftest turns it off while tests run
 
 
 def test_nested_calls_leave_the_compiler_as_it_was():
-    @without_c
+    @compiling(cxx="")
     def inner():
         return pytensor.config.cxx
 
-    @without_c
+    @compiling(cxx="")
     def outer():
         return inner()
 
@@ -80,7 +79,7 @@ def test_a_graph_compiled_apart_is_one_op_with_the_same_values():
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_garbage_is_collected_afterwards_as_before_even_after_a_failure(enabled):
-    @without_garbage_collection()
+    @compiling()
     def fail():
         assert not gc.isenabled()
         raise RuntimeError

@@ -11,7 +11,7 @@ from scipy import stats
 from scipy.special import logsumexp, softmax
 
 from pymc_isomix.family import density
-from pymc_isomix.family import mixture as parameters
+from pymc_isomix.family.mixture import Mixture
 
 
 class Parameters(NamedTuple):
@@ -154,8 +154,8 @@ def test_no_digits_are_lost_far_from_the_origin():
     means = np.round(q.means / grid) * grid
     points = np.round(np.random.default_rng(4).normal(size=(6, 4)) / grid) * grid
     values = {"log_variances": q.log_variances, "log_weights": q.log_weights, "metric": np.ones(())}
-    near = parameters.evaluate({"means": means, **values}, points)
-    far = parameters.evaluate({"means": means + 2.0**20, **values}, points + 2.0**20)
+    near = Mixture(means, **values).evaluate(points)
+    far = Mixture(means + 2.0**20, **values).evaluate(points + 2.0**20)
     np.testing.assert_allclose(far[0], near[0], rtol=1e-8)
     np.testing.assert_allclose(far[1], near[1], rtol=1e-8, atol=1e-9)
 

@@ -7,18 +7,19 @@ from scipy import stats
 
 from pymc_isomix import IsoMix
 from pymc_isomix.family import modes
+from pymc_isomix.family.mixture import Mixture
 
 
 def mixture(means, *, variances=None, weights=None, metric=None):
     means = np.asarray(means, dtype=float)
     n_components = len(means)
     weights = np.full(n_components, 1 / n_components) if weights is None else np.asarray(weights)
-    return {
-        "means": means,
-        "log_variances": np.log(np.ones(n_components) if variances is None else variances),
-        "log_weights": np.log(weights),
-        "metric": np.ones(()) if metric is None else np.asarray(metric),
-    }
+    return Mixture(
+        means=np.asarray(means),
+        log_variances=np.log(np.ones(n_components) if variances is None else variances),
+        log_weights=np.log(weights),
+        metric=np.ones(()) if metric is None else np.asarray(metric),
+    )
 
 
 @pytest.mark.parametrize("n_dim", [1, 3, 2000])
@@ -133,7 +134,7 @@ def test_a_funnel_is_one_mode(eight_schools):
     # the ELBO of a funnel stays 0.1 nats below the evidence at K = 30
     gap = report.log_evidence - report.elbo
     assert 0 < gap.item() < 0.3
-    assert report.attrs["verdict"] in ("good", "doubtful")
+    assert report.verdict in ("good", "doubtful")
 
 
 @pytest.mark.slow
@@ -149,7 +150,7 @@ def test_planted_modes_are_found_with_their_masses():
     start = np.random.default_rng(1).uniform(-12, 12, (30, 2))
     inference = IsoMix(30, start=start, random_seed=1, model=model)
     report = inference.fit(progressbar=False, backend="jax").diagnostics(random_seed=1)
-    assert report.attrs["verdict"] == "good"
+    assert report.verdict == "good"
     assert report.n_modes.item() == 5
     np.testing.assert_allclose(report.mode_mass, masses, atol=0.03)
     assert report.log_evidence.item() == pytest.approx(0.0, abs=0.02)

@@ -3,37 +3,28 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.fitting import controllers
 from pymc_isomix.fitting.controllers import Phased, Scheduled, evidence_correction
+from pymc_isomix.step.bounds import StepRule
 
 
 class FakeGroup:
     """Holds parameters as a group does."""
 
-    def __init__(self, weights, *, n_dim=2, metric=None):
+    def __init__(self, weights, *, n_dim=2):
         n_components = len(weights)
-        self.ddim = n_dim
-        self.values = {
-            "means": np.arange(n_components)[:, None] * 100.0 * np.ones(n_dim),
-            "log_variances": np.linspace(-2, 0, n_components),
-            "log_weights": np.log(weights),
-            "metric": np.eye(n_dim) if metric is None else metric,
-        }
-
-    def parameter_values(self):
-        return {name: value.copy() for name, value in self.values.items()}
-
-    def set_parameter_values(self, values):
-        self.values.update(values)
+        self.mixture = Mixture(
+            means=np.arange(n_components)[:, None] * 100.0 * np.ones(n_dim),
+            log_variances=np.linspace(-2, 0, n_components),
+            log_weights=np.log(weights),
+            metric=np.eye(n_dim),
+        )
 
 
-def phased(group, n=1000, **options):
-    operator = SimpleNamespace(
-        approx=SimpleNamespace(groups=[group]),
-        log_evidence=SimpleNamespace(get_value=lambda: np.zeros(len(group.values["means"]))),
-    )
-    settings = {"stop_early": True, "learn_weights": True, **options}
-    return Phased(operator, 0.3, n, rng=np.random.default_rng(0), **settings)
+def phased(group, n=1000, *, stop_early=True, **rule):
+    operator = SimpleNamespace(approx=SimpleNamespace(groups=[group]), rule=StepRule(**rule))
+    return Phased(operator, 0.3, n, stop_early=stop_early, rng=np.random.default_rng(0))
 
 
 def run(controller, losses, most=1):
@@ -43,7 +34,7 @@ def run(controller, losses, most=1):
         some = controller.step_sizes(len(sizes), most)
         assert 1 <= len(some) <= most
         sizes.extend(some)
-        evidence = np.zeros((len(some), len(controller.group.values["means"])))
+        evidence = np.zeros((len(some), controller.group.mixture.n_components))
         if (reason := controller.after_steps(losses[: len(sizes)], evidence)) is not None:
             return np.array(sizes), reason
     return np.array(sizes), None
@@ -98,16 +89,16 @@ def test_all_iterations_run_when_it_must_not_stop_early():
 
 def test_dead_components_are_respawned_beside_living_ones():
     group = FakeGroup([0.6, 1e-9, 0.4 - 2e-9, 1e-9])
-    before = group.parameter_values()
+    before = group.mixture
     assert phased(group).respawn_dead()
-    weights = np.exp(group.values["log_weights"])
+    weights = group.mixture.weights
     np.testing.assert_allclose(weights.sum(), 1)
-    nearest = np.abs(group.values["means"][:, None] - before["means"][[0, 2]]).max(2)
+    nearest = np.abs(group.mixture.means[:, None] - before.means[[0, 2]]).max(2)
     assert nearest.min(1).max() < 10  # modes lie 200 apart
     owner = nearest.argmin(1)
     masses = [weights[owner == 0].sum(), weights[owner == 1].sum()]
     np.testing.assert_allclose(masses, [0.6, 0.4], atol=1e-8)  # each mode keeps its mass
-    np.testing.assert_array_equal(group.values["means"][[0, 2]], before["means"][[0, 2]])
+    np.testing.assert_array_equal(group.mixture.means[[0, 2]], before.means[[0, 2]])
 
 
 def test_nothing_is_respawned_when_all_live_or_weights_are_uniform():
@@ -158,3 +149,45 @@ def test_evidence_correction_when_most_components_have_none():
     log_evidence = np.tile([-1e4, -1e4, -5.0, -1e4], (10, 1))
     np.testing.assert_array_equal(evidence_correction(log_evidence), np.zeros(4))
     np.testing.assert_array_equal(evidence_correction(np.full((10, 2), -np.inf)), np.zeros(2))
+
+
+# Respawning keeps what the user asked for
+
+
+@pytest.mark.parametrize("rule", [{"shared_variance": True}, {"variance_update": "fixed"}])
+def test_respawning_leaves_variances_that_are_not_each_component_s_own(rule):
+    group = FakeGroup([0.5, 0.5 - 1e-9, 1e-9])
+    group.mixture = group.mixture.replace(log_variances=np.full(3, -1.0))
+    phased(group, **rule).respawn(np.array([False, False, True]))
+    np.testing.assert_array_equal(group.mixture.log_variances, -1.0)
+
+
+def test_respawning_leaves_uniform_weights():
+    group = FakeGroup(np.full(4, 0.25))
+    phased(group, learn_weights=False).respawn(np.array([False, True, False, False]))
+    np.testing.assert_allclose(group.mixture.weights, 0.25)
+
+
+def test_a_recovery_while_settling_starts_the_average_anew():
+    group = FakeGroup([0.5, 0.5])
+    controller = phased(group, n=1000, stop_early=False)
+    for done in range(500, 900):
+        controller.step_sizes(done, 1)
+        controller.after_steps(np.zeros(done + 1), np.zeros((1, 2)))
+    assert controller.average.count > 0
+    controller.recover(900, np.array([False, True]))
+    moved = group.mixture.means[1].copy()
+    for done in range(900, 1000):
+        controller.step_sizes(done, 1)
+        controller.after_steps(np.zeros(done + 1), np.zeros((1, 2)))
+    controller.finish()
+    np.testing.assert_allclose(group.mixture.means[1], moved)  # not halfway to its old place
+
+
+def test_log_weights_sum_to_one_at_the_end():
+    group = FakeGroup([0.5, 0.5])
+    controller = phased(group, n=10)
+    controller.average.add({**group.mixture.as_dict(), "log_weights": np.log([0.3, 0.3])})
+    controller.log_evidence = [np.array([0.0, 1.0])] * 10
+    controller.finish()
+    np.testing.assert_allclose(np.exp(group.mixture.log_weights).sum(), 1, rtol=1e-12)

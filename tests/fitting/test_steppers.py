@@ -5,8 +5,10 @@ import pytensor
 import pytest
 
 from pymc_isomix import IsoMix
+from pymc_isomix.backend import compilation
+from pymc_isomix.backend.compilation import JAXCompilationError
 from pymc_isomix.fitting import steppers
-from pymc_isomix.fitting.steppers import JAXCompilationError, Looped, OneByOne
+from pymc_isomix.fitting.steppers import Looped, OneByOne
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,8 @@ def restore(inference, looped):
 
 
 def parameters(inference):
-    values = inference.approx.groups[0].parameter_values()
-    return np.concatenate([np.ravel(value) for value in values.values()])
+    shared = inference.approx.shared_params.values()
+    return np.concatenate([np.ravel(one.get_value()) for one in shared])
 
 
 SIZES = np.linspace(0.3, 0.1, 7)
@@ -85,7 +87,7 @@ def test_the_loop_is_compiled_once(inference, caplog):
     with jax.log_compiles(), caplog.at_level("WARNING"):
         looped = Looped(function, inference.objective.op)
         looped.take(SIZES)
-        group.set_parameter_values(group.parameter_values())
+        group.mixture = group.mixture
         looped.take(SIZES[:2])
     assert sum("Compiling jit(run)" in message for message in caplog.messages) == 1
 
@@ -105,16 +107,16 @@ def test_a_call_takes_no_longer_than_a_user_waits(looped, restore, monkeypatch, 
 
 def test_jax_is_the_default_where_it_is_installed(monkeypatch):
     with pytensor.config.change_flags(mode="Mode", linker="auto"):
-        assert steppers.prefers_jax(None)
-        assert steppers.prefers_jax({"profile": True})
-        assert not steppers.prefers_jax({"mode": "FAST_COMPILE"})
+        assert compilation.prefers_jax(None)
+        assert compilation.prefers_jax({"profile": True})
+        assert not compilation.prefers_jax({"mode": "FAST_COMPILE"})
     with pytensor.config.change_flags(mode="FAST_COMPILE"):
-        assert not steppers.prefers_jax(None)
+        assert not compilation.prefers_jax(None)
     with pytensor.config.change_flags(mode="Mode", linker="cvm"):
-        assert not steppers.prefers_jax(None)
-    monkeypatch.setattr(steppers, "find_spec", lambda name: None)
+        assert not compilation.prefers_jax(None)
+    monkeypatch.setattr(compilation, "find_spec", lambda name: None)
     with pytensor.config.change_flags(mode="Mode", linker="auto"):
-        assert not steppers.prefers_jax(None)
+        assert not compilation.prefers_jax(None)
 
 
 @pytest.fixture
@@ -145,7 +147,7 @@ def test_a_model_that_jax_cannot_compile_is_refused_by_name(unknown_to_jax):
 
 def test_default_backend_steps_in_where_jax_cannot(unknown_to_jax, monkeypatch, caplog):
     inference = IsoMix.paper(2, model=unknown_to_jax, random_seed=1)
-    monkeypatch.setattr(steppers, "prefers_jax", lambda compile_kwargs: True)
+    monkeypatch.setattr("pymc_isomix.interface.inference.prefers_jax", lambda compile_kwargs: True)
     with pytensor.config.change_flags(mode="FAST_COMPILE"), caplog.at_level("WARNING"):
         approx = inference.fit(3, progressbar=False)
     assert "JAX cannot compile this model" in caplog.text

@@ -138,7 +138,7 @@ def test_group_is_found_by_its_parameters(model, metric):
     group = opvi.Group([model["scale"], model["level"]], params=params, model=model)
     assert type(group) is IsotropicMixtureGroup
     assert group.params == []  # arrays are constants: nothing for an optimiser to collect
-    kept = group.parameter_values()
+    kept = group.mixture.as_dict()
     assert logsumexp(kept.pop("log_weights")) == pytest.approx(0.0, abs=1e-12)
     for name, value in kept.items():
         np.testing.assert_array_equal(value, params[name])
@@ -659,7 +659,7 @@ def test_float32_is_kept():
             nodes = [approx.symbolic_random, approx.symbolic_logq]
             points, log_q = evaluate(approx.set_size_and_deterministic(nodes, 3, 0))
             assert points.dtype == log_q.dtype == np.float32
-            values = approx.groups[0].parameter_values()
+            values = approx.mixture.as_dict()
             np.testing.assert_allclose(log_q, reference_log_density(points, values), rtol=1e-4)
         posterior = approx.sample(3).posterior
         assert {name: data.dtype for name, data in posterior.items()} == {

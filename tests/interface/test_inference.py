@@ -2,6 +2,7 @@
 
 import io
 import logging
+from dataclasses import replace
 
 import cloudpickle
 import numpy as np
@@ -57,7 +58,7 @@ def paper(compiled_paper):
     inference.hist = np.asarray(())
     inference.state = None
     inference.approx.__dict__.pop("hist", None)
-    inference.objective.op.n_dropped.set_value(np.int64(0))
+    inference.objective.op.info.n_dropped.set_value(np.int64(0))
     inference.approx.model.set_data("shift", 0.0)
     return inference
 
@@ -277,7 +278,7 @@ def test_progress_bar(paper, capsys):
     ],
 )
 def test_schedule_goes_on_in_refine(paper, monkeypatch, schedule, factors):
-    monkeypatch.setattr(paper, "_schedule", schedule)
+    monkeypatch.setattr(paper, "settings", replace(paper.settings, schedule=schedule))
     shared, sizes = paper.objective.op.step_size, []
     callbacks = [lambda *_: sizes.append(float(shared.get_value()))]
     paper.fit(4, callbacks=callbacks, **QUIET)
@@ -523,7 +524,7 @@ def test_draws_without_a_density_are_left_out_and_counted(compiled_cliff, caplog
     inference = compiled_cliff
     with caplog.at_level(logging.WARNING):
         approx = inference.fit(20, **QUIET)
-    n_dropped = int(inference.objective.op.n_dropped.get_value())
+    n_dropped = int(inference.objective.op.info.n_dropped.get_value())
     assert 0 < n_dropped < 20 * 2 * 10
     (message,) = [r.getMessage() for r in caplog.records if r.name.startswith("pymc_isomix")]
     assert message.startswith(f"{n_dropped:,d} draws with a log density or gradient")
@@ -577,7 +578,7 @@ def test_a_component_that_lost_all_draws_is_named():
 
 def test_a_component_that_lost_all_draws_is_respawned_by_default():
     approx = window_inference(IsoMix, metric="identity").fit(200, **QUIET)
-    assert np.all(np.abs(approx.groups[0].parameter_values()["means"]) < 3)
+    assert np.all(np.abs(approx.mixture.means) < 3)
 
 
 @pytest.fixture(scope="module")

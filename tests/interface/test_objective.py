@@ -8,8 +8,7 @@ from pymc.pytensorf import compile as pymc_compile
 from scipy import stats
 
 from pymc_isomix import IsoMix
-from pymc_isomix.interface import objective
-from pymc_isomix.step import bounds
+from pymc_isomix.step import bounds, objective
 
 N_COMPONENTS, N_SAMPLES, N_DIM = 3, 4, 2
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
@@ -151,7 +150,7 @@ def test_a_step_of_the_paper_is_its_equations(model, update, shared_variance):
         got, loss = step(mixture, noise, 0.003)
         estimates = reference.estimate(mixture, noise, log_p_and_gradient)
         np.testing.assert_allclose(loss, reference.negative_elbo(mixture, estimates), **CLOSE)
-        log_evidence = step.operator.log_evidence.get_value()
+        log_evidence = step.operator.info.log_evidence.get_value()
         np.testing.assert_allclose(log_evidence, estimates.log_evidence, **CLOSE)
         expected = reference.paper_step(
             mixture, estimates, update=update, step_size=0.003, shared_variance=shared_variance
@@ -357,7 +356,7 @@ def test_parameters_of_the_model_follow_the_gradient_of_the_loss():
     _, got = step(mixture, noise, 0.1)
     np.testing.assert_allclose(got, loss(0.4), **CLOSE)
     np.testing.assert_allclose(shift.get_value(), 0.4 - 1e-3 * slope, rtol=1e-8)
-    np.testing.assert_array_equal(step.operator.n_finite.get_value(), [2, 2, 2])
+    np.testing.assert_array_equal(step.operator.info.n_finite.get_value(), [2, 2, 2])
     assert counter.get_value() == 1
 
 
@@ -385,9 +384,9 @@ def test_a_refused_step_leaves_every_parameter_as_it_was(edged):
     assert np.isnan(loss)
     for name, value in step.values().items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
-    n_finite = step.operator.n_finite.get_value()
+    n_finite = step.operator.info.n_finite.get_value()
     np.testing.assert_array_equal(n_finite, [N_SAMPLES, 0, N_SAMPLES])
-    np.testing.assert_array_equal(step.operator.lost_components(), [False, True, False])
+    np.testing.assert_array_equal(step.operator.info.lost_components, [False, True, False])
 
     edge.set_value(np.inf)
     got, loss = step(mixture, noise, 0.1)
@@ -403,11 +402,11 @@ def test_some_draws_that_are_not_finite_do_not_stop_the_step(edged):
     assert np.all(estimates.n_finite > 0)
     n_left_out = N_COMPONENTS * N_SAMPLES - estimates.n_finite.sum()
     assert n_left_out > 0
-    so_far = int(step.operator.n_dropped.get_value())
+    so_far = int(step.operator.info.n_dropped.get_value())
     got, loss = step(mixture, noise, 0.001)
     np.testing.assert_allclose(loss, reference.negative_elbo(mixture, estimates), **CLOSE)
-    np.testing.assert_array_equal(step.operator.n_finite.get_value(), estimates.n_finite)
-    assert step.operator.n_dropped.get_value() == so_far + n_left_out
+    np.testing.assert_array_equal(step.operator.info.n_finite.get_value(), estimates.n_finite)
+    assert step.operator.info.n_dropped.get_value() == so_far + n_left_out
     expected = reference.scale_free_step(
         mixture,
         estimates,
@@ -430,8 +429,8 @@ def test_a_step_that_overflows_is_refused_and_named(model):
     got, loss = step(mixture, noise, 1e300)
     assert np.isnan(loss)
     assert_same(got, mixture, rtol=1e-14)
-    assert not step.operator.finite_components.get_value().any()
-    assert not step.operator.finite_dimensions.get_value().any()
+    assert not step.operator.info.finite_components.get_value().any()
+    assert not step.operator.info.finite_dimensions.get_value().any()
 
 
 def test_noise_has_the_shape_asked_for(model, monkeypatch):
@@ -487,7 +486,9 @@ def test_a_model_compiled_apart_takes_the_same_step(model, metric, monkeypatch):
     mixture, noise = random_mixture(5, metric, spread=0.2), random_noise(5)
     values, losses = [], []
     for apart in (False, True):
-        monkeypatch.setattr(objective, "compiles_slowly", lambda mode, apart=apart: apart)
+        monkeypatch.setattr(
+            "pymc_isomix.interface.objective.compiles_slowly", lambda mode, apart=apart: apart
+        )
         inference = IsoMix(
             N_COMPONENTS, n_samples=N_SAMPLES, metric=metric, random_seed=1, model=model
         )

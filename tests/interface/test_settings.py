@@ -3,26 +3,26 @@ import pymc as pm
 import pytest
 
 from pymc_isomix import IsoMix
-from pymc_isomix.interface import settings as defaults
+from pymc_isomix.interface.settings import STEP_SIZE, Settings, metric_kind
 
 
 @pytest.mark.parametrize(("n_dim", "kind"), [(500, "dense"), (501, "diag")])
 def test_metric_by_the_number_of_dimensions(n_dim, kind, caplog):
     with caplog.at_level("INFO"):
-        assert defaults.metric("auto", n_dim) == kind
+        assert metric_kind("auto", n_dim) == kind
     assert f"metric='auto': {kind}, for {n_dim} dimensions" in caplog.text
-    assert defaults.metric("identity", n_dim) == "identity"
+    assert metric_kind("identity", n_dim) == "identity"
 
 
 @pytest.mark.parametrize(("n_components", "n_samples"), [(1, 150), (4, 38), (50, 3), (1000, 3)])
 def test_a_step_has_enough_draws(n_components, n_samples):
-    assert defaults.n_samples(None, n_components) == n_samples
-    assert defaults.n_samples(7, n_components) == 7
+    assert Settings(n_components=n_components).draws_of_each == n_samples
+    assert Settings(n_components=n_components, n_samples=7).draws_of_each == 7
 
 
 def test_step_size():
-    assert defaults.step_size("auto") == defaults.STEP_SIZE
-    assert defaults.step_size(0.1) == 0.1
+    assert Settings(step_size="auto").first_step == STEP_SIZE
+    assert Settings(step_size=0.1).first_step == 0.1
 
 
 def test_defaults_reach_the_fit():

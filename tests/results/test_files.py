@@ -39,8 +39,8 @@ def test_everything_comes_back(fitted, tmp_path, suffix):
     path = tmp_path / f"fit{suffix}"
     fitted.save(path)
     loaded = pmi.load(path, build_model())
-    for name, value in fitted.groups[0].parameter_values().items():
-        read = loaded.groups[0].parameter_values()[name]
+    for name, value in fitted.mixture.as_dict().items():
+        read = loaded.mixture.as_dict()[name]
         assert read.dtype == value.dtype
         np.testing.assert_array_equal(read, value)
     np.testing.assert_array_equal(loaded.hist, fitted.hist)
@@ -63,21 +63,18 @@ def test_one_component_of_every_kind_of_metric(tmp_path, metric, suffix):
         approx.save(tmp_path / f"one{suffix}")
         loaded = pmi.load(tmp_path / f"one{suffix}")
     assert loaded.model is model
-    values = loaded.groups[0].parameter_values()
-    assert values["metric"].shape == approx.groups[0].parameter_values()["metric"].shape
-    assert loaded.diagnostics(100, n_probes=0).attrs["verdict"] in ("good", "doubtful", "bad")
+    assert loaded.mixture.metric.shape == approx.mixture.metric.shape
+    assert loaded.diagnostics(100, n_probes=0).verdict in ("good", "doubtful", "bad")
 
 
 def test_a_component_without_weight_stays_so(tmp_path):
     with pm.Model():
         pm.Normal("x")
         approx = pmi.IsotropicMixture(n_components=2, random_seed=1)
-        approx.groups[0].set_parameter_values({"log_weights": np.array([0.0, -np.inf])})
+        approx.groups[0].mixture = approx.mixture.replace(log_weights=np.array([0.0, -np.inf]))
         approx.save(tmp_path / "fit.nc")
         loaded = pmi.load(tmp_path / "fit.nc")
-    np.testing.assert_array_equal(
-        loaded.groups[0].parameter_values()["log_weights"], [0.0, -np.inf]
-    )
+    np.testing.assert_array_equal(loaded.mixture.log_weights, [0.0, -np.inf])
 
 
 @pytest.mark.parametrize("mode", [NUMPY, "JAX"])
@@ -95,8 +92,8 @@ def test_a_fit_goes_on_with_the_same_numbers(tmp_path, mode):
     assert iterations == [6, 7, 8]
     np.testing.assert_allclose(resumed.hist, whole.hist, rtol=1e-12)
     np.testing.assert_allclose(
-        resumed.groups[0].parameter_values()["means"],
-        whole.groups[0].parameter_values()["means"],
+        resumed.mixture.means,
+        whole.mixture.means,
         rtol=1e-12,
     )
     np.testing.assert_array_equal(resumed.history.step_size, whole.history.step_size)
@@ -177,7 +174,7 @@ def test_another_format_is_refused(fitted, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "FORMAT", 99)
     fitted.save(tmp_path / "fit.nc")
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="has format 99; this version reads 1"):
+    with pytest.raises(ValueError, match=r"has format 99; this version .* reads 1 and 2"):
         pmi.load(tmp_path / "fit.nc", build_model())
 
 
@@ -232,9 +229,7 @@ def test_the_old_file_stays_whole(fitted, tmp_path, suffix, moment):
     )
     assert died.returncode == -signal.SIGKILL, died.stderr
     loaded = pmi.load(path, build_model())
-    np.testing.assert_array_equal(
-        loaded.groups[0].parameter_values()["means"], fitted.groups[0].parameter_values()["means"]
-    )
+    np.testing.assert_array_equal(loaded.mixture.means, fitted.mixture.means)
     fitted.save(path)  # and saving goes on as before
     assert Path(path).exists()
     pmi.load(path, build_model())

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from pymc_isomix import IsotropicMixture
+from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.family.modes import squared_distances
 from pymc_isomix.results import missing_mass
 
@@ -45,7 +46,7 @@ def test_missing_mass(three_modes, which, monkeypatch):
     monkeypatch.setattr(missing_mass, "_spread_starts", lambda *_: near)
     missing = missing_mass.missing_mass(
         approx.compiled_model(),
-        approx.parameter_values(),
+        approx.mixture,
         np.log(MASSES[which].sum()),
         20,
         rng,
@@ -90,14 +91,9 @@ def test_no_mode_no_student():
 
 
 def test_unknown_evidence_and_many_dimensions_are_not_probed():
-    values = {
-        "means": np.zeros((1, 301)),
-        "log_variances": np.zeros(1),
-        "log_weights": np.zeros(1),
-        "metric": np.ones(301),
-    }
+    values = Mixture(np.zeros((1, 301)), np.zeros(1), np.zeros(1), np.ones(301))
     assert np.isnan(missing_mass.missing_mass(None, values, 0.0, 5, None))
-    small = {**values, "means": np.zeros((1, 2)), "metric": np.ones(2)}
+    small = values.replace(means=np.zeros((1, 2)), metric=np.ones(2))
     assert np.isnan(missing_mass.missing_mass(None, small, -np.inf, 5, None))
 
 
@@ -111,10 +107,6 @@ def test_starts_are_prior_draws_where_there_is_a_prior():
 
 
 def test_distances_need_no_square_of_dimensions():
-    values = {
-        "means": np.arange(6000.0).reshape(3, 2000),
-        "log_variances": np.zeros(3),
-        "log_weights": np.full(3, -np.log(3)),
-        "metric": np.full(2000, 10.0),
-    }
+    means = np.arange(6000.0).reshape(3, 2000)
+    values = Mixture(means, np.zeros(3), np.full(3, -np.log(3)), np.full(2000, 10.0))
     np.testing.assert_allclose(np.sqrt(squared_distances(values)[0, 1]), 200 * np.sqrt(2000))

@@ -10,6 +10,7 @@ from pymc.initial_point import make_initial_point_fns_per_chain
 
 import pymc_isomix as pmi
 from pymc_isomix.backend.compilation import CHEAP
+from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.family.modes import label_modes
 from pymc_isomix.results.nuts import stratified_components, within_mode_covariance
 from pymc_isomix.target.traces import constrained_draws
@@ -23,24 +24,17 @@ def mixture(means, weights, *, variances=1.0, metric=1.0):
     weights = np.asarray(weights, dtype=float)
     with np.errstate(divide="ignore"):  # a weight of zero
         log_weights = np.log(weights / weights.sum())
-    return {
-        "means": means.reshape(len(weights), -1),
-        "log_variances": np.log(np.broadcast_to(variances, len(weights))),
-        "log_weights": log_weights,
-        "metric": np.asarray(metric, dtype=float),
-    }
+    return Mixture(
+        means=means.reshape(len(weights), -1),
+        log_variances=np.log(np.broadcast_to(variances, len(weights))),
+        log_weights=log_weights,
+        metric=np.asarray(metric, dtype=float),
+    )
 
 
-def group_of(model, **values):
+def group_of(model, values):
     """Return an approximation of a model with these parameters."""
-    with model:
-        approx = pmi.IsotropicMixture(
-            n_components=len(values["means"]),
-            metric=("identity", "diag", "dense")[values["metric"].ndim],
-            random_seed=1,
-        )
-    approx.groups[0].set_parameter_values(values)
-    return approx
+    return pmi.IsotropicMixture(values=values.as_dict(), model=model, random_seed=1)
 
 
 @given(
@@ -74,10 +68,10 @@ def test_covariance_of_one_mode_is_that_of_its_draws(metric):
         [[0, 0], [1, 2], [2, -1]], [0.2, 0.5, 0.3], variances=[0.5, 1.0, 2.0], metric=metric
     )
     rng = np.random.default_rng(2)
-    component = rng.choice(3, p=np.exp(values["log_weights"]), size=200_000)
+    component = rng.choice(3, p=values.weights, size=200_000)
     factor = metric if metric.ndim == 2 else metric * np.eye(2)
-    scale = np.exp(0.5 * values["log_variances"])[component, None]
-    draws = values["means"][component] + scale * rng.normal(size=(200_000, 2)) @ factor.T
+    scale = np.exp(0.5 * values.log_variances)[component, None]
+    draws = values.means[component] + scale * rng.normal(size=(200_000, 2)) @ factor.T
     covariance = within_mode_covariance(values, np.zeros(3, dtype=int))
     expected = np.cov(draws.T)
     centred = draws - draws.mean(axis=0)
@@ -119,7 +113,7 @@ def test_pymc_starts_each_chain_where_the_mixture_says(model):
     rng = np.random.default_rng(3)
     lower = np.tril(0.2 * rng.normal(size=(6, 6)), -1) + np.diag(rng.uniform(0.5, 1, 6))
     values = mixture(rng.normal(size=(2, 6)), [0.4, 0.6], metric=lower)
-    approx = group_of(model, **values)
+    approx = group_of(model, values)
     start = approx.nuts_init(3, random_seed=4, **CHEAP_NUTS)
     assert set(start) == {"initvals", "step", "chains"}
     assert start["chains"] == len(start["initvals"]) == 3
@@ -128,7 +122,7 @@ def test_pymc_starts_each_chain_where_the_mixture_says(model):
         assert list(wanted) == ["scale", "level", "fraction", "share"]
         flat = np.concatenate([np.ravel(value) for value in function(0).values()])
         assert flat.shape == (6,)
-        constrained = constrained_draws(model, approx.ordering, flat[None])
+        constrained = constrained_draws(approx.space, flat[None])
         for name, value in wanted.items():
             np.testing.assert_allclose(constrained[name][0], value, rtol=1e-9)
     # the step orders its variables as the metric does
@@ -141,7 +135,7 @@ def test_pymc_starts_each_chain_where_the_mixture_says(model):
 
 @pytest.mark.parametrize("metric", [np.array(1.0), np.ones(6)])
 def test_no_matrix_is_made_where_the_metric_is_none(model, metric):
-    approx = group_of(model, **mixture(np.zeros((1, 6)), [1], metric=metric))
+    approx = group_of(model, mixture(np.zeros((1, 6)), [1], metric=metric))
     step = approx.nuts_init(1, random_seed=1, **CHEAP_NUTS)["step"]
     np.testing.assert_allclose(step.potential.velocity(np.ones(6)), np.ones(6))
     largest = max(np.size(value) for value in vars(step.potential).values())
@@ -149,7 +143,7 @@ def test_no_matrix_is_made_where_the_metric_is_none(model, metric):
 
 
 def test_starts_depend_on_the_seed_alone(model):
-    approx = group_of(model, **mixture(np.zeros((2, 6)), [1, 1], metric=np.ones(6)))
+    approx = group_of(model, mixture(np.zeros((2, 6)), [1, 1], metric=np.ones(6)))
     first, again, other = (
         approx.nuts_init(2, random_seed=seed, **CHEAP_NUTS)["initvals"] for seed in (1, 1, 2)
     )
@@ -163,7 +157,7 @@ def test_a_model_of_the_context_stands_in():
         return model
 
     few, all_data = build([1.0]), build([1.0] * 50)
-    approx = group_of(few, **mixture([[0.0]], [1]))
+    approx = group_of(few, mixture([[0.0]], [1]))
     with all_data:
         step = approx.nuts_init(1, random_seed=1, **CHEAP_NUTS)["step"]
     log_p, _ = step._logp_dlogp_func([np.zeros(1)])
@@ -171,7 +165,7 @@ def test_a_model_of_the_context_stands_in():
 
 
 def test_options_reach_nuts(model):
-    approx = group_of(model, **mixture(np.zeros((1, 6)), [1]))
+    approx = group_of(model, mixture(np.zeros((1, 6)), [1]))
     step = approx.nuts_init(1, target_accept=0.95, **CHEAP_NUTS)["step"]
     assert step.target_accept == 0.95
 
@@ -179,7 +173,7 @@ def test_options_reach_nuts(model):
 def test_a_start_of_density_zero_is_drawn_again():
     with pm.Model() as model:
         pm.Uniform("x", 0, 1, default_transform=None)
-    approx = group_of(model, **mixture([[0.0]], [1]))  # half of the draws are outside
+    approx = group_of(model, mixture([[0.0]], [1]))  # half of the draws are outside
     points = approx.nuts_init(40, random_seed=1, **CHEAP_NUTS)["initvals"]
     assert all(0 < point["x"] < 1 for point in points)
 
@@ -188,14 +182,14 @@ def test_no_finite_start_is_an_error_that_names_the_variable():
     with pm.Model() as model:
         pm.Normal("other")
         pm.Uniform("x", 0, 1, default_transform=None)
-    approx = group_of(model, **mixture([[0.0, 50.0]], [1]))
+    approx = group_of(model, mixture([[0.0, 50.0]], [1]))
     with pytest.raises(ValueError, match=r"component 0 .* variable x; the approximation"):
         approx.nuts_init(1, random_seed=1, **CHEAP_NUTS)
 
 
 @pytest.mark.parametrize("chains", [0, 1.5, True])
 def test_chains_must_be_a_count(model, chains):
-    approx = group_of(model, **mixture(np.zeros((1, 6)), [1]))
+    approx = group_of(model, mixture(np.zeros((1, 6)), [1]))
     with pytest.raises(ValueError, match="chains must be an integer of at least 1"):
         approx.nuts_init(chains)
 
@@ -207,7 +201,7 @@ def test_each_mode_is_sampled():
     with pm.Model() as model:
         pm.Mixture("x", w=[0.25, 0.75], comp_dists=pm.Normal.dist([-20.0, 20.0], [1.0, 2.0]))
     values = mixture([[-20.0], [20.0]], [0.25, 0.75], variances=[1.0, 4.0])
-    start = group_of(model, **values).nuts_init(4, random_seed=1, **CHEAP_NUTS)
+    start = group_of(model, values).nuts_init(4, random_seed=1, **CHEAP_NUTS)
     with model:
         tree = pm.sample(
             200, tune=100, cores=1, random_seed=1, progressbar=False, nuts_sampler="pymc", **start

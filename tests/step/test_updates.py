@@ -28,11 +28,11 @@ def take_step():
     return {
         name: pytensor.function(
             arguments,
-            rule(log_variances, curvature, step_size=step_size),
+            rule.step(log_variances, curvature, step_size=step_size),
             mode="FAST_COMPILE",
             on_unused_input="ignore",
         )
-        for name, rule in updates.VARIANCE_STEPS.items()
+        for name, rule in updates.VARIANCE_UPDATES.items()
     }
 
 
@@ -48,7 +48,7 @@ def take_weight_step():
 
 
 def test_every_geometry_is_listed():
-    assert set(updates.VARIANCE_STEPS) == {*GEOMETRIES, "fixed"}
+    assert set(updates.VARIANCE_UPDATES) == {*GEOMETRIES, "fixed"}
 
 
 @pytest.mark.parametrize("step_size", [0.25, np.array([0.5, 0.0, 2.0])])
@@ -85,7 +85,7 @@ def test_mirror_and_natural_steps_are_their_equations(
 
 
 @given(log_variances=vectors(50), step_size=st.floats(0, 1e3))
-@pytest.mark.parametrize("rule", updates.VARIANCE_STEPS)
+@pytest.mark.parametrize("rule", updates.VARIANCE_UPDATES)
 def test_zero_curvature_is_stationary(take_step, rule, log_variances, step_size):
     new = take_step[rule](log_variances, np.zeros(4), np.full(4, step_size))
     np.testing.assert_array_equal(new, log_variances)
@@ -194,9 +194,9 @@ def test_weight_step_of_one_component(take_weight_step):
     np.testing.assert_array_equal(take_weight_step(np.zeros(1), np.array([17.0]), 1.0), [0.0])
 
 
-@pytest.mark.parametrize("rule", updates.VARIANCE_STEPS)
+@pytest.mark.parametrize("rule", updates.VARIANCE_UPDATES)
 def test_variance_steps_keep_single_precision(rule):
     log_variances, curvature = pt.fvector(), pt.fvector()
     with pytensor.config.change_flags(floatX="float32"):
-        new = updates.VARIANCE_STEPS[rule](log_variances, curvature, step_size=0.1)
+        new = updates.VARIANCE_UPDATES[rule].step(log_variances, curvature, step_size=0.1)
     assert new.dtype == "float32"

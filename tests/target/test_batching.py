@@ -11,6 +11,7 @@ from pytensor.gradient import disconnected_grad
 from scipy import stats
 
 from pymc_isomix.target.batching import batched_log_density
+from pymc_isomix.target.space import FlatSpace
 
 STANDARD_ERRORS = 5
 # As part of the graph around it, and compiled by itself
@@ -32,7 +33,7 @@ def flat_ordering(model, names=None):
 def compile_batched(model, ordering=None, **kwargs):
     ordering, n_dim = ordering or flat_ordering(model)
     points = pt.tensor("points", shape=(None, n_dim), dtype=pytensor.config.floatX)
-    outputs = batched_log_density(model, ordering, points, **kwargs)
+    outputs = batched_log_density(FlatSpace(model, ordering), points, **kwargs)
     return pymc_compile([points], list(outputs), mode="FAST_COMPILE", random_seed=1)
 
 

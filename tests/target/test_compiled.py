@@ -10,6 +10,7 @@ from scipy import stats
 
 import pymc_isomix as pmi
 from pymc_isomix import IsotropicMixture
+from pymc_isomix.target import compiled
 from pymc_isomix.target.compiled import CompiledModel
 
 ROWS = np.random.default_rng(1).normal(1.0, 1.0, size=60)
@@ -64,7 +65,7 @@ def test_weights_of_a_minibatch_are_left_out_of_a_sample():
 def test_diagnostics_and_resampling_use_all_the_data():
     approx = exact(minibatch=True)
     result = approx.diagnostics(500, random_seed=1, n_probes=0)
-    assert result.log_evidence.item() == pytest.approx(EVIDENCE, abs=0.01)
+    assert result["log_evidence"].item() == pytest.approx(EVIDENCE, abs=0.01)
     tree = approx.sample(20, random_seed=1, importance="psis")
     mu = tree.posterior["mu"].values[0]
     np.testing.assert_allclose(tree.sample_stats["lp"].values[0], log_joint(mu), rtol=1e-10)
@@ -104,30 +105,24 @@ def test_a_log_density_that_fails_leaves_the_draws(caplog):
     assert "no log density of the draws" in caplog.text
 
 
-def test_pieces_make_the_whole(monkeypatch):
+def test_pieces_make_the_whole():
     approx = exact()
     points = approx.draw_unconstrained(101, np.random.default_rng(1))[0]
-    monkeypatch.setattr(
-        "pymc_isomix.target.compiled.LARGEST_ARRAY", 600
-    )  # ten points of sixty rows
     calls = []
-    compiled = CompiledModel(approx.model, approx.ordering, 1, "float64")
-    monkeypatch.setattr(compiled, "_compile", counted(compiled._compile, calls))
-    np.testing.assert_allclose(compiled.log_density(points), log_joint(points[:, 0]), rtol=1e-10)
+
+    def evaluate(points):
+        calls.append(len(points))
+        return [log_joint(points[:, 0]), points]
+
+    log_p, same = compiled._in_pieces(evaluate, 10)(points)
     assert calls == [10] * 10 + [1]
+    np.testing.assert_allclose(log_p, log_joint(points[:, 0]), rtol=1e-10)
+    np.testing.assert_array_equal(same, points)
 
 
-def counted(compile_, calls):
-    def compiled(expression):
-        function = compile_(expression)
-
-        def count(points):
-            calls.append(len(points))
-            return function(points)
-
-        return count
-
-    return compiled
+@pytest.mark.parametrize(("n_components", "at_once"), [(1, 150), (50, 150), (200, 600)])
+def test_no_more_points_at_a_time_than_a_step_has(n_components, at_once):
+    assert CompiledModel(exact().space, "float64", "", n_components).at_once == at_once
 
 
 def test_gradient():

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from pymc_isomix import IsoMix
+from pymc_isomix.target.space import FlatSpace
 from pymc_isomix.target.starts import offending_variables, starting_means, starting_scale
 
 N_COMPONENTS = 3
@@ -24,22 +25,13 @@ def model():
     return model
 
 
-def flat_ordering(model):
-    """Place every value variable in a flat point, in the model's order, as PyMC's Group does."""
-    ordering, begin = {}, 0
-    for name, value in model.initial_point(0).items():
-        ordering[name] = (name, slice(begin, begin + value.size), value.shape, value.dtype)
-        begin += value.size
-    return ordering
-
-
 def place(model, n_components=N_COMPONENTS, **kwargs):
     kwargs.setdefault("random_seed", 1)
-    return starting_means(model, flat_ordering(model), n_components, **kwargs)
+    return starting_means(FlatSpace.of(model), n_components, **kwargs)
 
 
 def scale(model, metric, start_sigma):
-    return starting_scale(model, flat_ordering(model), metric, start_sigma)
+    return starting_scale(FlatSpace.of(model), metric, start_sigma)
 
 
 @pytest.fixture
@@ -145,11 +137,11 @@ def test_starts_are_reproducible_and_differ(model, init):
 
 def test_starts_of_the_inference_follow_its_seed(model):
     first, second, other = (
-        IsoMix(N_COMPONENTS, random_seed=seed, model=model).approx.groups[0].parameter_values()
+        IsoMix(N_COMPONENTS, random_seed=seed, model=model).approx.mixture.means
         for seed in (4, 4, 5)
     )
-    np.testing.assert_array_equal(first["means"], second["means"])
-    assert not np.any(first["means"] == other["means"])
+    np.testing.assert_array_equal(first, second)
+    assert not np.any(first == other)
 
 
 # Retries
@@ -274,10 +266,10 @@ def test_improper_prior_has_no_draws():
 
 def test_offending_variables_are_named(narrow_model):
     model = narrow_model(0.0, 1.0)
-    ordering = flat_ordering(model)
-    assert offending_variables(model, ordering, np.array([0.5, 0.0])) == []
-    assert offending_variables(model, ordering, np.array([1.5, 0.0])) == ["window"]
-    assert offending_variables(model, ordering, np.array([0.5, np.nan])) == ["other"]
+    space = FlatSpace.of(model)
+    assert offending_variables(space, np.array([0.5, 0.0])) == []
+    assert offending_variables(space, np.array([1.5, 0.0])) == ["window"]
+    assert offending_variables(space, np.array([0.5, np.nan])) == ["other"]
 
 
 # First scale
@@ -329,5 +321,5 @@ def test_start_sigma_of_wrong_shape(model, start_sigma):
 def test_a_diagonal_metric_never_makes_a_matrix():
     """A (d, d) array would take 80 GB."""
     ordering = {"x": ("x", slice(0, 100_000), (100_000,), "float64")}
-    _, metric = starting_scale(None, ordering, "diag", None)
+    _, metric = starting_scale(FlatSpace(None, ordering), "diag", None)
     assert metric.shape == (100_000,)

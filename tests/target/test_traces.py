@@ -12,6 +12,7 @@ from pymc.model.transform.basic import remove_minibatched_nodes
 from scipy import stats
 
 from pymc_isomix import IsotropicMixture
+from pymc_isomix.target.space import FlatSpace
 from pymc_isomix.target.traces import constrained_draws
 
 FAST_COMPILE = {"mode": "FAST_COMPILE"}
@@ -190,7 +191,7 @@ def test_variables_without_a_place_stay_at_the_initial_point():
         pm.Normal("first", initval=3.0)
         pm.HalfNormal("second", initval=2.0)
     ordering = {"first": ("first", slice(0, 1), (), "float64")}
-    values = constrained_draws(model, ordering, np.array([[0.5], [1.5]]))
+    values = constrained_draws(FlatSpace(model, ordering), np.array([[0.5], [1.5]]))
     np.testing.assert_array_equal(values["first"], [0.5, 1.5])
     np.testing.assert_allclose(values["second"], [2.0, 2.0])
 
@@ -270,7 +271,7 @@ def test_predictions_out_of_sample(draws):
 
 def test_draws_after_new_data_follow_them(approx):
     model = build_model()
-    params = approx.groups[0].parameter_values()
+    params = approx.mixture.as_dict()
     copy = IsotropicMixture(params=params, model=model)
     with model:
         pm.set_data({"x": [2.0], "y_data": [0.0]}, coords={"observation": [0]})

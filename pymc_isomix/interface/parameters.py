@@ -1,0 +1,57 @@
+"""The variational parameters of a group as PyMC wants them: shared variables, or the user's own."""
+
+import pytensor
+import pytensor.tensor as pt
+from pymc.pytensorf import floatX
+from pymc.variational.opvi import ParametrizationError
+
+from pymc_isomix.family.mixture import NAMES
+
+
+def allocate(values):
+    """Make shared variables at given values, {name: array}."""
+    return {
+        name: pytensor.shared(floatX(value), name, shape=value.shape)
+        for name, value in values.items()
+    }
+
+
+def adopt(params, n_dim):
+    """Check the user's own parameters, and give them their static shapes.
+
+    Parameters
+    ----------
+    params : dict
+        ``means`` (K, d), ``log_variances`` (K,), ``log_weights`` (K,), and ``metric``: (), (d,) or
+        (d, d).
+    n_dim : int
+        d.
+
+    Raises
+    ------
+    ParametrizationError
+        If keys or shapes differ.
+    """
+    if set(params) != set(NAMES):
+        raise ParametrizationError(f"params must have the keys {NAMES}; got {sorted(params)}")
+    adopted = {name: pt.as_tensor_variable(value) for name, value in params.items()}
+    n_components = adopted["means"].type.shape[0] if adopted["means"].ndim == 2 else None
+    shapes = {
+        "means": (n_components, n_dim),
+        "log_variances": (n_components,),
+        "log_weights": (n_components,),
+        "metric": (n_dim,) * min(adopted["metric"].ndim, 2),
+    }
+    for name, shape in shapes.items():
+        static = adopted[name].type.shape
+        fits = len(static) == len(shape) and all(
+            None in pair or pair[0] == pair[1] for pair in zip(static, shape, strict=True)
+        )
+        if not fits:
+            expected = "(), (d,) or (d, d)" if name == "metric" else shape
+            raise ParametrizationError(
+                f"params[{name!r}] must have shape {expected} (K components, d = {n_dim}); "
+                f"got {static}"
+            )
+        adopted[name] = pt.specify_shape(adopted[name], shape)
+    return adopted

@@ -1,0 +1,166 @@
+"""One step of the fit as one graph: draws, model, estimates, and the updates of all parameters."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pymc_isomix.backend.jax_ops import compute_once, standard_normal
+from pymc_isomix.family import density
+from pymc_isomix.family import metric as metrics
+from pymc_isomix.step import estimator
+from pymc_isomix.target.batching import batched_log_density
+
+
+@dataclass(frozen=True, eq=False)
+class StepInfo:
+    """What a step tells beside the parameters, in shared variables.
+
+    Parameters
+    ----------
+    n_finite : (K,) integers
+        Draws of each component with a finite log density and gradient.
+    finite_components, finite_dimensions : (K,) and (d,) booleans
+        Whether the new parameters were finite, before a step was refused.
+    log_evidence : (K,)
+        Log mean of p/q over each component's draws, nats.
+    n_dropped : integer
+        Draws left out so far.
+    """
+
+    n_finite: Any
+    finite_components: Any
+    finite_dimensions: Any
+    log_evidence: Any
+    n_dropped: Any
+
+    @classmethod
+    def allocate(cls, n_components, n_dim, dtype):
+        """Make the shared variables."""
+        first = {
+            "n_finite": np.zeros(n_components, "int64"),
+            "finite_components": np.ones(n_components, bool),
+            "finite_dimensions": np.ones(n_dim, bool),
+            "log_evidence": np.zeros(n_components, dtype),
+            "n_dropped": np.zeros((), "int64"),
+        }
+        return cls(
+            **{
+                field.name: pytensor.shared(
+                    first[field.name], field.name, shape=first[field.name].shape
+                )
+                for field in fields(cls)
+            }
+        )
+
+    @property
+    def lost_components(self):
+        """Which components had no finite draw, (K,) booleans."""
+        return np.asarray(self.n_finite.get_value()) == 0
+
+
+def step_updates(
+    rule,
+    params,
+    space,
+    step_size,
+    info,
+    *,
+    n_samples=None,
+    model_mode=None,
+    more_replacements=None,
+    constrain=None,
+    optimiser=None,
+):
+    r"""Build the updates of one step, and the loss.
+
+    Parameters
+    ----------
+    rule : StepRule
+    params : dict of shared variables
+        The mixture's, by name.
+    space : FlatSpace
+    step_size : scalar TensorVariable
+    info : StepInfo
+    n_samples : int, optional
+        Draws of each component, instead of the rule's.
+    model_mode : Mode, optional
+        Compile the model by itself with this mode.
+    more_replacements : dict, optional
+        Applied to the model's log density.
+    constrain : callable, optional
+        Bounds the list of gradients [g (K, d), c (K,)].
+    optimiser : callable, optional
+        ``(loss, gradient) -> (new means, more updates)``: takes the step of the means, from their
+        gradient :math:`K \partial F/\partial \mu_k`.
+
+    Returns
+    -------
+    loss : scalar TensorVariable
+        Negative ELBO, nats; NaN when the step is refused.
+    updates : dict of shared variable to TensorVariable
+    """
+    means, log_variances = params["means"], params["log_variances"]
+    log_weights, metric = params["log_weights"], params["metric"]
+    n_components, n_dim = means.type.shape
+    n_samples = rule.n_samples if n_samples is None else n_samples
+
+    whitened_means = metrics.whiten(metric, means - density.mean(means, log_weights))
+    noise = standard_normal((n_components, n_samples, n_dim), means.dtype)
+    draws = estimator.draw(noise, means, whitened_means, log_variances, metric)
+    log_p, gradient_p = batched_log_density(
+        space,
+        pt.specify_shape(draws.unconstrained, (n_components * n_samples, n_dim)),
+        more_replacements=more_replacements,
+        mode=model_mode,
+    )
+    log_p, gradient_p = compute_once(log_p), compute_once(gradient_p)
+    estimates = estimator.estimate(
+        draws, log_p, gradient_p, whitened_means, log_variances, log_weights, metric
+    )
+    loss = pt.exp(log_weights) @ estimates.divergence
+
+    gradient, curvature = estimates.mean_gradient, estimates.curvature
+    if constrain is not None:
+        gradient, curvature = constrain([gradient, curvature])
+    if rule.shared_variance:
+        curvature = pt.ones_like(curvature) * (pt.exp(log_weights) @ curvature)
+    new = {"log_variances": rule.new_log_variances(log_variances, curvature, step_size)}
+    extra: dict = {}
+    if optimiser is None:
+        at = rule.variances_of_mean_step(log_variances, new["log_variances"])
+        new["means"] = rule.new_means(means, gradient, at, metric, step_size)
+    else:
+        new["means"], extra = optimiser(loss, metrics.unwhiten_gradient(metric, gradient))
+    if rule.learn_weights and n_components > 1:
+        new["log_weights"] = rule.new_log_weights(log_weights, estimates.divergence, step_size)
+    if metric.ndim > 0:
+        new["metric"] = rule.new_metric(metric, estimates.metric_gradient, step_size)
+    extra[info.log_evidence] = estimates.log_evidence
+    return guarded(new, params, estimates.n_finite, n_samples, loss, extra, info)
+
+
+def guarded(new, params, n_finite, n_samples, loss, extra, info):
+    """Refuse the step as a whole, and keep the old values, when one would not be finite."""
+    finite = pt.isfinite(new["means"])
+    rows = finite.all(axis=1) & pt.isfinite(new["log_variances"])
+    healthy = rows & (n_finite > 0)  # (K,)
+    if "log_weights" in new:
+        healthy &= ~pt.isnan(new["log_weights"])
+    accepted = healthy.all()
+    if "metric" in new:
+        accepted &= pt.isfinite(new["metric"]).all()
+    values = {params[name]: value for name, value in new.items()} | extra
+    updates = {
+        shared: pt.switch(accepted, value, shared).astype(shared.dtype)
+        for shared, value in values.items()
+    }
+    updates |= {
+        info.n_finite: n_finite.astype("int64"),
+        info.finite_components: rows,
+        info.finite_dimensions: finite.all(axis=0),
+        info.n_dropped: info.n_dropped + (n_samples - n_finite).sum(),
+    }
+    return pt.switch(accepted, loss, np.nan), updates

@@ -1,0 +1,128 @@
+"""Flat unconstrained space: where each variable of a model lies in a vector z (d,)."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+
+
+@dataclass(frozen=True, eq=False)
+class FlatSpace:
+    """The places of a model's value variables in a flat point.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    ordering : mapping of value variable name to (name, slice, shape, dtype)
+        As in ``pymc.variational.opvi.Group.ordering``; it may leave variables out.
+    """
+
+    model: pm.Model
+    ordering: Any
+
+    @classmethod
+    def of(cls, model):
+        """Return the places of all of a model's variables, in the model's order."""
+        ordering, start = {}, 0
+        for name, value in model.initial_point(0).items():
+            size = np.size(value)
+            dtype = str(np.asarray(value).dtype)
+            ordering[name] = (name, slice(start, start + size), np.shape(value), dtype)
+            start += size
+        return cls(model, ordering)
+
+    @cached_property
+    def n_dim(self):
+        """D."""
+        return sum(place.stop - place.start for _, place, _, _ in self.ordering.values())
+
+    @cached_property
+    def variables(self):
+        """Random variables by the name of their value variable, in the order of a flat point."""
+        by_value = {self.model.rvs_to_values[rv].name: rv for rv in self.model.free_RVs}
+        return {name: by_value[name] for name in self.ordering if name in by_value}
+
+    @cached_property
+    def elsewhere(self):
+        """Values, by name, of the value variables that have no place: the model's initial point."""
+        missing = [v.name for v in self.model.value_vars if v.name not in self.ordering]
+        if not missing:
+            return {}
+        initial = self.model.initial_point(0)
+        return {name: initial[name] for name in missing}
+
+    def unflatten(self, flat):
+        """Split a point (d,), NumPy array or TensorVariable, into values by name."""
+        return {
+            name: flat[place].reshape(shape).astype(dtype)
+            for name, place, shape, dtype in self.ordering.values()
+        }
+
+    def flatten(self, values):
+        """Join values by name into a point (d,), a NumPy array."""
+        return np.concatenate([np.ravel(values[name]) for name in self.ordering])
+
+    def replacements(self, point):
+        """Value variables of the model to what stands for them at a point (d,)."""
+        values = {**self.elsewhere, **self.unflatten(point)}
+        return {value: pt.as_tensor(values[value.name]) for value in self.model.value_vars}
+
+    def with_model(self, model):
+        """Return the same places for another model of the same variables."""
+        return FlatSpace(model, self.ordering)
+
+    @cached_property
+    def labels(self):
+        """Label each dimension, ``tau_log__`` or ``beta[Intercept]``, (d,) strings.
+
+        By the value variable's name and the model's coords; by position where a transform changes
+        the shape.
+        """
+        labels = []
+        for name, _, shape, _ in self.ordering.values():
+            rv = self.variables.get(name)
+            dims = (rv is not None and self.model.named_vars_to_dims.get(rv.name)) or ()
+            axes = [
+                axis_labels(self.model, dim, length)
+                for dim, length in zip(dims or (None,) * len(shape), shape, strict=False)
+            ]
+            if len(axes) != len(shape):
+                axes = [np.arange(length) for length in shape]
+            for index in np.ndindex(*shape):
+                place = ", ".join(str(axis[i]) for axis, i in zip(axes, index, strict=True))
+                labels.append(f"{name}[{place}]" if shape else name)
+        return np.array(labels)
+
+    def describe(self):
+        """Describe the variables as they lie in a flat point: name, shape, transform."""
+        return [
+            {
+                "name": rv.name,
+                "shape": [int(length) for length in self.ordering[name][2]],
+                "transform": type(self.model.rvs_to_transforms[rv]).__name__,
+            }
+            for name, rv in self.variables.items()
+        ]
+
+    def check_same_variables(self, model):
+        """Raise ValueError unless a model has the same free variables, in any order."""
+        here, there = (
+            {rv.name: type(m.rvs_to_transforms[rv]).__name__ for rv in m.free_RVs}
+            for m in (self.model, model)
+        )
+        if here != there:
+            differing = sorted({*here.items()} ^ {*there.items()})
+            raise ValueError(
+                "the model of the context has other free variables than the fitted one; they "
+                f"differ in {', '.join(sorted({name for name, _ in differing}))}. Leave its "
+                "`with` block, or use a model of the same variables"
+            )
+
+
+def axis_labels(model, dim, length):
+    """Labels of one axis: the coords of its dim where they fit, else positions."""
+    labels = model.coords.get(dim)
+    return np.arange(length) if labels is None or len(labels) != length else np.asarray(labels)
