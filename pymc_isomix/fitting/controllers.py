@@ -11,7 +11,7 @@ from typing import Protocol, override
 import numpy as np
 
 from pymc_isomix.family import modes
-from pymc_isomix.family.mixture import Mixture
+from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting import schedules
 from pymc_isomix.fitting.plateau import IterateAverage, has_plateaued
 
@@ -161,7 +161,7 @@ class Phased(Controller):
             if taken > self.settle_steps // 2:
                 self.log_evidence.extend(log_evidence)
                 if taken % AVERAGE_EVERY == 0:
-                    self.average.add(self.group.mixture.as_dict())
+                    self.average.add({**self.group.mixture.as_dict(), **self.group.pseudo_values})
             return "converged" if taken >= self.settle_steps and done < self.n else None
         if done % CHECK_EVERY == 0 and has_plateaued(losses[self.phase_start :]):
             if self.n_respawns < MAX_RESPAWNS and self.respawn_dead():
@@ -229,6 +229,7 @@ class Phased(Controller):
         q = self.average.mean
         if self.rule.learn_weights:
             q["log_weights"] = q["log_weights"] + evidence_correction(np.array(self.log_evidence))
+        self.group.pseudo_values = {name: q.pop(name) for name in set(q) - set(NAMES)}
         self.group.mixture = Mixture(**q).replace()
 
 

@@ -120,7 +120,7 @@ def describe_fault(operator, iteration):
     kept = "The approximation keeps the last finite parameters."
     if lost.any():
         component = int(np.argmax(lost))
-        mean = group.mixture.means[component]
+        mean = group.to_unconstrained(group.mixture.means[component, None])[0][0]
         offenders = starts.offending_variables(group.space, mean)
         place = (
             f"at variable {', '.join(offenders)}"

@@ -88,11 +88,10 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         compiled = self.compiled_model()
         if importance == "psis":
             pool = max(POOL * draws, LEAST_POOL)
-            weighted = self._weigh(compiled, *self.draw_unconstrained(pool, rng))
+            weighted = self._weigh(compiled, *self.mixture.draw(pool, rng))
             chosen = _resample(weighted, draws, rng, force)
         else:
-            points, component = self.draw_unconstrained(draws, rng)
-            chosen = weighted = self._weigh_if_possible(compiled, points, component)
+            chosen = weighted = self._weigh_if_possible(compiled, *self.mixture.draw(draws, rng))
         values = compiled.constrained(chosen.points)
         trace = traces.to_trace(compiled.model, values)
         if not return_inferencedata:
@@ -134,7 +133,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         check_count("draws", draws)
         check_count("n_probes", n_probes, least=0)
         rng, compiled = self._generator(random_seed), self.compiled_model()
-        weighted = self._weigh(compiled, *self.draw_unconstrained(draws, rng))
+        weighted = self._weigh(compiled, *self.mixture.draw(draws, rng))
         missing = np.nan
         if n_probes:
             missing = missing_mass.missing_mass(
@@ -209,8 +208,8 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         Returns
         -------
         CompiledModel
-            ``log_density``, ``log_density_and_gradient`` and ``constrained``, each a function of
-            unconstrained points (S, d).
+            ``log_density``, ``log_density_and_gradient``, ``constrained`` and
+            ``to_unconstrained``, each a function of points y (S, d).
         """
         space = self.space_of_context()
         model = space.model
@@ -221,11 +220,19 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         if key not in cached:
             backend = "" if self.history is None else self.history.backend
             means = self.mixture.means
-            cached[key] = CompiledModel(space, means.dtype.name, backend, len(means))
+            cached[key] = CompiledModel(
+                space,
+                means.dtype.name,
+                backend,
+                n_components=len(means),
+                coordinates=self.coordinates,
+                pseudo=self.pseudo,
+            )
         return cached[key]
 
     def _weigh(self, compiled, points, component):
-        return weigh(self.mixture, points, component, compiled.log_density(points))
+        log_p = compiled.log_density(points)
+        return weigh(self.mixture, points, component, compiled.to_unconstrained, log_p)
 
     def _weigh_if_possible(self, compiled, points, component):
         """Weigh draws; without the model's density where that would be of a minibatch, or fails."""
@@ -234,7 +241,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
                 return self._weigh(compiled, points, component)
             except Exception as error:  # draws must not depend on a statistic of them
                 logger.info(f"no log density of the draws: {error}")
-        return weigh(self.mixture, points, component)
+        return weigh(self.mixture, points, component, compiled.to_unconstrained)
 
     def _diagnose(self, weighted, missing=np.nan):
         return verdict.diagnose(

@@ -13,11 +13,13 @@ from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.interface import parameters
-from pymc_isomix.interface.settings import metric_kind
-from pymc_isomix.target import starts, traces
+from pymc_isomix.sites.coordinates import PSEUDO, Coordinates, map_points
+from pymc_isomix.sites.find import find_coordinates
+from pymc_isomix.target import traces
 from pymc_isomix.target.space import FlatSpace
 
 STATE_DRAWS = 2000  # draws behind the model-space moments of ``state``
+MOMENT_PAIRS = 20  # of draws of each component, behind the moments of a mixture with sites
 
 
 @Group.register
@@ -75,39 +77,32 @@ class IsotropicMixtureGroup(Group):
         if self.user_params is None:
             self.shared_params = self.create_shared_params(**self._kwargs)
         else:
+            self.coordinates = Coordinates(self.space)
             self._user_params = parameters.adopt(self.user_params, self.ddim)
         self._finalize_init()
 
-    def create_shared_params(
-        self,
-        *,
-        n_components=1,
-        metric="identity",
-        start=None,
-        start_sigma=None,
-        init="jitter",
-        init_width=1.0,
-        values=None,
-        **_ignored,
-    ):
+    def create_shared_params(self, *, coordinates="affine", values=None, **start):
         """Allocate the variational parameters at their first values, or at ``values`` by name."""
+        auto = coordinates == "auto"
+        self.coordinates = find_coordinates(self.space) if auto else Coordinates(self.space)
         if values is None:
-            kind = metric_kind(metric, self.ddim)
-            log_variance, metric = starts.starting_scale(self.space, kind, start_sigma)
-            values = {
-                "means": starts.starting_means(
-                    self.space,
-                    n_components,
-                    start=start,
-                    init=init,
-                    init_width=init_width,
-                    random_seed=self.rng.randint(2**30, dtype=np.int64),
-                ),
-                "log_variances": np.full(n_components, log_variance),
-                "log_weights": np.full(n_components, -np.log(n_components)),
-                "metric": metric,
-            }
+            values = parameters.first_values(self.coordinates, self.rng, **start)
         return parameters.allocate(values)
+
+    @property
+    def pseudo(self):
+        """The pseudo-observations of the sites, shared variables (P,) by name."""
+        return {name: self.params_dict[name] for name in PSEUDO} if self.coordinates else {}
+
+    @property
+    def pseudo_values(self):
+        """The pseudo-observations as numbers, arrays (P,) by name; set them with others."""
+        return {name: np.array(shared.get_value()) for name, shared in self.pseudo.items()}
+
+    @pseudo_values.setter
+    def pseudo_values(self, values):
+        for name, value in values.items():
+            self.pseudo[name].set_value(np.asarray(value, dtype=self.pseudo[name].dtype))
 
     @property
     def space(self):
@@ -116,7 +111,7 @@ class IsotropicMixtureGroup(Group):
 
     @node_property
     def means(self):
-        """Component means (K, d), unconstrained space."""
+        """Component means (K, d), coordinates y: unconstrained space without sites."""
         return self.params_dict["means"]
 
     @node_property
@@ -140,16 +135,24 @@ class IsotropicMixtureGroup(Group):
     @node_property
     def whitened_means(self):
         """Component means (K, d) in whitened space, from the centre of the mixture."""
-        return metrics.whiten(self.metric, self.means - self.mean)
+        return metrics.whiten(self.metric, self.means - self.centre)
+
+    @node_property
+    def centre(self):
+        """Mean of the mixture, (d,), coordinates y."""
+        return density.mean(self.means, self.log_weights)
 
     @node_property
     def mean(self):
-        """Mean of the mixture, (d,), unconstrained space."""
-        return density.mean(self.means, self.log_weights)
+        """Mean of the mixture, (d,), unconstrained space; with sites, see :attr:`moments`."""
+        return self.moments[0] if self.coordinates else self.centre
 
     @node_property
     def cov(self):
         """Covariance of the mixture, (d, d), unconstrained space."""
+        if self.coordinates:
+            _, offsets, weights = self.moments
+            return (weights[:, None] * offsets).T @ offsets
         within = density.within_variance(self.log_variances, self.log_weights)
         between = density.between_covariance(self.means, self.log_weights)
         return within * metrics.covariance(self.metric, self.ddim) + between
@@ -157,27 +160,60 @@ class IsotropicMixtureGroup(Group):
     @node_property
     def std(self):
         """Return the standard deviation of the mixture, (d,), unconstrained space."""
+        if self.coordinates:
+            _, offsets, weights = self.moments
+            return pt.sqrt(weights @ offsets**2)
         within = density.within_variance(self.log_variances, self.log_weights)
         between = density.between_variance(self.means, self.log_weights)
         return pt.sqrt(within * metrics.variance(self.metric, self.ddim) + between)
 
+    @property
+    def moments(self):
+        """Mean (d,), offsets from it and weights of the fixed draws that stand for moments.
+
+        With sites, moments in unconstrained space have no closed form. They are those of 20
+        antithetic pairs of draws of each component, the same each time: a rule of quadrature.
+        """
+        n_components, n_dim = self.means.type.shape
+        half = np.random.default_rng(0).normal(size=(1, MOMENT_PAIRS, n_dim))
+        noise = np.concatenate([half, -half], axis=1).astype(self.means.dtype)
+        scale = pt.exp(0.5 * self.log_variances)[:, None, None]
+        offsets = (scale * noise).reshape((n_components * 2 * MOMENT_PAIRS, n_dim))
+        points = pt.repeat(self.means, 2 * MOMENT_PAIRS, axis=0)
+        points += metrics.unwhiten(self.metric, offsets)
+        unconstrained = self.coordinates.batched(points, self.pseudo)[0]
+        weights = pt.repeat(pt.exp(self.log_weights), 2 * MOMENT_PAIRS) / (2 * MOMENT_PAIRS)
+        mean = weights @ unconstrained
+        return mean, unconstrained - mean, weights
+
     @node_property
-    def symbolic_random(self):
-        """Draws (s, d) from the noise and the components, unconstrained space."""
+    def symbolic_coordinates(self):
+        """Draws (s, d) from the noise and the components, coordinates y."""
         component = self.symbolic_component
         scale = pt.exp(0.5 * self.log_variances)[component]
         noise = metrics.unwhiten(self.metric, scale[:, None] * self.symbolic_initial)
-        place = pt.switch((component < 0)[:, None], self.mean, self.means[component])
+        place = pt.switch((component < 0)[:, None], self.centre, self.means[component])
         return place + noise
 
     @node_property
+    def symbolic_random(self):
+        """Draws (s, d) from the noise and the components, unconstrained space."""
+        if not self.coordinates:
+            return self.symbolic_coordinates
+        points = self.coordinates.batched(self.symbolic_coordinates, self.pseudo)[0]
+        return pt.switch((self.symbolic_component < 0)[:, None], self.mean, points)
+
+    @node_property
     def symbolic_logq_not_scaled(self):
-        """Log density (s,) of ``symbolic_random``."""
-        points = metrics.whiten(self.metric, self.symbolic_random - self.mean)
+        """Log density (s,) of ``symbolic_random``, in unconstrained space."""
+        points = metrics.whiten(self.metric, self.symbolic_coordinates - self.centre)
         log_q = density.log_density(
             points, self.whitened_means, self.log_variances, self.log_weights
         )
-        return log_q - metrics.log_determinant(self.metric, self.ddim)  # (s,)
+        log_q -= metrics.log_determinant(self.metric, self.ddim)  # (s,)
+        if self.coordinates:
+            log_q -= self.coordinates.batched(self.symbolic_coordinates, self.pseudo)[1]
+        return log_q
 
     def make_size_and_deterministic_replacements(self, s, d, more_replacements=None):
         """Replace the noise and, beside it, each draw's component; -1 is the mixture's mean."""
@@ -204,9 +240,7 @@ class IsotropicMixtureGroup(Group):
     def mixture(self):
         """The variational parameters as numbers, a :class:`Mixture`; set them with another."""
         if self.user_params is None:
-            values = {
-                name: np.array(shared.get_value()) for name, shared in self.params_dict.items()
-            }
+            values = {name: np.array(self.shared_params[name].get_value()) for name in NAMES}
         else:
             values = {name: getattr(self, name).eval(mode=CHEAP) for name in NAMES}
         return Mixture(**values).replace()
@@ -231,11 +265,21 @@ class IsotropicMixtureGroup(Group):
             Unconstrained space.
         component : (draws,) integer array
         """
-        return self.mixture.draw(draws, rng)
+        points, component = self.mixture.draw(draws, rng)
+        return self.to_unconstrained(points)[0], component
+
+    def to_unconstrained(self, points):
+        """Map coordinates y (S, d), an array, to z (S, d) and log |dz/dy| (S,)."""
+        if not self.coordinates:
+            return points, np.zeros(len(points), points.dtype)
+        return map_points(self.coordinates, self.pseudo, "unconstrained", points)
 
     def log_density(self, points):
         """Log density (S,) of the mixture at unconstrained points (S, d), a NumPy array."""
-        return self.mixture.log_density(points)
+        if not self.coordinates:
+            return self.mixture.log_density(points)
+        points, log_determinant = map_points(self.coordinates, self.pseudo, "coordinates", points)
+        return self.mixture.log_density(points) + log_determinant
 
     def var_to_data(self, shared):
         """Map a flat vector to a dataset by variable, as PyMC does, but compile it cheaply."""

@@ -43,6 +43,10 @@ class IsoMix(Inference):
     metric : {"auto", "identity", "diag", "dense"}
         Shape that all components share: dense up to 500 dimensions and diagonal above for
         ``"auto"``.
+    coordinates : {"auto", "affine"}
+        ``"auto"`` sees effects of a hierarchy by the scales that the model gives them, where it has
+        any: in coordinates in which they do not depend on those scales. ``"affine"`` leaves
+        unconstrained space as it is, but for the metric.
     weights : {"learned", "uniform"}
     step_size : "auto" or float
         Dimensionless step :math:`\gamma`, relative to each component's variance; 0.3 when
@@ -102,6 +106,7 @@ class IsoMix(Inference):
         variance_update="mirror",
         shared_variance=False,
         metric="auto",
+        coordinates="auto",
         weights="learned",
         step_size="auto",
         schedule="auto",
@@ -120,6 +125,7 @@ class IsoMix(Inference):
                 variance_update=variance_update,
                 shared_variance=shared_variance,
                 metric=metric,
+                coordinates=coordinates,
                 weights=weights,
                 step_size=step_size,
                 schedule=schedule,
@@ -169,13 +175,19 @@ class IsoMix(Inference):
         step_size : float
             :math:`\gamma` of Eqs. 11 to 14, in squared units of the unconstrained space.
         schedule, n_samples, start_sigma, **kwargs
-            As for :class:`IsoMix`; ``metric`` and ``weights`` are fixed.
+            As for :class:`IsoMix`; ``metric``, ``coordinates`` and ``weights`` are
+            fixed.
 
         References
         ----------
         .. [1] Petit-Talamon, Lambert and Korba (2025), arXiv:2506.13613, Algorithm 1.
         """
-        fixed: dict = {"metric": "identity", "weights": "uniform", "absolute_step": True}
+        fixed: dict = {
+            "metric": "identity",
+            "coordinates": "affine",
+            "weights": "uniform",
+            "absolute_step": True,
+        }
         if taken := sorted(set(fixed) & set(kwargs)):
             raise TypeError(f"IsoMix.paper fixes {', '.join(taken)}")
         inference = cls.__new__(cls)

@@ -107,6 +107,7 @@ class MixtureObjective(ObjectiveFunction):
             group.space,
             self.op.step_size,
             self.op.info,
+            coordinates=group.coordinates,
             n_samples=obj_n_mc,
             model_mode=model_mode,
             more_replacements=more_replacements,

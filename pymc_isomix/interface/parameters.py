@@ -1,11 +1,49 @@
 """The variational parameters of a group as PyMC wants them: shared variables, or the user's own."""
 
+import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pymc.pytensorf import floatX
 from pymc.variational.opvi import ParametrizationError
 
 from pymc_isomix.family.mixture import NAMES
+from pymc_isomix.interface.settings import metric_kind
+from pymc_isomix.sites.find import starting_coordinates
+from pymc_isomix.target import starts
+
+
+def first_values(
+    coordinates,
+    rng,
+    *,
+    n_components=1,
+    metric="identity",
+    start=None,
+    start_sigma=None,
+    init="jitter",
+    init_width=1.0,
+    **_ignored,
+):
+    """Choose the first values of all variational parameters, {name: array}."""
+    space = coordinates.space
+    kind = metric_kind(metric, space.n_dim)
+    means = starts.starting_means(
+        space,
+        n_components,
+        start=start,
+        init=init,
+        init_width=init_width,
+        random_seed=rng.randint(2**30, dtype=np.int64),
+    )
+    log_variance, metric = starts.starting_scale(space, kind, start_sigma)
+    means, pseudo = starting_coordinates(coordinates, means)
+    return {
+        "means": means,
+        "log_variances": np.full(n_components, log_variance),
+        "log_weights": np.full(n_components, -np.log(n_components)),
+        "metric": metric,
+        **pseudo,
+    }
 
 
 def allocate(values):

@@ -24,6 +24,7 @@ NOT_RECORDED = "not recorded"
 OF_THE_START = (
     "n_components",
     "metric",
+    "coordinates",
     "start",
     "start_sigma",
     "init",
@@ -48,6 +49,7 @@ class Settings:
     variance_update: str = "mirror"
     shared_variance: bool = False
     metric: str = "auto"
+    coordinates: str = "auto"
     weights: str = "learned"
     step_size: Any = "auto"
     schedule: Any = "auto"
@@ -63,6 +65,7 @@ class Settings:
     def __post_init__(self):
         check_choice("variance_update", self.variance_update, tuple(VARIANCE_UPDATES))
         check_choice("metric", self.metric, ("auto", *KINDS))
+        check_choice("coordinates", self.coordinates, ("auto", "affine"))
         check_choice("weights", self.weights, ("learned", "uniform"))
         check_choice("convergence", self.convergence, ("auto", None))
         check_choice("init", self.init, INITS)

@@ -93,25 +93,30 @@ def resample(weight, n_draws, rng):
 class WeightedDraws(NamedTuple):
     """Draws from the approximation, with the densities of both sides."""
 
-    points: np.ndarray  # (S, d), unconstrained space
+    points: np.ndarray  # (S, d), coordinates y
     component: np.ndarray  # (S,) integers
-    log_q: np.ndarray  # (S,)
+    log_q: np.ndarray  # (S,) in y
     responsibilities: np.ndarray  # (S, K)
-    log_p: np.ndarray | None  # (S,) the model's log joint density, unconstrained space; if known
+    log_p: np.ndarray | None  # (S,) the model's log joint density, in y; if known
     log_weight: np.ndarray | None  # (S,) raw, nats
+    unconstrained: np.ndarray  # (S, d) z
+    log_determinant: np.ndarray  # (S,) log |dz/dy|
     importance: Importance | None
 
 
-def weigh(mixture, points, component, log_p=None):
+def weigh(mixture, points, component, to_unconstrained, log_p=None):
     """Weigh draws from the approximation.
 
     Parameters
     ----------
     mixture : Mixture
     points : (S, d) array
+        Coordinates y.
     component : (S,) integer array
+    to_unconstrained : callable
+        From points y to z, with the log determinant.
     log_p : (S,) array, optional
-        The model's log joint density at the draws; without it there are no weights.
+        The model's log joint density at the draws, in y; without it there are no weights.
 
     Returns
     -------
@@ -120,7 +125,16 @@ def weigh(mixture, points, component, log_p=None):
     log_q, responsibilities = mixture.evaluate(points)
     log_weight = None if log_p is None else log_p - log_q
     smoothed = None if log_weight is None else smooth(log_weight)
-    return WeightedDraws(points, component, log_q, responsibilities, log_p, log_weight, smoothed)
+    return WeightedDraws(
+        points,
+        component,
+        log_q,
+        responsibilities,
+        log_p,
+        log_weight,
+        *to_unconstrained(points),
+        smoothed,
+    )
 
 
 def resample_draws(weighted, n_draws, rng):

@@ -113,7 +113,7 @@ def diagnose(mixture, draws, labels, *, history=None, missing_mass=np.nan):
 
 def _moments(draws):
     """Moments by plain and by weighted draws, (d,) each, and the shift in its standard errors."""
-    points, weight = draws.points, draws.importance.weight
+    points, weight = draws.unconstrained, draws.importance.weight
     mean, sd = points.mean(axis=0), points.std(axis=0)
     reweighted = weight @ points
     error = np.sqrt((weight - 1 / len(points)) ** 2 @ (points - reweighted) ** 2)

@@ -16,7 +16,7 @@ class Draws(NamedTuple):
 
     offsets: TensorVariable  # (S, d) whitened u - m_k
     points: TensorVariable  # (S, d) whitened u
-    unconstrained: TensorVariable  # (S, d) z
+    coordinates: TensorVariable  # (S, d) y
 
 
 class Estimates(NamedTuple):
@@ -28,6 +28,8 @@ class Estimates(NamedTuple):
     log_evidence: TensorVariable  # (K,) log mean_b p/q, the component's share of the evidence
     metric_gradient: TensorVariable | None  # M, None for an identity metric
     n_finite: TensorVariable  # (K,) draws that entered the averages
+    scores: TensorVariable  # (S, d) path gradients, whitened; zero for a draw left out
+    draw_weights: TensorVariable  # (S,) w_k over the finite draws of k
 
 
 def draw(noise, means, whitened_means, log_variances, metric):
@@ -47,10 +49,10 @@ def draw(noise, means, whitened_means, log_variances, metric):
     flat = (n_components * n_samples, n_dim)
     offsets = pt.exp(0.5 * log_variances)[:, None, None] * noise
     points = whitened_means[:, None] + offsets
-    unconstrained = means[:, None] + metrics.unwhiten(metric, offsets.reshape(flat)).reshape(
+    coordinates = means[:, None] + metrics.unwhiten(metric, offsets.reshape(flat)).reshape(
         noise.shape
     )
-    return Draws(offsets.reshape(flat), points.reshape(flat), unconstrained.reshape(flat))
+    return Draws(offsets.reshape(flat), points.reshape(flat), coordinates.reshape(flat))
 
 
 def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weights, metric):
@@ -71,7 +73,7 @@ def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weight
     ----------
     draws : Draws
     log_p : (S,) TensorVariable
-        Log joint density of the model at ``draws.unconstrained``.
+        Log joint density of the model at ``draws.coordinates``.
     gradient_p : (S, d) TensorVariable
         Its gradient in z.
     whitened_means, log_variances, log_weights, metric : TensorVariable
@@ -104,9 +106,9 @@ def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weight
     n_defined = defined.reshape((n_components, -1)).sum(axis=1).astype(scores.dtype)
     log_evidence = pt.logsumexp(log_importance, axis=1) - pt.log(pt.maximum(n_defined, 1))
     metric_gradient = None
+    n_samples = draws.points.shape[0] // n_components
+    draw_weights = pt.repeat(pt.exp(log_weights) / count, n_samples)
     if metric.ndim > 0:
-        n_samples = draws.points.shape[0] // n_components
-        draw_weights = pt.repeat(pt.exp(log_weights) / count, n_samples)
         metric_gradient = metrics.gradient(metric, scores, draws.offsets, draw_weights)
     return Estimates(
         mean_gradient=average(scores),
@@ -115,4 +117,6 @@ def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weight
         log_evidence=log_evidence,
         metric_gradient=metric_gradient,
         n_finite=n_finite,
+        scores=scores,
+        draw_weights=draw_weights,
     )

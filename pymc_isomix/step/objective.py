@@ -10,7 +10,9 @@ import pytensor.tensor as pt
 from pymc_isomix.backend.jax_ops import compute_once, standard_normal
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
+from pymc_isomix.sites.coordinates import PSEUDO
 from pymc_isomix.step import estimator
+from pymc_isomix.step.sites import AtSites, moved_means, new_pseudo
 from pymc_isomix.target.batching import batched_log_density
 
 
@@ -68,6 +70,7 @@ def step_updates(
     step_size,
     info,
     *,
+    coordinates=None,
     n_samples=None,
     model_mode=None,
     more_replacements=None,
@@ -84,6 +87,8 @@ def step_updates(
     space : FlatSpace
     step_size : scalar TensorVariable
     info : StepInfo
+    coordinates : Coordinates, optional
+        The sites, if there are any; their pseudo-observations are among ``params``.
     n_samples : int, optional
         Draws of each component, instead of the rule's.
     model_mode : Mode, optional
@@ -110,13 +115,16 @@ def step_updates(
     whitened_means = metrics.whiten(metric, means - density.mean(means, log_weights))
     noise = standard_normal((n_components, n_samples, n_dim), means.dtype)
     draws = estimator.draw(noise, means, whitened_means, log_variances, metric)
-    log_p, gradient_p = batched_log_density(
+    pseudo = {name: params[name] for name in PSEUDO} if coordinates else None
+    target = batched_log_density(
         space,
-        pt.specify_shape(draws.unconstrained, (n_components * n_samples, n_dim)),
+        pt.specify_shape(draws.coordinates, (n_components * n_samples, n_dim)),
+        coordinates=coordinates,
+        pseudo=pseudo,
         more_replacements=more_replacements,
         mode=model_mode,
     )
-    log_p, gradient_p = compute_once(log_p), compute_once(gradient_p)
+    log_p, gradient_p = compute_once(target.log_density), compute_once(target.gradient)
     estimates = estimator.estimate(
         draws, log_p, gradient_p, whitened_means, log_variances, log_weights, metric
     )
@@ -136,6 +144,20 @@ def step_updates(
         new["means"], extra = optimiser(loss, metrics.unwhiten_gradient(metric, gradient))
     if rule.learn_weights and n_components > 1:
         new["log_weights"] = rule.new_log_weights(log_weights, estimates.divergence, step_size)
+    if coordinates:
+        at_means = AtSites(means, coordinates.batched(means, pseudo)[2])
+        moved = new_pseudo(
+            coordinates,
+            pseudo,
+            AtSites(draws.coordinates, target.given),
+            at_means,
+            metrics.unwhiten_gradient(metric, estimates.scores),
+            estimates.draw_weights,
+            step_size,
+        )
+        # the means' own step is added to where the new coordinates put them
+        new["means"] += moved_means(coordinates, at_means, pseudo, moved) - means
+        new |= moved
     if metric.ndim > 0:
         new["metric"] = rule.new_metric(metric, estimates.metric_gradient, step_size)
     extra[info.log_evidence] = estimates.log_evidence
@@ -150,8 +172,9 @@ def guarded(new, params, n_finite, n_samples, loss, extra, info):
     if "log_weights" in new:
         healthy &= ~pt.isnan(new["log_weights"])
     accepted = healthy.all()
-    if "metric" in new:
-        accepted &= pt.isfinite(new["metric"]).all()
+    for name in ("metric", *PSEUDO):
+        if name in new:
+            accepted &= pt.isfinite(new[name]).all()
     values = {params[name]: value for name, value in new.items()} | extra
     updates = {
         shared: pt.switch(accepted, value, shared).astype(shared.dtype)

@@ -1,7 +1,7 @@
 """A model's log density, with or without its gradient, at many points at once."""
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytensor.tensor as pt
 from pytensor.compile.builders import OpFromGraph
@@ -13,14 +13,25 @@ from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type import TensorType
+from pytensor.tensor.variable import TensorVariable
 
 from pymc_isomix.backend.compilation import CompiledApart
 
 logger = logging.getLogger(__name__)
 
 
-def batched_log_density(space, points, *, more_replacements=None, mode=None):
-    """Build the model's log joint density and gradient at a batch of unconstrained points.
+class BatchedTarget(NamedTuple):
+    """A model's log density at a batch of points, seen in its coordinates y."""
+
+    log_density: TensorVariable  # (S,) log p(z) + log |dz/dy|
+    gradient: TensorVariable  # (S, d) in y
+    given: list  # what is given at each site, tuples of (S, ...)
+
+
+def batched_log_density(
+    space, points, *, coordinates=None, pseudo=None, more_replacements=None, mode=None
+):
+    """Build the model's log joint density and gradient at a batch of points.
 
     One vectorised graph serves all points, so that draws share what does not depend on them: a
     minibatch above all, which keeps its ``total_size`` scale. A graph that contains a scan has no
@@ -30,7 +41,11 @@ def batched_log_density(space, points, *, more_replacements=None, mode=None):
     ----------
     space : FlatSpace
     points : (S, d) TensorVariable
-        Unconstrained points z.
+        Coordinates y; unconstrained points z without sites.
+    coordinates : Coordinates, optional
+        The sites, if there are any.
+    pseudo : dict of (P,) TensorVariable, optional
+        Their pseudo-observations.
     more_replacements : dict, optional
         Applied to the model's log density first.
     mode : Mode or str, optional
@@ -38,26 +53,45 @@ def batched_log_density(space, points, *, more_replacements=None, mode=None):
 
     Returns
     -------
-    log_density : (S,) TensorVariable
-        Including the log Jacobian of the transforms, and potentials.
-    gradient : (S, d) TensorVariable
+    BatchedTarget
+        The log density includes the log Jacobian of the transforms, and potentials.
     """
     point = pt.vector("point", shape=(points.type.shape[1],), dtype=points.dtype)
-    log_density = flat_log_density(space, point, more_replacements=more_replacements)
+    log_density, given = flat_log_density(
+        space, point, coordinates, pseudo, more_replacements=more_replacements
+    )
     gradient: Any = pt.grad(log_density, point)
+    outputs = [log_density, gradient, *(part for here in given for part in here)]
     if mode is None:
-        return vectorise([log_density, gradient], point, points)
-    batch = points.type()
-    inner, outputs, outside = _closed(vectorise([log_density, gradient], point, batch), batch)
-    return CompiledApart([batch, *inner], outputs, mode)(points, *outside, return_list=True)
+        batched = vectorise(outputs, point, points)
+    else:
+        batch = points.type()
+        inner, apart, outside = _closed(vectorise(outputs, point, batch), batch)
+        batched = CompiledApart([batch, *inner], apart, mode)(points, *outside, return_list=True)
+    log_density, gradient, *flat = batched
+    return BatchedTarget(log_density, gradient, coordinates.by_site(flat) if coordinates else [])
 
 
-def flat_log_density(space, point, *, more_replacements=None):
-    """Build the model's log joint density at one flat unconstrained point (d,), a scalar."""
+def flat_log_density(space, point, coordinates=None, pseudo=None, *, more_replacements=None):
+    """Build the model's log joint density at one flat point y (d,), a scalar.
+
+    Returns
+    -------
+    log_density : scalar TensorVariable
+        Log p(z) + log |dz/dy|, z itself without sites.
+    given : list of tuples of TensorVariable
+        What is given at each site.
+    """
+    values, log_determinant, given = space.unflatten(point), None, []
+    if coordinates:
+        values, log_determinant, given = coordinates.forward(point, pseudo)
     log_density = space.model.logp()
     if more_replacements:
         log_density = graph_replace(log_density, more_replacements, strict=False)
-    return graph_replace(log_density, space.replacements(point), strict=False).astype(point.dtype)
+    log_density = graph_replace(log_density, space.replacements(values), strict=False)
+    if log_determinant is not None:
+        log_density = log_density + log_determinant
+    return log_density.astype(point.dtype), given
 
 
 def vectorise(outputs, point, points):
@@ -71,7 +105,15 @@ def vectorise(outputs, point, points):
             "by draw."
         )
         return _evaluate_one_by_one(outputs, point, points)
-    return vectorize_graph(outputs, {point: points})
+    return [
+        batched if batched.ndim > output.ndim else _repeated(batched, points)
+        for output, batched in zip(outputs, vectorize_graph(outputs, {point: points}), strict=True)
+    ]
+
+
+def _repeated(output, points):
+    """Repeat what does not depend on the point, for every point."""
+    return pt.alloc(output, points.shape[0], *output.shape)
 
 
 def _evaluate_one_by_one(outputs, point, points):
@@ -87,7 +129,10 @@ def _evaluate_one_by_one(outputs, point, points):
         ]
     )
     op = OpFromGraph([point, *inner], replaced)
-    results = ",".join("(d)" if output.ndim else "()" for output in outputs)
+    results = ",".join(
+        "(d)" if i == 1 else f"({','.join(f'o{i}_{axis}' for axis in range(output.ndim))})"
+        for i, output in enumerate(outputs)
+    )
     return Blockwise(op, signature=f"{signature}->{results}")(points, *outside, return_list=True)
 
 

@@ -28,12 +28,15 @@ class CompiledModel:
         Of points.
     backend : str
         For a model with a scan, whose loop would be slow in Python; the rest runs NumPy.
+    coordinates : Coordinates, optional
+        The sites, and their pseudo-observations ``pseudo``, (P,) TensorVariables by name.
     n_components : int
         K: no more points are evaluated at a time than a step has.
     """
 
-    def __init__(self, space, dtype, backend="", n_components=1):
+    def __init__(self, space, dtype, backend="", n_components=1, coordinates=None, pseudo=None):
         self.space, self.dtype, self.backend = space, dtype, backend
+        self.coordinates, self.pseudo = coordinates, pseudo
         self.at_once = max(FEWEST_AT_ONCE, 3 * n_components)
 
     @property
@@ -43,8 +46,17 @@ class CompiledModel:
 
     @cached_property
     def constrained(self):
-        """Function from unconstrained points (S, d) to {name: (S, ...)} in model space."""
-        return traces.compile_constrained(self.space, self.dtype)
+        """Function from points y (S, d) to {name: (S, ...)} in model space."""
+        return traces.compile_constrained(self.space, self.dtype, self.coordinates, self.pseudo)
+
+    @cached_property
+    def to_unconstrained(self):
+        """Function from points y (S, d) to z (S, d) and log |dz/dy| (S,)."""
+        if not self.coordinates:
+            return lambda points: (points, np.zeros(len(points), dtype=points.dtype))
+        points = self._points[1]
+        outputs = self.coordinates.batched(points, self.pseudo)[:2]
+        return self._function(outputs)
 
     @cached_property
     def subsamples(self):
@@ -58,7 +70,7 @@ class CompiledModel:
 
     @cached_property
     def log_density(self):
-        """Function from unconstrained points (S, d) to the model's log joint density (S,).
+        """Function from points y (S, d) to the model's log joint density there (S,).
 
         Of all the data, where the model has minibatches.
 
@@ -83,14 +95,18 @@ class CompiledModel:
 
     @cached_property
     def _own_log_density(self):
-        return batching.flat_log_density(self.space, self._points[0])
+        return self._log_density_of(self.space)
+
+    def _log_density_of(self, space):
+        coordinates, pseudo = self.coordinates, self.pseudo
+        return batching.flat_log_density(space, self._points[0], coordinates, pseudo)[0]
 
     @cached_property
     def _full_log_density(self):
         if not self.subsamples:
             return self._own_log_density
         model = remove_minibatched_nodes(self.model)
-        expression = batching.flat_log_density(self.space.with_model(model), self._points[0])
+        expression = self._log_density_of(self.space.with_model(model))
         if _contains(RANDOM, [expression]):
             raise ValueError(
                 "the model's log density is random, and not through pm.Minibatch: its weights "
@@ -98,6 +114,10 @@ class CompiledModel:
                 "variables with all the data"
             )
         return expression
+
+    @compiling(cxx="")
+    def _function(self, outputs):
+        return _in_pieces(compile([self._points[1]], list(outputs), mode=CHEAP), self.at_once)
 
     @compiling(cxx="")
     def _compile(self, *outputs):

@@ -65,9 +65,9 @@ class FlatSpace:
         """Join values by name into a point (d,), a NumPy array."""
         return np.concatenate([np.ravel(values[name]) for name in self.ordering])
 
-    def replacements(self, point):
-        """Value variables of the model to what stands for them at a point (d,)."""
-        values = {**self.elsewhere, **self.unflatten(point)}
+    def replacements(self, values):
+        """Value variables of the model to what stands for them, given values by name."""
+        values = {**self.elsewhere, **values}
         return {value: pt.as_tensor(values[value.name]) for value in self.model.value_vars}
 
     def with_model(self, model):

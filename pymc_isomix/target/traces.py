@@ -35,11 +35,12 @@ def constrained_draws(space, points):
 
 
 @compiling(cxx="")
-def compile_constrained(space, dtype="float64"):
+def compile_constrained(space, dtype="float64", coordinates=None, pseudo=None):
     """Compile :func:`constrained_draws` of one model: a function of points (S, d)."""
     batch = pt.matrix("points", shape=(None, space.n_dim), dtype=dtype)
     point = pt.vector("point", shape=(space.n_dim,), dtype=dtype)
-    variables, replacements = space.model.unobserved_value_vars, space.replacements(point)
+    values = coordinates.forward(point, pseudo)[0] if coordinates else space.unflatten(point)
+    variables, replacements = space.model.unobserved_value_vars, space.replacements(values)
     names = [variable.name for variable in variables]
     # adding a zero makes every output depend on the point, so that each has a batch dimension
     outputs = [
@@ -89,10 +90,10 @@ def to_dataset(model, values):
 
 def sample_stats(weighted):
     """Build the ``sample_stats`` group of draws, a ``WeightedDraws``; dims (chain, draw)."""
-    columns = {"log_q": weighted.log_q, "component": weighted.component}
+    columns = {"log_q": weighted.log_q - weighted.log_determinant, "component": weighted.component}
     if weighted.log_p is not None:
         columns |= {
-            "lp": weighted.log_p,
+            "lp": weighted.log_p - weighted.log_determinant,
             "log_weight": weighted.log_weight,
             "weight": weighted.importance.weight,
         }

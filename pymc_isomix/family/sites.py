@@ -1,0 +1,188 @@
+r"""Sites: coordinates in which the effects of a hierarchy do not depend on their scale.
+
+A site is a block z of unconstrained space whose effect :math:`\theta` has, given the rest, a prior
+with known location and scale: :math:`\theta = f + g \zeta` elementwise, or :math:`\theta = f + G
+\zeta`, with :math:`\zeta` standardised. A *pseudo-observation* of each element of
+:math:`\theta`, a value m with precision c, both learned, turns y into
+:math:`\zeta`: its mean and its standard deviation given the pseudo-observations. At c = 0 that is
+the non-centred parametrisation, at :math:`c \to \infty` the centred one.
+
+Pure functions of PyTensor variables, for one point or, with leading axes, many.
+"""
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from pytensor.gradient import disconnected_grad
+
+TINY = 1e-30
+
+
+class Elementwise:
+    r"""Independent elements, :math:`\theta = f + g \zeta`.
+
+    .. math:: \zeta = \frac{c g (m - f)}{1 + c g^2} + \frac{y}{\sqrt{1 + c g^2}},
+        \qquad z = a + b \zeta
+
+    What is given of each element, arrays (..., n): ``location`` f and ``scale`` g of
+    :math:`\theta`, and ``prior_location`` a and ``prior_scale`` b of z: the same as f and g where
+    the model is centred, 0 and 1 where it multiplies z by g itself.
+
+    Parameters
+    ----------
+    n : int
+        Elements.
+    """
+
+    def __init__(self, n):
+        self.n_dim = self.n_pseudo = n
+
+    def to_unconstrained(self, y, given, log_precision, value):
+        """Map y (..., n) to z (..., n); with the log absolute determinant (...)."""
+        _, _, prior_location, prior_scale = given
+        shift, root, _ = self._posterior(given, log_precision, value)
+        log_determinant = pt.log(pt.abs(prior_scale / root)).sum(axis=-1)
+        return prior_location + prior_scale * (shift + y / root), log_determinant
+
+    def to_coordinates(self, z, given, log_precision, value):
+        """Map z (..., n) back to y (..., n)."""
+        _, _, prior_location, prior_scale = given
+        shift, root, _ = self._posterior(given, log_precision, value)
+        return ((z - prior_location) / prior_scale - shift) * root
+
+    def share(self, given, log_precision, value):
+        r"""Share of the pseudo-observation, :math:`c g^2 / (1 + c g^2)`; 0 is non-centred."""
+        return self._posterior(given, log_precision, value)[2]
+
+    def spread(self, given, log_precision, value):
+        r"""Return the standard deviation of :math:`\theta` given the pseudo-observation."""
+        return pt.abs(given[1]) / self._posterior(given, log_precision, value)[1]
+
+    def typical(self, given):
+        """Typical location and log scale of the elements, (n,) arrays each, from K points."""
+        location, scale = np.asarray(given[0]), np.abs(np.asarray(given[1]))
+        return np.median(location, axis=0), np.median(np.log(np.maximum(scale, TINY)), axis=0)
+
+    def pullback(self, y, given, log_precision, value, cotangent):
+        r"""Gradient of :math:`\langle` cotangent, y(z) :math:`\rangle` in log c and m, z fixed.
+
+        .. math:: \partial y / \partial \log c = \tfrac12 s y - \zeta_0 / r, \qquad
+            \partial y / \partial m = -s r / g
+
+        with the share s, the mean :math:`\zeta_0` of :math:`\zeta`, and :math:`r = \sqrt{1 + c
+        g^2}`. Summed over all axes but the last.
+        """
+        shift, root, share = self._posterior(given, log_precision, value)
+        by_log_precision = cotangent * (0.5 * share * y - shift / root)
+        # s r / g = c g / r, which is finite at g = 0
+        by_value = -cotangent * pt.exp(log_precision) * given[1] / root
+        return by_log_precision.sum(axis=0), by_value.sum(axis=0)
+
+    def _posterior(self, given, log_precision, value):
+        location, scale = given[:2]
+        precise = pt.exp(log_precision) * scale
+        odds = precise * scale
+        shift = precise * (value - location) / (1 + odds)
+        return shift, pt.sqrt(1 + odds), odds / (1 + odds)
+
+
+class Matrix:
+    r"""Correlated elements, :math:`\theta = f + G \zeta` with G (..., r, n).
+
+    .. math:: P = I + G^T \operatorname{diag}(c) G, \qquad
+        \zeta = P^{-1} G^T \operatorname{diag}(c) (m - f) + \operatorname{chol}(P)^{-T} y
+
+    This is the Gaussian conditional of Laplace's method, as a bijection with learned
+    pseudo-observations.
+
+    What is given: ``location`` f (..., r) and ``factor`` G (..., r, n). z is
+    :math:`\theta` itself where the model is centred (then r = n), and
+    :math:`\zeta` otherwise.
+
+    Parameters
+    ----------
+    batch : int
+        Blocks that share nothing but their form, B; everything has B before its last axes.
+    rows, columns : int
+        r and n.
+    centred : bool
+    """
+
+    def __init__(self, batch, rows, columns, *, centred):
+        self.batch, self.rows, self.columns, self.centred = batch, rows, columns, centred
+        self.n_dim, self.n_pseudo = batch * columns, batch * rows
+
+    def to_unconstrained(self, y, given, log_precision, value):
+        """Map y (..., B n) to z (..., B n); with the log absolute determinant (...)."""
+        location, factor = given
+        mean, root = self._posterior(given, log_precision, value)
+        zeta = mean + _solve(root, self._blocks(y), transposed=True)
+        log_determinant = -pt.log(_diagonal(root)).sum(axis=(-1, -2))
+        if self.centred:
+            zeta = location + (factor @ zeta[..., None])[..., 0]
+            log_determinant += pt.log(pt.abs(_diagonal(factor))).sum(axis=(-1, -2))
+        return self._flat(zeta), log_determinant
+
+    def to_coordinates(self, z, given, log_precision, value):
+        """Map z (..., B n) back to y (..., B n)."""
+        location, factor = given
+        mean, root = self._posterior(given, log_precision, value)
+        zeta = self._blocks(z)
+        if self.centred:
+            zeta = _solve(factor, zeta - location)
+        return self._flat((root.mT @ (zeta - mean)[..., None])[..., 0])
+
+    def share(self, given, log_precision, value):
+        r"""Share of each pseudo-observation, :math:`c_i (G P^{-1} G^T)_{ii}`, (..., B r)."""
+        precision = self._pseudo(pt.exp(log_precision))
+        return self._flat(precision * self._variance(given, log_precision, value))
+
+    def spread(self, given, log_precision, value):
+        r"""Return the standard deviation of :math:`\theta` given those, (..., B r)."""
+        return self._flat(pt.sqrt(self._variance(given, log_precision, value)))
+
+    def pullback(self, y, given, log_precision, value, cotangent):
+        r"""Gradient of :math:`\langle` cotangent, y(z) :math:`\rangle` in log c and m, z fixed."""
+        z = disconnected_grad(self.to_unconstrained(y, given, log_precision, value)[0])
+        again = self.to_coordinates(z, given, log_precision, value)
+        return pytensor.grad((cotangent * again).sum(), [log_precision, value])
+
+    def typical(self, given):
+        """Typical location and log scale of the elements, (B r,) arrays each, from K points."""
+        location, factor = (np.asarray(g) for g in given)
+        scale = np.sqrt((factor**2).sum(axis=-1))
+        location = np.broadcast_to(location, scale.shape).reshape(len(scale), -1)
+        log_scale = np.log(np.maximum(scale, TINY)).reshape(len(scale), -1)
+        return np.median(location, axis=0), np.median(log_scale, axis=0)
+
+    def _posterior(self, given, log_precision, value):
+        location, factor = given
+        precision = self._pseudo(pt.exp(log_precision))
+        weighted = factor.mT * precision[..., None, :]  # (..., n, r)
+        root = pt.linalg.cholesky(pt.eye(self.columns) + weighted @ factor, lower=True)
+        pull = (weighted @ (self._pseudo(value) - location)[..., None])[..., 0]
+        return _solve(root, _solve(root, pull), transposed=True), root
+
+    def _variance(self, given, log_precision, value):
+        _, root = self._posterior(given, log_precision, value)
+        half = pt.linalg.solve_triangular(root, given[1].mT, lower=True, b_ndim=2)
+        return (half**2).sum(axis=-2)
+
+    def _pseudo(self, flat):
+        return flat.reshape((self.batch, self.rows))
+
+    def _blocks(self, flat):
+        return flat.reshape((*(flat.shape[i] for i in range(flat.ndim - 1)), self.batch, -1))
+
+    def _flat(self, blocks):
+        return blocks.reshape((*(blocks.shape[i] for i in range(blocks.ndim - 2)), -1))
+
+
+def _solve(lower, vectors, *, transposed=False):
+    return pt.linalg.solve_triangular(
+        lower, vectors[..., None], lower=True, trans=1 if transposed else 0, b_ndim=2
+    )[..., 0]
+
+
+def _diagonal(matrices):
+    return pt.diagonal(matrices, axis1=-2, axis2=-1)

@@ -1,0 +1,1 @@
+"""Effects of a hierarchy in the model graph, and coordinates in which they are easy."""

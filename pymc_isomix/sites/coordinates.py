@@ -1,0 +1,195 @@
+"""Coordinates y of a model's unconstrained space: sites where there are any, else z itself."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from pytensor.graph.replace import graph_replace
+
+from pymc_isomix.backend.compilation import CHEAP, compiling
+from pymc_isomix.target.batching import vectorise
+from pymc_isomix.target.space import FlatSpace
+
+PSEUDO = ("log_precisions", "values")  # parameters that all sites share, flat
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A value variable whose effect has a location and scale that depend on other variables.
+
+    Parameters
+    ----------
+    name : str
+        Of the value variable.
+    form : Elementwise or Matrix
+        The map between y and z.
+    given : tuple of TensorVariable
+        What it needs, as expressions of the model's other value variables.
+    parents : frozenset of str
+        Names of those.
+    """
+
+    name: str
+    form: Any
+    given: tuple
+    parents: frozenset
+
+
+class Coordinates:
+    """The map between coordinates y and unconstrained space z, both (d,).
+
+    Parameters
+    ----------
+    space : FlatSpace
+        Of the model in which the sites were found.
+    sites : list of Site
+        Parents come before what depends on them.
+    """
+
+    def __init__(self, space: FlatSpace, sites=()):
+        self.space, self.sites = space, list(sites)
+        starts = np.cumsum([0, *(site.form.n_pseudo for site in self.sites)]).tolist()
+        self.places = [slice(*pair) for pair in pairwise(starts)]
+        self.n_pseudo = starts[-1]
+
+        self.functions: dict = {}
+
+    def __getstate__(self):
+        """Leave out the compiled functions: they are made again when asked for."""
+        return {**self.__dict__, "functions": {}}
+
+    def __bool__(self):
+        return bool(self.sites)
+
+    def forward(self, point, pseudo):
+        """Map a symbolic point y (d,), and say what is given at each site.
+
+        Parameters
+        ----------
+        point : (d,) TensorVariable
+        pseudo : dict
+            ``log_precisions`` and ``values``, (P,) TensorVariables.
+
+        Returns
+        -------
+        values : dict of str to TensorVariable
+            z by the name of the value variable.
+        log_determinant : scalar TensorVariable
+        given : list of tuples of TensorVariable
+        """
+        values, log_determinant, given = self.space.unflatten(point), 0.0, []
+        for site, place in zip(self.sites, self.places, strict=True):
+            here = self._given(values, point.dtype, [site])[0]
+            shape = self.space.ordering[site.name][2]
+            z, log_scale = site.form.to_unconstrained(
+                values[site.name].reshape((site.form.n_dim,)), here, *self._own(pseudo, place)
+            )
+            values[site.name] = z.reshape(shape)
+            log_determinant += log_scale
+            given.append(here)
+        return values, log_determinant, given
+
+    def backward(self, point, pseudo):
+        """Map a symbolic unconstrained point z (d,) to y (d,), with log |dy/dz| and what is given.
+
+        Everything that is given depends on z alone, so that the sites have no order here.
+        """
+        values = self.space.unflatten(point)
+        given, points, log_determinant = self._given(values, point.dtype), dict(values), 0.0
+        for site, place, here in zip(self.sites, self.places, given, strict=True):
+            own, shape = self._own(pseudo, place), values[site.name].shape
+            y = site.form.to_coordinates(values[site.name].ravel(), here, *own)
+            points[site.name] = y.reshape(shape)
+            log_determinant -= site.form.to_unconstrained(y, here, *own)[1]
+        return points, log_determinant, given
+
+    def batched(self, points, pseudo, *, backward=False):
+        """Map symbolic points (S, d), y to z or backward, with log determinant and what is given.
+
+        Returns
+        -------
+        points : (S, d) TensorVariable
+        log_determinant : (S,) TensorVariable
+        given : list of tuples of (S, ...) TensorVariable
+        """
+        point = pt.vector("point", shape=(self.space.n_dim,), dtype=points.dtype)
+        through = self.backward if backward else self.forward
+        values, log_determinant, given = through(point, pseudo)
+        flat = pt.concatenate([values[name].ravel() for name in self.space.ordering])
+        outputs = [flat, log_determinant, *(part for here in given for part in here)]
+        flat, log_determinant, *rest = vectorise(outputs, point, points)
+        return flat, log_determinant, self.by_site(rest)
+
+    def function(self, to, dtype):
+        """Return the compiled map of points (S, d), given log c and m."""
+        if (to, dtype) not in self.functions:
+            symbolic = pt.matrix("points", shape=(None, self.space.n_dim), dtype=dtype)
+            pseudo = {name: pt.vector(name, shape=(self.n_pseudo,), dtype=dtype) for name in PSEUDO}
+            outputs = self.batched(symbolic, pseudo, backward=to == "coordinates")[:2]
+            with compiling(cxx=""):
+                self.functions[to, dtype] = pytensor.function(
+                    [symbolic, *pseudo.values()], list(outputs), mode=CHEAP
+                )
+        return self.functions[to, dtype]
+
+    def given_at(self, points):
+        """Return what is given at unconstrained points (K, d): a list of tuples of arrays."""
+        symbolic = pt.matrix("points", shape=(None, self.space.n_dim), dtype=points.dtype)
+        pseudo = {name: pt.zeros(self.n_pseudo, dtype=points.dtype) for name in PSEUDO}
+        given = self.batched(symbolic, pseudo, backward=True)[2]
+        with compiling(cxx=""):
+            flat = [part for here in given for part in here]
+            evaluate = pytensor.function([symbolic], flat, mode=CHEAP)
+        return self.by_site(evaluate(points))
+
+    def by_site(self, given):
+        """Group a flat list of what is given by site."""
+        given = iter(given)
+        return [tuple(next(given) for _ in site.given) for site in self.sites]
+
+    def at(self, pseudo):
+        """Yield each site's form, its slice of a point, and its own (log c, m)."""
+        for site, place in zip(self.sites, self.places, strict=True):
+            yield site.form, self.space.ordering[site.name][1], self._own(pseudo, place)
+
+    def _own(self, pseudo, place):
+        return [pseudo[name][place] for name in PSEUDO]
+
+    def _given(self, values, dtype, sites=None):
+        """Evaluate what is given at sites, from z by the name of the value variable."""
+        variables = {v.name: v for v in self.space.model.value_vars}
+        return [
+            tuple(
+                pt.as_tensor(part).astype(dtype)
+                for part in graph_replace(
+                    list(site.given),
+                    {variables[name]: values[name] for name in site.parents},
+                    strict=False,
+                )
+            )
+            for site in (self.sites if sites is None else sites)
+        ]
+
+
+def map_points(coordinates, pseudo, to, points):
+    """Map points (S, d), arrays, to ``"unconstrained"`` space or to ``"coordinates"``.
+
+    Parameters
+    ----------
+    coordinates : Coordinates
+    pseudo : dict of arrays or shared variables
+
+    Returns
+    -------
+    points : (S, d) array
+    log_determinant : (S,) array
+    """
+    numbers = {
+        name: value.get_value() if hasattr(value, "get_value") else value
+        for name, value in pseudo.items()
+    }
+    points = np.asarray(points)
+    return coordinates.function(to, points.dtype.name)(points, *(numbers[name] for name in PSEUDO))

@@ -1,0 +1,103 @@
+"""Families of random variables with a location and a scale: what a site is given by its prior."""
+
+import math
+from functools import singledispatch
+
+import pytensor.tensor as pt
+from pymc.distributions import continuous
+from pymc.distributions.multivariate import ZeroSumNormalRV
+from pymc.distributions.transforms import LogTransform, ZeroSumTransform
+from pytensor.tensor.random import basic
+
+
+@singledispatch
+def location_scale(op, rv, transform):
+    """Return location and scale of an unconstrained value, given the parents, or None.
+
+    A family joins by registering the class of its random variable.
+
+    Parameters
+    ----------
+    op : Op
+        Of the random variable.
+    rv : TensorVariable
+    transform : Transform or None
+        Between the variable and its value.
+
+    Returns
+    -------
+    location, scale : TensorVariable
+        Expressions that broadcast to the variable; for a scale family under the logarithm its log
+        scale, and the standard deviation of the logarithm.
+    """
+    return None
+
+
+def _location_scale(index):
+    def given(op, rv, transform):
+        parameters = op.dist_params(rv.owner)
+        return None if transform is not None else tuple(parameters[i] for i in index)
+
+    return given
+
+
+for _family, _index in {
+    basic.NormalRV: (0, 1),
+    basic.CauchyRV: (0, 1),
+    basic.LaplaceRV: (0, 1),
+    basic.LogisticRV: (0, 1),
+    basic.GumbelRV: (0, 1),
+    basic.StudentTRV: (1, 2),
+    continuous.MoyalRV: (0, 1),
+    continuous.SkewNormalRV: (0, 1),
+}.items():
+    location_scale.register(_family, _location_scale(_index))
+
+
+def _log_scale(log_mean, log_sd, scale):
+    """Register a scale family: mean and sd of log(x / scale), and its scale by its parameters."""
+
+    def given(op, rv, transform):
+        if not isinstance(transform, LogTransform):
+            return None
+        parameters = op.dist_params(rv.owner)
+        return pt.log(scale(*parameters)) + log_mean, pt.as_tensor(log_sd)
+
+    return given
+
+
+def _second(first, second, *_):
+    return second
+
+
+for _family, _given in {
+    basic.HalfNormalRV: _log_scale(-0.635, math.pi / math.sqrt(8), _second),
+    basic.HalfCauchyRV: _log_scale(0.0, math.pi / 2, _second),
+    continuous.HalfCauchyRV: _log_scale(0.0, math.pi / 2, lambda scale, *_: scale),
+    continuous.HalfStudentTRV: _log_scale(-0.3, 1.3, _second),
+    basic.ExponentialRV: _log_scale(-0.577, math.pi / math.sqrt(6), lambda scale: scale),
+    basic.GammaRV: _log_scale(0.0, 1.0, lambda shape, scale: shape * scale),
+    basic.InvGammaRV: _log_scale(0.0, 1.0, lambda shape, scale: scale / shape),
+}.items():
+    location_scale.register(_family, _given)
+
+
+@location_scale.register(basic.LogNormalRV)
+def _(op, rv, transform):
+    return op.dist_params(rv.owner) if isinstance(transform, LogTransform) else None
+
+
+@location_scale.register(continuous.WeibullBetaRV)
+def _(op, rv, transform):
+    if not isinstance(transform, LogTransform):
+        return None
+    alpha, beta = op.dist_params(rv.owner)
+    return pt.log(beta) - 0.577 / alpha, 1.28 / alpha
+
+
+@location_scale.register(ZeroSumNormalRV)
+def _(op, rv, transform):
+    if not isinstance(transform, ZeroSumTransform):
+        return None
+    sigma = op.dist_params(rv.owner)[0]  # constant along the axes that sum to zero
+    return pt.zeros_like(sigma), sigma

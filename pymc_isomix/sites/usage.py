@@ -1,0 +1,163 @@
+"""Follow a variable through the model: what multiplies it, and what is added, by element."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pytensor.graph.basic import Constant
+from pytensor.graph.traversal import ancestors, toposort
+from pytensor.raise_op import CheckAndRaise
+from pytensor.scalar import Add, Cast, Identity, Mul, Sub, TrueDiv
+from pytensor.tensor.elemwise import DimShuffle, Elemwise
+from pytensor.tensor.shape import SpecifyShape
+from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor
+
+ROWS = "rows"  # an axis that an index made, where elements may stand several times
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A variable on its way: a + b z, with z the random variable, elementwise.
+
+    Parameters
+    ----------
+    axes : tuple
+        Of the graph's variable: the axis of z that each is, None for one of length one, or ROWS.
+    added, factor : TensorVariable or None
+        a and b, which broadcast to z; None for 0 and 1.
+    whole : bool
+        Whether a + b z is all there is, with nothing multiplied in that varies by row.
+    """
+
+    axes: tuple
+    added: Any = None
+    factor: Any = None
+    whole: bool = True
+
+    def multiplied(self, by, ndim):
+        """Multiply by an operand, or note that it varies by row."""
+        mapped = self._mapped(by, ndim)
+        if mapped is None:
+            return replace(self, whole=False)
+        return replace(
+            self,
+            factor=mapped if self.factor is None else self.factor * mapped,
+            added=None if self.added is None else self.added * mapped,
+        )
+
+    def plus(self, term, ndim, sign=1):
+        """Add an operand, unless it varies by row."""
+        mapped = self._mapped(term, ndim)
+        if mapped is None or not self.whole:
+            return self
+        mapped = mapped if sign > 0 else -mapped
+        return replace(self, added=mapped if self.added is None else self.added + mapped)
+
+    def _mapped(self, operand, ndim):
+        """Arrange the axes of an operand as those of z; None where it varies along others."""
+        broadcastable = operand.type.broadcastable
+        order: list = ["x"] * ndim
+        for i, axis in enumerate(self.axes):
+            if isinstance(axis, int):
+                order[axis] = "x" if broadcastable[i] else i
+            elif not broadcastable[i]:
+                return None
+        kept = [i for i in order if i != "x"]
+        dropped = [i for i in range(operand.ndim) if i not in kept]
+        squeezed = operand.squeeze(axis=tuple(dropped)) if dropped else operand
+        place = {i: kept_i for kept_i, i in enumerate(sorted(kept))}
+        return squeezed.dimshuffle([i if i == "x" else place[i] for i in order])
+
+
+def follow(model, rv):
+    """Return what is added to a random variable, and what it is multiplied by.
+
+    Of the first use in which it is multiplied by something that depends on other free variables,
+    else of the first at all.
+
+    Returns
+    -------
+    added, factor : TensorVariable or None
+        They broadcast to ``rv``; None where there is nothing.
+    """
+    clients, free = _clients(model), set(model.free_RVs)
+    best = Effect(tuple(range(rv.ndim)))
+    for end in _ends(rv, best, clients, rv.ndim):
+        if end.factor is not None and _varies(end.factor, free, rv):
+            return end.added, end.factor
+        if best.added is None:
+            best = end
+    # a constant factor says nothing of the effect's own scale
+    return (best.added, None) if best.factor is None else (None, None)
+
+
+def _ends(variable, effect, clients, ndim):
+    """Yield the effect at the end of each way through the graph, as far as it is understood."""
+    onward = [
+        (output, step)
+        for node, i in clients.get(variable, ())
+        if (step := _through(node, i, effect, ndim)) is not None
+        for output in node.outputs
+    ]
+    if not onward:
+        yield effect
+    for output, step in onward:
+        yield from _ends(output, step, clients, ndim)
+
+
+def _through(node, i, effect, ndim):
+    """Return the effect behind a node that it enters as input i; None where it ends."""
+    op, others = node.op, [v for j, v in enumerate(node.inputs) if j != i]
+    if isinstance(op, Elemwise):
+        scalar = op.scalar_op
+        if isinstance(scalar, Identity | Cast):
+            return effect
+        if isinstance(scalar, Mul):
+            for other in others:
+                effect = effect.multiplied(other, ndim)
+            return effect
+        if isinstance(scalar, TrueDiv) and i == 0:
+            return effect.multiplied(1 / others[0], ndim)
+        if isinstance(scalar, Add) or (isinstance(scalar, Sub) and i == 0):
+            for other in others:
+                effect = effect.plus(other, ndim, -1 if isinstance(scalar, Sub) else 1)
+            return effect
+        return None
+    if i != 0:
+        return None
+    if isinstance(op, SpecifyShape | CheckAndRaise):
+        return effect
+    if isinstance(op, DimShuffle):
+        axes = tuple(None if j == "x" else effect.axes[j] for j in op.new_order)
+        return replace(effect, axes=axes)
+    if isinstance(op, Subtensor | AdvancedSubtensor):
+        axes = _indexed(node, effect.axes)
+        return None if axes is None else replace(effect, axes=axes)
+    return None
+
+
+def _indexed(node, axes):
+    """Axes behind an index; None for one that is not understood."""
+    out: list = []
+    for axis, entry in enumerate(node.op.idx_list):
+        if isinstance(entry, slice):
+            out.append(axes[axis] if entry == slice(None) else ROWS)
+        elif isinstance(node.op, AdvancedSubtensor):
+            if node.inputs[1 + entry].ndim != 1 or ROWS in out or len(node.inputs) > 2:
+                return None
+            out.append(ROWS)
+    return (*out, *axes[len(node.op.idx_list) :])
+
+
+def _varies(expression, free, rv):
+    return any(v in free and v is not rv for v in ancestors([expression]))
+
+
+def _clients(model):
+    """Return nodes and places by the variables that enter them, in the model's order."""
+    clients: dict = {}
+    roots = [*model.basic_RVs, *model.deterministics, *model.potentials]
+    for node in toposort(roots):
+        for i, variable in enumerate(node.inputs):
+            if not isinstance(variable, Constant):
+                clients.setdefault(variable, []).append((node, i))
+    return clients
