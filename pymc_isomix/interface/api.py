@@ -126,7 +126,10 @@ def load(path, model=None):
     model = pm.modelcontext(model)
     saved = files.read(path)
     files.refuse_other_variables(saved.variables, FlatSpace.of(model).describe())
-    approx = IsotropicMixture(values=saved.mixture.as_dict(), model=model)
+    values = {**saved.mixture.as_dict(), **saved.pseudo}
+    coordinates = "auto" if saved.sites else "affine"
+    approx = IsotropicMixture(values=values, coordinates=coordinates, model=model)
+    files.refuse_other_sites(saved, approx.coordinates)
     approx.rng.set_state(saved.random_state)
     approx.hist, approx.history = saved.hist, saved.history
     return approx

@@ -177,6 +177,8 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             path,
             files.Saved(
                 mixture=self.mixture,
+                pseudo=self.pseudo_values,
+                sites=self.coordinates.names,
                 variables=self.space.describe(),
                 labels=self.space.labels,
                 history=self.history or History(),
@@ -257,7 +259,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         tree["isomix"] = components.to_dataset(
             self.space,
             self.mixture,
-            compiled.constrained,
+            compiled,
             weighted.responsibilities,
             weight,
         )

@@ -13,7 +13,7 @@ from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.interface import parameters
-from pymc_isomix.sites.coordinates import PSEUDO, Coordinates, map_points
+from pymc_isomix.sites.coordinates import PSEUDO, Coordinates
 from pymc_isomix.sites.find import find_coordinates
 from pymc_isomix.target import traces
 from pymc_isomix.target.space import FlatSpace
@@ -171,11 +171,12 @@ class IsotropicMixtureGroup(Group):
     def moments(self):
         """Mean (d,), offsets from it and weights of the fixed draws that stand for moments.
 
-        With sites, moments in unconstrained space have no closed form. They are those of 20
-        antithetic pairs of draws of each component, the same each time: a rule of quadrature.
+        With sites, moments in z have no closed form: they are those of 20 antithetic pairs of draws
+        of each component, the same each time, a rule of quadrature.
         """
         n_components, n_dim = self.means.type.shape
-        half = np.random.default_rng(0).normal(size=(1, MOMENT_PAIRS, n_dim))
+        half = np.random.default_rng(0).normal(size=(n_components, MOMENT_PAIRS, n_dim))
+        half /= np.sqrt((half**2).mean(axis=1, keepdims=True))  # exact within a component
         noise = np.concatenate([half, -half], axis=1).astype(self.means.dtype)
         scale = pt.exp(0.5 * self.log_variances)[:, None, None]
         offsets = (scale * noise).reshape((n_components * 2 * MOMENT_PAIRS, n_dim))
@@ -270,15 +271,11 @@ class IsotropicMixtureGroup(Group):
 
     def to_unconstrained(self, points):
         """Map coordinates y (S, d), an array, to z (S, d) and log |dz/dy| (S,)."""
-        if not self.coordinates:
-            return points, np.zeros(len(points), points.dtype)
-        return map_points(self.coordinates, self.pseudo, "unconstrained", points)
+        return self.coordinates.to_unconstrained(points, self.pseudo)
 
     def log_density(self, points):
         """Log density (S,) of the mixture at unconstrained points (S, d), a NumPy array."""
-        if not self.coordinates:
-            return self.mixture.log_density(points)
-        points, log_determinant = map_points(self.coordinates, self.pseudo, "coordinates", points)
+        points, log_determinant = self.coordinates.from_unconstrained(points, self.pseudo)
         return self.mixture.log_density(points) + log_determinant
 
     def var_to_data(self, shared):
@@ -289,10 +286,8 @@ class IsotropicMixtureGroup(Group):
     def state(self):
         """Mean and standard deviation of every variable of the group in model space, from draws.
 
-        A moment does not pass through a transform (the standard deviation of ``log tau`` says
-        little about that of ``tau``), so they are taken from 2000 draws, with the same seed each
-        time. Variables of other groups, on which a transform may depend, stay at the model's
-        initial point.
+        From 2000 draws, the same each time, since a moment does not pass through a transform.
+        Variables of other groups, on which one may depend, stay at the model's initial point.
         """
         points, _ = self.draw_unconstrained(STATE_DRAWS, np.random.default_rng(0))
         draws = traces.constrained_draws(self.space, points)

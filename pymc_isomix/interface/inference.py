@@ -17,7 +17,7 @@ from pymc_isomix.fitting.random_state import generator_states, restore_generator
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.approximation import IsotropicMixture
 from pymc_isomix.interface.objective import MixtureKL
-from pymc_isomix.interface.settings import Settings
+from pymc_isomix.interface.settings import PAPER, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -182,13 +182,7 @@ class IsoMix(Inference):
         ----------
         .. [1] Petit-Talamon, Lambert and Korba (2025), arXiv:2506.13613, Algorithm 1.
         """
-        fixed: dict = {
-            "metric": "identity",
-            "coordinates": "affine",
-            "weights": "uniform",
-            "absolute_step": True,
-        }
-        if taken := sorted(set(fixed) & set(kwargs)):
+        if taken := sorted(set(PAPER) & set(kwargs)):
             raise TypeError(f"IsoMix.paper fixes {', '.join(taken)}")
         inference = cls.__new__(cls)
         model = kwargs.pop("model", None)
@@ -199,7 +193,7 @@ class IsoMix(Inference):
             n_samples=n_samples,
             start_sigma=start_sigma,
             **kwargs,
-            **fixed,
+            **PAPER,
         )
         inference._begin(settings, model)
         return inference

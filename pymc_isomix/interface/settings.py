@@ -20,6 +20,13 @@ STEP_SIZE = 0.3
 DENSE_UP_TO = 500  # dimensions; a dense metric costs O(d^3) a step
 FEWEST_DRAWS = 150  # in a step: with fewer, noise keeps small mixtures from their optimum
 NOT_RECORDED = "not recorded"
+# what the paper's own algorithm fixes
+PAPER: dict = {
+    "metric": "identity",
+    "coordinates": "affine",
+    "weights": "uniform",
+    "absolute_step": True,
+}
 # what an approximation fixes once it is made
 OF_THE_START = (
     "n_components",

@@ -13,6 +13,8 @@ from pymc_isomix.plots.canvas import figure_options, visual_options
 COLUMNS = (
     "unconstrained_mean",
     "unconstrained_sd",
+    "coordinate_mean",
+    "coordinate_sd",
     "log_variance",
     "weight",
     "mode",
@@ -135,9 +137,9 @@ def choose_dimensions(group, var_names):
     if len(labels) <= SHOWN:
         return list(range(len(labels))), None
     weights = group["weight"].values
-    means = group["unconstrained_mean"].values
+    means = group[_place(group)].values
     between = weights @ (means - weights @ means) ** 2
-    within = weights @ group["unconstrained_sd"].values ** 2
+    within = weights @ group[_place(group).replace("mean", "sd")].values ** 2
     chosen = np.sort(np.argsort(-between / (between + within), kind="stable")[:SHOWN])
     title = f"{SHOWN} of {len(labels)} dimensions: those along which the components differ most"
     return [int(place) for place in chosen], title
@@ -164,9 +166,14 @@ def own_columns(group):
     Beside a variable or dim of the model with the same name, ours have a prefix there.
     """
     columns = (f"isomix_{name}" if f"isomix_{name}" in group else name for name in COLUMNS)
-    ours = group[list(columns)]
+    ours = group[[name for name in columns if name in group]]
     prefixed = [name for name in {*ours.variables, *ours.dims} if name.startswith("isomix_")]
     return ours.rename({name: name.removeprefix("isomix_") for name in prefixed})
+
+
+def _place(group):
+    """Name where the components are Gaussian: coordinates y where the model has sites."""
+    return "coordinate_mean" if "coordinate_mean" in group else "unconstrained_mean"
 
 
 def marginal(group, chosen):
@@ -181,7 +188,7 @@ def marginal(group, chosen):
     labels = group["unconstrained"].values[chosen]
     return Marginal(
         names=[str(label) for label in labels],
-        means=group["unconstrained_mean"].values[:, chosen],
+        means=group[_place(group)].values[:, chosen],
         factors=np.exp(0.5 * group["log_variance"].values)[:, None, None] * factor,
         weights=group["weight"].values,
         modes=group["mode"].values,

@@ -6,18 +6,19 @@ import xarray as xr
 from pymc_isomix.family import modes
 from pymc_isomix.target.space import axis_labels
 
+SD_PAIRS = 50  # antithetic draws of a component, behind its moments in unconstrained space
 DUPLICATE_OVERLAP = 0.95  # Bhattacharyya coefficient; 1 for equal components
 
 
-def to_dataset(space, mixture, constrained, responsibilities, weight=None):
+def to_dataset(space, mixture, compiled, responsibilities, weight=None):
     """Build the ``isomix`` group.
 
     Parameters
     ----------
     space : FlatSpace
     mixture : Mixture
-    constrained : callable
-        From unconstrained points (S, d) to {name: (S, ...)} in model space.
+    compiled : CompiledModel
+        For the maps from the mixture's coordinates to unconstrained space and to the model's.
     responsibilities : (S, K) array
         At draws from the mixture.
     weight : (S,) array, optional
@@ -38,8 +39,7 @@ def to_dataset(space, mixture, constrained, responsibilities, weight=None):
     component, dimension = own("component"), own("unconstrained")
     sd = np.exp(0.5 * mixture.log_variances)
     table = {
-        "unconstrained_mean": ((component, dimension), mixture.means),
-        "unconstrained_sd": ((component, dimension), mixture.standard_deviations),
+        **_places(mixture, compiled, (component, dimension)),
         "log_variance": (component, mixture.log_variances),
         "weight": (component, mixture.weights),
         "responsibility_mass": (component, responsibilities.mean(axis=0)),
@@ -47,6 +47,8 @@ def to_dataset(space, mixture, constrained, responsibilities, weight=None):
         "mode": (component, modes.label_modes(mixture)),
         "metric": ((dimension, f"{dimension}_bis")[: mixture.metric.ndim], mixture.metric),
     }
+    if compiled.coordinates:
+        table["share"] = (own("pseudo_observation"), compiled.shares(mixture))
     if weight is not None:
         table["evidence_share"] = (component, weight @ responsibilities)
     squared = modes.squared_distances(mixture)
@@ -54,10 +56,30 @@ def to_dataset(space, mixture, constrained, responsibilities, weight=None):
         name: (component, column) for name, column in _neighbours(mixture, squared, sd).items()
     }
     coords = {component: np.arange(len(sd)), dimension: space.labels}
+    if compiled.coordinates:
+        coords[own("pseudo_observation")] = compiled.coordinates.labels
     if mixture.metric.ndim == 2:
         coords[f"{dimension}_bis"] = space.labels
     dataset = xr.Dataset({own(name): column for name, column in table.items()}, coords)
-    return dataset.assign(_model_space_means(model, constrained(mixture.means), component))
+    return dataset.assign(_model_space_means(model, compiled.constrained(mixture.means), component))
+
+
+def _places(mixture, compiled, dims):
+    """Mean and standard deviation of each component, in z and, where that differs, in y."""
+    if not compiled.coordinates:
+        places = {"mean": mixture.means, "sd": mixture.standard_deviations}
+        return {f"unconstrained_{name}": (dims, values) for name, values in places.items()}
+    half = np.random.default_rng(0).normal(size=(SD_PAIRS * mixture.n_components, mixture.n_dim))
+    component = np.repeat(np.arange(mixture.n_components), 2 * SD_PAIRS)
+    noise = np.stack([half, -half], axis=1).reshape(len(component), -1)
+    points = mixture.means[component] + mixture.offsets(noise, component)
+    draws = compiled.to_unconstrained(points)[0].reshape(mixture.n_components, -1, mixture.n_dim)
+    return {
+        "unconstrained_mean": (dims, draws.mean(axis=1)),
+        "unconstrained_sd": (dims, draws.std(axis=1)),
+        "coordinate_mean": (dims, mixture.means),
+        "coordinate_sd": (dims, mixture.standard_deviations),
+    }
 
 
 def _model_space_means(model, means, component):

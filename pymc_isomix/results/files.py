@@ -16,6 +16,7 @@ import xarray as xr
 
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting.record import History
+from pymc_isomix.sites.coordinates import PSEUDO
 
 FORMAT = 2
 READABLE = (1, 2)
@@ -24,6 +25,8 @@ DIMS = {
     "log_variances": ("component",),
     "log_weights": ("component",),
     "metric": ("unconstrained", "unconstrained_bis"),
+    "log_precisions": ("pseudo_observation",),
+    "values": ("pseudo_observation",),
     "hist": ("iteration",),
 }
 
@@ -32,6 +35,8 @@ class Saved(NamedTuple):
     """What a file holds of an approximation."""
 
     mixture: Mixture
+    pseudo: dict  # pseudo-observations of the sites, (P,) arrays by name; empty without
+    sites: list  # their names, in order
     variables: list  # as FlatSpace.describe gives them
     labels: np.ndarray  # (d,)
     history: History
@@ -42,7 +47,7 @@ class Saved(NamedTuple):
 def write(path, saved):
     """Write an approximation; see :meth:`pymc_isomix.IsotropicMixture.save`."""
     path = checked_path(path)
-    arrays = {**saved.mixture.as_dict(), "hist": saved.hist}
+    arrays = {**saved.mixture.as_dict(), **saved.pseudo, "hist": saved.hist}
     state = xr.Dataset(
         {name: (DIMS[name][: value.ndim], value) for name, value in arrays.items()},
         coords={"unconstrained": saved.labels},
@@ -51,6 +56,7 @@ def write(path, saved):
     attrs = {
         "format": FORMAT,
         "variables": json.dumps(saved.variables),
+        "sites": json.dumps(saved.sites),
         "random_state": json.dumps(_pack(saved.random_state)),
         "generators": json.dumps(saved.history.generators),
     }
@@ -105,6 +111,8 @@ def read(path):
     history.generators = json.loads(attrs["generators"])
     return Saved(
         mixture=Mixture(**{name: state[name].values for name in NAMES}),
+        pseudo={name: state[name].values for name in PSEUDO if name in state},
+        sites=json.loads(attrs.get("sites", "[]")),
         variables=json.loads(attrs["variables"]),
         labels=state["unconstrained"].values,
         history=history,
@@ -136,6 +144,17 @@ def refuse_other_variables(saved, here):
         f"the model's free variables differ from those of the file: {listed}. Load with the model "
         "that was fitted"
     )
+
+
+def refuse_other_sites(saved, coordinates):
+    """Raise ValueError unless a file's sites are those found in the model."""
+    n_saved = len(saved.pseudo.get("values", ()))
+    if saved.sites != coordinates.names or n_saved != coordinates.n_pseudo:
+        raise ValueError(
+            f"the effects that the file sees by their own scales ({', '.join(saved.sites)}) are "
+            f"not those of the model ({', '.join(coordinates.names)}): load with the model that "
+            "was fitted"
+        )
 
 
 def checked_path(path):
@@ -181,7 +200,8 @@ def _checksum(state, fit, attrs):
             fit.attrs["settings"],
         )
         digest.update("\n".join(texts).encode())
-    for dataset, names in ((state, (*NAMES, "hist")), (fit, ("elbo", "step_size"))):
+    pseudo = [name for name in PSEUDO if name in state]
+    for dataset, names in ((state, (*NAMES, *pseudo, "hist")), (fit, ("elbo", "step_size"))):
         for name in names:
             digest.update(np.ascontiguousarray(dataset[name].values).tobytes())
     return digest.hexdigest()

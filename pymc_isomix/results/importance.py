@@ -125,6 +125,7 @@ def weigh(mixture, points, component, to_unconstrained, log_p=None):
     log_q, responsibilities = mixture.evaluate(points)
     log_weight = None if log_p is None else log_p - log_q
     smoothed = None if log_weight is None else smooth(log_weight)
+    unconstrained, log_determinant = to_unconstrained(points)
     return WeightedDraws(
         points,
         component,
@@ -132,7 +133,8 @@ def weigh(mixture, points, component, to_unconstrained, log_p=None):
         responsibilities,
         log_p,
         log_weight,
-        *to_unconstrained(points),
+        unconstrained,
+        log_determinant,
         smoothed,
     )
 

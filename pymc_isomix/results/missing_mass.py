@@ -57,7 +57,7 @@ def missing_mass(compiled, mixture, log_evidence, n_probes, rng):
             return -np.asarray(log_p), -np.asarray(gradient) @ root
 
     spread = _spread_starts(compiled, n_probes, rng)
-    ends = _ascend(climb, scaled.whiten(spread - centre))
+    ends = _ascend(climb, scaled.whiten(compiled.to_coordinates(spread) - centre))
     log_p = -climb(ends)[0]
     outside = log_p - log_evidence - mixture.log_density(centre + ends @ root.T) > UNCOVERED
     around_each = [_student_around(climb, end) for end in _distinct(ends[outside], SAME_END)]

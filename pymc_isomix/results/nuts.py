@@ -8,6 +8,7 @@ from pymc_isomix.family import modes
 from pymc_isomix.target import starts, traces
 
 RETRIES = 50
+COVARIANCE_DRAWS = 100  # a dimension
 # Dual averaging soon tries ten times the first step, and beyond 2 a step leaps between modes
 STEP_SCALE = 0.1
 
@@ -69,13 +70,13 @@ def nuts_init(approx, chains=4, *, random_seed=None, **nuts_kwargs):
     model = space.model
     labels = modes.label_modes(mixture)
     component = stratified_components(mixture.weights, labels, chains, rng)
-    points = _finite_draws(mixture, component, rng, space)
+    points = _finite_draws(approx, component, rng, space)
     draws = traces.constrained_draws(space, points)
     # in model space: PyMC refuses transformed values if a transform depends on other variables
     names = [rv.name for rv in model.free_RVs]
     initvals = [{name: draws[name][chain] for name in names} for chain in range(chains)]
     step = pm.NUTS(
-        scaling=within_mode_covariance(mixture, labels),
+        scaling=_mass_matrix(approx, labels, rng),
         is_cov=True,
         model=model,
         initial_point=space.unflatten(points[0]),
@@ -133,14 +134,30 @@ def within_mode_covariance(mixture, modes):
     return within * metric**2 + weights @ offsets**2
 
 
-def _finite_draws(mixture, component, rng, space):
+def _mass_matrix(approx, labels, rng):
+    """Covariance within the modes, in unconstrained space: from draws where there are sites."""
+    mixture = approx.mixture
+    if not approx.coordinates:
+        return within_mode_covariance(mixture, labels)
+    points, component = mixture.draw(COVARIANCE_DRAWS * mixture.n_dim, rng)
+    points, mode = approx.to_unconstrained(points)[0], labels[component]
+    for m in np.unique(mode):
+        points[mode == m] -= points[mode == m].mean(axis=0)
+    if mixture.metric.ndim == 2:
+        return points.T @ points / len(points)
+    return (points**2).mean(axis=0)
+
+
+def _finite_draws(approx, component, rng, space):
     """Draw a point (chains, d) of each component at which the model's log density is finite."""
+    mixture = approx.mixture
     points = np.empty((len(component), mixture.n_dim))
     check = starts.finite_check(space)
     for chain, k in enumerate(component):
         for _ in range(RETRIES):
             noise = rng.normal(size=(1, points.shape[1]))
-            points[chain] = mixture.means[k] + mixture.offsets(noise, [k])[0]
+            draw = mixture.means[[k]] + mixture.offsets(noise, [k])
+            points[chain] = approx.to_unconstrained(draw)[0][0]
             if (offenders := check(points[chain])) is None:
                 break
         else:

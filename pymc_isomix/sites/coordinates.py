@@ -11,7 +11,6 @@ from pytensor.graph.replace import graph_replace
 
 from pymc_isomix.backend.compilation import CHEAP, compiling
 from pymc_isomix.target.batching import vectorise
-from pymc_isomix.target.space import FlatSpace
 
 PSEUDO = ("log_precisions", "values")  # parameters that all sites share, flat
 
@@ -49,7 +48,7 @@ class Coordinates:
         Parents come before what depends on them.
     """
 
-    def __init__(self, space: FlatSpace, sites=()):
+    def __init__(self, space, sites=()):
         self.space, self.sites = space, list(sites)
         starts = np.cumsum([0, *(site.form.n_pseudo for site in self.sites)]).tolist()
         self.places = [slice(*pair) for pair in pairwise(starts)]
@@ -123,27 +122,73 @@ class Coordinates:
         flat, log_determinant, *rest = vectorise(outputs, point, points)
         return flat, log_determinant, self.by_site(rest)
 
-    def function(self, to, dtype):
-        """Return the compiled map of points (S, d), given log c and m."""
-        if (to, dtype) not in self.functions:
-            symbolic = pt.matrix("points", shape=(None, self.space.n_dim), dtype=dtype)
-            pseudo = {name: pt.vector(name, shape=(self.n_pseudo,), dtype=dtype) for name in PSEUDO}
-            outputs = self.batched(symbolic, pseudo, backward=to == "coordinates")[:2]
-            with compiling(cxx=""):
-                self.functions[to, dtype] = pytensor.function(
-                    [symbolic, *pseudo.values()], list(outputs), mode=CHEAP
-                )
-        return self.functions[to, dtype]
+    def function(self, what, dtype):
+        """Return a compiled function of points (S, d), log c and m.
 
-    def given_at(self, points):
-        """Return what is given at unconstrained points (K, d): a list of tuples of arrays."""
-        symbolic = pt.matrix("points", shape=(None, self.space.n_dim), dtype=points.dtype)
-        pseudo = {name: pt.zeros(self.n_pseudo, dtype=points.dtype) for name in PSEUDO}
-        given = self.batched(symbolic, pseudo, backward=True)[2]
-        with compiling(cxx=""):
-            flat = [part for here in given for part in here]
-            evaluate = pytensor.function([symbolic], flat, mode=CHEAP)
-        return self.by_site(evaluate(points))
+        Parameters
+        ----------
+        what : {"unconstrained", "coordinates", "given", "share"}
+            z and log |dz/dy| at y; y and log |dy/dz| at z; what is given at z, flat; or the mean
+            over points y of the share of each pseudo-observation, (P,).
+        dtype : str
+        """
+        if (what, dtype) not in self.functions:
+            points = pt.matrix("points", shape=(None, self.space.n_dim), dtype=dtype)
+            pseudo = {name: pt.vector(name, shape=(self.n_pseudo,), dtype=dtype) for name in PSEUDO}
+            backward = what in ("coordinates", "given")
+            *outputs, given = self.batched(points, pseudo, backward=backward)
+            if what == "given":
+                outputs = [part for here in given for part in here]
+            if what == "share":
+                shares = [
+                    form.share(here, *own).mean(axis=0)
+                    for (form, _, own), here in zip(self.at(pseudo), given, strict=True)
+                ]
+                outputs = [pt.concatenate(shares)]
+            inputs = [points, *pseudo.values()]
+            with compiling(cxx=""):
+                self.functions[what, dtype] = pytensor.function(
+                    inputs, outputs, mode=CHEAP, on_unused_input="ignore"
+                )
+        return self.functions[what, dtype]
+
+    def evaluate(self, what, points, pseudo):
+        """Evaluate :meth:`function` at points (S, d), with pseudo-observations by name.
+
+        These may be arrays, or shared variables as they are now.
+        """
+        numbers = [pseudo[name] for name in PSEUDO]
+        numbers = [n.get_value() if hasattr(n, "get_value") else n for n in numbers]
+        with np.errstate(all="ignore"):
+            return self.function(what, points.dtype.name)(points, *numbers)
+
+    def to_unconstrained(self, points, pseudo):
+        """Map points y (S, d), an array, to z (S, d) and log |dz/dy| (S,)."""
+        if not self:
+            return points, np.zeros(len(points), points.dtype)
+        return self.evaluate("unconstrained", points, pseudo)
+
+    def from_unconstrained(self, points, pseudo):
+        """Map points z (S, d), an array, to y (S, d) and log |dy/dz| (S,)."""
+        if not self:
+            return points, np.zeros(len(points), points.dtype)
+        return self.evaluate("coordinates", points, pseudo)
+
+    @property
+    def names(self):
+        """Names of the sites' value variables, in order."""
+        return [site.name for site in self.sites]
+
+    @property
+    def labels(self):
+        """Label each pseudo-observation, (P,) strings: by its element, or by site and row."""
+        labels = []
+        for site in self.sites:
+            own = list(self.space.labels[self.space.ordering[site.name][1]])
+            if site.form.n_pseudo != len(own):
+                own = [f"{site.name}, row {i}" for i in range(site.form.n_pseudo)]
+            labels += own
+        return np.array(labels)
 
     def by_site(self, given):
         """Group a flat list of what is given by site."""
@@ -172,24 +217,3 @@ class Coordinates:
             )
             for site in (self.sites if sites is None else sites)
         ]
-
-
-def map_points(coordinates, pseudo, to, points):
-    """Map points (S, d), arrays, to ``"unconstrained"`` space or to ``"coordinates"``.
-
-    Parameters
-    ----------
-    coordinates : Coordinates
-    pseudo : dict of arrays or shared variables
-
-    Returns
-    -------
-    points : (S, d) array
-    log_determinant : (S,) array
-    """
-    numbers = {
-        name: value.get_value() if hasattr(value, "get_value") else value
-        for name, value in pseudo.items()
-    }
-    points = np.asarray(points)
-    return coordinates.function(to, points.dtype.name)(points, *(numbers[name] for name in PSEUDO))

@@ -14,7 +14,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
 
 from pymc_isomix.family.sites import Elementwise
-from pymc_isomix.sites.coordinates import Coordinates, Site, map_points
+from pymc_isomix.sites.coordinates import PSEUDO, Coordinates, Site
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.usage import follow
 
@@ -85,7 +85,7 @@ def _in_values(space, expressions, shape):
     above = list(ancestors(expressions))
     if any(v.owner and isinstance(v.owner.op, RandomVariable | MinibatchOp) for v in above):
         return None
-    data = {v: pt.as_tensor(v.get_value()) for v in above if isinstance(v, SharedVariable)}
+    data: dict = {v: pt.as_tensor(v.get_value()) for v in above if isinstance(v, SharedVariable)}
     if any(not hasattr(v, "get_value") or v.type.ndim is None for v in data):
         return None
     expressions = graph_replace(expressions, data, strict=False) if data else expressions
@@ -145,12 +145,14 @@ def starting_coordinates(coordinates, points):
     """
     if not coordinates:
         return points, {}
+    nothing = {name: np.zeros(coordinates.n_pseudo, points.dtype) for name in PSEUDO}
+    given = coordinates.by_site(coordinates.evaluate("given", points, nothing))
     typical = [
-        site.form.typical(given)
-        for site, given in zip(coordinates.sites, coordinates.given_at(points), strict=True)
+        site.form.typical(given) for site, given in zip(coordinates.sites, given, strict=True)
     ]
     pseudo = {
         "log_precisions": np.concatenate([FIRST_LOG_ODDS - 2 * scale for _, scale in typical]),
         "values": np.concatenate([location for location, _ in typical]),
     }
-    return map_points(coordinates, pseudo, "coordinates", points)[0], pseudo
+    pseudo = {name: value.astype(points.dtype) for name, value in pseudo.items()}
+    return coordinates.evaluate("coordinates", points, pseudo)[0], pseudo

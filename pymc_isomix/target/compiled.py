@@ -49,14 +49,18 @@ class CompiledModel:
         """Function from points y (S, d) to {name: (S, ...)} in model space."""
         return traces.compile_constrained(self.space, self.dtype, self.coordinates, self.pseudo)
 
-    @cached_property
-    def to_unconstrained(self):
-        """Function from points y (S, d) to z (S, d) and log |dz/dy| (S,)."""
-        if not self.coordinates:
-            return lambda points: (points, np.zeros(len(points), dtype=points.dtype))
-        points = self._points[1]
-        outputs = self.coordinates.batched(points, self.pseudo)[:2]
-        return self._function(outputs)
+    def to_unconstrained(self, points):
+        """Map points y (S, d) to z (S, d) and log |dz/dy| (S,)."""
+        return self.coordinates.to_unconstrained(points, self.pseudo)
+
+    def to_coordinates(self, points):
+        """Map unconstrained points z (S, d) to y (S, d)."""
+        return self.coordinates.from_unconstrained(points, self.pseudo)[0]
+
+    def shares(self, mixture):
+        """Mean share of each pseudo-observation over draws of a mixture, (P,)."""
+        points, _ = mixture.draw(self.at_once, np.random.default_rng(0))
+        return self.coordinates.evaluate("share", points, self.pseudo)[0]
 
     @cached_property
     def subsamples(self):
@@ -114,10 +118,6 @@ class CompiledModel:
                 "variables with all the data"
             )
         return expression
-
-    @compiling(cxx="")
-    def _function(self, outputs):
-        return _in_pieces(compile([self._points[1]], list(outputs), mode=CHEAP), self.at_once)
 
     @compiling(cxx="")
     def _compile(self, *outputs):

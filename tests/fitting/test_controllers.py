@@ -13,6 +13,7 @@ class FakeGroup:
     """Holds parameters as a group does."""
 
     def __init__(self, weights, *, n_dim=2):
+        self.pseudo_values = {}
         n_components = len(weights)
         self.mixture = Mixture(
             means=np.arange(n_components)[:, None] * 100.0 * np.ones(n_dim),

@@ -33,7 +33,7 @@ def flat_ordering(model, names=None):
 def compile_batched(model, ordering=None, **kwargs):
     ordering, n_dim = ordering or flat_ordering(model)
     points = pt.tensor("points", shape=(None, n_dim), dtype=pytensor.config.floatX)
-    outputs = batched_log_density(FlatSpace(model, ordering), points, **kwargs)
+    outputs = batched_log_density(FlatSpace(model, ordering), points, **kwargs)[:2]
     return pymc_compile([points], list(outputs), mode="FAST_COMPILE", random_seed=1)
 
 
