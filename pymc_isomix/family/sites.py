@@ -16,6 +16,7 @@ import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 
 TINY = 1e-30
+UNROLLED = 4  # rows and columns: LAPACK's overhead for each matrix is larger than its work
 
 
 class Elementwise:
@@ -86,6 +87,35 @@ class Elementwise:
         return shift, pt.sqrt(1 + odds), odds / (1 + odds)
 
 
+class Rotated(Elementwise):
+    r"""Correlated elements that one constant rotation makes independent.
+
+    For :math:`\theta = f + s A \zeta` with a constant matrix :math:`A = U S V^T` and a scale s: in
+    the basis of U, :math:`\theta` is elementwise, with location :math:`U^T f` and scale s S, and z
+    is rotated back by V, or by U where z is :math:`\theta` itself. A random walk, or a Gaussian
+    process of known length scale, costs one matrix product.
+
+    Parameters
+    ----------
+    basis : (n, n) array
+        Orthogonal; its columns are directions of z.
+    """
+
+    def __init__(self, basis):
+        super().__init__(len(basis))
+        self.basis = basis
+
+    def to_unconstrained(self, y, given, log_precision, value):
+        """Map y (..., n) to z (..., n); with the log absolute determinant (...)."""
+        rotated, log_determinant = super().to_unconstrained(y, given, log_precision, value)
+        return rotated @ self.basis.T.astype(y.dtype), log_determinant
+
+    def to_coordinates(self, z, given, log_precision, value):
+        """Map z (..., n) back to y (..., n)."""
+        rotated = z @ self.basis.astype(z.dtype)
+        return super().to_coordinates(rotated, given, log_precision, value)
+
+
 class Matrix:
     r"""Correlated elements, :math:`\theta = f + G \zeta` with G (..., r, n).
 
@@ -106,31 +136,34 @@ class Matrix:
     rows, columns : int
         r and n.
     centred : bool
+    last : bool
+        Whether the blocks are the last axis of z, not the first.
     """
 
-    def __init__(self, batch, rows, columns, *, centred):
+    def __init__(self, batch, rows, columns, *, centred, last=False):
         self.batch, self.rows, self.columns, self.centred = batch, rows, columns, centred
+        self.last = last
         self.n_dim, self.n_pseudo = batch * columns, batch * rows
 
     def to_unconstrained(self, y, given, log_precision, value):
         """Map y (..., B n) to z (..., B n); with the log absolute determinant (...)."""
         location, factor = given
         mean, root = self._posterior(given, log_precision, value)
-        zeta = mean + _solve(root, self._blocks(y), transposed=True)
+        zeta = mean + _solve(root, self._blocks(y, self.last), transposed=True)
         log_determinant = -pt.log(_diagonal(root)).sum(axis=(-1, -2))
         if self.centred:
             zeta = location + (factor @ zeta[..., None])[..., 0]
             log_determinant += pt.log(pt.abs(_diagonal(factor))).sum(axis=(-1, -2))
-        return self._flat(zeta), log_determinant
+        return self._flat(zeta, self.last), log_determinant
 
     def to_coordinates(self, z, given, log_precision, value):
         """Map z (..., B n) back to y (..., B n)."""
         location, factor = given
         mean, root = self._posterior(given, log_precision, value)
-        zeta = self._blocks(z)
+        zeta = self._blocks(z, self.last)
         if self.centred:
             zeta = _solve(factor, zeta - location)
-        return self._flat((root.mT @ (zeta - mean)[..., None])[..., 0])
+        return self._flat((root.mT @ (zeta - mean)[..., None])[..., 0], self.last)
 
     def share(self, given, log_precision, value):
         r"""Share of each pseudo-observation, :math:`c_i (G P^{-1} G^T)_{ii}`, (..., B r)."""
@@ -159,29 +192,60 @@ class Matrix:
         location, factor = given
         precision = self._pseudo(pt.exp(log_precision))
         weighted = factor.mT * precision[..., None, :]  # (..., n, r)
-        root = pt.linalg.cholesky(pt.eye(self.columns) + weighted @ factor, lower=True)
+        root = _cholesky(pt.eye(self.columns) + weighted @ factor)
         pull = (weighted @ (self._pseudo(value) - location)[..., None])[..., 0]
         return _solve(root, _solve(root, pull), transposed=True), root
 
     def _variance(self, given, log_precision, value):
         _, root = self._posterior(given, log_precision, value)
+        if self.columns <= UNROLLED:
+            half = _solve(root[..., None, :, :], given[1])  # (..., r, n)
+            return (half**2).sum(axis=-1)
         half = pt.linalg.solve_triangular(root, given[1].mT, lower=True, b_ndim=2)
         return (half**2).sum(axis=-2)
 
     def _pseudo(self, flat):
         return flat.reshape((self.batch, self.rows))
 
-    def _blocks(self, flat):
-        return flat.reshape((*(flat.shape[i] for i in range(flat.ndim - 1)), self.batch, -1))
+    def _blocks(self, flat, last):
+        shape = (self.columns, self.batch) if last else (self.batch, self.columns)
+        blocks = flat.reshape((*(flat.shape[i] for i in range(flat.ndim - 1)), *shape))
+        return blocks.mT if last else blocks
 
-    def _flat(self, blocks):
+    def _flat(self, blocks, last=False):
+        blocks = blocks.mT if last else blocks
         return blocks.reshape((*(blocks.shape[i] for i in range(blocks.ndim - 2)), -1))
 
 
+def _cholesky(matrices):
+    """Lower Cholesky factors (..., n, n); entry by entry where n is small and there are many."""
+    n = matrices.type.shape[-1]
+    if n is None or n > UNROLLED:
+        return pt.linalg.cholesky(matrices, lower=True)
+    entries: dict = {}
+    for i in range(n):
+        for j in range(i + 1):
+            rest = matrices[..., i, j] - sum(entries[i, k] * entries[j, k] for k in range(j))
+            entries[i, j] = pt.sqrt(rest) if i == j else rest / entries[j, j]
+    zero = pt.zeros_like(matrices[..., 0, 0])
+    rows = [pt.stack([entries.get((i, j), zero) for j in range(n)], axis=-1) for i in range(n)]
+    return pt.stack(rows, axis=-2)
+
+
 def _solve(lower, vectors, *, transposed=False):
-    return pt.linalg.solve_triangular(
-        lower, vectors[..., None], lower=True, trans=1 if transposed else 0, b_ndim=2
-    )[..., 0]
+    """Solve L x = v, or L^T x = v, for vectors (..., n)."""
+    n = lower.type.shape[-1]
+    if n is None or n > UNROLLED:
+        return pt.linalg.solve_triangular(
+            lower, vectors[..., None], lower=True, trans=1 if transposed else 0, b_ndim=2
+        )[..., 0]
+    found: dict = {}
+    for i in reversed(range(n)) if transposed else range(n):
+        known = sum(
+            (lower[..., k, i] if transposed else lower[..., i, k]) * found[k] for k in found
+        )
+        found[i] = (vectors[..., i] - known) / lower[..., i, i]
+    return pt.stack([found[i] for i in range(n)], axis=-1)
 
 
 def _diagonal(matrices):

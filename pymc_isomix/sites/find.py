@@ -8,19 +8,25 @@ from typing import NamedTuple
 import numpy as np
 import pytensor.tensor as pt
 from pymc.data import MinibatchOp
+from pymc.distributions.transforms import ZeroSumTransform
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
 
-from pymc_isomix.family.sites import Elementwise
+from pymc_isomix.backend.compilation import CHEAP
+from pymc_isomix.family.sites import Elementwise, Matrix, Rotated
 from pymc_isomix.sites.coordinates import PSEUDO, Coordinates, Site
 from pymc_isomix.sites.families import location_scale
+from pymc_isomix.sites.products import linear_map
 from pymc_isomix.sites.usage import follow
 
 logger = logging.getLogger(__name__)
 
-FIRST_LOG_ODDS = 0.0  # of the pseudo-observations: half of what is known
+FARTHEST = 100.0  # standard deviations given the scales: how far off an effect starts
+LARGEST_MATRIX = 128**2  # entries of the factors of one site; above, elements by themselves
+LARGEST_BASIS = 1000  # rows and columns of a constant matrix
+LEAST_LOG_SCALE = -5.0  # of an element beside the largest, where pseudo-observations start
 
 
 def find_coordinates(space):
@@ -46,29 +52,104 @@ def find_coordinates(space):
 def _candidates(space, name):
     """Return the sites that a value variable may be, the best first."""
     rv, shape = space.variables[name], space.ordering[name][2]
+    if 0 in shape:
+        return []
+    return [*_of_linear_map(space, name, rv, shape), *_elementwise(space, name, rv, shape)]
+
+
+def _elementwise(space, name, rv, shape):
     model = space.model
     transform = model.rvs_to_transforms[rv]
     prior = location_scale(rv.owner.op, rv, transform)
-    if prior is None or 0 in shape:
+    if prior is None:
         return []
     added, factor = None, None
-    if transform is None:
+    if transform is None or isinstance(transform, ZeroSumTransform):
         added, factor = follow(model, rv)
     prior_location, prior_scale = (pt.as_tensor(p) for p in prior)
     location, scale = prior_location, prior_scale
     if factor is not None:
         location, scale = factor * location, factor * scale
-    own = _in_values(space, [location, scale, prior_location, prior_scale], shape)
-    if own is None or not own.parents or name in own.parents:
-        return []
-    found = [own]
-    if added is not None:  # where it makes no circle
-        whole = _in_values(space, [location + added, scale, prior_location, prior_scale], shape)
-        found = [whole, own] if whole is not None and name not in whole.parents else [own]
-    return [
-        Site(name, Elementwise(math.prod(shape)), given.expressions, given.parents)
-        for given in found
+    options = [location] if added is None else [location + added, location]
+    form = Elementwise(math.prod(shape))
+    found = [
+        _site(space, name, form, [option, scale, prior_location, prior_scale], [shape] * 4)
+        for option in options
     ]
+    # what is added to an effect makes no site of it
+    return [site for site in found if site is not None] if found[-1] is not None else []
+
+
+def _of_linear_map(space, name, rv, shape):
+    """Return the sites of a matrix times a standardised variable."""
+    linear = linear_map(space.model, rv, shape)
+    if linear is None:
+        return []
+    rows = _n_rows(space, linear.matrix)
+    batch, n = linear.batch, linear.columns
+    if rows is None:
+        return []
+    wide = linear.scale.type.broadcastable != (True,) * linear.scale.ndim
+    if linear.varying or wide or batch > 1:
+        if not batch * max(rows, n) * n <= LARGEST_MATRIX:
+            logger.info(f"{name} is too large for correlated coordinates ({rows} x {n})")
+            return []
+        scale = pt.broadcast_to(linear.scale, (batch, rows))
+        factor = pt.broadcast_to(linear.matrix, (batch, rows, n)) * scale[..., None]
+        form = Matrix(batch, rows, n, centred=linear.centred, last=linear.last)
+        shapes = [(batch, rows), (batch, rows, n)]
+        found = [
+            _site(space, name, form, [location, factor], shapes, flat=False)
+            for location in _locations(linear)
+        ]
+        return [site for site in found if site is not None]
+    return _rotated(space, name, linear, rows)
+
+
+def _locations(linear):
+    """Return the location of a linear map and, where it is only what else is added, none."""
+    return [linear.location] if linear.centred else [linear.location, pt.zeros((1, 1))]
+
+
+def _rotated(space, name, linear, rows):
+    """Return the site of a constant matrix with one scale."""
+    matrix = _in_values(space, [linear.matrix], None)
+    if matrix is None or matrix.parents or max(rows, linear.columns) > LARGEST_BASIS:
+        return []
+    n, dtype = linear.columns, linear.matrix.dtype
+    left, singular, right = np.linalg.svd(matrix.expressions[0].eval(mode=CHEAP))
+    scales = np.zeros(n)
+    scales[: len(singular)] = singular
+    to_basis = np.zeros((n, rows))
+    to_basis[: min(n, rows)] = left.T[: min(n, rows)]
+    scale = linear.scale.squeeze() * scales.astype(dtype)
+    form, found = Rotated(left if linear.centred else right.T), []
+    for added in _locations(linear):
+        added = pt.broadcast_to(added, (1, rows))[0]
+        location = pt.as_tensor(to_basis.astype(dtype)) @ added
+        prior = (location, scale) if linear.centred else (pt.zeros(n), pt.ones(n))
+        found.append(_site(space, name, form, [location, scale, *prior], [(n,)] * 4))
+    return [site for site in found if site is not None]
+
+
+def _n_rows(space, matrix):
+    """Return the rows of a matrix in the model's graph: what its shape is at the start."""
+    if (rows := matrix.type.shape[0]) is not None:
+        return rows
+    found = _in_values(space, [matrix.shape[0]], None)
+    if found is None:
+        return None
+    initial = space.model.initial_point(0)
+    values = {v: pt.as_tensor(initial[v.name]) for v in space.model.value_vars}
+    return int(graph_replace(found.expressions[0], values, strict=False).eval(mode=CHEAP))
+
+
+def _site(space, name, form, expressions, shapes, flat=True):
+    """Make a site of expressions in the model's graph; None where they are of no use."""
+    given = _in_values(space, expressions, shapes, flat=flat)
+    if given is None or not given.parents or name in given.parents:
+        return None
+    return Site(name, form, given.expressions, given.parents)
 
 
 class _Given(NamedTuple):
@@ -78,7 +159,7 @@ class _Given(NamedTuple):
     parents: frozenset
 
 
-def _in_values(space, expressions, shape):
+def _in_values(space, expressions, shapes, *, flat=False):
     """Express in value variables, flat, and None where that cannot be."""
     model = space.model
     expressions = model.replace_rvs_by_values(expressions)
@@ -92,18 +173,22 @@ def _in_values(space, expressions, shape):
     values = {v.name for v in ancestors(expressions) if v in set(model.value_vars)}
     if not values <= set(space.ordering):
         return None  # of another group
-    try:
-        flat = [pt.broadcast_to(_narrow(e, shape), shape).ravel() for e in expressions]
-    except ValueError:
-        return None
-    return _Given(tuple(flat), frozenset(values))
+    if shapes is not None:
+        if not all(_fits(e, shape) for e, shape in zip(expressions, shapes, strict=True)):
+            return None
+        expressions = [pt.broadcast_to(e, s) for e, s in zip(expressions, shapes, strict=True)]
+    if flat:
+        expressions = [e.ravel() for e in expressions]
+    return _Given(tuple(expressions), frozenset(values))
 
 
-def _narrow(expression, shape):
-    """Drop axes of length one that the value does not have, as that of a zero-sum transform."""
-    if expression.ndim > len(shape):
-        raise ValueError("more axes than the value")
-    return expression
+def _fits(expression, shape):
+    """Tell whether an expression broadcasts to a shape, as far as is known."""
+    known = expression.type.shape
+    return len(known) <= len(shape) and all(
+        length in (None, 1, wanted)
+        for length, wanted in zip(known[::-1], shape[::-1], strict=False)
+    )
 
 
 def _without_circles(candidates):
@@ -151,8 +236,15 @@ def starting_coordinates(coordinates, points):
         site.form.typical(given) for site, given in zip(coordinates.sites, given, strict=True)
     ]
     pseudo = {
-        "log_precisions": np.concatenate([FIRST_LOG_ODDS - 2 * scale for _, scale in typical]),
+        # elements whose scale is next to nothing beside the others' have no data to speak of
+        "log_precisions": np.concatenate(
+            [-2 * np.maximum(scale, scale.max() + LEAST_LOG_SCALE) for _, scale in typical]
+        ),
         "values": np.concatenate([location for location, _ in typical]),
     }
     pseudo = {name: value.astype(points.dtype) for name, value in pseudo.items()}
-    return coordinates.evaluate("coordinates", points, pseudo)[0], pseudo
+    means = coordinates.evaluate("coordinates", points, pseudo)[0]
+    for _, place, _ in coordinates.at(pseudo):
+        # an effect may start 1e40 of its own standard deviations away
+        means[:, place] = np.clip(means[:, place], -FARTHEST, FARTHEST)
+    return means, pseudo

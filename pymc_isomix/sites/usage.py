@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pytensor.compile.ops import ViewOp
 from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.raise_op import CheckAndRaise
@@ -79,10 +80,12 @@ def follow(model, rv):
     added, factor : TensorVariable or None
         They broadcast to ``rv``; None where there is nothing.
     """
-    clients, free = _clients(model), set(model.free_RVs)
+    clients, free = clients_of(model), set(model.free_RVs)
     best = Effect(tuple(range(rv.ndim)))
-    for end in _ends(rv, best, clients, rv.ndim):
-        if end.factor is not None and _varies(end.factor, free, rv):
+    for end, _, is_end in ways(rv, best, clients, rv.ndim):
+        if not is_end:
+            continue
+        if end.factor is not None and varies(end.factor, free, rv):
             return end.added, end.factor
         if best.added is None:
             best = end
@@ -90,18 +93,17 @@ def follow(model, rv):
     return (best.added, None) if best.factor is None else (None, None)
 
 
-def _ends(variable, effect, clients, ndim):
-    """Yield the effect at the end of each way through the graph, as far as it is understood."""
+def ways(variable, effect, clients, ndim):
+    """Yield (effect, variable, whether the way ends there) along each way that is understood."""
     onward = [
         (output, step)
         for node, i in clients.get(variable, ())
         if (step := _through(node, i, effect, ndim)) is not None
         for output in node.outputs
     ]
-    if not onward:
-        yield effect
+    yield effect, variable, not onward
     for output, step in onward:
-        yield from _ends(output, step, clients, ndim)
+        yield from ways(output, step, clients, ndim)
 
 
 def _through(node, i, effect, ndim):
@@ -124,7 +126,7 @@ def _through(node, i, effect, ndim):
         return None
     if i != 0:
         return None
-    if isinstance(op, SpecifyShape | CheckAndRaise):
+    if isinstance(op, SpecifyShape | CheckAndRaise | ViewOp):
         return effect
     if isinstance(op, DimShuffle):
         axes = tuple(None if j == "x" else effect.axes[j] for j in op.new_order)
@@ -148,11 +150,12 @@ def _indexed(node, axes):
     return (*out, *axes[len(node.op.idx_list) :])
 
 
-def _varies(expression, free, rv):
+def varies(expression, free, rv):
+    """Tell whether an expression depends on free variables other than one."""
     return any(v in free and v is not rv for v in ancestors([expression]))
 
 
-def _clients(model):
+def clients_of(model):
     """Return nodes and places by the variables that enter them, in the model's order."""
     clients: dict = {}
     roots = [*model.basic_RVs, *model.deterministics, *model.potentials]

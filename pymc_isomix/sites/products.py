@@ -1,0 +1,188 @@
+"""Linear maps in the model graph: effects that are a matrix times a standardised variable."""
+
+from typing import Any, NamedTuple
+
+import pytensor.tensor as pt
+from pymc.distributions.timeseries import AutoRegressiveRV, RandomWalkRV
+from pytensor.tensor.basic import get_underlying_scalar_constant_value
+from pytensor.tensor.blockwise import Blockwise
+from pytensor.tensor.exceptions import NotScalarConstantError
+from pytensor.tensor.extra_ops import CumOp
+from pytensor.tensor.math import Dot
+from pytensor.tensor.random import basic
+
+from pymc_isomix.sites.usage import Effect, clients_of, varies, ways
+
+
+class LinearMap(NamedTuple):
+    """An effect f + s A zeta with f (B, r), s (B, r) and A (r, n), in the model's graph.
+
+    ``f`` and ``s`` broadcast; ``varying`` says whether A depends on other free variables.
+    """
+
+    location: Any
+    scale: Any
+    matrix: Any
+    batch: int
+    columns: int
+    centred: bool
+    last: bool  # whether the blocks are the last axis of the variable
+    varying: bool
+
+
+def linear_map(model, rv, shape):
+    """Return the linear map of a random variable, by its family or its use; None without one."""
+    return _of_family(model, rv, shape) or _of_use(model, rv, shape)
+
+
+def _of_family(model, rv, shape):
+    """Return the linear map that the variable's own family has."""
+    op, free = rv.owner.op, set(model.free_RVs)
+    if len(shape) == 0 or model.rvs_to_transforms[rv] is not None:
+        return None
+    *batch_shape, n = shape
+    batch = 1
+    for length in batch_shape:
+        batch *= length
+    if isinstance(op, basic.MvNormalRV):
+        mean, covariance = op.dist_params(rv.owner)
+        factor = _factor(covariance.squeeze(axis=tuple(range(covariance.ndim - 2))))
+        if any(not b for b in covariance.type.broadcastable[:-2]):
+            return None
+        return _own(mean, factor, batch, n, varies(factor, free, rv))
+    if isinstance(op, RandomWalkRV) and len(shape) == 1:
+        first, innovation = rv.owner.inputs[:2]
+        if not all(isinstance(v.owner.op, basic.NormalRV) for v in (first, innovation)):
+            return None
+        (mu_0, sd_0), (mu, sd) = (v.owner.op.dist_params(v.owner) for v in (first, innovation))
+        ones = pt.tril(pt.ones((n, n)))
+        steps = pt.concatenate([_vector(mu_0, 1), _vector(mu, n - 1)])
+        scales = pt.concatenate([_vector(sd_0, 1), _vector(sd, n - 1)])
+        return _own(ones @ steps, ones * scales, 1, n, varies(scales, free, rv))
+    if isinstance(op, AutoRegressiveRV) and len(shape) == 1:
+        return _autoregressive(op, rv, n, free)
+    return None
+
+
+def _own(location, matrix, batch, n, varying):
+    return LinearMap(location, pt.ones(()), matrix, batch, n, True, False, varying)
+
+
+def _autoregressive(op, rv, n, free):
+    """Solve x_t = constant + sum_k rho_k x_(t-k) + sigma noise for x."""
+    rhos, sigma, first = rv.owner.inputs[:3]
+    order = op.ar_order
+    if not isinstance(first.owner.op, basic.NormalRV) or rhos.ndim != 1 or n <= order:
+        return None
+    mu_0, sd_0 = first.owner.op.dist_params(first.owner)
+    constant, lags = (rhos[0], rhos[1:]) if op.constant_term else (pt.zeros(()), rhos)
+    later = pt.concatenate([pt.zeros(order), pt.ones(n - order)])
+    system = pt.eye(n)
+    for k in range(order):
+        system -= lags[k] * pt.eye(n, k=-(k + 1)) * later[:, None]
+    steps = pt.concatenate([_vector(mu_0, order), _vector(constant, n - order)])
+    scales = pt.concatenate([_vector(sd_0, order), _vector(sigma, n - order)])
+    inverse = pt.linalg.solve_triangular(system, pt.diag(scales), lower=True)
+    mean = pt.linalg.solve_triangular(system, steps[:, None], lower=True)[:, 0]
+    varying = varies(inverse, free, rv) or varies(mean, free, rv)
+    return _own(mean, inverse, 1, n, varying)
+
+
+def _vector(value, length):
+    """Broadcast a parameter of a walk's steps to a vector."""
+    return pt.broadcast_to(value if value.ndim < 2 else value.ravel(), (length,))
+
+
+def _factor(covariance):
+    """Return the lower Cholesky factor: that of which the model made the covariance, if any."""
+    node = covariance.owner
+    while node is not None and len(node.inputs) == 1:
+        node = node.inputs[0].owner
+    if node is not None and _is_product(node.op):
+        left, right = node.inputs
+        if right.owner is not None and left in right.owner.inputs:
+            return left
+    return pt.linalg.cholesky(covariance, lower=True)
+
+
+def _of_use(model, rv, shape):
+    """Return the map of the first matrix product, or cumulative sum, that the variable enters."""
+    op, free = rv.owner.op, set(model.free_RVs)
+    if not isinstance(op, basic.NormalRV) or model.rvs_to_transforms[rv] is not None:
+        return None
+    mean, sd = op.dist_params(rv.owner)
+    if varies(mean, free, rv) or varies(sd, free, rv) or not 1 <= len(shape) <= 2:
+        return None
+    clients = clients_of(model)
+    for before, variable, _ in ways(rv, Effect(tuple(range(rv.ndim))), clients, rv.ndim):
+        if before.added is not None or not before.whole:
+            continue
+        for node, i in clients.get(variable, ()):
+            if (found := _of_node(node, i, before, shape, clients, free, rv)) is not None:
+                # z = mean + sd zeta, constants that zeta is standardised by
+                return found._replace(matrix=found.matrix * sd) if _is_standard(mean) else None
+    return None
+
+
+def _is_standard(mean):
+    try:
+        return float(get_underlying_scalar_constant_value(mean)) == 0
+    except NotScalarConstantError:
+        return False
+
+
+def _of_node(node, i, before, shape, clients, free, rv):
+    """Return the map of one node that the variable enters as input i."""
+    if _is_product(node.op) and node.outputs[0].ndim == 2:
+        matrix = node.inputs[0] if i == 1 else node.inputs[1].T  # (r, n)
+        inner, outer = before.axes if i == 1 else before.axes[::-1]
+        rows, blocks = (0, 1) if i == 1 else (1, 0)
+    elif isinstance(node.op, CumOp) and node.op.mode == "add" and len(shape) == 1:
+        if before.axes != (0,):
+            return None
+        matrix, inner, outer, rows, blocks = pt.tril(pt.ones((shape[0],) * 2)), 0, None, 0, None
+    else:
+        return None
+    if not isinstance(inner, int) or isinstance(outer, str) or (len(shape) == 2 and outer is None):
+        return None
+    if before.factor is not None:
+        scales = before.factor  # as z
+        if outer is not None and not scales.type.broadcastable[outer]:
+            return None
+        scales = scales.squeeze(axis=outer) if outer is not None else scales
+        matrix = matrix * scales
+    output = node.outputs[0]
+    after = _best(ways(output, Effect(tuple(range(output.ndim))), clients, output.ndim))
+    location, scale = (
+        None if part is None else _by_block(part, rows, blocks)
+        for part in (after.added, after.factor)
+    )
+    location = pt.zeros(()) if location is None else location
+    scale = pt.ones(()) if scale is None else scale
+    if not any(varies(part, free, rv) for part in (matrix, scale)):
+        return None
+    return LinearMap(
+        location,
+        scale,
+        matrix,
+        1 if outer is None else shape[outer],
+        shape[inner],
+        False,
+        outer is not None and outer > inner,
+        varies(matrix, free, rv),
+    )
+
+
+def _is_product(op):
+    return isinstance(op, Dot) or (isinstance(op, Blockwise) and isinstance(op.core_op, Dot))
+
+
+def _best(found):
+    """Return the effect that says the most."""
+    effects = [effect for effect, _, is_end in found if is_end]
+    return max(effects, key=lambda e: (e.factor is not None) + (e.added is not None))
+
+
+def _by_block(part, rows, blocks):
+    """Arrange what goes with the elements of a product as (B, r)."""
+    return part.dimshuffle("x", rows) if blocks is None else part.dimshuffle(blocks, rows)
