@@ -4,19 +4,26 @@ import logging
 from typing import Any
 
 import pytensor.tensor as pt
+from pymc.pytensorf import rewrite_pregrad
 from pytensor.compile.builders import OpFromGraph
+from pytensor.gradient import DisconnectedGrad, GradClip, GradScale, ZeroGrad
 from pytensor.graph.basic import Constant
 from pytensor.graph.replace import graph_replace, vectorize_graph
+from pytensor.graph.rewriting.basic import dfs_rewriter
 from pytensor.graph.rewriting.utils import rewrite_graph
-from pytensor.graph.traversal import toposort
+from pytensor.graph.traversal import ancestors, toposort
 from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.rewriting.ofg import inline_symbolic_for_fusion
 from pytensor.tensor.type import TensorType
 
 from pymc_isomix.backend.compilation import CompiledApart
 
 logger = logging.getLogger(__name__)
+
+STABLE = ("ShapeOpt", "canonicalize", "stabilize")
+STOPS_GRADIENT = (DisconnectedGrad, ZeroGrad, GradClip, GradScale)
 
 
 def batched_log_density(space, points, *, more_replacements=None, mode=None):
@@ -57,14 +64,30 @@ def flat_log_density(space, point, *, more_replacements=None):
     log_density = space.model.logp()
     if more_replacements:
         log_density = graph_replace(log_density, more_replacements, strict=False)
-    return graph_replace(log_density, space.replacements(point), strict=False).astype(point.dtype)
+    flat = graph_replace(log_density, space.replacements(point), strict=False).astype(point.dtype)
+    if any(v.owner and isinstance(v.owner.op, STOPS_GRADIENT) for v in ancestors([flat])):
+        return flat  # the rewrites would take it out
+    # far out the gradient of log(1 - sigmoid(x)) is 0/0; that of softplus is not
+    return rewrite_pregrad(flat)
+
+
+def stabilise(outputs):
+    """Rewrite expressions so that they stay finite as far out as PyMC's own functions do.
+
+    log(1 - sigmoid(x)) becomes softplus, a softmax the one that subtracts the maximum, and so on.
+    The modes that compile cheaply leave this out, and once a graph is vectorised it has other forms
+    than the rewrites look for.
+    """
+    # what a rewrite puts into one Op, the softmax for example, would be compiled by itself
+    inline = dfs_rewriter(inline_symbolic_for_fusion)
+    return rewrite_graph(outputs, include=STABLE, custom_rewrite=inline, clone=True)
 
 
 def vectorise(outputs, point, points):
     """Turn expressions of one point (d,) into those of many (S, d)."""
     # Fold what only depends on shapes while they are plain constants: batched, they would become
     # tensors, which neither JAX nor the rewrites see through.
-    outputs = rewrite_graph(outputs, include=("ShapeOpt", "canonicalize"), clone=False)
+    outputs = stabilise(outputs)
     if any(isinstance(node.op, Scan) for node in toposort(outputs)):
         logger.info(
             "The log density contains a scan, which has no vectorised form: it is evaluated draw "

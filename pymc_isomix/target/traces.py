@@ -14,6 +14,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.scan.op import Scan
 
 from pymc_isomix.backend.compilation import CHEAP, compiling
+from pymc_isomix.target.batching import stabilise
 
 
 def constrained_draws(space, points):
@@ -50,7 +51,7 @@ def compile_constrained(space, dtype="float64"):
     has_scan = any(v.owner and isinstance(v.owner.op, Scan) for v in ancestors(outputs))
     evaluate = compile(
         [batch],
-        vectorize_graph(outputs, {point: batch}),
+        vectorize_graph(stabilise(outputs), {point: batch}),
         mode=None if has_scan else CHEAP,
     )
     return lambda points: dict(zip(names, evaluate(points), strict=True))
