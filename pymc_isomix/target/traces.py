@@ -45,13 +45,13 @@ def compile_constrained(space, dtype="float64"):
     # adding a zero makes every output depend on the point, so that each has a batch dimension
     outputs = [
         (variable + 0 * point[0]).astype(variable.dtype)
-        for variable in graph_replace(variables, replacements, strict=False)
+        for variable in stabilise(graph_replace(variables, replacements, strict=False))
     ]
     # used a few times: compile cheaply, unless loops inside are slow in Python
     has_scan = any(v.owner and isinstance(v.owner.op, Scan) for v in ancestors(outputs))
     evaluate = compile(
         [batch],
-        vectorize_graph(stabilise(outputs), {point: batch}),
+        vectorize_graph(outputs, {point: batch}),
         mode=None if has_scan else CHEAP,
     )
     return lambda points: dict(zip(names, evaluate(points), strict=True))
