@@ -3,19 +3,25 @@
 import logging
 from typing import Any
 
+import numpy as np
 import pytensor.tensor as pt
 from pymc.pytensorf import rewrite_pregrad
 from pytensor.compile.builders import OpFromGraph
 from pytensor.gradient import DisconnectedGrad, GradClip, GradScale, ZeroGrad
 from pytensor.graph.basic import Constant
 from pytensor.graph.replace import graph_replace, vectorize_graph
-from pytensor.graph.rewriting.basic import dfs_rewriter
+from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.graph.rewriting.utils import rewrite_graph
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.rewriting.ofg import inline_symbolic_for_fusion
+from pytensor.tensor.subtensor import (
+    AdvancedIncSubtensor,
+    AdvancedSubtensor,
+    indices_from_subtensor,
+)
 from pytensor.tensor.type import TensorType
 
 from pymc_isomix.backend.compilation import CompiledApart
@@ -50,7 +56,9 @@ def batched_log_density(space, points, *, more_replacements=None, mode=None):
     gradient : (S, d) TensorVariable
     """
     point = pt.vector("point", shape=(points.type.shape[1],), dtype=points.dtype)
-    log_density = flat_log_density(space, point, more_replacements=more_replacements)
+    log_density = flat_log_density(
+        space, point, more_replacements={**space.constants(), **(more_replacements or {})}
+    )
     gradient: Any = pt.grad(log_density, point)
     if mode is None:
         return vectorise([log_density, gradient], point, points)
@@ -79,8 +87,29 @@ def stabilise(outputs):
     than the rewrites look for.
     """
     # what a rewrite puts into one Op, the softmax for example, would be compiled by itself
-    inline = dfs_rewriter(inline_symbolic_for_fusion)
-    return rewrite_graph(outputs, include=STABLE, custom_rewrite=inline, clone=True)
+    last = dfs_rewriter(inline_symbolic_for_fusion, constant_mask_to_indices)
+    return rewrite_graph(outputs, include=STABLE, custom_rewrite=last, clone=True)
+
+
+@node_rewriter([AdvancedSubtensor, AdvancedIncSubtensor])
+def constant_mask_to_indices(fgraph, node):
+    """Turn constant boolean masks into indices: vectorised, they are no constants to JAX."""
+    is_update = isinstance(node.op, AdvancedIncSubtensor)
+    array, *inputs = node.inputs
+    update = inputs.pop(0) if is_update else None
+    given = indices_from_subtensor(inputs, node.op.idx_list)
+    indices: list[Any] = []
+    for index in given:
+        if isinstance(index, Constant) and index.type.dtype == "bool" and index.type.ndim:
+            indices.extend(np.nonzero(index.data))
+        else:
+            indices.append(index)
+    if len(indices) == len(given) and all(a is b for a, b in zip(indices, given, strict=True)):
+        return None
+    part = array[tuple(indices)]
+    if not is_update:
+        return [part]
+    return [part.set(update) if node.op.set_instead_of_inc else part.inc(update)]
 
 
 def vectorise(outputs, point, points):

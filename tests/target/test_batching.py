@@ -322,3 +322,45 @@ def test_far_out_deterministics_are_finite():
         pm.Deterministic("log_q", pt.log(1 - pt.sigmoid(b)))
     draws = constrained_draws(FlatSpace.of(model), np.array([[800.0], [0.0]]))
     np.testing.assert_allclose(draws["log_q"], [-800, -np.log(2)])
+
+
+MASK = np.array([[True, False, True], [False, True, True]])
+
+
+def test_constant_masks_become_indices_on_jax_too():
+    with pm.Model() as model:
+        b = pm.Normal("b", shape=(2, 3))
+        pm.Normal("y", b[MASK], 1.0, observed=np.arange(4.0))
+        pm.Potential("set", (pt.set_subtensor(b[~MASK], 3.0) ** 3).sum())
+        pm.Potential("add", (pt.inc_subtensor(b[:, MASK[0]], 1.0) ** 3).sum())
+    log_p, gradient = model.compile_logp(), model.compile_dlogp()
+    points = np.random.default_rng(0).normal(size=(4, 6))
+    by_name = [{"b": point.reshape(2, 3)} for point in points]
+    expected = np.array([*map(log_p, by_name)]), np.array([*map(gradient, by_name)])
+    batch = pytensor.shared(points, shape=points.shape)
+    evaluate = pymc_compile([], list(batched_log_density(FlatSpace.of(model), batch)), mode="JAX")
+    assert_same(evaluate(), expected)
+
+
+def test_dims_and_masks_among_the_data_are_constants_on_jax():
+    with pm.Model(coords={"t": range(6)}) as model:
+        mask = pm.Data("mask", MASK.ravel(), dims="t")
+        walk = pm.GaussianRandomWalk("walk", init_dist=pm.Normal.dist(), dims="t")
+        pm.Normal("y", walk[mask], observed=np.arange(4.0))
+    points = np.random.default_rng(0).normal(size=(4, 6))
+    batch = pytensor.shared(points, shape=points.shape)
+    evaluate = pymc_compile([], list(batched_log_density(FlatSpace.of(model), batch)), mode="JAX")
+    log_p = model.compile_logp()
+    np.testing.assert_allclose(evaluate()[0], [log_p({"walk": point}) for point in points])
+
+
+def test_data_with_dims_may_change_but_for_masks():
+    with pm.Model(coords={"t": range(2)}) as model:
+        data = pm.Data("data", [1.0, 2.0], dims="t")
+        b = pm.Normal("b", dims="t")
+        pm.Normal("y", b, observed=data, dims="t")
+    evaluate = compile_batched(model)
+    for values in ([1.0, 2.0], [5.0, 7.0]):
+        model.set_data("data", values)
+        log_density, _ = evaluate(np.zeros((1, 2)))
+        np.testing.assert_allclose(log_density, model.compile_logp()({"b": np.zeros(2)}))
