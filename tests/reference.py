@@ -57,21 +57,18 @@ def estimate(mixture, noise, log_p_and_gradient):
     log_evidence = np.full(n_components, -np.inf)
     n_finite = np.zeros(n_components, int)
     for k in range(n_components):
-        kept, log_ratios = [], []  # outside the support p / q is zero, and counts
+        kept = []  # of the mixture cut to the support: other draws count for nothing
         for xi in noise[k]:
             offset = np.sqrt(mixture.variances[k]) * xi  # u - m_k
             z = mixture.means[k] + mixture.factor @ offset
             log_p, gradient_p = log_p_and_gradient(z)
-            if not np.isnan(log_p) and log_p < np.inf:
-                log_ratios.append(log_p - log_density_and_score(mixture, z)[0])
             if np.isfinite(log_p) and np.all(np.isfinite(gradient_p)):
                 log_q, score_q = log_density_and_score(mixture, z)
                 score = mixture.factor.T @ (score_q - gradient_p)
                 kept.append((score, offset, log_q - log_p))
         n_finite[k] = len(kept)
-        if log_ratios:
-            log_evidence[k] = logsumexp(log_ratios) - np.log(len(log_ratios))
         if kept:
+            log_evidence[k] = logsumexp([-f for _, _, f in kept]) - np.log(len(kept))
             gradient[k] = np.mean([s for s, _, _ in kept], axis=0)
             curvature[k] = np.mean([s @ o for s, o, _ in kept]) / n_dim
             divergence[k] = np.mean([f for _, _, f in kept])
@@ -80,8 +77,12 @@ def estimate(mixture, noise, log_p_and_gradient):
     return Estimates(gradient, curvature, divergence, log_evidence, metric_gradient, n_finite)
 
 
-def negative_elbo(mixture, estimates):
-    return mixture.weights @ estimates.divergence
+def negative_elbo(mixture, estimates, n_samples=None):
+    """Of the mixture where the model is finite: the share of n_samples draws that were."""
+    if n_samples is None:
+        return mixture.weights @ estimates.divergence
+    mass = mixture.weights * estimates.n_finite / n_samples
+    return mass @ estimates.divergence / mass.sum() - np.log(mass.sum())
 
 
 def paper_step(mixture, estimates, *, update, step_size, shared_variance):

@@ -1,28 +1,52 @@
 """How to compile: as little as possible, since a user waits for it."""
 
 import gc
+import math
 import traceback
 from contextlib import contextmanager
 from importlib.util import find_spec
 from threading import Lock, RLock
 
 import pytensor
+import pytensor.tensor as pt
 from pytensor.compile.mode import Mode, get_mode
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
+from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.link.c.basic import CLinker, OpWiseCLinker
 from pytensor.link.jax.linker import JAXLinker
 from pytensor.link.numba.linker import NumbaLinker
+from pytensor.scalar.math import Log1mexp, Softplus
+from pytensor.tensor.elemwise import Elemwise
 from threadpoolctl import threadpool_limits
 
+AFTER_SPECIALISING = 48  # place among PyTensor's rewrites: none turns these back
 LONGEST_REASON = 200  # characters: the reprs of Ops have thousands
+
+
+@node_rewriter([Elemwise])
+def numpy_functions(fgraph, node):
+    """Write what NumPy has no function of, and Python would loop over, with those that it has."""
+    scalar_op = node.op.scalar_op
+    if not isinstance(scalar_op, Softplus | Log1mexp):
+        return None
+    x = node.inputs[0].astype(node.outputs[0].dtype)
+    if isinstance(scalar_op, Softplus):
+        return [pt.maximum(x, 0) + pt.log1p(pt.exp(-pt.abs(x)))]
+    return [pt.switch(x > math.log(0.5), pt.log(-pt.expm1(x)), pt.log1p(-pt.exp(x)))]
+
+
+def _numpy_mode(optimizer, *excluded):
+    mode = Mode(linker="py", optimizer=optimizer).excluding("symbolic_op_recognition", *excluded)
+    return mode.register((dfs_rewriter(numpy_functions), AFTER_SPECIALISING))
+
 
 # NumPy Op by Op compiles in milliseconds, with no C compiler and no numba. A recognised Op,
 # log-sum-exp for example, would have the default linker compile what is inside it; a fused one
 # would be a loop of Python's.
-CHEAP = Mode(linker="py", optimizer="fast_compile").excluding("symbolic_op_recognition")
+CHEAP = _numpy_mode("fast_compile")
 # The same for what is called thousands of times
-CHEAP_FAST = Mode(linker="py", optimizer="fast_run").excluding("symbolic_op_recognition", "fusion")
+CHEAP_FAST = _numpy_mode("fast_run", "fusion")
 
 
 class CompiledApart(Op):

@@ -22,6 +22,7 @@ SETTLE_STEPS = 400  # after a plateau
 AVERAGE_EVERY = 5  # neighbouring iterates say nearly the same
 MAX_RESPAWNS = 3
 MAX_HALVINGS = 10
+MOST_REFUSED_IN_A_ROW = 50  # steps: respawning where nothing is finite gets nowhere
 RELIABLE_ERROR = 0.15  # relative standard error at which half of a correction is believed
 
 
@@ -128,7 +129,8 @@ class Phased(Controller):
         self.stop_early, self.rule = stop_early, operator.rule
         self.phase_start = 0  # step at which the current stretch of exploring began
         self.settle_start, self.settle_steps = None, 0
-        self.n_respawns = self.n_halvings = 0
+        self.n_respawns = self.n_halvings = self.n_in_a_row = 0
+        self.last_refused = -2
         self.average = IterateAverage()
 
     @property
@@ -175,17 +177,21 @@ class Phased(Controller):
     @override
     def recover(self, i, lost):
         # respawns components that lost all their draws, halves the step when none did
-        self.n_halvings += 1
-        if lost.all() or self.n_halvings > MAX_HALVINGS:
+        self.n_in_a_row = self.n_in_a_row + 1 if i == self.last_refused + 1 else 1
+        self.last_refused = i
+        if lost.all() or self.n_in_a_row > MOST_REFUSED_IN_A_ROW:
             return False
         if lost.any():
             logger.info(
                 f"step {i + 1}: respawned component {', '.join(map(str, np.flatnonzero(lost)))}"
             )
             self.respawn(lost)
-        else:
-            self.base_step /= 2
-            logger.info(f"step {i + 1} was not finite: step size halved to {self.base_step:g}")
+            return True
+        self.n_halvings += 1
+        if self.n_halvings > MAX_HALVINGS:
+            return False
+        self.base_step /= 2
+        logger.info(f"step {i + 1} was not finite: step size halved to {self.base_step:g}")
         return True
 
     def respawn_dead(self):

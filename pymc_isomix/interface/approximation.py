@@ -11,7 +11,7 @@ from pymc_isomix.backend.compilation import one_blas_thread
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.group import IsotropicMixtureGroup
 from pymc_isomix.results import components, files, missing_mass, nuts, table, verdict
-from pymc_isomix.results.importance import resample_draws, weigh
+from pymc_isomix.results.importance import draw_inside, resample_draws, weigh
 from pymc_isomix.target import traces
 from pymc_isomix.target.compiled import CompiledModel
 
@@ -74,7 +74,9 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             ``log_weight`` (their difference), ``weight`` (Pareto-smoothed, sums to 1; all equal
             after resampling) and ``component``; with minibatches, only ``log_q`` and
             ``component``. ``fit`` has what the fit recorded, ``isomix`` the components, and
-            ``diagnostics`` what :meth:`diagnostics` says of these draws.
+            ``diagnostics`` what :meth:`diagnostics` says of these draws. Draws where the model's
+            log density is not finite are drawn anew: they are those of the mixture cut to the
+            model's support.
 
         Raises
         ------
@@ -92,6 +94,8 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             chosen = _resample(weighted, draws, rng, force)
         else:
             chosen = weighted = self._weigh_if_possible(compiled, *self.mixture.draw(draws, rng))
+            if weighted.log_p is not None:
+                chosen = draw_inside(self.mixture, weighted, compiled, rng)
         values = compiled.constrained(chosen.points)
         trace = traces.to_trace(compiled.model, values)
         if not return_inferencedata:

@@ -227,9 +227,9 @@ class IsoMix(Inference):
         Raises
         ------
         FloatingPointError
-            If a component has no draw with a finite log density, or a parameter would not be
-            finite. The default schedule first respawns such a component, and halves the step
-            size up to ten times. The approximation keeps the last finite parameters.
+            If no component has a draw with a finite log density (with uniform weights, if one has
+            none), or a parameter would not be finite. The default schedule first respawns such a
+            component, or halves the step size, up to ten times. The last finite parameters stay.
         """
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_count("n", n, least=0)

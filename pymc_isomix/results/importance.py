@@ -1,11 +1,15 @@
 """Importance weights of draws from the approximation, Pareto-smoothed by ArviZ."""
 
+import logging
 import math
 from typing import NamedTuple
 
 import numpy as np
 from arviz_stats.base import array_stats  # type: ignore[attr-defined]
 
+logger = logging.getLogger(__name__)
+
+REDRAWS = 50  # of a draw that lies outside the support
 FEWEST_DRAWS = 25  # below, the tail that Pareto smoothing fits has fewer than five draws
 
 
@@ -137,6 +141,43 @@ def weigh(mixture, points, component, to_unconstrained, log_p=None):
         log_determinant,
         smoothed,
     )
+
+
+def draw_inside(mixture, weighted, compiled, rng):
+    """Draw anew where the model's log density is not finite: the mixture cut to the support.
+
+    Parameters
+    ----------
+    mixture : Mixture
+    weighted : WeightedDraws
+    compiled : CompiledModel
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    WeightedDraws
+        The same where all are finite.
+    """
+    points, component, log_p = (
+        np.array(part) for part in (weighted.points, weighted.component, weighted.log_p)
+    )
+    outside = np.flatnonzero(~np.isfinite(log_p))
+    if not outside.size:
+        return weighted
+    logger.info(f"{outside.size / len(log_p):.1%} of the draws lay outside the model's support")
+    for _ in range(REDRAWS):
+        points[outside], component[outside] = mixture.draw(outside.size, rng)
+        log_p[outside] = compiled.log_density(points[outside])
+        outside = outside[~np.isfinite(log_p[outside])]
+        if not outside.size:
+            break
+    else:
+        logger.warning(
+            f"{outside.size} draws lie outside the model's support, and so did {REDRAWS} others "
+            "for each: the approximation does not fit this model. Reparametrise it without hard "
+            "bounds, or use another start"
+        )
+    return weigh(mixture, points, component, compiled.to_unconstrained, log_p)
 
 
 def resample_draws(weighted, n_draws, rng):

@@ -84,7 +84,8 @@ def diagnose(mixture, draws, labels, *, history=None, missing_mass=np.nan):
         mode_labels, mixture.weights, draws.responsibilities, weights.weight
     )
     columns = {
-        "elbo": log_weight[finite].mean() if finite.any() else -np.inf,
+        # of the mixture cut to the support, which is what sample() draws from
+        "elbo": log_weight[finite].mean() + np.log(finite.mean()) if finite.any() else -np.inf,
         "elbo_se": log_weight[finite].std() / np.sqrt(finite.sum()) if finite.any() else np.inf,
         "khat": weights.khat,
         "good_k": importance.good_khat(n_draws),
@@ -114,9 +115,13 @@ def diagnose(mixture, draws, labels, *, history=None, missing_mass=np.nan):
 def _moments(draws):
     """Moments by plain and by weighted draws, (d,) each, and the shift in its standard errors."""
     points, weight = draws.unconstrained, draws.importance.weight
-    mean, sd = points.mean(axis=0), points.std(axis=0)
+    counts = np.isfinite(draws.log_weight)
+    counts |= not counts.any()
+    inside = points[counts]
+    mean, sd = inside.mean(axis=0), inside.std(axis=0)
     reweighted = weight @ points
-    error = np.sqrt((weight - 1 / len(points)) ** 2 @ (points - reweighted) ** 2)
+    equal = counts / len(inside)
+    error = np.sqrt((weight - equal) ** 2 @ (points - reweighted) ** 2)
     with np.errstate(invalid="ignore", divide="ignore"):
         shift = np.where(reweighted == mean, 0.0, (reweighted - mean) / error)
     return {
@@ -146,8 +151,8 @@ def _support(dataset, history):
     if share > NON_FINITE:
         return Finding(
             "doubtful",
-            f"{share:.0%} of the draws lie outside the support of the model: reparametrise it "
-            "without hard bounds.",
+            f"{share:.0%} of the draws lie outside the support of the model; sample() draws them "
+            "anew. Better reparametrise the model without hard bounds.",
         )
     return None
 

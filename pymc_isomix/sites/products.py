@@ -45,7 +45,7 @@ def _of_family(model, rv, shape):
     for length in batch_shape:
         batch *= length
     if isinstance(op, basic.MvNormalRV):
-        mean, covariance = op.dist_params(rv.owner)
+        mean, covariance = map(pt.as_tensor, op.dist_params(rv.owner))
         factor = _factor(covariance.squeeze(axis=tuple(range(covariance.ndim - 2))))
         if any(not b for b in covariance.type.broadcastable[:-2]):
             return None

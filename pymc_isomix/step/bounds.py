@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytensor.tensor as pt
 
 from pymc_isomix.family import metric as metrics
@@ -78,8 +79,13 @@ class StepRule:
             step_size = step_size * pt.minimum(1.0, MAX_MEAN_SHIFT / pt.maximum(length, 1e-12))
         return updates.mean_step(means, metrics.unwhiten(metric, shift), step_size=step_size)
 
-    def new_log_weights(self, log_weights, divergences, step_size):
-        """Log weights (K,) after a step against the divergences f_k (K,)."""
+    def new_log_weights(self, log_weights, divergences, step_size, *, lost):
+        """Log weights (K,) after a step against the divergences f_k (K,).
+
+        A component without a finite draw, one of ``lost`` (K,), loses as much as one can.
+        """
+        worst = pt.switch(lost, -np.inf, divergences).max() + MAX_EXCESS
+        divergences = pt.switch(lost, worst, divergences)
         return updates.weight_step(
             log_weights, divergences, step_size=WEIGHT_STEP * step_size, largest=MAX_EXCESS
         )

@@ -100,11 +100,9 @@ def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weight
         summed = values.reshape((n_components, -1, *values.shape[1:])).sum(axis=1)
         return summed / (count[:, None] if values.ndim == 2 else count)
 
-    # outside the support p/q is zero, and counts; where log p is undefined it does not
-    defined = ~(pt.isnan(log_p) | pt.eq(log_p, np.inf))
-    log_importance = pt.switch(defined, log_p - log_q, -np.inf).reshape((n_components, -1))
-    n_defined = defined.reshape((n_components, -1)).sum(axis=1).astype(scores.dtype)
-    log_evidence = pt.logsumexp(log_importance, axis=1) - pt.log(pt.maximum(n_defined, 1))
+    # of the mixture cut to the support: what lies outside does not count against a component
+    log_importance = pt.switch(finite, -log_ratio, -np.inf).reshape((n_components, -1))
+    log_evidence = pt.logsumexp(log_importance, axis=1) - pt.log(count)
     metric_gradient = None
     n_samples = draws.points.shape[0] // n_components
     draw_weights = pt.repeat(pt.exp(log_weights) / count, n_samples)

@@ -128,7 +128,9 @@ def step_updates(
     estimates = estimator.estimate(
         draws, log_p, gradient_p, whitened_means, log_variances, log_weights, metric
     )
-    loss = pt.exp(log_weights) @ estimates.divergence
+    # of the mixture where the model is finite, which is what its draws say something of
+    mass = pt.exp(log_weights) * (estimates.n_finite / n_samples).astype(means.dtype)
+    loss = mass @ estimates.divergence / mass.sum() - pt.log(mass.sum())
 
     gradient, curvature = estimates.mean_gradient, estimates.curvature
     if constrain is not None:
@@ -143,7 +145,9 @@ def step_updates(
     else:
         new["means"], extra = optimiser(loss, metrics.unwhiten_gradient(metric, gradient))
     if rule.learn_weights and n_components > 1:
-        new["log_weights"] = rule.new_log_weights(log_weights, estimates.divergence, step_size)
+        new["log_weights"] = rule.new_log_weights(
+            log_weights, estimates.divergence, step_size, lost=pt.eq(estimates.n_finite, 0)
+        )
     if coordinates:
         at_means = AtSites(means, coordinates.batched(means, pseudo)[2])
         moved = new_pseudo(
@@ -165,13 +169,18 @@ def step_updates(
 
 
 def guarded(new, params, n_finite, n_samples, loss, extra, info):
-    """Refuse the step as a whole, and keep the old values, when one would not be finite."""
+    """Refuse the step as a whole, and keep the old values, when one would not be finite.
+
+    Or when a component has no finite draw: any, or all of them where the weights are learned and
+    such a component pays with its own.
+    """
     finite = pt.isfinite(new["means"])
     rows = finite.all(axis=1) & pt.isfinite(new["log_variances"])
-    healthy = rows & (n_finite > 0)  # (K,)
+    has_draws = n_finite > 0  # (K,)
     if "log_weights" in new:
-        healthy &= ~pt.isnan(new["log_weights"])
-    accepted = healthy.all()
+        accepted = rows.all() & has_draws.any() & ~pt.isnan(new["log_weights"]).any()
+    else:
+        accepted = rows.all() & has_draws.all()
     for name in ("metric", *PSEUDO):
         if name in new:
             accepted &= pt.isfinite(new[name]).all()

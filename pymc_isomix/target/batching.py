@@ -3,21 +3,35 @@
 import logging
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytensor.tensor as pt
+from pymc.logprob.utils import local_check_parameter_to_ninf_switch
+from pymc.pytensorf import rewrite_pregrad
 from pytensor.compile.builders import OpFromGraph
+from pytensor.gradient import DisconnectedGrad, GradClip, GradScale, ZeroGrad
 from pytensor.graph.basic import Constant
 from pytensor.graph.replace import graph_replace, vectorize_graph
+from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.graph.rewriting.utils import rewrite_graph
-from pytensor.graph.traversal import toposort
+from pytensor.graph.traversal import ancestors, toposort
 from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.rewriting.ofg import inline_symbolic_for_fusion
+from pytensor.tensor.subtensor import (
+    AdvancedIncSubtensor,
+    AdvancedSubtensor,
+    indices_from_subtensor,
+)
 from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorVariable
 
 from pymc_isomix.backend.compilation import CompiledApart
 
 logger = logging.getLogger(__name__)
+
+STABLE = ("ShapeOpt", "canonicalize", "stabilize")
+STOPS_GRADIENT = (DisconnectedGrad, ZeroGrad, GradClip, GradScale)
 
 
 class BatchedTarget(NamedTuple):
@@ -58,7 +72,11 @@ def batched_log_density(
     """
     point = pt.vector("point", shape=(points.type.shape[1],), dtype=points.dtype)
     log_density, given = flat_log_density(
-        space, point, coordinates, pseudo, more_replacements=more_replacements
+        space,
+        point,
+        coordinates,
+        pseudo,
+        more_replacements={**space.constants(), **(more_replacements or {})},
     )
     gradient: Any = pt.grad(log_density, point)
     outputs = [log_density, gradient, *(part for here in given for part in here)]
@@ -88,17 +106,57 @@ def flat_log_density(space, point, coordinates=None, pseudo=None, *, more_replac
     log_density = space.model.logp()
     if more_replacements:
         log_density = graph_replace(log_density, more_replacements, strict=False)
-    log_density = graph_replace(log_density, space.replacements(values), strict=False)
+    flat = graph_replace(log_density, space.replacements(values), strict=False)
     if log_determinant is not None:
-        log_density = log_density + log_determinant
-    return log_density.astype(point.dtype), given
+        flat = flat + log_determinant
+    flat = flat.astype(point.dtype)
+    if any(v.owner and isinstance(v.owner.op, STOPS_GRADIENT) for v in ancestors([flat])):
+        return flat, given  # the rewrites would take it out
+    # far out the gradient of log(1 - sigmoid(x)) is 0/0; that of softplus is not
+    return rewrite_pregrad(flat), given
+
+
+def stabilise(outputs):
+    """Rewrite expressions so that they stay finite as far out as PyMC's own functions do.
+
+    log(1 - sigmoid(x)) becomes softplus, a softmax the one that subtracts the maximum, and so on.
+    The modes that compile cheaply leave this out, and once a graph is vectorised it has other forms
+    than the rewrites look for.
+    """
+    # what a rewrite puts into one Op, the softmax for example, would be compiled by itself
+    # a parameter out of bounds at one point must not count for all
+    last = dfs_rewriter(
+        inline_symbolic_for_fusion, constant_mask_to_indices, local_check_parameter_to_ninf_switch
+    )
+    return rewrite_graph(outputs, include=STABLE, custom_rewrite=last, clone=True)
+
+
+@node_rewriter([AdvancedSubtensor, AdvancedIncSubtensor])
+def constant_mask_to_indices(fgraph, node):
+    """Turn constant boolean masks into indices: vectorised, they are no constants to JAX."""
+    is_update = isinstance(node.op, AdvancedIncSubtensor)
+    array, *inputs = node.inputs
+    update = inputs.pop(0) if is_update else None
+    given = indices_from_subtensor(inputs, node.op.idx_list)
+    indices: list[Any] = []
+    for index in given:
+        if isinstance(index, Constant) and index.type.dtype == "bool" and index.type.ndim:
+            indices.extend(np.nonzero(index.data))
+        else:
+            indices.append(index)
+    if len(indices) == len(given) and all(a is b for a, b in zip(indices, given, strict=True)):
+        return None
+    part = array[tuple(indices)]
+    if not is_update:
+        return [part]
+    return [part.set(update) if node.op.set_instead_of_inc else part.inc(update)]
 
 
 def vectorise(outputs, point, points):
     """Turn expressions of one point (d,) into those of many (S, d)."""
     # Fold what only depends on shapes while they are plain constants: batched, they would become
     # tensors, which neither JAX nor the rewrites see through.
-    outputs = rewrite_graph(outputs, include=("ShapeOpt", "canonicalize"), clone=False)
+    outputs = stabilise(outputs)
     if any(isinstance(node.op, Scan) for node in toposort(outputs)):
         logger.info(
             "The log density contains a scan, which has no vectorised form: it is evaluated draw "

@@ -5,11 +5,15 @@ from functools import cached_property
 import numpy as np
 import pytensor.tensor as pt
 from pymc.data import MinibatchOp
-from pymc.model.transform.basic import remove_minibatched_nodes
+from pymc.model.fgraph import fgraph_from_model, model_from_fgraph
 from pymc.pytensorf import compile
+from pymc.variational.minibatch_rv import MinibatchRandomVariable
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.replace import clone_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.scan.op import Scan
 from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.type_other import NoneConst
 
 from pymc_isomix.backend.compilation import CHEAP, compiling
 from pymc_isomix.target import batching, traces
@@ -109,8 +113,7 @@ class CompiledModel:
     def _full_log_density(self):
         if not self.subsamples:
             return self._own_log_density
-        model = remove_minibatched_nodes(self.model)
-        expression = self._log_density_of(self.space.with_model(model))
+        expression = self._log_density_of(self.space.with_model(without_minibatches(self.model)))
         if _contains(RANDOM, [expression]):
             raise ValueError(
                 "the model's log density is random, and not through pm.Minibatch: its weights "
@@ -130,6 +133,36 @@ class CompiledModel:
             [self._points[1]], batched if len(batched) > 1 else batched[0], mode=mode
         )
         return _in_pieces(function, self.at_once)
+
+
+class Rescaled(MinibatchRandomVariable):
+    """PyMC's, but one that can be cloned where ``total_size`` leaves a dimension out."""
+
+    def make_node(self, rv, *total_size):  # noqa: D102
+        return super().make_node(rv, *(None if NoneConst.equals(n) else n for n in total_size))
+
+
+def without_minibatches(model):
+    """Return a model of all the data: PyMC's ``remove_minibatched_nodes``, in any dimension."""
+    graph, _ = fgraph_from_model(model)
+    graph.replace_all(
+        [
+            (node.outputs[0], Rescaled()(*node.inputs))
+            for node in graph.toposort()
+            if isinstance(node.op, MinibatchRandomVariable)
+        ]
+    )
+    full = {
+        minibatch: data
+        for node in graph.apply_nodes
+        if isinstance(node.op, MinibatchOp)
+        for data, minibatch in zip(node.inputs, node.outputs, strict=False)
+    }
+    outputs = clone_replace(graph.outputs, full, rebuild_strict=False)
+    whole = FunctionGraph(outputs=outputs, clone=False)
+    for name in ("_coords", "_dim_lengths"):
+        setattr(whole, name, getattr(graph, name))
+    return model_from_fgraph(whole, mutate_fgraph=True)
 
 
 def _contains(kind, outputs):

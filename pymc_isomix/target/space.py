@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+from pytensor.compile import SharedVariable
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,19 @@ class FlatSpace:
     def with_model(self, model):
         """Return the same places for another model of the same variables."""
         return FlatSpace(model, self.ordering)
+
+    def constants(self):
+        """Lengths of dims, and masks among the data, with constants to put in their place.
+
+        They make shapes symbolic, which JAX cannot compile. Other data may change during a fit.
+        """
+        variables = [v for v in self.model.data_vars if v.type.dtype == "bool"]
+        variables += self.model.dim_lengths.values()
+        return {
+            variable: pt.constant(variable.get_value(), dtype=variable.type.dtype)
+            for variable in variables
+            if isinstance(variable, SharedVariable)
+        }
 
     @cached_property
     def labels(self):

@@ -7,6 +7,7 @@ from pymc.initial_point import make_initial_point_fn
 from pytensor.graph.basic import Variable
 
 from pymc_isomix.backend.compilation import CHEAP, compiling
+from pymc_isomix.target.batching import stabilise
 
 INITS = ("jitter", "prior", "uniform")
 RETRIES = 50
@@ -198,7 +199,7 @@ def finite_check(space):
     model = space.model
     terms_of = model.free_RVs + model.observed_RVs + model.potentials
     names = [variable.name for variable in terms_of]
-    terms = model.logp(sum=False)  # one a variable, in that order
+    terms = stabilise(model.logp(sum=False))  # one a variable, in that order
     evaluate = model.compile_fn(terms, inputs=model.value_vars, mode=CHEAP)
 
     def check(flat):

@@ -14,6 +14,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.scan.op import Scan
 
 from pymc_isomix.backend.compilation import CHEAP, compiling
+from pymc_isomix.target.batching import stabilise
 
 
 def constrained_draws(space, points):
@@ -45,7 +46,7 @@ def compile_constrained(space, dtype="float64", coordinates=None, pseudo=None):
     # adding a zero makes every output depend on the point, so that each has a batch dimension
     outputs = [
         (variable + 0 * point[0]).astype(variable.dtype)
-        for variable in graph_replace(variables, replacements, strict=False)
+        for variable in stabilise(graph_replace(variables, replacements, strict=False))
     ]
     # used a few times: compile cheaply, unless loops inside are slow in Python
     has_scan = any(v.owner and isinstance(v.owner.op, Scan) for v in ancestors(outputs))

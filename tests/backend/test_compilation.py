@@ -7,6 +7,7 @@ import pytensor.tensor as pt
 import pytest
 from pytensor.compile.mode import Mode
 from pytensor.link.c.cmodule import GCC_compiler
+from pytensor.tensor.elemwise import Elemwise
 
 from pymc_isomix import IsoMix
 from pymc_isomix.backend.compilation import (
@@ -92,3 +93,17 @@ def test_garbage_is_collected_afterwards_as_before_even_after_a_failure(enabled)
             assert gc.isenabled() is enabled
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("function", [pt.softplus, pt.log1mexp])
+@pytest.mark.parametrize("mode", [CHEAP, CHEAP_FAST])
+def test_no_function_is_a_loop_of_python_s(function, mode):
+    x = pt.vector("x")
+    values = -np.geomspace(1e-300, 1e3, 50)
+    if function is pt.softplus:
+        values = np.concatenate([values, -values, [-np.inf, np.inf]])
+    cheap = pytensor.function([x], function(x), mode=mode)
+    ops = [node.op for node in cheap.maker.fgraph.toposort() if isinstance(node.op, Elemwise)]
+    assert all(op.nfunc_spec is not None for op in ops)
+    expected = pytensor.function([x], function(x), mode="FAST_COMPILE")
+    np.testing.assert_allclose(cheap(values), expected(values), rtol=1e-13)

@@ -116,6 +116,17 @@ def test_refused_step_halves_the_step_size_until_it_gives_up():
     assert not controller.recover(0, nothing_lost)
 
 
+def test_respawning_does_not_count_as_halving_but_nowhere_is_nowhere():
+    controller = phased(FakeGroup([0.5, 0.5]))
+    lost = np.array([False, True])
+    assert all(controller.recover(i, lost) for i in range(0, 200, 2))
+    assert controller.step_sizes(0, 1) == 0.3
+    in_a_row = [
+        controller.recover(i, lost) for i in range(300, 302 + controllers.MOST_REFUSED_IN_A_ROW)
+    ]
+    assert in_a_row == [True] * controllers.MOST_REFUSED_IN_A_ROW + [False] * 2
+
+
 def test_all_components_lost_is_the_end():
     assert not phased(FakeGroup([0.5, 0.5])).recover(0, np.ones(2, bool))
 

@@ -372,26 +372,49 @@ def edged():
     return CompiledStep(inference), edge
 
 
-def test_a_refused_step_leaves_every_parameter_as_it_was(edged):
-    """One component without a finite draw is enough; the others must not move on without it."""
+def test_a_component_without_a_finite_draw_stays_and_loses_weight(edged):
     step, edge = edged
     mixture, noise = random_mixture(3, "dense", spread=0.2), random_noise(3)
     mixture.means[1] = [50.0, 0.2]
     edge.set_value(20.0)
+    got, loss = step(mixture, noise, 0.1)
+    assert np.isfinite(loss)
+    np.testing.assert_array_equal(got.means[1], mixture.means[1])
+    np.testing.assert_allclose(got.variances[1], mixture.variances[1])
+    # e^(-3 eta) for it, and less than that for the others
+    largest = bounds.WEIGHT_STEP * 0.1 * bounds.MAX_EXCESS
+    others = got.weights[[0, 2]].sum() / mixture.weights[[0, 2]].sum()
+    assert got.weights[1] / mixture.weights[1] / others <= np.exp(-largest)
+    np.testing.assert_array_equal(step.operator.info.lost_components, [False, True, False])
+
+
+def test_a_refused_step_leaves_every_parameter_as_it_was(edged):
+    step, edge = edged
+    mixture, noise = random_mixture(3, "dense", spread=0.2), random_noise(3)
+    edge.set_value(-20.0)
     step.set(mixture)
     before = step.values()
     _, loss = step(mixture, noise, 0.1)
     assert np.isnan(loss)
     for name, value in step.values().items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
-    n_finite = step.operator.info.n_finite.get_value()
-    np.testing.assert_array_equal(n_finite, [N_SAMPLES, 0, N_SAMPLES])
-    np.testing.assert_array_equal(step.operator.info.lost_components, [False, True, False])
+    assert not step.operator.info.n_finite.get_value().any()
+    assert step.operator.info.lost_components.all()
 
     edge.set_value(np.inf)
     got, loss = step(mixture, noise, 0.1)
     assert np.isfinite(loss)
     assert not np.array_equal(got.means, mixture.means)
+
+
+def test_with_uniform_weights_one_component_without_a_finite_draw_is_enough_to_refuse():
+    edge = pytensor.shared(20.0, "edge")
+    step = CompiledStep(paper(build_model(edge=edge)))
+    mixture, noise = random_mixture(3, uniform=True, spread=0.2), random_noise(3)
+    mixture.means[1] = [50.0, 0.2]
+    got, loss = step(mixture, noise, 0.1)
+    assert np.isnan(loss)
+    assert_same(got, mixture, rtol=1e-14)
 
 
 def test_some_draws_that_are_not_finite_do_not_stop_the_step(edged):
@@ -404,7 +427,8 @@ def test_some_draws_that_are_not_finite_do_not_stop_the_step(edged):
     assert n_left_out > 0
     so_far = int(step.operator.info.n_dropped.get_value())
     got, loss = step(mixture, noise, 0.001)
-    np.testing.assert_allclose(loss, reference.negative_elbo(mixture, estimates), **CLOSE)
+    expected_loss = reference.negative_elbo(mixture, estimates, N_SAMPLES)
+    np.testing.assert_allclose(loss, expected_loss, **CLOSE)
     np.testing.assert_array_equal(step.operator.info.n_finite.get_value(), estimates.n_finite)
     assert step.operator.info.n_dropped.get_value() == so_far + n_left_out
     expected = reference.scale_free_step(

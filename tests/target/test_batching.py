@@ -10,8 +10,12 @@ from pymc.pytensorf import compile as pymc_compile
 from pytensor.gradient import disconnected_grad
 from scipy import stats
 
+from pymc_isomix.backend.compilation import CHEAP_FAST
 from pymc_isomix.target.batching import batched_log_density
+from pymc_isomix.target.compiled import CompiledModel
 from pymc_isomix.target.space import FlatSpace
+from pymc_isomix.target.starts import finite_check
+from pymc_isomix.target.traces import constrained_draws
 
 STANDARD_ERRORS = 5
 # As part of the graph around it, and compiled by itself
@@ -230,3 +234,133 @@ def test_single_precision():
         assert {value.dtype.name for value in evaluate(points)} == {"float32"}
     expected = [normal_log_density([0.3, -1.2])(point) for point in POINTS]
     np.testing.assert_allclose(evaluate(points)[0], expected, rtol=1e-5)
+
+
+# Written by hand as a user would, with no care for large values
+def bernoulli(b):
+    pm.Bernoulli("y", p=pm.math.invlogit(np.eye(2) @ b), observed=[0, 1])
+
+
+def binomial(b):
+    pm.Binomial("y", n=5, p=pm.math.sigmoid(b), observed=[1, 4])
+
+
+def hazard(b):
+    pm.Bernoulli("y", p=1 - pt.exp(-pt.exp(np.eye(2) @ b)), observed=[0, 1])
+
+
+def log_one_minus(b):
+    terms = [pt.log(1 - pt.sigmoid(b)), pt.log1mexp(-pt.exp(b)), pt.log(1 - pt.exp(-pt.exp(b)))]
+    pm.Potential("terms", sum(term.sum() for term in terms))
+
+
+def tails(b):
+    pm.Potential("below", pm.logcdf(pm.Normal.dist(0, 1), b).sum())
+    pm.Censored("y", pm.Normal.dist(b, 1), lower=-1, upper=1, observed=[-1, 1])
+
+
+def softmax(b):
+    pm.Categorical("y", p=pm.math.softmax(b * np.ones((2, 1)), axis=-1), observed=[0, 1])
+    pm.Potential("first", pt.log(pt.special.softmax(b))[0])
+
+
+def log_sum_exp(b):
+    pm.Potential("by_hand", pt.log(pt.exp(b).sum()))
+    pm.Potential("own", pt.logsumexp(b))
+    pm.NormalMixture("y", w=[0.3, 0.7], mu=b, sigma=0.1, observed=[1.0, 2.0])
+
+
+UNSTABLE = [bernoulli, binomial, hazard, log_one_minus, tails, softmax, log_sum_exp]
+EXTREME = np.array(
+    [[50, 1], [-50, 3], [800, -800], [-800, 800], [30, -40], [5, 5], [0, 0]], dtype=float
+)
+
+
+def careless(likelihood):
+    """A model of b (2,), and PyMC's own log density and gradient at the extreme points."""
+    with pm.Model() as model:
+        likelihood(pm.Normal("b", 0, 100, shape=2))
+    log_p, gradient = model.compile_logp(), model.compile_dlogp()
+    points = [{"b": b} for b in EXTREME]
+    expected = np.array([log_p(point) for point in points]), np.array([*map(gradient, points)])
+    assert np.isfinite(expected[0][0])
+    return model, expected
+
+
+def assert_same(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("likelihood", UNSTABLE)
+def test_far_out_all_that_evaluates_a_model_gives_pymc_s_own_values(likelihood):
+    model, expected = careless(likelihood)
+    space, points = FlatSpace.of(model), pytensor.shared(EXTREME, shape=EXTREME.shape)
+    for mode in ("JAX", "FAST_COMPILE", CHEAP_FAST):
+        step = pymc_compile([], list(batched_log_density(space, points)), mode=mode)
+        assert_same(step(), expected)
+    apart = batched_log_density(space, points, mode="FAST_COMPILE")
+    assert_same(pymc_compile([], list(apart), mode=CHEAP_FAST)(), expected)
+    compiled = CompiledModel(space, "float64")
+    assert_same(compiled.log_density_and_gradient(EXTREME), expected)
+    assert_same([compiled.log_density(EXTREME)], expected[:1])
+    check = finite_check(space)
+    is_finite = [check(point) is None for point in EXTREME]
+    np.testing.assert_array_equal(is_finite, np.isfinite(expected[0]))
+
+
+@pytest.mark.slow
+def test_far_out_numba_gives_pymc_s_own_values():
+    model, expected = careless(hazard)
+    apart = batched_log_density(FlatSpace.of(model), pt.as_tensor(EXTREME), mode="NUMBA")
+    assert_same(pymc_compile([], list(apart), mode=CHEAP_FAST)(), expected)
+
+
+def test_far_out_deterministics_are_finite():
+    with pm.Model() as model:
+        b = pm.Normal("b", 0, 100)
+        pm.Deterministic("log_q", pt.log(1 - pt.sigmoid(b)))
+    draws = constrained_draws(FlatSpace.of(model), np.array([[800.0], [0.0]]))
+    np.testing.assert_allclose(draws["log_q"], [-800, -np.log(2)])
+
+
+MASK = np.array([[True, False, True], [False, True, True]])
+
+
+def test_constant_masks_become_indices_on_jax_too():
+    with pm.Model() as model:
+        b = pm.Normal("b", shape=(2, 3))
+        pm.Normal("y", b[MASK], 1.0, observed=np.arange(4.0))
+        pm.Potential("set", (pt.set_subtensor(b[~MASK], 3.0) ** 3).sum())
+        pm.Potential("add", (pt.inc_subtensor(b[:, MASK[0]], 1.0) ** 3).sum())
+    log_p, gradient = model.compile_logp(), model.compile_dlogp()
+    points = np.random.default_rng(0).normal(size=(4, 6))
+    by_name = [{"b": point.reshape(2, 3)} for point in points]
+    expected = np.array([*map(log_p, by_name)]), np.array([*map(gradient, by_name)])
+    batch = pytensor.shared(points, shape=points.shape)
+    evaluate = pymc_compile([], list(batched_log_density(FlatSpace.of(model), batch)), mode="JAX")
+    assert_same(evaluate(), expected)
+
+
+def test_dims_and_masks_among_the_data_are_constants_on_jax():
+    with pm.Model(coords={"t": range(6)}) as model:
+        mask = pm.Data("mask", MASK.ravel(), dims="t")
+        walk = pm.GaussianRandomWalk("walk", init_dist=pm.Normal.dist(), dims="t")
+        pm.Normal("y", walk[mask], observed=np.arange(4.0))
+    points = np.random.default_rng(0).normal(size=(4, 6))
+    batch = pytensor.shared(points, shape=points.shape)
+    evaluate = pymc_compile([], list(batched_log_density(FlatSpace.of(model), batch)), mode="JAX")
+    log_p = model.compile_logp()
+    np.testing.assert_allclose(evaluate()[0], [log_p({"walk": point}) for point in points])
+
+
+def test_data_with_dims_may_change_but_for_masks():
+    with pm.Model(coords={"t": range(2)}) as model:
+        data = pm.Data("data", [1.0, 2.0], dims="t")
+        b = pm.Normal("b", dims="t")
+        pm.Normal("y", b, observed=data, dims="t")
+    evaluate = compile_batched(model)
+    for values in ([1.0, 2.0], [5.0, 7.0]):
+        model.set_data("data", values)
+        log_density, _ = evaluate(np.zeros((1, 2)))
+        np.testing.assert_allclose(log_density, model.compile_logp()({"b": np.zeros(2)}))

@@ -71,6 +71,17 @@ def test_diagnostics_and_resampling_use_all_the_data():
     np.testing.assert_allclose(tree.sample_stats["lp"].values[0], log_joint(mu), rtol=1e-10)
 
 
+@pytest.mark.parametrize("total_size", [30, (30, None), (30, 2), (None, 2)])
+def test_minibatches_of_matrices_use_all_the_data(total_size):
+    rows = ROWS.reshape(30, 2)
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0.0, 2.0)
+        pm.Normal("y", mu, 1.0, observed=pm.Minibatch(rows, batch_size=5), total_size=total_size)
+    approx = IsotropicMixture(params=exact().params_dict, model=model, random_seed=1)
+    result = approx.diagnostics(500, random_seed=1, n_probes=0)
+    assert result["log_evidence"].item() == pytest.approx(EVIDENCE, abs=0.01)
+
+
 def test_a_model_of_the_context_stands_in():
     approx = exact(minibatch=True)
     with exact().model:
