@@ -125,9 +125,9 @@ class Matrix:
     This is the Gaussian conditional of Laplace's method, as a bijection with learned
     pseudo-observations.
 
-    What is given: ``location`` f (..., r) and ``factor`` G (..., r, n). z is
-    :math:`\theta` itself where the model is centred (then r = n), and
-    :math:`\zeta` otherwise.
+    What is given: ``location`` f (..., B, r), ``factor`` G (..., B, r, n), and of each element of z
+    ``prior_location`` a and ``prior_scale`` b (..., B n). z is :math:`\theta` itself where that is
+    what the model draws (then r = n), and :math:`a + b \zeta` otherwise.
 
     Parameters
     ----------
@@ -136,6 +136,7 @@ class Matrix:
     rows, columns : int
         r and n.
     centred : bool
+        Whether z is :math:`\theta`.
     last : bool
         Whether the blocks are the last axis of z, not the first.
     """
@@ -147,22 +148,25 @@ class Matrix:
 
     def to_unconstrained(self, y, given, log_precision, value):
         """Map y (..., B n) to z (..., B n); with the log absolute determinant (...)."""
-        location, factor = given
+        location, factor, prior_location, prior_scale = given
         mean, root = self._posterior(given, log_precision, value)
         zeta = mean + _solve(root, self._blocks(y, self.last), transposed=True)
         log_determinant = -pt.log(_diagonal(root)).sum(axis=(-1, -2))
         if self.centred:
-            zeta = location + (factor @ zeta[..., None])[..., 0]
+            theta = location + (factor @ zeta[..., None])[..., 0]
             log_determinant += pt.log(pt.abs(_diagonal(factor))).sum(axis=(-1, -2))
-        return self._flat(zeta, self.last), log_determinant
+            return self._flat(theta, self.last), log_determinant
+        log_determinant += pt.log(pt.abs(prior_scale)).sum(axis=-1)
+        return prior_location + prior_scale * self._flat(zeta, self.last), log_determinant
 
     def to_coordinates(self, z, given, log_precision, value):
         """Map z (..., B n) back to y (..., B n)."""
-        location, factor = given
+        location, factor, prior_location, prior_scale = given
         mean, root = self._posterior(given, log_precision, value)
-        zeta = self._blocks(z, self.last)
         if self.centred:
-            zeta = _solve(factor, zeta - location)
+            zeta = _solve(factor, self._blocks(z, self.last) - location)
+        else:
+            zeta = self._blocks((z - prior_location) / prior_scale, self.last)
         return self._flat((root.mT @ (zeta - mean)[..., None])[..., 0], self.last)
 
     def share(self, given, log_precision, value):
@@ -182,14 +186,14 @@ class Matrix:
 
     def typical(self, given):
         """Typical location and log scale of the elements, (B r,) arrays each, from K points."""
-        location, factor = (np.asarray(g) for g in given)
+        location, factor = (np.asarray(g) for g in given[:2])
         scale = np.sqrt((factor**2).sum(axis=-1))
         location = np.broadcast_to(location, scale.shape).reshape(len(scale), -1)
         log_scale = np.log(np.maximum(scale, TINY)).reshape(len(scale), -1)
         return np.median(location, axis=0), np.median(log_scale, axis=0)
 
     def _posterior(self, given, log_precision, value):
-        location, factor = given
+        location, factor = given[:2]
         precision = self._pseudo(pt.exp(log_precision))
         weighted = factor.mT * precision[..., None, :]  # (..., n, r)
         root = _cholesky(pt.eye(self.columns) + weighted @ factor)

@@ -29,12 +29,15 @@ class Site:
         What it needs, as expressions of the model's other value variables.
     parents : frozenset of str
         Names of those.
+    part : slice, optional
+        Of a vector, where the rest of it is none of the site's, and may be among the parents.
     """
 
     name: str
     form: Any
     given: tuple
     parents: frozenset
+    part: slice | None = None
 
 
 class Coordinates:
@@ -82,11 +85,11 @@ class Coordinates:
         values, log_determinant, given = self.space.unflatten(point), 0.0, []
         for site, place in zip(self.sites, self.places, strict=True):
             here = self._given(values, point.dtype, [site])[0]
-            shape = self.space.ordering[site.name][2]
+            old = values[site.name]
             z, log_scale = site.form.to_unconstrained(
-                values[site.name].reshape((site.form.n_dim,)), here, *self._own(pseudo, place)
+                _part(old, site.part), here, *self._own(pseudo, place)
             )
-            values[site.name] = z.reshape(shape)
+            values[site.name] = _with_part(old, site.part, z)
             log_determinant += log_scale
             given.append(here)
         return values, log_determinant, given
@@ -99,9 +102,9 @@ class Coordinates:
         values = self.space.unflatten(point)
         given, points, log_determinant = self._given(values, point.dtype), dict(values), 0.0
         for site, place, here in zip(self.sites, self.places, given, strict=True):
-            own, shape = self._own(pseudo, place), values[site.name].shape
-            y = site.form.to_coordinates(values[site.name].ravel(), here, *own)
-            points[site.name] = y.reshape(shape)
+            own, old = self._own(pseudo, place), values[site.name]
+            y = site.form.to_coordinates(_part(old, site.part), here, *own)
+            points[site.name] = _with_part(old, site.part, y)
             log_determinant -= site.form.to_unconstrained(y, here, *own)[1]
         return points, log_determinant, given
 
@@ -184,7 +187,7 @@ class Coordinates:
         """Label each pseudo-observation, (P,) strings: by its element, or by site and row."""
         labels = []
         for site in self.sites:
-            own = list(self.space.labels[self.space.ordering[site.name][1]])
+            own = list(self.space.labels[self._place(site)])
             if site.form.n_pseudo != len(own):
                 own = [f"{site.name}, row {i}" for i in range(site.form.n_pseudo)]
             labels += own
@@ -198,7 +201,14 @@ class Coordinates:
     def at(self, pseudo):
         """Yield each site's form, its slice of a point, and its own (log c, m)."""
         for site, place in zip(self.sites, self.places, strict=True):
-            yield site.form, self.space.ordering[site.name][1], self._own(pseudo, place)
+            yield site.form, self._place(site), self._own(pseudo, place)
+
+    def _place(self, site):
+        """Return the slice of a point that is a site's."""
+        whole = self.space.ordering[site.name][1]
+        if site.part is None:
+            return whole
+        return slice(*(whole.start + i for i in site.part.indices(whole.stop - whole.start)[:2]))
 
     def _own(self, pseudo, place):
         return [pseudo[name][place] for name in PSEUDO]
@@ -217,3 +227,13 @@ class Coordinates:
             )
             for site in (self.sites if sites is None else sites)
         ]
+
+
+def _part(value, part):
+    """Take a part of a variable's value, flat; all of it for None."""
+    return value.ravel() if part is None else value[part]
+
+
+def _with_part(value, part, new):
+    """Put a part of a variable's value in place."""
+    return new.reshape(value.shape) if part is None else pt.set_subtensor(value[part], new)

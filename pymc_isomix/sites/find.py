@@ -19,7 +19,7 @@ from pymc_isomix.family.sites import Elementwise, Matrix, Rotated
 from pymc_isomix.sites.coordinates import PSEUDO, Coordinates, Site
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.products import linear_map
-from pymc_isomix.sites.usage import follow
+from pymc_isomix.sites.usage import constant_of, follow
 
 logger = logging.getLogger(__name__)
 
@@ -97,9 +97,10 @@ def _of_linear_map(space, name, rv, shape):
         scale = pt.broadcast_to(linear.scale, (batch, rows))
         factor = pt.broadcast_to(linear.matrix, (batch, rows, n)) * scale[..., None]
         form = Matrix(batch, rows, n, centred=linear.centred, last=linear.last)
-        shapes = [(batch, rows), (batch, rows, n)]
+        prior = [pt.broadcast_to(pt.as_tensor(p), shape).ravel() for p in linear.prior]
+        shapes = [(batch, rows), (batch, rows, n), (batch * n,), (batch * n,)]
         found = [
-            _site(space, name, form, [location, factor], shapes, flat=False)
+            _site(space, name, form, [location, factor, *prior], shapes, flat=False)
             for location in _locations(linear)
         ]
         return [site for site in found if site is not None]
@@ -116,6 +117,10 @@ def _rotated(space, name, linear, rows):
     matrix = _in_values(space, [linear.matrix], None)
     if matrix is None or matrix.parents or max(rows, linear.columns) > LARGEST_BASIS:
         return []
+    if not linear.centred and not all(
+        constant_of(pt.as_tensor(p)) == i for i, p in enumerate(linear.prior)
+    ):
+        return []
     n, dtype = linear.columns, linear.matrix.dtype
     left, singular, right = np.linalg.svd(matrix.expressions[0].eval(mode=CHEAP))
     scales = np.zeros(n)
@@ -127,8 +132,9 @@ def _rotated(space, name, linear, rows):
     for added in _locations(linear):
         added = pt.broadcast_to(added, (1, rows))[0]
         location = pt.as_tensor(to_basis.astype(dtype)) @ added
-        prior = (location, scale) if linear.centred else (pt.zeros(n), pt.ones(n))
-        found.append(_site(space, name, form, [location, scale, *prior], [(n,)] * 4))
+        prior = (location, scale) if linear.centred else linear.prior
+        given = [location, scale, *map(pt.as_tensor, prior)]
+        found.append(_site(space, name, form, given, [(n,)] * 4, part=linear.part))
     return [site for site in found if site is not None]
 
 
@@ -144,12 +150,12 @@ def _n_rows(space, matrix):
     return int(graph_replace(found.expressions[0], values, strict=False).eval(mode=CHEAP))
 
 
-def _site(space, name, form, expressions, shapes, flat=True):
+def _site(space, name, form, expressions, shapes, *, flat=True, part=None):
     """Make a site of expressions in the model's graph; None where they are of no use."""
     given = _in_values(space, expressions, shapes, flat=flat)
-    if given is None or not given.parents or name in given.parents:
+    if given is None or not given.parents - {name} or (part is None and name in given.parents):
         return None
-    return Site(name, form, given.expressions, given.parents)
+    return Site(name, form, given.expressions, given.parents, part)
 
 
 class _Given(NamedTuple):
@@ -202,7 +208,7 @@ def _without_circles(candidates):
     kept: list = []
     for options in candidates:
         for site in options:
-            graph = {s.name: set(s.parents) for s in [*kept, site]}
+            graph = {s.name: s.parents - {s.name} for s in [*kept, site]}
             try:
                 order = list(TopologicalSorter(graph).static_order())
             except CycleError:

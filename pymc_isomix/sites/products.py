@@ -4,14 +4,12 @@ from typing import Any, NamedTuple
 
 import pytensor.tensor as pt
 from pymc.distributions.timeseries import AutoRegressiveRV, RandomWalkRV
-from pytensor.tensor.basic import get_underlying_scalar_constant_value
 from pytensor.tensor.blockwise import Blockwise
-from pytensor.tensor.exceptions import NotScalarConstantError
 from pytensor.tensor.extra_ops import CumOp
 from pytensor.tensor.math import Dot
 from pytensor.tensor.random import basic
 
-from pymc_isomix.sites.usage import Effect, clients_of, varies, ways
+from pymc_isomix.sites.usage import Effect, clients_of, constant_of, varies, ways
 
 
 class LinearMap(NamedTuple):
@@ -28,6 +26,8 @@ class LinearMap(NamedTuple):
     centred: bool
     last: bool  # whether the blocks are the last axis of the variable
     varying: bool
+    prior: tuple = (0.0, 1.0)  # location and scale by which zeta is standardised
+    part: slice | None = None  # of the variable, where it is not all of it
 
 
 def linear_map(model, rv, shape):
@@ -54,11 +54,24 @@ def _of_family(model, rv, shape):
         first, innovation = rv.owner.inputs[:2]
         if not all(isinstance(v.owner.op, basic.NormalRV) for v in (first, innovation)):
             return None
-        (mu_0, sd_0), (mu, sd) = (v.owner.op.dist_params(v.owner) for v in (first, innovation))
-        ones = pt.tril(pt.ones((n, n)))
-        steps = pt.concatenate([_vector(mu_0, 1), _vector(mu, n - 1)])
-        scales = pt.concatenate([_vector(sd_0, 1), _vector(sd, n - 1)])
-        return _own(ones @ steps, ones * scales, 1, n, varies(scales, free, rv))
+        mu, sd = innovation.owner.op.dist_params(innovation.owner)
+        if not (mu.type.ndim == 0 or mu.type.shape[-1] == 1) or n < 2:
+            return None
+        if not all(sd.type.broadcastable):
+            return None
+        # steps after the first value, from where it is: one matrix and one scale
+        later = pt.arange(1, n).astype(rv.dtype)
+        return LinearMap(
+            rv[0] + mu.ravel()[0] * later,
+            sd.ravel()[0],
+            pt.tril(pt.ones((n - 1, n - 1))),
+            batch=1,
+            columns=n - 1,
+            centred=True,
+            last=False,
+            varying=False,
+            part=slice(1, None),
+        )
     if isinstance(op, AutoRegressiveRV) and len(shape) == 1:
         return _autoregressive(op, rv, n, free)
     return None
@@ -110,28 +123,21 @@ def _of_use(model, rv, shape):
     op, free = rv.owner.op, set(model.free_RVs)
     if not isinstance(op, basic.NormalRV) or model.rvs_to_transforms[rv] is not None:
         return None
-    mean, sd = op.dist_params(rv.owner)
-    if varies(mean, free, rv) or varies(sd, free, rv) or not 1 <= len(shape) <= 2:
+    prior = op.dist_params(rv.owner)
+    if not 1 <= len(shape) <= 2:
         return None
     clients = clients_of(model)
     for before, variable, _ in ways(rv, Effect(tuple(range(rv.ndim))), clients, rv.ndim):
-        if before.added is not None or not before.whole:
+        if not before.whole:
             continue
         for node, i in clients.get(variable, ()):
-            if (found := _of_node(node, i, before, shape, clients, free, rv)) is not None:
-                # z = mean + sd zeta, constants that zeta is standardised by
-                return found._replace(matrix=found.matrix * sd) if _is_standard(mean) else None
+            found = _of_node(node, i, before, prior, shape, clients, free, rv)
+            if found is not None:
+                return found
     return None
 
 
-def _is_standard(mean):
-    try:
-        return float(get_underlying_scalar_constant_value(mean)) == 0
-    except NotScalarConstantError:
-        return False
-
-
-def _of_node(node, i, before, shape, clients, free, rv):
+def _of_node(node, i, before, prior, shape, clients, free, rv):
     """Return the map of one node that the variable enters as input i."""
     if _is_product(node.op) and node.outputs[0].ndim == 2:
         matrix = node.inputs[0] if i == 1 else node.inputs[1].T  # (r, n)
@@ -145,20 +151,30 @@ def _of_node(node, i, before, shape, clients, free, rv):
         return None
     if not isinstance(inner, int) or isinstance(outer, str) or (len(shape) == 2 and outer is None):
         return None
-    if before.factor is not None:
-        scales = before.factor  # as z
-        if outer is not None and not scales.type.broadcastable[outer]:
-            return None
-        scales = scales.squeeze(axis=outer) if outer is not None else scales
-        matrix = matrix * scales
+    mean, sd = prior
+    added, scales = before.added, sd if before.factor is None else before.factor * sd
+    if constant_of(mean) != 0:
+        shift = mean if before.factor is None else before.factor * mean
+        added = shift if added is None else added + shift
+    inside = [
+        None if part is None else _along(part, inner, outer, shape) for part in (added, scales)
+    ]
+    if outer is not None and any(part is None for part in inside[1:]):
+        return None
+    own, scales = (matrix @ inside[0]) if inside[0] is not None else None, inside[1]
+    if added is not None and inside[0] is None:
+        return None
+    matrix = matrix * scales
     output = node.outputs[0]
     after = _best(ways(output, Effect(tuple(range(output.ndim))), clients, output.ndim))
     location, scale = (
         None if part is None else _by_block(part, rows, blocks)
         for part in (after.added, after.factor)
     )
-    location = pt.zeros(()) if location is None else location
     scale = pt.ones(()) if scale is None else scale
+    location = pt.zeros((1, 1)) if location is None else location
+    if own is not None:
+        location = location + scale * own
     if not any(varies(part, free, rv) for part in (matrix, scale)):
         return None
     return LinearMap(
@@ -170,7 +186,19 @@ def _of_node(node, i, before, shape, clients, free, rv):
         False,
         outer is not None and outer > inner,
         varies(matrix, free, rv),
+        prior,
     )
+
+
+def _along(part, inner, outer, shape):
+    """Take what goes with the elements of a variable along one axis; None where it varies else."""
+    if part.ndim < len(shape):
+        part = part.dimshuffle(*["x"] * (len(shape) - part.ndim), *range(part.ndim))
+    if outer is not None:
+        if not part.type.broadcastable[outer]:
+            return None
+        part = part.squeeze(axis=outer)
+    return pt.broadcast_to(part, (shape[inner],))
 
 
 def _is_product(op):

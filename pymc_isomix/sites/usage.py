@@ -8,7 +8,9 @@ from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.raise_op import CheckAndRaise
 from pytensor.scalar import Add, Cast, Identity, Mul, Sub, TrueDiv
+from pytensor.tensor.basic import get_underlying_scalar_constant_value
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
+from pytensor.tensor.exceptions import NotScalarConstantError
 from pytensor.tensor.shape import SpecifyShape
 from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor
 
@@ -48,7 +50,7 @@ class Effect:
     def plus(self, term, ndim, sign=1):
         """Add an operand, unless it varies by row."""
         mapped = self._mapped(term, ndim)
-        if mapped is None or not self.whole:
+        if mapped is None or not self.whole or constant_of(term) == 0:
             return self
         mapped = mapped if sign > 0 else -mapped
         return replace(self, added=mapped if self.added is None else self.added + mapped)
@@ -148,6 +150,14 @@ def _indexed(node, axes):
                 return None
             out.append(ROWS)
     return (*out, *axes[len(node.op.idx_list) :])
+
+
+def constant_of(expression):
+    """Return the number that an expression is everywhere, None where it is not one."""
+    try:
+        return float(get_underlying_scalar_constant_value(expression))
+    except NotScalarConstantError:
+        return None
 
 
 def varies(expression, free, rv):

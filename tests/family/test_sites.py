@@ -6,7 +6,7 @@ import pytensor.tensor as pt
 import pytest
 from scipy import stats
 
-from pymc_isomix.family.sites import Elementwise, Matrix
+from pymc_isomix.family.sites import Elementwise, Matrix, Rotated
 
 N, ROWS = 3, 4
 FORMS = {
@@ -15,6 +15,8 @@ FORMS = {
     "matrix": Matrix(1, ROWS, N, centred=False),
     "centred matrix": Matrix(1, N, N, centred=True),
     "blocks": Matrix(2, 2, 2, centred=False),
+    "large": Matrix(1, 6, 6, centred=False),
+    "rotated": Rotated(np.linalg.qr(np.random.default_rng(0).normal(size=(N, N)))[0]),
 }
 
 
@@ -33,7 +35,9 @@ class Numbers:
             factor = rng.normal(size=shape)
             if form.centred:
                 factor = np.tril(factor) + 2 * np.eye(form.columns)
-            self.given = [rng.normal(size=shape[:-1]), factor]
+            z_shape = (n_points, form.n_dim)
+            prior = [rng.normal(size=z_shape), np.exp(rng.normal(size=z_shape))]
+            self.given = [rng.normal(size=shape[:-1]), factor, *prior]
         self.form = form
         self.log_precision = rng.normal(size=form.n_pseudo)
         self.value = rng.normal(size=form.n_pseudo)
@@ -99,10 +103,13 @@ def effects(form, given, z):
     """The effects theta of points z, (S, B, r)."""
     if isinstance(form, Elementwise):
         location, scale, prior_location, prior_scale = given
+        z = z @ getattr(form, "basis", np.eye(N))
         return (location + scale * (z - prior_location) / prior_scale)[:, None]
-    location, factor = given
-    blocks = z.reshape(len(z), form.batch, -1)
-    return blocks if form.centred else location + (factor @ blocks[..., None])[..., 0]
+    location, factor, prior_location, prior_scale = given
+    if form.centred:
+        return z.reshape(len(z), form.batch, -1)
+    blocks = ((z - prior_location) / prior_scale).reshape(len(z), form.batch, -1)
+    return location + (factor @ blocks[..., None])[..., 0]
 
 
 def test_a_gaussian_likelihood_leaves_a_standard_gaussian(numbers):
@@ -114,13 +121,14 @@ def test_a_gaussian_likelihood_leaves_a_standard_gaussian(numbers):
     data = numbers.value.reshape(theta.shape[1:])
     log_p = stats.norm(theta, noise).logpdf(data).sum(axis=(1, 2))
     if isinstance(form, Elementwise):
-        log_p += stats.norm(given[2], given[3]).logpdf(z).sum(axis=1)
+        inner = z @ getattr(form, "basis", np.eye(N))
+        log_p += stats.norm(given[2], given[3]).logpdf(inner).sum(axis=1)
     elif form.centred:
-        for s, (location, factor) in enumerate(zip(*given, strict=True)):
+        for s, (location, factor) in enumerate(zip(*given[:2], strict=True)):
             covariance = factor[0] @ factor[0].T
             log_p[s] += stats.multivariate_normal(location[0], covariance).logpdf(z[s])
     else:
-        log_p += stats.norm.logpdf(z).sum(axis=1)
+        log_p += stats.norm(given[2], given[3]).logpdf(z).sum(axis=1)
     # what remains is the evidence of each point's own (f, g), the same wherever y is
     rest = log_p + log_determinant - stats.norm.logpdf(numbers.y).sum(axis=1)
     other = np.random.default_rng(3).normal(size=numbers.y.shape)
@@ -128,13 +136,14 @@ def test_a_gaussian_likelihood_leaves_a_standard_gaussian(numbers):
     theta = effects(form, given, z_other)
     again = stats.norm(theta, noise).logpdf(data).sum(axis=(1, 2))
     if isinstance(form, Elementwise):
-        again += stats.norm(given[2], given[3]).logpdf(z_other).sum(axis=1)
+        inner = z_other @ getattr(form, "basis", np.eye(N))
+        again += stats.norm(given[2], given[3]).logpdf(inner).sum(axis=1)
     elif form.centred:
-        for s, (location, factor) in enumerate(zip(*given, strict=True)):
+        for s, (location, factor) in enumerate(zip(*given[:2], strict=True)):
             covariance = factor[0] @ factor[0].T
             again[s] += stats.multivariate_normal(location[0], covariance).logpdf(z_other[s])
     else:
-        again += stats.norm.logpdf(z_other).sum(axis=1)
+        again += stats.norm(given[2], given[3]).logpdf(z_other).sum(axis=1)
     again += log_determinant - stats.norm.logpdf(other).sum(axis=1)
     np.testing.assert_allclose(again, rest, rtol=1e-9, atol=1e-9)
 
