@@ -3,7 +3,8 @@
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
-from targets import planted
+
+from problems.targets import planted
 
 
 def logistic(n_rows, n_features, *, batch_size=None):

@@ -5,10 +5,11 @@ from functools import cached_property
 
 import numpy as np
 import pymc as pm
-import pytensor.tensor as pt
-from hard_models import planted_mixture, two_labels
-from posteriors import BUILDERS, PARAMS, flatten, load_draws, load_model, scaled_w1
+from measure import flatten, scaled_w1
 from pymc.blocking import DictToArrayBijection
+
+from problems.models import planted_modes, two_labels
+from problems.posteriors import BUILDERS, PARAMS, load_draws, load_model
 
 WIDTH = 2.0  # half width of the starts around zero, as Stan and NumPyro have it
 N_REFERENCE = 10_000
@@ -93,18 +94,9 @@ def from_grid(log_density, edges, seed):
 
 def planted():
     """Four Gaussian modes in ten dimensions, on axes of one scale: one width covers them."""
-    _, truth = planted_mixture(10, 4, seed=104)
-    scale = truth["deviations"].mean(axis=0)
-    means, deviations = truth["means"] / scale, truth["deviations"] / scale
-    with pm.Model() as model:
-        x = pm.Flat("x", shape=10)
-        terms = np.log(truth["weights"]) - np.log(deviations).sum(1) - 5 * np.log(2 * np.pi)
-        terms = terms - 0.5 * (((x - means) / deviations) ** 2).sum(axis=1)
-        pm.Potential("log_density", pt.logsumexp(terms))
-    rng = np.random.default_rng(0)
-    mode = rng.choice(4, size=N_REFERENCE, p=truth["weights"])
-    draws = means[mode] + deviations[mode] * rng.normal(size=(N_REFERENCE, 10))
-    return Problem("planted", model, ("x",), draws, float((truth["box"] / scale).max()), True)
+    modes = planted_modes(10, 4).standardised()
+    draws = modes.draws(N_REFERENCE)
+    return Problem("planted", modes.model(), ("x",), draws, float(modes.box.max()), True)
 
 
 def labels():
