@@ -2,7 +2,7 @@
 
     python benchmarks/hierarchies.py references --folder references   # once, ten minutes
     python benchmarks/hierarchies.py fits --folder references [--method nuts] [--coordinates affine]
-    python benchmarks/hierarchies.py calibration --database posteriordb/posterior_database
+    python benchmarks/hierarchies.py sbc [--simulations 100]
     python benchmarks/hierarchies.py scaling [--only 1000]
 
 References are draws of nutpie on the non-centred form at a target acceptance of 0.97, with a log
@@ -34,14 +34,17 @@ from measure import (
     save,
     scaled_w1,
 )
-from problems.hierarchies import HIERARCHIES, intercepts_truth, varying_intercepts
+from problems.hierarchies import HIERARCHIES
+from problems.intercepts import intercepts_truth, small_hierarchy, varying_intercepts
 from scipy.special import logsumexp
 from scipy.stats import kurtosis, multivariate_normal
+from trust import calibrate
 
 import pymc_isomix as pmi
 
 DRAWS = 10_000
 WRITTEN = {"centred": True, "non-centred": False}
+LENGTHS, RHAT = (2500, 10_000), 1.005  # of a reference: draws a chain until R-hat is below
 HEAVY = 6.0  # excess kurtosis from which a standard deviation of draws is mostly noise
 GROUPS, LIMIT = (100, 1000, 10_000), 900  # seconds
 ADVI_STEPS = 30_000
@@ -79,33 +82,36 @@ def batched_log_density(model):
     return jax.jit(lambda points: jax.lax.map(one, points, batch_size=200))
 
 
+def worst_rhat(posterior):
+    """Largest R-hat; NaN, that of constants, is skipped."""
+    rhat = az.rhat(posterior)
+    return max(float(rhat[v].max()) for v in rhat.data_vars)
+
+
 def sample_reference(name):
     """Draws by name, and how good they are."""
     import nutpie
 
     model, began = HIERARCHIES[name].build(centred=False), time.perf_counter()
-    tree = nutpie.sample(
-        nutpie.compile_pymc_model(model),
-        draws=2500,
-        tune=2000,
-        chains=4,
-        cores=2,
-        seed=1,
-        target_accept=0.97,
-        store_unconstrained=True,
-        progress_bar=False,
-    )
-    posterior, stats = tree["posterior"], tree["sample_stats"]
-    names = HIERARCHIES[name].quantities()
-    rhat, ess = (f(posterior.to_dataset()[names]) for f in (az.rhat, az.ess))
+    compiled, names = nutpie.compile_pymc_model(model), HIERARCHIES[name].quantities()
+    options = {"target_accept": 0.97, "store_unconstrained": True, "progress_bar": False}
+    for length in LENGTHS:
+        tree = nutpie.sample(
+            compiled, draws=length, tune=2000, chains=4, cores=2, seed=1, **options
+        )
+        posterior, stats = tree["posterior"].to_dataset()[names], tree["sample_stats"]
+        if worst_rhat(posterior) < RHAT:
+            break
+    ess = az.ess(posterior)
     unconstrained, log_p = stats["unconstrained_draw"].values, stats["logp"].values
     log_density = batched_log_density(model)
     ours = np.asarray(log_density(unconstrained[0, :50]))
     np.testing.assert_allclose(ours, log_p[0, :50], atol=1e-6)  # the same order of variables
     evidence, error = bridge(unconstrained, log_p, lambda z: np.asarray(log_density(z)))
-    draws = {key: value for key, value in draws_of(tree).items() if key in names}
-    return draws, {
-        "rhat": max(float(rhat[v].max()) for v in rhat.data_vars),  # NaN of constants is skipped
+    every = length // LENGTHS[0]
+    return {key: draws_of(tree)[key][::every] for key in names}, {
+        "rhat": worst_rhat(posterior),
+        "draws": 4 * length,
         "ess": min(float(ess[v].min()) for v in ess.data_vars),
         "divergences": int(stats["diverging"].sum()),
         "log_evidence": evidence,
@@ -163,12 +169,15 @@ def compare(draws, reference, scales):
     return record | {"log_sd_ratio": float(off.max())}
 
 
+def coordinates(arguments):
+    """The option, where ``IsoMix`` knows it."""
+    known = "coordinates" in inspect.signature(pmi.IsoMix).parameters
+    return {"coordinates": arguments.coordinates} if known else {}
+
+
 def isomix_fit(model, arguments, seed):
     """Draws of a default fit, and what it says of itself."""
-    options = {}
-    if "coordinates" in inspect.signature(pmi.IsoMix).parameters:
-        options["coordinates"] = arguments.coordinates
-    approx = fit(model, seed, backend=arguments.backend, **options)
+    approx = fit(model, seed, backend=arguments.backend, **coordinates(arguments))
     report = approx.diagnostics(DRAWS, random_seed=seed)
     draws = draws_of(approx.sample(DRAWS, random_seed=seed))
     return draws, {"n_dim": approx.ddim, **judgement(report), **cost(approx)}
@@ -178,10 +187,9 @@ def nuts_fit(model, arguments, seed):
     """Draws of ``pm.sample()`` with nothing set, and its own warnings."""
     began = time.perf_counter()
     tree = pm.sample(model=model, random_seed=seed, progressbar=False)
-    rhat = az.rhat(tree["posterior"].to_dataset())
     return draws_of(tree), {
         "divergences": int(tree["sample_stats"]["diverging"].sum()),
-        "rhat": max(float(rhat[v].max()) for v in rhat.data_vars),
+        "rhat": worst_rhat(tree["posterior"].to_dataset()),
         "seconds": round(time.perf_counter() - began, 2),
     }
 
@@ -207,17 +215,11 @@ def fits(arguments):
     save(f"hierarchies{suffix}", settings, key=("model", "written"), fits=records)
 
 
-def calibration(arguments):
-    """Simulation-based calibration of the centred hierarchy of eight groups."""
-    from problems.trust import hierarchy
-    from trust import calibrate
-
-    records = list(calibrate(hierarchy, arguments.simulations, arguments.backend))
-    for record in records:
-        for share in ("within_50", "within_90"):
-            p = record[share]
-            record[f"{share}_se"] = (p * (1 - p) / record["n"]) ** 0.5
-    save("hierarchies_calibration", {}, records=records)
+def sbc(arguments):
+    """Simulation-based calibration of a centred hierarchy of eight groups."""
+    options = coordinates(arguments)
+    records = list(calibrate(small_hierarchy, arguments.simulations, arguments.backend, **options))
+    save("hierarchies_sbc", options, records=records)
 
 
 def scaling_case(method, written, n_groups):
@@ -260,8 +262,8 @@ def scaling(arguments):
 
 def main():
     """Run from the command line."""
-    command = parser(__doc__, database=True, seeds=5)
-    runs = {run.__name__: run for run in (references, fits, calibration, scaling)}
+    command = parser(__doc__, seeds=5)
+    runs = {run.__name__: run for run in (references, fits, sbc, scaling)}
     command.add_argument("what", choices=runs, nargs="?")
     command.add_argument("--folder", type=Path, help="where the references lie")
     command.add_argument("--method", default="isomix", choices=("isomix", "nuts"))

@@ -21,6 +21,11 @@ PAGES = ("README.md", "docs/measurements.md")
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COST = " | run, s {seconds:.1f} ({seconds_worst:.1f}) | steps {steps:,.0f}"
 MASSES = " | largest error of a mass {largest_error:.3f} ({largest_error_worst:.3f})" + COST
+CALIBRATION = (
+    "parameter {parameter} | in the 50 % interval {within_50:.2f} ± {within_50_se:.2f}"
+    " | in the 90 % one {within_90:.2f} ± {within_90_se:.2f} | inside the band {inside_band}"
+    " | data sets {n}"
+)
 
 BLOCKS = {
     "expected": Computed("accuracy_planted", rows.expected),
@@ -55,22 +60,10 @@ BLOCKS = {
     },
     "peers-compilation": Computed("peers", rows.peers_compilation),
     "verdicts": Computed("trust_verdicts", rows.verdicts),
-    "calibration": Listing(
-        "trust_calibration",
-        "records",
-        "model parameter",
-        "model {model} | parameter {parameter} | in the 50 % interval {within_50:.0%}"
-        " | in the 90 % one {within_90:.0%} | inside the band {inside_band} | data sets {n}",
-    ),
+    "calibration": Listing("trust_calibration", "records", "parameter", CALIBRATION),
     "hierarchies": Computed("hierarchies", rows.hierarchies),
     "hierarchies-nuts": Computed("hierarchies_nuts", rows.hierarchies),
-    "hierarchies-calibration": Listing(
-        "hierarchies_calibration",
-        "records",
-        "parameter",
-        "parameter {parameter} | in the 50 % interval {within_50:.2f} ± {within_50_se:.2f}"
-        " | in the 90 % one {within_90:.2f} ± {within_90_se:.2f} | data sets {n}",
-    ),
+    "hierarchies-sbc": Listing("hierarchies_sbc", "records", "parameter", CALIBRATION),
     "hierarchies-scaling": Listing(
         "hierarchies_scaling",
         "cases",

@@ -86,20 +86,3 @@ def regression(rng):
         return truth, x @ truth["beta"] + truth["sigma"] * rng.normal(size=30)
 
     return model, simulate
-
-
-def hierarchy(rng):
-    """Eight groups, centred, with unknown mean and spread: a funnel."""
-    error = np.array([1.5, 1.0, 1.6, 1.1, 0.9, 1.1, 1.0, 1.8])
-    with pm.Model() as model:
-        y = pm.Data("y_data", np.zeros(8))
-        mu, tau = pm.Normal("mu", 0, 1), pm.HalfNormal("tau", 1)
-        theta = pm.Normal("theta", mu, tau, shape=8)
-        pm.Normal("y", theta, error, observed=y)
-
-    def simulate():
-        mu, tau = rng.normal(), abs(rng.normal())
-        theta = rng.normal(mu, tau, size=8)
-        return {"mu": mu, "tau": tau, "theta": theta}, rng.normal(theta, error)
-
-    return model, simulate
