@@ -48,6 +48,7 @@ LENGTHS, RHAT = (2500, 10_000), 1.005  # of a reference: draws a chain until R-h
 HEAVY = 6.0  # excess kurtosis from which a standard deviation of draws is mostly noise
 GROUPS, LIMIT = (100, 1000, 10_000), 900  # seconds
 ADVI_STEPS = 30_000
+SCALING_DRAWS = 2000  # of ten thousand effects
 
 
 def bridge(draws, log_p, log_density, seed=0):
@@ -227,11 +228,11 @@ def scaling_case(method, written, n_groups):
     model = varying_intercepts(n_groups, WRITTEN[written])
     before, began = peak_mib(), time.perf_counter()
     if method == "isomix":
-        draws = draws_of(fit(model, 0).sample(DRAWS, random_seed=0))
+        draws = draws_of(fit(model, 0).sample(SCALING_DRAWS, random_seed=0))
     elif method == "advi":
         with model:
             approx = pm.fit(ADVI_STEPS, method="advi", random_seed=0, progressbar=False)
-        draws = draws_of(approx.sample(DRAWS, random_seed=0))
+        draws = draws_of(approx.sample(SCALING_DRAWS, random_seed=0))
     else:
         draws = draws_of(pm.sample(model=model, random_seed=0, progressbar=False))
     record = {"seconds": time.perf_counter() - began, "peak_mib": peak_mib() - before}

@@ -23,11 +23,14 @@ def small_hierarchy(rng):
     return model, simulate
 
 
+TAU = 0.3  # of the data; sigma is 1
+
+
 def intercepts_data(n_groups):
     """Rows and their groups, of 1 to 7 rows."""
     rng = np.random.default_rng(10)
     group, _ = groups_of(rng, rng.integers(1, 8, n_groups))
-    return rng.normal(1, 0.5, n_groups)[group] + rng.normal(size=len(group)), group
+    return rng.normal(1, TAU, n_groups)[group] + rng.normal(size=len(group)), group
 
 
 def varying_intercepts(n_groups, centred):
@@ -40,7 +43,7 @@ def varying_intercepts(n_groups, centred):
     return model
 
 
-def intercepts_truth(n_groups, n_grid=400):
+def intercepts_truth(n_groups, n_grid=600):
     """Mean and standard deviation of log tau and log sigma, by quadrature.
 
     The effects and mu are integrated out; groups of one size share their sums.
@@ -49,11 +52,13 @@ def intercepts_truth(n_groups, n_grid=400):
     size = np.bincount(group)
     mean = np.bincount(group, y) / size
     within = (y**2).sum() - (size * mean**2).sum()
-    around = [
-        np.clip(np.log(s) + np.linspace(-1, 1, n_grid) * w, -6, 2)
-        for s, w in ((0.5, 12 / n_groups**0.5), (1.0, 5 / n_groups**0.5))
-    ]
-    log_tau, log_sigma = np.meshgrid(*around, indexing="ij")
+    width = 6 / n_groups**0.5
+    below = max(np.log(TAU) - 10 * width, -9)  # tau alone may be near zero
+    log_tau, log_sigma = np.meshgrid(
+        np.linspace(below, np.log(TAU) + 5 * width, n_grid),
+        np.linspace(-width, width, n_grid),
+        indexing="ij",
+    )
     tau, sigma = np.exp(log_tau), np.exp(log_sigma)
     log_p = -0.5 * tau**2 + log_tau - 0.5 * sigma**2 + log_sigma
     log_p -= (len(y) - n_groups) * log_sigma + 0.5 * within / sigma**2
