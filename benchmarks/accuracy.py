@@ -81,7 +81,6 @@ def sinusoids(arguments):
 
 
 def main():
-    """Run from the command line."""
     runs = {run.__name__: run for run in (posteriordb, models, planted, sinusoids)}
     arguments = parser(__doc__, database=True, seeds=5, what=runs).parse_args()
     records = []

@@ -35,7 +35,6 @@ def time_first_step(database, name, method, backend):
 
 
 def main():
-    """Run from the command line."""
     arguments = parser(__doc__, database=True, seeds=5).parse_args()
     if arguments.case:
         time_first_step(*arguments.case)

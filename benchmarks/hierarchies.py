@@ -34,6 +34,7 @@ from measure import (
     save,
     scaled_w1,
 )
+from problems.flat import FlatModel
 from problems.hierarchies import HIERARCHIES
 from problems.intercepts import intercepts_truth, small_hierarchy, varying_intercepts
 from scipy.special import logsumexp
@@ -76,10 +77,9 @@ def bridge(draws, log_p, log_density, seed=0):
 def batched_log_density(model):
     """JAX function of unconstrained points (S, d), in the order of the model's variables."""
     import jax
-    from problems.peers import Problem
 
     jax.config.update("jax_enable_x64", True)
-    one = Problem("", model, (), np.zeros((1, 1))).log_density()
+    one = FlatModel(model).log_density()
     return jax.jit(lambda points: jax.lax.map(one, points, batch_size=200))
 
 
@@ -262,7 +262,6 @@ def scaling(arguments):
 
 
 def main():
-    """Run from the command line."""
     command = parser(__doc__, seeds=5)
     runs = {run.__name__: run for run in (references, fits, sbc, scaling)}
     command.add_argument("what", choices=runs, nargs="?")

@@ -86,7 +86,6 @@ def measure(name):
 
 
 def main():
-    """Run from the command line."""
     arguments = parser(__doc__).parse_args()
     logging.getLogger("pymc").setLevel(logging.ERROR)
     for name in chosen(MODELS, arguments.only):

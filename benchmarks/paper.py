@@ -103,7 +103,6 @@ def default_fit(target, n_components, arguments):
 
 
 def main():
-    """Run from the command line."""
     command = parser(__doc__, seeds=5, what=("targets", "regressions"))
     command.add_argument("--steps", type=int, default=3000)
     arguments = command.parse_args()

@@ -126,8 +126,8 @@ def _numpyro_model(problem):
     import numpyro
     import numpyro.distributions as dist
 
-    log_density = problem.log_density()
-    anything = dist.Normal(0, 10).expand([problem.n_dim]).to_event(1)  # taken out again below
+    log_density = problem.flat.log_density()
+    anything = dist.Normal(0, 10).expand([problem.flat.n_dim]).to_event(1)  # taken out again below
 
     def model():
         x = numpyro.sample("x", anything)
@@ -153,7 +153,7 @@ def numpyro_mvn(problem, seed):
         return svi.get_params(state)
 
     def finish(parameters, key):
-        noise = jax.random.normal(key, (DRAWS, problem.n_dim))
+        noise = jax.random.normal(key, (DRAWS, problem.flat.n_dim))
         return parameters["auto_loc"] + noise @ parameters["auto_scale_tril"].T
 
     yield from _by_schedule(run, finish)(problem, seed)
@@ -179,7 +179,7 @@ def numpyro_stein(problem, seed):
     def finish(parameters, key):
         location, scale = parameters["x_auto_loc"], parameters["x_auto_scale"]
         which = jax.random.randint(key, (DRAWS,), 0, len(location))
-        return location[which] + scale[which] * jax.random.normal(key, (DRAWS, problem.n_dim))
+        return location[which] + scale[which] * jax.random.normal(key, (DRAWS, problem.flat.n_dim))
 
     yield from _by_schedule(run, finish)(problem, seed)
 
@@ -189,7 +189,7 @@ def blackjax_fullrank(problem, seed):
     import jax
     from blackjax.vi import fullrank_vi
 
-    log_density = problem.log_density()
+    log_density = problem.flat.log_density()
 
     def run(key, n):
         optimizer = _cosine_adam(n)
@@ -198,7 +198,7 @@ def blackjax_fullrank(problem, seed):
             key_i = jax.random.fold_in(key, i)
             return fullrank_vi.step(key_i, state, log_density, optimizer, 16)[0]
 
-        return jax.lax.fori_loop(0, n, step, fullrank_vi.init(problem.initial, optimizer))
+        return jax.lax.fori_loop(0, n, step, fullrank_vi.init(problem.flat.initial, optimizer))
 
     def finish(state, key):
         return fullrank_vi.sample(key, state, DRAWS)
@@ -211,7 +211,7 @@ def blackjax_multipathfinder(problem, seed):
     import jax
     from blackjax import multipathfinder
 
-    algorithm = multipathfinder(problem.log_density())
+    algorithm = multipathfinder(problem.flat.log_density())
 
     def run(key, starts):
         first, second = jax.random.split(key)
@@ -220,7 +220,7 @@ def blackjax_multipathfinder(problem, seed):
     began = time.perf_counter()
     key, starts = jax.random.key(seed), problem.starts(seed, 8)
     if not problem.covering:
-        starts = problem.initial + starts
+        starts = problem.flat.initial + starts
     compiled = jax.jit(run).lower(key, starts).compile()
     cold = time.perf_counter() - began
     began = time.perf_counter()

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import subprocess
-import time
 import warnings
 from pathlib import Path
 
@@ -36,7 +35,6 @@ def measure(name, method, seed, database):
     jax.config.update("jax_enable_x64", True)
     problem = load(name, database)
     record = {"load": os.getloadavg()[0], "checkpoints": []}
-    cpu = time.process_time()
     try:
         for seconds, draws, record["compile"], *steps in METHODS[method](problem, seed):
             distance = problem.distance(draws)
@@ -44,7 +42,6 @@ def measure(name, method, seed, database):
                 {
                     "seconds": seconds,
                     "steps": steps[0] if steps else None,
-                    "cpu_since_start": time.process_time() - cpu,
                     "w1_median": float(np.median(distance)),
                     "w1_max": float(distance.max()),
                 }
@@ -94,7 +91,6 @@ def collect(arguments):
 
 
 def main():
-    """Run from the command line."""
     command = parser(__doc__, database=True, seeds=3)
     command.add_argument("what", choices=("run", "collect"), nargs="?")
     command.add_argument("--folder", type=Path, help="where the records go")

@@ -3,28 +3,12 @@
 import numpy as np
 from results import RESULTS, grouped, read, summary
 
-PEERS = {
-    "mixture": {
-        "isomix": "`IsoMix()`",
-        "numpyro_mvn": "NumPyro full-rank",
-        "blackjax_fullrank": "BlackJAX full-rank",
-    },
-    "pathfinder": {
-        "blackjax_multipathfinder": "BlackJAX multipathfinder",
-        "pathfinder": "pymc-extras Pathfinder",
-    },
-    "advi": {
-        "advi": "ADVI",
-        "advi_adam": "ADVI, Adam",
-        "fullrank_advi": "FullRankADVI",
-        "fullrank_advi_adam": "FullRankADVI, Adam",
-    },
-    "particles": {
-        "numpyro_stein": "NumPyro SteinVI",
-        "svgd": "PyMC SVGD",
-        "svgd_adam": "PyMC SVGD, Adam",
-    },
-    "samplers": {"nutpie": "nutpie", "pymc_nuts": "PyMC's NUTS"},
+PEERS = {  # tables, and the methods in them
+    "mixture": ("isomix", "numpyro_mvn", "blackjax_fullrank"),
+    "pathfinder": ("blackjax_multipathfinder", "pathfinder"),
+    "advi": ("advi", "advi_adam", "fullrank_advi", "fullrank_advi_adam"),
+    "particles": ("numpyro_stein", "svgd", "svgd_adam"),
+    "samplers": ("nutpie", "pymc_nuts"),
 }
 LONGEST = 22.0  # seconds of a run that a budget of 20 may take
 
@@ -89,21 +73,18 @@ def peers(methods):
         for (posterior,), records in grouped(result["records"], ("posterior",)).items():
             by_method = {m: [r for r in records if r["method"] == m] for m in methods}
             rows.append([posterior, *(peer_cell(found, goal) for found in by_method.values())])
-        return ["posterior", *methods.values()], rows
+        return ["posterior", *(f"`{method}`" for method in methods)], rows
 
     return make
 
 
 def peers_compilation(result):
     """Seconds of compilation by method, over posteriors and seeds."""
-    labels = {name: label for methods in PEERS.values() for name, label in methods.items()}
     rows = []
-    for name, label in labels.items():
-        seconds = [
-            r["compile"] for r in result["records"] if r["method"] == name and "compile" in r
-        ]
+    for (method,), records in grouped(result["records"], ("method",)).items():
+        seconds = [r["compile"] for r in records if "compile" in r]
         quantiles = (min(seconds), np.median(seconds), max(seconds))
-        rows.append([label, *(f"{value:.1f}" for value in quantiles)])
+        rows.append([f"`{method}`", *(f"{value:.1f}" for value in quantiles)])
     return ["method", "least", "median", "most"], rows
 
 

@@ -1,6 +1,6 @@
 """Time and peak memory of a step against components, dimensions and rows (Linux only).
 
-    python benchmarks/scaling.py [--only components dimensions dense rows minibatch network]
+    python benchmarks/scaling.py [--only components dimensions dense rows minibatch]
 
 Each case runs in a process of its own: milliseconds a step, and the peak resident memory of the
 process less that of one which has imported the same packages and compiled a tiny model. Slopes are
@@ -20,24 +20,21 @@ CASES = {
     "dense": [{"d": d, "K": 50, "metric": "dense"} for d in (10, 100, 300, 500, 1000)],
     "rows": [{"rows": rows, "K": 10} for rows in (1000, 10_000, 100_000)],
     "minibatch": [{"rows": rows, "K": 10, "batch": 500} for rows in (1000, 100_000, 1_000_000)],
-    "network": [{"K": K, "hidden": 50} for K in (1, 10, 50)],
 }
-VARIED = {"components": "K", "network": "K", "dimensions": "d", "dense": "d"}
+VARIED = {"components": "K", "dimensions": "d", "dense": "d"}
 CALLS, CALL_SECONDS = 5, 0.3
 N_SAMPLES = 5
 
 
 def size_of(case):
-    """Dimensions, rows or hidden units."""
-    return next(case[key] for key in ("hidden", "rows", "d") if key in case)
+    """Dimensions or rows."""
+    return next(case[key] for key in ("rows", "d") if key in case)
 
 
 def build(case):
     """Model of a case."""
     from problems import workloads
 
-    if "hidden" in case:
-        return workloads.neural_network(case["hidden"])
     if "rows" in case:
         return workloads.logistic(case["rows"], 20, batch_size=case.get("batch"))
     return workloads.independent(case["d"])
@@ -88,7 +85,6 @@ def with_slopes(records, varied):
 
 
 def main():
-    """Run from the command line."""
     arguments = parser(__doc__).parse_args()
     if arguments.case:
         print(json.dumps(run_case(arguments.case)))

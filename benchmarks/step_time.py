@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import pytensor
 from measure import chosen, parser, save
+from problems.flat import FlatModel
 from problems.workloads import STEP_TIME
 from pymc.pytensorf import compile
-from pymc.sampling.jax import get_jaxified_logp
 from pymc.variational.inference import resolve_backend_compile_kwargs
 
 import pymc_isomix as pmi
@@ -52,15 +52,14 @@ def make_steps(model, kind, size, backend):
     return take
 
 
-def points_of(group, size):
-    shape = (size[0] * size[1], group.ddim)
-    return 0.1 * np.random.default_rng(0).normal(size=shape)
+def points_of(n_dim, size):
+    return 0.1 * np.random.default_rng(0).normal(size=(size[0] * size[1], n_dim))
 
 
 def make_batched(model, size, backend):
     """Our own batched evaluation; the gradient stays where the backend leaves it."""
     group = make_inference(model, "paper", 1, 1).approx.groups[0]
-    points = points_of(group, size)
+    points = points_of(group.ddim, size)
     shared = pytensor.shared(points, shape=points.shape)
     gradient = pytensor.shared(np.zeros_like(points), shape=points.shape)
     log_density, value = batched_log_density(model, group.ordering, shared)
@@ -71,15 +70,9 @@ def make_batched(model, size, backend):
 
 def make_reference(model, size):
     """JAX alone, from PyMC's translation of the log density of one point."""
-    group = make_inference(model, "paper", 1, 1).approx.groups[0]
-    log_density = get_jaxified_logp(model, negative_logp=False)
-    places = [group.ordering[value.name][1:3] for value in model.value_vars]
-
-    def flat(point):
-        return log_density([point[place].reshape(shape) for place, shape in places])
-
-    evaluate = jax.jit(jax.vmap(jax.value_and_grad(flat)))
-    points = jax.device_put(points_of(group, size))
+    flat = FlatModel(model)
+    evaluate = jax.jit(jax.vmap(jax.value_and_grad(flat.log_density())))
+    points = jax.device_put(points_of(flat.n_dim, size))
     return lambda: jax.block_until_ready(evaluate(points))[0].size > 0
 
 
@@ -116,7 +109,6 @@ def measure(name, size, backend):
 
 
 def main():
-    """Run from the command line."""
     command = parser(__doc__, seeds=1)
     command.add_argument("--sizes", nargs="+", default=SIZES)
     arguments = command.parse_args()

@@ -99,7 +99,7 @@ BLOCKS = {
         "scaling",
         "cases",
         "varied K size",
-        "varied {varied} | K {K:,} | d, rows or hidden {size:,} | ms a step {step_ms:.2f}"
+        "varied {varied} | K {K:,} | d or rows {size:,} | ms a step {step_ms:.2f}"
         " | slope {slope} | compile, s {compile_s:.1f} | MiB {peak_mib:.0f}",
     ),
 }
@@ -118,7 +118,6 @@ def filled(text):
 
 
 def main():
-    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--root", type=Path, default=ROOT)

@@ -12,6 +12,7 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from posteriordb import PosteriorDatabase
+from pymc.distributions.transforms import ordered
 
 from problems.hierarchies import eight_schools
 
@@ -67,19 +68,10 @@ def kidscore_interaction(data):
 
 @posterior("nes2000-nes", "beta", "sigma")
 def nes(data):
-    age = np.asarray(data["age_discrete"])
-    one = np.ones(len(age))
-    cols = [
-        one,
-        _arr(data["real_ideo"]),
-        _arr(data["race_adj"]),
-        (age == 2) * one,
-        (age == 3) * one,
-        (age == 4) * one,
-        _arr(data["educ1"]),
-        _arr(data["gender"]),
-        _arr(data["income"]),
-    ]
+    age = _arr(data["age_discrete"])
+    others = (_arr(data[name]) for name in ("educ1", "gender", "income"))
+    first = [np.ones_like(age), _arr(data["real_ideo"]), _arr(data["race_adj"])]
+    cols = [*first, 1.0 * (age == 2), 1.0 * (age == 3), 1.0 * (age == 4), *others]
     return _linear(_arr(data["partyid7"]), cols)
 
 
@@ -139,14 +131,8 @@ def gp_pois_regr(data):
 def low_dim_gauss_mix(data):
     y = _arr(data["y"])[:, None]
     with pm.Model() as model:
-        mu = pm.Normal(
-            "mu",
-            0,
-            2,
-            shape=2,
-            transform=pm.distributions.transforms.ordered,
-            initval=np.array([-1.0, 1.0]),
-        )
+        start = np.array([-1.0, 1.0])
+        mu = pm.Normal("mu", 0, 2, shape=2, transform=ordered, initval=start)
         sigma = pm.HalfNormal("sigma", 2, shape=2)
         theta = pm.Beta("theta", 5, 5)
         comp = -0.5 * ((y - mu) / sigma) ** 2 - pt.log(sigma) - 0.5 * np.log(2 * np.pi)

@@ -56,23 +56,6 @@ def independent(n_dim):
     return model
 
 
-def neural_network(n_hidden=50):
-    """One hidden layer on scikit-learn's diabetes data, standardised."""
-    from sklearn.datasets import load_diabetes
-
-    x, y = load_diabetes(return_X_y=True)
-    x, y = (x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std()
-    with pm.Model() as model:
-        hidden = pm.Normal("hidden", 0, 1 / np.sqrt(x.shape[1]), shape=(x.shape[1], n_hidden))
-        bias = pm.Normal("bias", 0, 1, shape=n_hidden)
-        out = pm.Normal("out", 0, 1 / np.sqrt(n_hidden), shape=n_hidden)
-        intercept = pm.Normal("intercept", 0, 1)
-        sigma = pm.HalfNormal("sigma", 1)
-        mean = pt.tanh(x @ hidden + bias) @ out + intercept
-        pm.Normal("y", mean, sigma, observed=y)
-    return model
-
-
 STEP_TIME = {
     "logistic 500 x 20": lambda: logistic(500, 20),
     "logistic 50 000 x 50": lambda: logistic(50_000, 50),
