@@ -78,7 +78,8 @@ def measure(name):
             start = {"chains": CHAINS} if own else approx.nuts_init(CHAINS, random_seed=seed)
             posterior, record = sample(model, tune, seed, start)
             record["fit_seconds"] = 0.0 if own else cost(approx)["seconds"]
-            record["ess_per_second"] = record["ess"] / (record["seconds"] + record["fit_seconds"])
+            gradients = record["tuning_gradients"] + record["gradients"]
+            record["ess_per_thousand"] = 1000 * record["ess"] / gradients
             if name.startswith("two modes"):
                 modes = BIMODAL.mode_of({"x": posterior["x"].values.reshape(-1, 5)})
                 record["mass"] = float((modes == 0).mean())

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
-LEADING_ZERO = re.compile(r"(?<![\d.])0(?=\.\d)")
+# not that of a version
+LEADING_ZERO = re.compile(r"(?<![\d.])0(?=\.\d+(?!\.?\d))")
 NEGATIVE_ZERO = re.compile(r"-(?=\.0+\b)")
 
 
