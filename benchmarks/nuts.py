@@ -5,7 +5,7 @@
 Four chains of 1000 draws by PyMC's own NUTS on one core. Gradients are evaluations of the log
 density with its gradient: unlike seconds they do not depend on the machine. ESS is the bulk one of
 the worst parameter, "in chains" the sum of what each chain alone has: where chains keep to their
-modes, only the latter means anything. Mass: the share of draws in the first planted mode. One seed
+modes, only the latter means anything. Share: that of the draws in the first planted mode. One seed
 of the correlated Gaussian, where PyMC's own start costs millions of gradients.
 """
 
@@ -80,9 +80,10 @@ def measure(name):
             record["fit_seconds"] = 0.0 if own else cost(approx)["seconds"]
             gradients = record["tuning_gradients"] + record["gradients"]
             record["ess_per_thousand"] = 1000 * record["ess"] / gradients
+            record["share"] = "-"
             if name.startswith("two modes"):
                 modes = BIMODAL.mode_of({"x": posterior["x"].values.reshape(-1, 5)})
-                record["mass"] = float((modes == 0).mean())
+                record["share"] = f"{(modes == 0).mean():.2f}"
             yield {"model": name, "start": label, "tune": tune, "seed": seed} | record
 
 

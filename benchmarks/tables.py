@@ -79,7 +79,7 @@ BLOCKS = {
         "model {model} | start {start} | tune {tune:.0f} | divergences {divergences_sum}"
         " | R-hat {rhat_worst:.2f} | gradients, tuning {tuning_gradients:,.0f}"
         " | draws {gradients:,.0f} | ESS (in chains) {ess:.0f} ({ess_in_chains:.0f})"
-        " | a thousand gradients {ess_per_thousand:.2f}",
+        " | a thousand gradients {ess_per_thousand:.2f} | share {share_all}",
     ),
     "cold-start": Listing(
         "cold_start",
