@@ -9,36 +9,25 @@ import time
 
 import numpy as np
 import pymc as pm
+from measure import cost, draws_of, fit
 
 BUDGETS = (0.5, 1.0, 2.0, 5.0, 20.0)
 DRAWS = 2000
 
 
-def posterior_of(data):
-    """{name: (draws, ...)} of a DataTree's posterior, chains joined."""
-    posterior = data.posterior if hasattr(data, "posterior") else data["posterior"]
-    return {
-        name: values.to_numpy().reshape(-1, *values.shape[2:])
-        for name, values in posterior.data_vars.items()
-    }
-
-
 def isomix(problem, seed):
     """``IsoMix()``, nothing set but the seed (and the box, where starts must cover one)."""
-    from posteriordb_accuracy import Compiled
-
-    began = time.perf_counter()
     options = {"init": "uniform", "init_width": problem.width} if problem.covering else {}
-    compiled = Compiled(problem.model, "jax", **options)
-    compiled.fit(99, 20)
-    cold = time.perf_counter() - began
-    approx, seconds = compiled.fit(seed)
-    yield seconds, posterior_of(approx.sample(DRAWS, random_seed=seed)), cold
-    rate = len(approx.hist) / seconds
+    approx = fit(problem.model, seed, **options)
+    whole = cost(approx)
+    cold = whole["compile_seconds"]
+    yield whole["seconds"], draws_of(approx.sample(DRAWS, random_seed=seed)), cold
     for budget in BUDGETS[:3]:  # n is a budget too, for those who cannot wait
-        if seconds > budget:
-            approx, taken = compiled.fit(seed, max(int(0.9 * budget * rate), 20))
-            yield taken, posterior_of(approx.sample(DRAWS, random_seed=seed)), cold
+        if whole["seconds"] > budget:
+            n = max(int(0.9 * budget * whole["steps"] / whole["seconds"]), 20)
+            approx = fit(problem.model, seed, n=n, **options)
+            draws = draws_of(approx.sample(DRAWS, random_seed=seed))
+            yield cost(approx)["seconds"], draws, cold
 
 
 def _pymc_vi(inference, problem, seed, optimizer=None):
@@ -57,29 +46,29 @@ def _pymc_vi(inference, problem, seed, optimizer=None):
             chunk = int(np.clip(chunk * min(budget - spent, 1.0) / taken, 5, 20_000))
             if budget - spent < 0.02 * budget:
                 break
-        draws = posterior_of(inference.approx.sample(DRAWS, random_seed=seed))
+        draws = draws_of(inference.approx.sample(DRAWS, random_seed=seed))
         yield spent, draws, cold, steps
 
 
 def _advi(kind, **adam):
     """``pm.fit`` by that kind of ADVI, PyMC's default optimiser or ``pm.adam``."""
 
-    def fit(problem, seed):
+    def run(problem, seed):
         inference = kind(model=problem.model, random_seed=seed)
         yield from _pymc_vi(inference, problem, seed, pm.adam(**adam) if adam else None)
 
-    return fit
+    return run
 
 
 def _svgd(**adam):
     """``pm.fit(method="svgd")``, 100 particles, PyMC's default optimiser or ``pm.adam``."""
 
-    def fit(problem, seed):
+    def run(problem, seed):
         jitter = problem.width if problem.covering else 1.0
         inference = pm.SVGD(n_particles=100, jitter=jitter, model=problem.model, random_seed=seed)
         yield from _pymc_vi(inference, problem, seed, pm.adam(**adam) if adam else None)
 
-    return fit
+    return run
 
 
 def pathfinder(problem, seed):
@@ -91,16 +80,12 @@ def pathfinder(problem, seed):
     for _ in range(2):  # the second finds what it can in caches
         began = time.perf_counter()
         data = fit_pathfinder(
-            problem.model,
-            num_draws=DRAWS,
-            random_seed=seed,
-            progressbar=False,
-            **options,
+            problem.model, num_draws=DRAWS, random_seed=seed, progressbar=False, **options
         )
         seconds.append(time.perf_counter() - began)
     timing = data["pathfinder"].ds if "pathfinder" in data.children else {}
     compute = float(timing["compute_time"]) if "compute_time" in timing else seconds[1]
-    yield compute, posterior_of(data), seconds[0] - compute
+    yield compute, draws_of(data), seconds[0] - compute
 
 
 def _by_schedule(run, finish):
@@ -141,8 +126,8 @@ def _numpyro_model(problem):
     import numpyro
     import numpyro.distributions as dist
 
-    log_density = problem.log_density()
-    anything = dist.Normal(0, 10).expand([problem.n_dim]).to_event(1)  # taken out again below
+    log_density = problem.flat.log_density()
+    anything = dist.Normal(0, 10).expand([problem.flat.n_dim]).to_event(1)  # taken out again below
 
     def model():
         x = numpyro.sample("x", anything)
@@ -168,7 +153,7 @@ def numpyro_mvn(problem, seed):
         return svi.get_params(state)
 
     def finish(parameters, key):
-        noise = jax.random.normal(key, (DRAWS, problem.n_dim))
+        noise = jax.random.normal(key, (DRAWS, problem.flat.n_dim))
         return parameters["auto_loc"] + noise @ parameters["auto_scale_tril"].T
 
     yield from _by_schedule(run, finish)(problem, seed)
@@ -194,7 +179,7 @@ def numpyro_stein(problem, seed):
     def finish(parameters, key):
         location, scale = parameters["x_auto_loc"], parameters["x_auto_scale"]
         which = jax.random.randint(key, (DRAWS,), 0, len(location))
-        return location[which] + scale[which] * jax.random.normal(key, (DRAWS, problem.n_dim))
+        return location[which] + scale[which] * jax.random.normal(key, (DRAWS, problem.flat.n_dim))
 
     yield from _by_schedule(run, finish)(problem, seed)
 
@@ -204,7 +189,7 @@ def blackjax_fullrank(problem, seed):
     import jax
     from blackjax.vi import fullrank_vi
 
-    log_density = problem.log_density()
+    log_density = problem.flat.log_density()
 
     def run(key, n):
         optimizer = _cosine_adam(n)
@@ -213,7 +198,7 @@ def blackjax_fullrank(problem, seed):
             key_i = jax.random.fold_in(key, i)
             return fullrank_vi.step(key_i, state, log_density, optimizer, 16)[0]
 
-        return jax.lax.fori_loop(0, n, step, fullrank_vi.init(problem.initial, optimizer))
+        return jax.lax.fori_loop(0, n, step, fullrank_vi.init(problem.flat.initial, optimizer))
 
     def finish(state, key):
         return fullrank_vi.sample(key, state, DRAWS)
@@ -226,7 +211,7 @@ def blackjax_multipathfinder(problem, seed):
     import jax
     from blackjax import multipathfinder
 
-    algorithm = multipathfinder(problem.log_density())
+    algorithm = multipathfinder(problem.flat.log_density())
 
     def run(key, starts):
         first, second = jax.random.split(key)
@@ -235,7 +220,7 @@ def blackjax_multipathfinder(problem, seed):
     began = time.perf_counter()
     key, starts = jax.random.key(seed), problem.starts(seed, 8)
     if not problem.covering:
-        starts = problem.initial + starts
+        starts = problem.flat.initial + starts
     compiled = jax.jit(run).lower(key, starts).compile()
     cold = time.perf_counter() - began
     began = time.perf_counter()
@@ -262,7 +247,7 @@ def pymc_nuts(problem, seed):
     )
     total = time.perf_counter() - began
     seconds = float(data.sample_stats.attrs["sampling_time"])
-    yield seconds, posterior_of(data), total - seconds
+    yield seconds, draws_of(data), total - seconds
 
 
 def nutpie(problem, seed):
@@ -274,7 +259,7 @@ def nutpie(problem, seed):
     cold = time.perf_counter() - began
     began = time.perf_counter()
     data = nutpie.sample(compiled, draws=1000, chains=4, seed=seed, progress_bar=False)
-    yield time.perf_counter() - began, posterior_of(data), cold
+    yield time.perf_counter() - began, draws_of(data), cold
 
 
 METHODS = {
@@ -293,6 +278,4 @@ METHODS = {
     "nutpie": nutpie,
     "pymc_nuts": pymc_nuts,
 }
-SAMPLERS = ("nutpie", "pymc_nuts")
-FORKING = ("pathfinder", *SAMPLERS)  # not to be run where JAX has started its threads
 SEVERAL_SEEDS = {"isomix": 3, "blackjax_multipathfinder": 3, "pathfinder": 2}

@@ -1,26 +1,22 @@
 """What one step costs beside the gradients of the model that it cannot do without.
 
-    python benchmarks/step_time.py [--backend jax|numba] [--sizes 10x10 50x10] [--models planted]
+    python benchmarks/step_time.py [--backend numba] [--sizes 10x10 50x10] [--only planted]
 
 Microseconds a step of K x B draws, as the fit takes them, beside one call of
 ``jax.jit(jax.vmap(jax.value_and_grad(log_density)))`` at as many points, and beside the same by
 ``pymc_isomix.target.batching``. The functions take turns, so that all see the same machine.
 """
 
-import argparse
 import time
-import warnings
 
 import jax
 import numpy as np
 import pytensor
-from measure import save
+from measure import chosen, parser, save
+from problems.flat import FlatModel
+from problems.workloads import STEP_TIME
 from pymc.pytensorf import compile
-from pymc.sampling.jax import get_jaxified_logp
 from pymc.variational.inference import resolve_backend_compile_kwargs
-from rich.console import Console
-from rich.table import Table
-from workloads import STEP_TIME
 
 import pymc_isomix as pmi
 from pymc_isomix.fitting.steppers import one_blas_thread, stepper
@@ -56,15 +52,14 @@ def make_steps(model, kind, size, backend):
     return take
 
 
-def points_of(group, size):
-    shape = (size[0] * size[1], group.ddim)
-    return 0.1 * np.random.default_rng(0).normal(size=shape)
+def points_of(n_dim, size):
+    return 0.1 * np.random.default_rng(0).normal(size=(size[0] * size[1], n_dim))
 
 
 def make_batched(model, size, backend):
     """Our own batched evaluation; the gradient stays where the backend leaves it."""
     group = make_inference(model, "paper", 1, 1).approx.groups[0]
-    points = points_of(group, size)
+    points = points_of(group.ddim, size)
     shared = pytensor.shared(points, shape=points.shape)
     gradient = pytensor.shared(np.zeros_like(points), shape=points.shape)
     log_density, value = batched_log_density(model, group.ordering, shared)
@@ -75,15 +70,9 @@ def make_batched(model, size, backend):
 
 def make_reference(model, size):
     """JAX alone, from PyMC's translation of the log density of one point."""
-    group = make_inference(model, "paper", 1, 1).approx.groups[0]
-    log_density = get_jaxified_logp(model, negative_logp=False)
-    places = [group.ordering[value.name][1:3] for value in model.value_vars]
-
-    def flat(point):
-        return log_density([point[place].reshape(shape) for place, shape in places])
-
-    evaluate = jax.jit(jax.vmap(jax.value_and_grad(flat)))
-    points = jax.device_put(points_of(group, size))
+    flat = FlatModel(model)
+    evaluate = jax.jit(jax.vmap(jax.value_and_grad(flat.log_density())))
+    points = jax.device_put(points_of(flat.n_dim, size))
     return lambda: jax.block_until_ready(evaluate(points))[0].size > 0
 
 
@@ -119,37 +108,17 @@ def measure(name, size, backend):
     return record
 
 
-def table_of(records, backend):
-    table = Table(
-        title=f"Backend {backend}: lowest of {ROUNDS} rounds",
-        caption="ratios to jit(vmap(value_and_grad)) of the same log density",
-    )
-    headings = ("model", "K x B", "reference, us", "batched", "paper", "IsoMix()")
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for r in records:
-        ratios = (f"{r[key + '_ratio']:.2f}" for key in ("batched", "paper", "default"))
-        table.add_row(r["model"], f"{r['K']} x {r['B']}", f"{r['reference_us']:.0f}", *ratios)
-    return table
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backend", default="jax", choices=("jax", "numba"))
-    parser.add_argument("--sizes", nargs="+", default=SIZES)
-    parser.add_argument("--models", nargs="+", default=[""], help="parts of names")
-    options = parser.parse_args()
-    # said at every compilation: the generator is copied into the compiled function
-    warnings.filterwarnings("ignore", "The RandomType SharedVariables")
-    console, records = Console(width=110), []
-    for name in STEP_TIME:
-        if not any(part in name for part in options.models):
-            continue
-        for size in options.sizes:
-            records.append(measure(name, tuple(map(int, size.split("x"))), options.backend))
-            console.log(records[-1])
-    save(f"step_time_{options.backend}", {"rounds": ROUNDS, "steps": STEPS}, time=records)
-    console.print(table_of(records, options.backend))
+    command = parser(__doc__, seeds=1)
+    command.add_argument("--sizes", nargs="+", default=SIZES)
+    arguments = command.parse_args()
+    records = []
+    for name in chosen(STEP_TIME, arguments.only):
+        for size in arguments.sizes:
+            records.append(measure(name, tuple(map(int, size.split("x"))), arguments.backend))
+            print(records[-1], flush=True)
+    settings = {"rounds": ROUNDS, "steps": STEPS}
+    save("step_time", settings, key=("backend", "model", "K"), time=records)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ from functools import cached_property
 
 import numpy as np
 import pymc as pm
-import pytensor.tensor as pt
-from hard_models import planted_mixture, two_labels
-from posteriors import BUILDERS, PARAMS, flatten, load_draws, load_model, scaled_w1
-from pymc.blocking import DictToArrayBijection
+from measure import flatten, scaled_w1
+
+from problems.flat import FlatModel
+from problems.models import planted_modes, two_labels
+from problems.posteriors import BUILDERS, PARAMS, load_draws, load_model
 
 WIDTH = 2.0  # half width of the starts around zero, as Stan and NumPyro have it
 N_REFERENCE = 10_000
@@ -26,53 +27,20 @@ class Problem:
     covering: bool = False  # several modes, so that starts must cover the box
 
     @cached_property
-    def places(self):
-        """(shape, slice) of each value variable in a flat unconstrained point."""
-        point = self.model.initial_point(0)
-        ends = np.cumsum([np.size(point[value.name]) for value in self.model.value_vars])
-        return [
-            (np.shape(point[value.name]), slice(end - np.size(point[value.name]), end))
-            for value, end in zip(self.model.value_vars, ends, strict=True)
-        ]
-
-    @property
-    def n_dim(self):
-        return self.places[-1][1].stop
-
-    @cached_property
-    def initial(self):
-        """The model's initial point, flat."""
-        point = self.model.initial_point(0)
-        return DictToArrayBijection.map({v.name: point[v.name] for v in self.model.value_vars}).data
-
-    def _unflatten(self, x):
-        return [x[place].reshape(shape) for shape, place in self.places]
-
-    def log_density(self):
-        """JAX function of a flat unconstrained point (d,)."""
-        from pymc.sampling.jax import get_jaxified_graph
-
-        graph = get_jaxified_graph(self.model.value_vars, [self.model.logp()])
-        return lambda x: graph(*self._unflatten(x))[0]
-
-    @cached_property
-    def _to_model_space(self):
-        import jax
-        from pymc.sampling.jax import get_jaxified_graph
-
-        variables = [self.model[name] for name in self.params]
-        outputs = self.model.replace_rvs_by_values(variables)
-        graph = get_jaxified_graph(self.model.value_vars, outputs)
-        return jax.jit(jax.vmap(lambda x: graph(*self._unflatten(x))))
+    def flat(self):
+        """The model as functions of flat points."""
+        return FlatModel(self.model)
 
     def starts(self, seed, n):
         """(n, d) flat points, uniform within ``width`` of zero."""
-        return np.random.default_rng(seed).uniform(-self.width, self.width, (n, self.n_dim))
+        return np.random.default_rng(seed).uniform(-self.width, self.width, (n, self.flat.n_dim))
 
     def distance(self, draws):
         """Scaled W1 per parameter; of flat unconstrained draws (S, d), or of {name: (S, ...)}."""
         if not isinstance(draws, dict):
-            values = self._to_model_space(np.asarray(draws))
+            import jax
+
+            values = jax.vmap(self.flat.constrained(self.params))(np.asarray(draws))
             draws = dict(zip(self.params, map(np.asarray, values), strict=True))
         _, columns = flatten(draws, self.params)
         if not np.isfinite(columns).all():
@@ -93,18 +61,9 @@ def from_grid(log_density, edges, seed):
 
 def planted():
     """Four Gaussian modes in ten dimensions, on axes of one scale: one width covers them."""
-    _, truth = planted_mixture(10, 4, seed=104)
-    scale = truth["deviations"].mean(axis=0)
-    means, deviations = truth["means"] / scale, truth["deviations"] / scale
-    with pm.Model() as model:
-        x = pm.Flat("x", shape=10)
-        terms = np.log(truth["weights"]) - np.log(deviations).sum(1) - 5 * np.log(2 * np.pi)
-        terms = terms - 0.5 * (((x - means) / deviations) ** 2).sum(axis=1)
-        pm.Potential("log_density", pt.logsumexp(terms))
-    rng = np.random.default_rng(0)
-    mode = rng.choice(4, size=N_REFERENCE, p=truth["weights"])
-    draws = means[mode] + deviations[mode] * rng.normal(size=(N_REFERENCE, 10))
-    return Problem("planted", model, ("x",), draws, float((truth["box"] / scale).max()), True)
+    modes = planted_modes(10, 4).standardised()
+    draws = modes.draws(N_REFERENCE)
+    return Problem("planted", modes.model(), ("x",), draws, float(modes.box.max()), True)
 
 
 def labels():

@@ -1,4 +1,7 @@
-"""The targets of the paper as PyMC models, each beside a normalised log density in NumPy."""
+"""The targets and regressions of the paper, each beside a normalised log density in NumPy.
+
+The regressions are on data that scikit-learn bundles.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,14 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
-from scipy.special import logsumexp
+from scipy.special import log_expit, log_softmax, logsumexp
 from scipy.stats import multivariate_normal, norm
+from sklearn.datasets import load_breast_cancer, load_wine
 
 MODES = np.array([[3.0, 3.0], [3.0, -3.0], [-3.0, 3.0], [-3.0, -3.0]])
 EQUAL = np.full(4, 0.25)
 SKEWED = np.array([0.1, 0.3, 0.3, 0.3])
 FUNNEL_VARIANCE = 1.2
 TAIL, SKEW = 1.2, 0.2  # of the sinh-arcsinh transform
+LOG_EVIDENCE = {"breast cancer": -36.52, "wine": -20.15}
+SPLIT_SEED, TRAINING_SHARE = 42, 0.6
 CORRELATION = np.array([[1.0, 0.4], [0.4, 1.0]])
 
 
@@ -26,6 +32,7 @@ class Target:
     start_variance: float
     model: Callable[[], pm.Model]
     log_density: Callable[[np.ndarray], np.ndarray]  # (S, d) -> (S,), normalised
+    start_width: float = 5.0
 
 
 def _model(n_dim, log_density):
@@ -113,3 +120,47 @@ PAPER_TARGETS = (
     funnel(),
     sinh_arcsinh(),
 )
+
+
+def training_rows(features, labels):
+    """The 60 % of the rows that the paper trains on, features standardised."""
+    order = np.random.RandomState(SPLIT_SEED).permutation(len(labels))
+    rows = order[: int(TRAINING_SHARE * len(labels))]
+    features, labels = features[rows], labels[rows]
+    return (features - features.mean(axis=0)) / features.std(axis=0), labels
+
+
+def breast_cancer():
+    """Logistic regression without intercept, prior N(0, I), d = 30."""
+    x, y = training_rows(*load_breast_cancer(return_X_y=True))
+
+    def model():
+        with pm.Model() as model:
+            beta = pm.Normal("beta", 0, 1, shape=x.shape[1])
+            pm.Bernoulli("y", logit_p=x @ beta, observed=y)
+        return model
+
+    def log_density(beta):
+        likelihood = log_expit((2 * y - 1) * (beta @ x.T)).sum(axis=1)
+        return norm.logpdf(beta).sum(axis=1) + likelihood - LOG_EVIDENCE["breast cancer"]
+
+    return Target("breast cancer, logistic", 30, 1.0, model, log_density, 2.0)
+
+
+def wine():
+    """Multinomial regression without intercept, 13 weights a class, prior N(0, 10 I), d = 39."""
+    x, y = training_rows(*load_wine(return_X_y=True))
+    shape, sigma = (x.shape[1], 3), np.sqrt(10)
+
+    def model():
+        with pm.Model() as model:
+            beta = pm.Normal("beta", 0, sigma, shape=shape)
+            pm.Categorical("y", logit_p=x @ beta, observed=y)
+        return model
+
+    def log_density(beta):
+        logits = x @ beta.reshape(-1, *shape)  # (S, rows, classes)
+        likelihood = log_softmax(logits, axis=2)[:, np.arange(len(y)), y].sum(axis=1)
+        return norm(0, sigma).logpdf(beta).sum(axis=1) + likelihood - LOG_EVIDENCE["wine"]
+
+    return Target("wine, multinomial", 39, 1.0, model, log_density, 2.0)

@@ -1,9 +1,16 @@
 """Models that are hard in different ways, simulated with fixed seeds."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 from pymc.distributions.transforms import ordered
+from scipy.special import log_softmax
+
+from problems.hierarchies import horseshoe
 
 
 def scales():
@@ -31,31 +38,6 @@ def thousand_means():
         mu = pm.Normal("mu", 0, 1)
         x = pm.Normal("x", mu, 1, shape=999)
         pm.Normal("y", x, 1.0, observed=y)
-    return model
-
-
-def horseshoe(by_quantiles=False):
-    """Three effects among twenty, by a horseshoe prior.
-
-    ``by_quantiles`` writes each half-Cauchy scale as the quantile of a standard normal: the same
-    model and evidence, in other unconstrained coordinates.
-    """
-    rng = np.random.default_rng(1)
-    features = rng.normal(size=(100, 20))
-    y = features[:, :3] @ [3.0, -2.0, 1.0] + rng.normal(size=100)
-
-    def half_cauchy(name, scale, **shape):
-        if not by_quantiles:
-            return pm.HalfCauchy(name, scale, **shape)
-        normal = pm.Normal(f"{name}_normal", 0, 1, **shape)
-        return scale * pt.tan(np.pi / 4 * (1 + pt.erf(normal / np.sqrt(2))))
-
-    with pm.Model() as model:
-        tau = half_cauchy("tau", 0.1)
-        local = half_cauchy("local", 1, shape=20)
-        z = pm.Normal("z", 0, 1, shape=20)
-        sigma = pm.HalfNormal("sigma", 1)
-        pm.Normal("y", features @ (z * tau * local), sigma, observed=y)
     return model
 
 
@@ -147,34 +129,78 @@ def two_labels():
 
 
 MODELS = {
-    builder.__name__: builder
-    for builder in (
-        scales,
-        autoregressive,
-        thousand_means,
-        horseshoe,
-        ordered_categories,
-        simplex,
-        covariance,
-        half_flat,
-        outliers,
-        many_rows,
-        far_start,
-        two_labels,
-    )
+    "scales": scales,
+    "autoregressive": autoregressive,
+    "thousand means": thousand_means,
+    "horseshoe": partial(horseshoe, centred=False),
+    "ordered categories": ordered_categories,
+    "simplex": simplex,
+    "covariance": covariance,
+    "half flat": half_flat,
+    "outliers": outliers,
+    "many rows": many_rows,
+    "far start": far_start,
+    "two labels": two_labels,
 }
 
 
-def planted_mixture(n_dim, n_modes, seed, *, separation=8.0):
-    """Diagonal Gaussian modes on axes scaled from 1e-2 to 1e2, the smallest weight about 0.1.
+@dataclass
+class Multimodal:
+    """A posterior whose modes are known, with their masses."""
 
-    Returns
-    -------
-    model : pm.Model
-    truth : dict
-        ``weights`` (M,), ``means`` and ``deviations`` (M, d), and ``box`` (d,), which holds all.
-    """
-    rng = np.random.default_rng(seed)
+    model: Callable[[], pm.Model]
+    weights: np.ndarray  # (M,)
+    mode_of: Callable  # {name: (S, ...)} -> (S,) integers
+    box: np.ndarray | float  # half width that holds all modes, unconstrained space
+
+
+def mass_errors(problem, draws, *, least=0.0):
+    """Shares of the draws at each mode less its mass, of modes with at least that mass."""
+    shares = np.bincount(problem.mode_of(draws), minlength=len(problem.weights))
+    return (shares / shares.sum() - problem.weights)[problem.weights >= least]
+
+
+@dataclass
+class Planted:
+    """Diagonal Gaussian modes; ``means`` and ``deviations`` (M, d)."""
+
+    weights: np.ndarray
+    means: np.ndarray
+    deviations: np.ndarray
+    box: np.ndarray  # (d,)
+
+    def standardised(self):
+        """The same on axes of one scale."""
+        scale = self.deviations.mean(axis=0)
+        parts = (self.means / scale, self.deviations / scale, self.box / scale)
+        return replace(self, means=parts[0], deviations=parts[1], box=parts[2])
+
+    def model(self):
+        """Flat coordinates and a potential."""
+        n_dim = self.means.shape[1]
+        log_weights = np.log(self.weights) - np.log(self.deviations).sum(1)
+        with pm.Model() as model:
+            x = pm.Flat("x", shape=n_dim)
+            terms = log_weights - 0.5 * (((x - self.means) / self.deviations) ** 2).sum(axis=1)
+            pm.Potential("log_density", pt.logsumexp(terms) - 0.5 * n_dim * np.log(2 * np.pi))
+        return model
+
+    def draws(self, n, seed=0):
+        """Exact draws (n, d)."""
+        rng = np.random.default_rng(seed)
+        mode = rng.choice(len(self.weights), n, p=self.weights)
+        return self.means[mode] + self.deviations[mode] * rng.normal(size=(n, len(self.box)))
+
+    def mode_of(self, draws):
+        """The mode that each of the draws {"x": (S, d)} belongs to."""
+        scaled = (draws["x"][:, None] - self.means) / self.deviations
+        log_joint = np.log(self.weights) - np.log(self.deviations).sum(1) - 0.5 * (scaled**2).sum(2)
+        return log_joint.argmax(axis=1)
+
+
+def planted_modes(n_dim, n_modes, seed=None, *, separation=8.0):
+    """Modes on axes scaled from 1e-2 to 1e2, the smallest weight about 0.1."""
+    rng = np.random.default_rng(10 * n_dim + n_modes if seed is None else seed)
     weights = np.maximum(rng.dirichlet(np.full(n_modes, 2.0)), 0.1)
     weights /= weights.sum()
     scale = rng.permutation(10 ** np.linspace(-2, 2, n_dim))
@@ -184,26 +210,31 @@ def planted_mixture(n_dim, n_modes, seed, *, separation=8.0):
         candidate = rng.uniform(-width, width, n_dim)
         if all(np.linalg.norm(candidate - mean) >= separation for mean in means):
             means.append(candidate)
-    means = np.array(means) * scale
     deviations = rng.uniform(0.7, 1.4, (n_modes, n_dim)) * scale
-    truth = {
-        "weights": weights,
-        "means": means,
-        "deviations": deviations,
-        "box": 1.3 * width * scale,
-    }
-    with pm.Model() as model:
-        x = pm.Flat("x", shape=n_dim)
-        normaliser = np.log(weights) - np.log(deviations).sum(1) - 0.5 * n_dim * np.log(2 * np.pi)
-        terms = normaliser - 0.5 * (((x - means) / deviations) ** 2).sum(axis=1)
-        pm.Potential("log_density", pt.logsumexp(terms))
-    return model, truth
+    return Planted(weights, np.array(means) * scale, deviations, 1.3 * width * scale)
 
 
-def planted_masses(truth, points):
-    """Share of the points (S, d) that belong to each planted mode, (M,)."""
-    scaled = (points[:, None] - truth["means"]) / truth["deviations"]
-    log_joint = (
-        np.log(truth["weights"]) - np.log(truth["deviations"]).sum(1) - 0.5 * (scaled**2).sum(2)
-    )
-    return np.bincount(log_joint.argmax(1), minlength=len(truth["weights"])) / len(points)
+def sinusoid(seed, *, largest=5.0, noise=0.7):
+    """Twelve noisy observations of a sin + b cos of unknown frequency; the masses are exact."""
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.uniform(0, 4, 12))
+    y = np.sin(2 * np.pi * 1.7 * t + 1) + noise * rng.normal(size=12)
+
+    def model():
+        with pm.Model() as model:
+            angle = 2 * np.pi * pm.Uniform("frequency", 0, largest) * t
+            amplitude = pm.Normal("amplitude", 0, 1, shape=2)
+            mu = amplitude[0] * pt.sin(angle) + amplitude[1] * pt.cos(angle)
+            pm.Normal("y", mu, noise, observed=y)
+        return model
+
+    grid = (np.arange(20_000) + 0.5) / 20_000 * largest
+    angle = 2 * np.pi * grid[:, None] * t
+    basis = np.stack([np.sin(angle), np.cos(angle)], axis=-1)  # (grid, rows, 2)
+    covariance = noise**2 * np.eye(12) + basis @ basis.transpose(0, 2, 1)
+    fit = np.einsum("i,gi->g", y, np.linalg.solve(covariance, y[None, :, None])[..., 0])
+    density = np.exp(log_softmax(-0.5 * (fit + np.linalg.slogdet(covariance)[1])))
+    valleys = (density[1:-1] < density[:-2]) & (density[1:-1] <= density[2:])
+    masses = np.add.reduceat(density, np.r_[0, np.flatnonzero(valleys) + 1])
+    edges = grid[1:-1][valleys]
+    return Multimodal(model, masses, lambda draws: np.searchsorted(edges, draws["frequency"]), 4.0)

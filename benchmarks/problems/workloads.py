@@ -3,7 +3,8 @@
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
-from targets import planted
+
+from problems.targets import planted
 
 
 def logistic(n_rows, n_features, *, batch_size=None):
@@ -52,23 +53,6 @@ def independent(n_dim):
     scale = np.logspace(-1, 1, n_dim)
     with pm.Model() as model:
         pm.Normal("theta", 0, scale, shape=n_dim)
-    return model
-
-
-def neural_network(n_hidden=50):
-    """One hidden layer on scikit-learn's diabetes data, standardised."""
-    from sklearn.datasets import load_diabetes
-
-    x, y = load_diabetes(return_X_y=True)
-    x, y = (x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std()
-    with pm.Model() as model:
-        hidden = pm.Normal("hidden", 0, 1 / np.sqrt(x.shape[1]), shape=(x.shape[1], n_hidden))
-        bias = pm.Normal("bias", 0, 1, shape=n_hidden)
-        out = pm.Normal("out", 0, 1 / np.sqrt(n_hidden), shape=n_hidden)
-        intercept = pm.Normal("intercept", 0, 1)
-        sigma = pm.HalfNormal("sigma", 1)
-        mean = pt.tanh(x @ hidden + bias) @ out + intercept
-        pm.Normal("y", mean, sigma, observed=y)
     return model
 
 

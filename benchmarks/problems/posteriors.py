@@ -1,4 +1,4 @@
-"""Reference posteriors of posteriordb as PyMC models, and a distance to their reference draws.
+"""Reference posteriors of posteriordb as PyMC models.
 
 The database itself is read with the ``posteriordb`` package from a local copy:
 https://github.com/stan-dev/posteriordb. Improper priors stay improper (Flat, HalfFlat). What the
@@ -12,6 +12,22 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from posteriordb import PosteriorDatabase
+from pymc.distributions.transforms import ordered
+
+from problems.hierarchies import eight_schools
+
+BUILDERS, PARAMS, FULL_NAMES = {}, {}, {}
+
+
+def posterior(name, *params):
+    """Register a builder under its own short name, beside posteriordb's."""
+
+    def register(build):
+        short = build.__name__
+        BUILDERS[short], PARAMS[short], FULL_NAMES[short] = build, params, name
+        return build
+
+    return register
 
 
 def _arr(x):
@@ -28,54 +44,38 @@ def _linear(y, columns, *, sigma_prior=None):
     return model
 
 
+@posterior("eight_schools-eight_schools_centered", "mu", "tau", "theta")
 def eight_schools_centered(data):
-    y, s = _arr(data["y"]), _arr(data["sigma"])
-    with pm.Model() as model:
-        mu = pm.Normal("mu", 0, 5)
-        tau = pm.HalfCauchy("tau", 5)
-        theta = pm.Normal("theta", mu, tau, shape=len(y))
-        pm.Normal("y", theta, s, observed=y)
-    return model
+    return eight_schools(True, _arr(data["y"]), _arr(data["sigma"]))
 
 
+@posterior("eight_schools-eight_schools_noncentered", "mu", "tau", "theta")
 def eight_schools_noncentered(data):
-    y, s = _arr(data["y"]), _arr(data["sigma"])
-    with pm.Model() as model:
-        mu = pm.Normal("mu", 0, 5)
-        tau = pm.HalfCauchy("tau", 5)
-        z = pm.Normal("theta_trans", 0, 1, shape=len(y))
-        theta = pm.Deterministic("theta", mu + tau * z)
-        pm.Normal("y", theta, s, observed=y)
-    return model
+    return eight_schools(False, _arr(data["y"]), _arr(data["sigma"]))
 
 
+@posterior("earnings-logearn_interaction", "beta", "sigma")
 def logearn_interaction(data):
     h, m = _arr(data["height"]), _arr(data["male"])
     return _linear(np.log(_arr(data["earn"])), [np.ones_like(h), h, m, h * m])
 
 
+@posterior("kidiq-kidscore_interaction", "beta", "sigma")
 def kidscore_interaction(data):
     hs, iq = _arr(data["mom_hs"]), _arr(data["mom_iq"])
     return _linear(_arr(data["kid_score"]), [np.ones_like(hs), hs, iq, hs * iq], sigma_prior=2.5)
 
 
+@posterior("nes2000-nes", "beta", "sigma")
 def nes(data):
-    age = np.asarray(data["age_discrete"])
-    one = np.ones(len(age))
-    cols = [
-        one,
-        _arr(data["real_ideo"]),
-        _arr(data["race_adj"]),
-        (age == 2) * one,
-        (age == 3) * one,
-        (age == 4) * one,
-        _arr(data["educ1"]),
-        _arr(data["gender"]),
-        _arr(data["income"]),
-    ]
+    age = _arr(data["age_discrete"])
+    others = (_arr(data[name]) for name in ("educ1", "gender", "income"))
+    first = [np.ones_like(age), _arr(data["real_ideo"]), _arr(data["race_adj"])]
+    cols = [*first, 1.0 * (age == 2), 1.0 * (age == 3), 1.0 * (age == 4), *others]
     return _linear(_arr(data["partyid7"]), cols)
 
 
+@posterior("sblrc-blr", "beta", "sigma")
 def blr(data):
     X, y = _arr(data["X"]), _arr(data["y"])
     with pm.Model() as model:
@@ -85,6 +85,7 @@ def blr(data):
     return model
 
 
+@posterior("garch-garch11", "mu", "alpha0", "alpha1", "beta1")
 def garch11(data):
     y, s1 = _arr(data["y"]), float(data["sigma1"])
     with pm.Model() as model:
@@ -112,6 +113,7 @@ def _exp_quad(x, alpha, rho):
     return alpha**2 * pt.exp(-0.5 * d2 / rho**2)
 
 
+@posterior("gp_pois_regr-gp_pois_regr", "rho", "alpha", "f")
 def gp_pois_regr(data):
     x, k = _arr(data["x"]), np.asarray(data["k"], dtype=int)
     n = len(x)
@@ -125,17 +127,12 @@ def gp_pois_regr(data):
     return model
 
 
+@posterior("low_dim_gauss_mix-low_dim_gauss_mix", "mu", "sigma", "theta")
 def low_dim_gauss_mix(data):
     y = _arr(data["y"])[:, None]
     with pm.Model() as model:
-        mu = pm.Normal(
-            "mu",
-            0,
-            2,
-            shape=2,
-            transform=pm.distributions.transforms.ordered,
-            initval=np.array([-1.0, 1.0]),
-        )
+        start = np.array([-1.0, 1.0])
+        mu = pm.Normal("mu", 0, 2, shape=2, transform=ordered, initval=start)
         sigma = pm.HalfNormal("sigma", 2, shape=2)
         theta = pm.Beta("theta", 5, 5)
         comp = -0.5 * ((y - mu) / sigma) ** 2 - pt.log(sigma) - 0.5 * np.log(2 * np.pi)
@@ -144,38 +141,18 @@ def low_dim_gauss_mix(data):
     return model
 
 
-BUILDERS = {
-    "eight_schools-eight_schools_centered": eight_schools_centered,  # funnel
-    "eight_schools-eight_schools_noncentered": eight_schools_noncentered,
-    "earnings-logearn_interaction": logearn_interaction,  # near-collinear design, flat priors
-    "kidiq-kidscore_interaction": kidscore_interaction,  # near-collinear design
-    "nes2000-nes": nes,
-    "sblrc-blr": blr,  # scales far apart
-    "garch-garch11": garch11,  # scan, parameter-dependent bounds
-    "gp_pois_regr-gp_pois_regr": gp_pois_regr,  # latent Gaussian process
-    "low_dim_gauss_mix-low_dim_gauss_mix": low_dim_gauss_mix,  # ordered mixture
-}
-PARAMS = {
-    "eight_schools-eight_schools_centered": ("mu", "tau", "theta"),
-    "eight_schools-eight_schools_noncentered": ("mu", "tau", "theta"),
-    "earnings-logearn_interaction": ("beta", "sigma"),
-    "kidiq-kidscore_interaction": ("beta", "sigma"),
-    "nes2000-nes": ("beta", "sigma"),
-    "sblrc-blr": ("beta", "sigma"),
-    "garch-garch11": ("mu", "alpha0", "alpha1", "beta1"),
-    "gp_pois_regr-gp_pois_regr": ("rho", "alpha", "f"),
-    "low_dim_gauss_mix-low_dim_gauss_mix": ("mu", "sigma", "theta"),
-}
+def _entry(database, name):
+    return PosteriorDatabase(str(database)).posterior(FULL_NAMES[name])
 
 
 def load_model(database, name):
     """Build a posterior of the database, read from the folder ``database``, as a ``pm.Model``."""
-    return BUILDERS[name](PosteriorDatabase(str(database)).posterior(name).data.values())
+    return BUILDERS[name](_entry(database, name).data.values())
 
 
 def load_draws(database, name):
     """Return all reference draws, {variable: (draws, *shape) array}."""
-    chains = PosteriorDatabase(str(database)).posterior(name).reference_draws()
+    chains = _entry(database, name).reference_draws()
     scalars = {
         key: np.concatenate([np.asarray(c[key], float) for c in chains]) for key in chains[0]
     }
@@ -191,25 +168,3 @@ def load_draws(database, name):
         for place, values in parts.items():
             draws[variable][(slice(None), *place)] = values
     return draws
-
-
-def flatten(draws, params):
-    """{variable: (n, *shape)} -> (scalar names, (n, d) array)."""
-    names, columns = [], []
-    for param in params:
-        values = np.asarray(draws[param])
-        for index in np.ndindex(values.shape[1:]):
-            names.append(param + ("[" + ",".join(str(i + 1) for i in index) + "]" if index else ""))
-            columns.append(values[(slice(None), *index)])
-    return names, np.column_stack(columns)
-
-
-def scaled_w1(q, ref):
-    """1-D Wasserstein-1 distance per column, in units of the reference standard deviation.
-
-    Two exact samples of 1000 draws score about 0.03 to 0.08 (the floor), not zero.
-    """
-    levels = (np.arange(1000) + 0.5) / 1000
-    return np.abs(np.quantile(q, levels, axis=0) - np.quantile(ref, levels, axis=0)).mean(
-        0
-    ) / ref.std(0)

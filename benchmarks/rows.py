@@ -1,0 +1,154 @@
+"""Rows of the tables that are more than a listing of records."""
+
+import numpy as np
+from results import RESULTS, grouped, read, summary
+
+PEERS = {  # tables, and the methods in them
+    "mixture": ("isomix", "numpyro_mvn", "blackjax_fullrank"),
+    "pathfinder": ("blackjax_multipathfinder", "pathfinder"),
+    "advi": ("advi", "advi_adam", "fullrank_advi", "fullrank_advi_adam"),
+    "particles": ("numpyro_stein", "svgd", "svgd_adam"),
+    "samplers": ("nutpie", "pymc_nuts"),
+}
+LONGEST = 22.0  # seconds of a run that a budget of 20 may take
+
+
+def environments(_):
+    """When each result was measured, and with what."""
+    rows = []
+    for path in sorted(RESULTS.glob("*.json")):
+        content = read(path.stem)
+        here = content["environment"]
+        versions = [here["packages"].get(name) for name in ("pymc", "pytensor", "jax")]
+        rows.append([f"`{path.stem}`", content["date"], *versions, here["cores"]])
+    return ["result", "date", "PyMC", "PyTensor", "JAX", "cores"], rows
+
+
+def paper(*variants, digits=2):
+    """Medians by variant, beside what the authors' code reaches."""
+
+    def make(result):
+        authors, rows = result["settings"]["authors"], []
+        runs = [*result["runs"], *({"variant": "default", **r} for r in result.get("default", []))]
+        for (target, k), records in grouped(runs, ("target", "K")).items():
+            medians = {r["variant"]: f"{r['median']:.{digits}f}" for r in records}
+            published = authors[target][str(k)]
+            cells = ["" if published is None else published, *(medians[v] for v in variants)]
+            rows.append([target, k, *cells])
+        labels = ["`IsoMix(K)`" if v == "default" else v for v in variants]
+        return ["target", "K", "authors", *labels], rows
+
+    return make
+
+
+def significant(value):
+    """Two digits, no exponent."""
+    if not np.isfinite(value):
+        return "∞"
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+def peer_cell(records, goal):
+    """Seconds to the goal and, in brackets, W1 median/max at the end; medians over seeds."""
+    records = [r["checkpoints"] for r in records if r["checkpoints"]]
+    if not records:
+        return ""
+    reached = [
+        min((c["seconds"] for c in points if c["w1_median"] <= goal), default=np.inf)
+        for points in records
+    ]
+    # a sampler has one checkpoint only, however late
+    within = [[c for c in points if c["seconds"] <= LONGEST] or points for points in records]
+    ends = [max(points, key=lambda c: c["seconds"]) for points in within]
+    w1 = [significant(np.median([c[key] for c in ends])) for key in ("w1_median", "w1_max")]
+    seconds = np.median(reached)
+    return f"{'-' if np.isinf(seconds) else f'{seconds:.1f}'} ({'/'.join(w1)})"
+
+
+def peers(methods):
+    """A column a method."""
+
+    def make(result):
+        goal, rows = result["settings"]["goal"], []
+        for (posterior,), records in grouped(result["records"], ("posterior",)).items():
+            by_method = {m: [r for r in records if r["method"] == m] for m in methods}
+            rows.append([posterior, *(peer_cell(found, goal) for found in by_method.values())])
+        return ["posterior", *(f"`{method}`" for method in methods)], rows
+
+    return make
+
+
+def peers_compilation(result):
+    """Seconds of compilation by method, over posteriors and seeds."""
+    rows = []
+    for (method,), records in grouped(result["records"], ("method",)).items():
+        seconds = [r["compile"] for r in records if "compile" in r]
+        quantiles = (min(seconds), np.median(seconds), max(seconds))
+        rows.append([f"`{method}`", *(f"{value:.1f}" for value in quantiles)])
+    return ["method", "least", "median", "most"], rows
+
+
+def verdicts(result):
+    """Each verdict, and how many agree with the distance."""
+    rows = []
+    for r in result["records"]:
+        figures = [significant(r[key]) for key in ("w1_max", "khat", "kl", "missing_mass")]
+        given = [
+            r[key] + ("" if r[agrees] else " (not so)")
+            for key, agrees in (("verdict", "agrees"), ("unprobed", "unprobed_agrees"))
+        ]
+        rows.append([r["fit"], *figures, *given])
+    agree = [sum(r[key] for r in result["records"]) for key in ("agrees", "unprobed_agrees")]
+    rows.append(["**agree**", *[""] * 4, *(f"{n} of {len(result['records'])}" for n in agree)])
+    headings = ["fit", "W1 max", "k-hat", "KL", "missing mass", "verdict", "without ascents"]
+    return headings, rows
+
+
+def hierarchies(result):
+    """Median over seeds of KL and evidence; the worst seed's worst quantity."""
+    rows = []
+    for (model, written), fits in grouped(result["fits"], ("model", "written")).items():
+        worst = max(fits, key=lambda fit: fit["log_sd_ratio"])
+        furthest = max(fits, key=lambda fit: fit["w1_max"])
+        own = ("{kl:.2f}", "{log_evidence:.2f}", "{khat:.2f} ({khat_worst:.2f})", "{verdict_all}")
+        if "rhat" in fits[0]:
+            own = ("{rhat_worst:.2f}", "{divergences_sum}")
+        rows.append(
+            [
+                model,
+                written,
+                *(cell.format_map(summary(fits)) for cell in own),
+                f"{worst['sd_ratio']:.2f} {worst['sd_of']}",
+                f"{furthest['w1_max']:.2f} {furthest['w1_of']}",
+                "{seconds:.1f}".format_map(summary(fits)),
+            ]
+        )
+    own = ["KL", "evidence", "k-hat", "verdicts"] if "elbo" in fits[0] else ["R-hat", "divergences"]
+    return ["model", "written", *own, "worst ratio of sds", "largest W1", "s"], rows
+
+
+def expected(result):
+    """What README tells of all this."""
+    planted, fits = result["fits"], read("accuracy_posteriordb")["fits"]
+    posteriors = [summary(found) for found in grouped(fits, ("posterior",)).values()]
+    medians = [found["w1_median"] for found in posteriors]
+    worst, error = max(fit["w1_max"] for fit in fits), max(f["largest_error"] for f in planted)
+    starts = [
+        np.median(r["isomix"]) for r in read("cold_start")["seconds"] if r["backend"] == "jax"
+    ]
+    seconds = [fit["seconds"] for fit in fits]
+    rows = [
+        [
+            f"{len(posteriors)} posteriors of posteriordb, scaled Wasserstein-1 distance to "
+            "reference draws (exact draws: 0.03 to 0.08)",
+            f"median over parameters {min(medians):.2f} to {max(medians):.2f}, "
+            f"worst parameter {worst:.2f}",
+        ],
+        ["run time of these fits, s", f"{min(seconds):.1f} to {max(seconds):.1f}"],
+        ["from `pm.fit` to the first step, s", f"{min(starts):.1f} to {max(starts):.1f}"],
+        [
+            f"{len(planted)} fits of planted mixtures, 3 to 5 modes in 2 to 20 dimensions",
+            f"largest error of a mode's mass {error:.3f}",
+        ],
+    ]
+    return ["", ""], rows

@@ -1,0 +1,140 @@
+"""The tables of README.md and docs/measurements.md, written from the benchmarks' JSON.
+
+    python benchmarks/tables.py            # writes them
+    python benchmarks/tables.py --check    # says what differs, and fails
+
+A page has ``<!-- table: name -->`` and ``<!-- end -->``; what lies between is written here, so that
+page and JSON cannot disagree.
+"""
+
+import argparse
+import difflib
+import re
+import sys
+from pathlib import Path
+
+import rows
+from results import Computed, Listing, markdown
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/measurements.md")
+MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+COST = " | run, s {seconds:.1f} ({seconds_worst:.1f}) | steps {steps:,.0f}"
+MASSES = " | largest error of a mass {largest_error:.3f} ({largest_error_worst:.3f})" + COST
+CALIBRATION = (
+    "parameter {parameter} | in the 50 % interval {within_50:.2f} ± {within_50_se:.2f}"
+    " | in the 90 % one {within_90:.2f} ± {within_90_se:.2f} | inside the band {inside_band}"
+    " | data sets {n}"
+)
+
+BLOCKS = {
+    "expected": Computed("accuracy_planted", rows.expected),
+    "environments": Computed("accuracy_posteriordb", rows.environments),
+    "posteriordb": Listing(
+        "accuracy_posteriordb",
+        "fits",
+        "posterior",
+        "posterior {posterior} | d {n_dim:.0f} | W1 median {w1_median:.2f} ({w1_median_worst:.2f})"
+        " | W1 max {w1_max:.2f} ({w1_max_worst:.2f}) | KL {kl:.3f} ({kl_worst:.3f})"
+        " | k-hat {khat:.2f} ({khat_worst:.2f})" + COST,
+    ),
+    "models": Listing(
+        "accuracy_models",
+        "fits",
+        "model",
+        "model {model} | d {n_dim:.0f} | log density at the start {start:.0e} | KL {kl:.2g}"
+        " | k-hat {khat:.2f}" + COST,
+    ),
+    "planted": Listing("accuracy_planted", "fits", "problem", "modes {problem}" + MASSES),
+    "sinusoids": Listing(
+        "accuracy_sinusoids", "fits", "problem", "sinusoid {problem} | masses {masses}" + MASSES
+    ),
+    "paper-targets": Computed(
+        "paper_targets",
+        rows.paper("mirror", "bures", "mirror, shared", "bures, shared", "fixed", digits=4),
+    ),
+    "paper-regressions": Computed("paper_regressions", rows.paper("mirror", "bures", "default")),
+    **{
+        f"peers-{kind}": Computed("peers", rows.peers(methods))
+        for kind, methods in rows.PEERS.items()
+    },
+    "peers-compilation": Computed("peers", rows.peers_compilation),
+    "verdicts": Computed("trust_verdicts", rows.verdicts),
+    "calibration": Listing("trust_calibration", "records", "parameter", CALIBRATION),
+    "hierarchies": Computed("hierarchies", rows.hierarchies),
+    "hierarchies-nuts": Computed("hierarchies_nuts", rows.hierarchies),
+    "hierarchies-sbc": Listing("hierarchies_sbc", "records", "parameter", CALIBRATION),
+    "hierarchies-scaling": Listing(
+        "hierarchies_scaling",
+        "cases",
+        "groups method written",
+        "groups {groups:,} | method {method} | written {written} | s {seconds:.0f}"
+        " | MiB {peak_mib:.0f} | tau: off in sds {tau_shift:.2f} | ratio of sds {tau_ratio:.2f}"
+        " | sigma: {sigma_shift:.2f} | ratio {sigma_ratio:.2f}",
+    ),
+    "nuts": Listing(
+        "nuts",
+        "runs",
+        "model start tune",
+        "model {model} | start {start} | tune {tune:.0f} | divergences {divergences_sum}"
+        " | R-hat {rhat_worst:.2f} | gradients, tuning {tuning_gradients:,.0f}"
+        " | draws {gradients:,.0f} | ESS (in chains) {ess:.0f} ({ess_in_chains:.0f})"
+        " | a thousand gradients {ess_per_thousand:.2f} | share {share_all}",
+    ),
+    "cold-start": Listing(
+        "cold_start",
+        "seconds",
+        "backend posterior",
+        "backend {backend} | posterior {posterior} | ADVI {advi_median:.1f}"
+        " | `IsoMix()` {isomix_median:.1f} | ratio {ratio:.2f}",
+    ),
+    "step-time": Listing(
+        "step_time",
+        "time",
+        "backend model K",
+        "backend {backend} | model {model} | K x B {K} x {B} | JAX alone, µs {reference_us:.0f}"
+        " | batched {batched_ratio:.2f} | paper {paper_ratio:.2f} | `IsoMix()` {default_ratio:.2f}",
+    ),
+    "scaling": Listing(
+        "scaling",
+        "cases",
+        "varied K size",
+        "varied {varied} | K {K:,} | d or rows {size:,} | ms a step {step_ms:.2f}"
+        " | slope {slope} | compile, s {compile_s:.1f} | MiB {peak_mib:.0f}",
+    ),
+}
+
+
+def show(source):
+    """Print the blocks that rest on a result."""
+    for name, block in BLOCKS.items():
+        if block.source == source:
+            print(f"\n{name}\n{markdown(block)}")
+
+
+def filled(text):
+    """Return a page's text with its blocks written anew."""
+    return MARKED.sub(lambda m: m[1] + markdown(BLOCKS[m[2]]) + m[3], text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--root", type=Path, default=ROOT)
+    arguments = parser.parse_args()
+    differences = []
+    for page in PAGES:
+        path = arguments.root / page
+        old = path.read_text(encoding="utf-8")
+        new = filled(old)
+        lines = (old.splitlines(), new.splitlines())
+        differences += difflib.unified_diff(*lines, f"{page} as it is", f"{page} by the JSON", n=0)
+        if not arguments.check:
+            path.write_text(new, encoding="utf-8")
+    if arguments.check:
+        print("\n".join(differences))
+        sys.exit(bool(differences))
+
+
+if __name__ == "__main__":
+    main()
