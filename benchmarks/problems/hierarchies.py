@@ -220,8 +220,10 @@ def random_walk(centred):
             first = pm.Normal.dist(0, 1)
             x = pm.GaussianRandomWalk("x", sigma=step, init_dist=first, steps=199)
         else:
-            z = pm.Normal("x_z", 0, 1, shape=200)
-            x = pm.Deterministic("x", pt.cumsum(pt.concatenate([z[:1], step * z[1:]])))
+            first = pm.Normal("x_first", 0, 1)
+            z = pm.Normal("x_z", 0, 1, shape=199)
+            steps = pt.concatenate([pt.zeros(1), pt.cumsum(step * z)])
+            x = pm.Deterministic("x", first + steps)
         pm.Normal("y", x, pm.HalfNormal("sigma", 1), observed=y)
     return model
 

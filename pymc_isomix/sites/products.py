@@ -156,15 +156,15 @@ def _of_node(node, i, before, prior, shape, clients, free, rv):
     if constant_of(mean) != 0:
         shift = mean if before.factor is None else before.factor * mean
         added = shift if added is None else added + shift
-    inside = [
-        None if part is None else _along(part, inner, outer, shape) for part in (added, scales)
-    ]
-    if outer is not None and any(part is None for part in inside[1:]):
+    common = None
+    if all(scales.type.broadcastable):  # one scale for all: the matrix stays as it is
+        common, scales = scales.ravel()[0], pt.ones(())
+    scales = _along(scales, inner, outer, shape)
+    shift = None if added is None else _along(added, inner, outer, shape)
+    if scales is None or (added is not None and shift is None):
         return None
-    own, scales = (matrix @ inside[0]) if inside[0] is not None else None, inside[1]
-    if added is not None and inside[0] is None:
-        return None
-    matrix = matrix * scales
+    own = None if shift is None else matrix @ shift
+    matrix = matrix if common is not None else matrix * scales
     output = node.outputs[0]
     after = _best(ways(output, Effect(tuple(range(output.ndim))), clients, output.ndim))
     location, scale = (
@@ -172,9 +172,11 @@ def _of_node(node, i, before, prior, shape, clients, free, rv):
         for part in (after.added, after.factor)
     )
     scale = pt.ones(()) if scale is None else scale
+    own = None if own is None else scale * own
+    scale = scale if common is None else scale * common
     location = pt.zeros((1, 1)) if location is None else location
     if own is not None:
-        location = location + scale * own
+        location = location + own
     if not any(varies(part, free, rv) for part in (matrix, scale)):
         return None
     return LinearMap(
