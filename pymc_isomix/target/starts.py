@@ -172,7 +172,8 @@ def _centre(space, start, flat, component):
 def _prior_sampler(space):
     """Return a function from a seed to a draw of the prior; of zeros where it is improper."""
     try:
-        return _initial_point_sampler(space, None, "prior")
+        everywhere = {rv.name: "prior" for rv in space.model.free_RVs}  # instead of its initval
+        return _initial_point_sampler(space, everywhere, "prior")
     except ValueError:
         return lambda seed: np.zeros(space.n_dim)
 

@@ -184,7 +184,7 @@ def test_impossible_data_are_reported_by_their_name():
         place(model)
 
 
-@pytest.mark.filterwarnings("ignore:`find_MAP` will return:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`find_MAP` will:FutureWarning")
 def test_a_start_of_find_map_is_taken():
     with pm.Model() as model:
         scale = pm.HalfNormal("scale")
