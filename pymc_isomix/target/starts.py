@@ -11,6 +11,7 @@ from pymc_isomix.target.batching import stabilise
 
 INITS = ("jitter", "prior", "uniform")
 RETRIES = 50
+PRIOR_TRIES = 10  # the last of them
 START_SIGMA = 0.1  # first standard deviation of the components; they grow within tens of steps
 
 
@@ -56,7 +57,12 @@ def starting_means(
                 f"start must be one dict or a list of n_components = {n_components} dicts; "
                 f"got {len(start)}"
             )
-        start = np.stack([_initial_point_sampler(space, one, "support_point")(0) for one in start])
+        start = np.stack(
+            [
+                _centre(space, one, _initial_point_sampler(space, one, "support_point")(0), k)
+                for k, one in enumerate(start)
+            ]
+        )
     if start is not None and not isinstance(start, dict):
         try:
             means = np.asarray(start, dtype=float)
@@ -76,7 +82,10 @@ def starting_means(
 
     strategy = "prior" if init == "prior" else "support_point"
     draw_start = _initial_point_sampler(space, start, strategy)
-    centre = None if init == "prior" else draw_start(rng.integers(2**30))
+    centre = None
+    if init != "prior":
+        centre = _centre(space, start, draw_start(rng.integers(2**30)), 0)
+    from_prior = None
     if init == "uniform" and start is None:
         centre = np.zeros(n_dim)
     means = np.empty((n_components, n_dim))
@@ -84,6 +93,9 @@ def starting_means(
         for attempt in range(RETRIES):
             if init == "prior":
                 means[k] = draw_start(rng.integers(2**30))
+            elif attempt >= RETRIES - PRIOR_TRIES and start is None:
+                from_prior = from_prior or _prior_sampler(space)
+                means[k] = from_prior(rng.integers(2**30))
             else:
                 # the support may lie elsewhere, or be narrow: every other try comes closer
                 width = init_width * (1.0 if attempt % 2 == 0 else 0.8**attempt)
@@ -91,8 +103,9 @@ def starting_means(
             if (offenders := check(means[k])) is None:
                 break
         else:
+            way_out = "pass start=" if start is None else "choose a start inside the support"
             advice = (
-                f"{RETRIES} draws with init={init!r} failed; pass start=, another init= or a "
+                f"{RETRIES} draws with init={init!r} failed; {way_out}, another init= or a "
                 "smaller init_width="
             )
             raise ValueError(_message(k, offenders, advice))
@@ -140,19 +153,58 @@ def starting_scale(space, metric, start_sigma):
     return log_variance, np.diag(sigma) if metric == "dense" else sigma
 
 
-def _initial_point_sampler(space, overrides, strategy):
-    """Return a function from a seed to a flat unconstrained point."""
+def _centre(space, start, flat, component):
+    """Replace what is not finite of a point (d,) by zero; raise where ``start`` is to blame."""
+    given = {str(getattr(variable, "name", variable)): v for variable, v in (start or {}).items()}
+    for name, (_, place, _, _) in space.ordering.items():
+        if np.all(np.isfinite(flat[place])):
+            continue
+        rv_name = space.variables[name].name
+        for key in (rv_name, name):
+            if key in given:
+                value = np.array2string(np.asarray(given[key]), threshold=5)
+                advice = f"where start has {value}; choose a start inside the support"
+                raise ValueError(_message(component, [rv_name], advice))
+    # PyMC's own initial point of an ordered variable, all equal, is -inf
+    return np.where(np.isfinite(flat), flat, 0.0)
+
+
+def _prior_sampler(space):
+    """Return a function from a seed to a draw of the prior; of zeros where it is improper."""
+    try:
+        everywhere = {rv.name: "prior" for rv in space.model.free_RVs}  # instead of its initval
+        return _initial_point_sampler(space, everywhere, "prior")
+    except ValueError:
+        return lambda seed: np.zeros(space.n_dim)
+
+
+def _initial_point_sampler(space, start, strategy):
+    """Return a function from a seed to a flat unconstrained point.
+
+    As ``pm.find_MAP`` gives it, ``start`` may hold unconstrained values, which count for variables
+    that it does not name otherwise, and deterministics, which do not.
+    """
     model = space.model
     known = {rv.name for rv in model.free_RVs}
-    shapes = model.eval_rv_shapes() if overrides else {}
-    for variable, value in (overrides or {}).items():
+    derived = {v.name for v in model.deterministics}
+    shapes = model.eval_rv_shapes() if start else {}
+    overrides, unconstrained = {}, {}
+    for variable, value in (start or {}).items():
         name = str(getattr(variable, "name", variable))
-        if name not in known:
+        if name in space.ordering and name not in known:
+            unconstrained[name] = _broadcast("start", value, space.ordering[name][2], name)
+        elif name in known:
+            overrides[variable] = value
+        elif name not in derived:
             raise ValueError(
                 f"start names no free variable of the model: {name!r}; they are {sorted(known)}"
             )
+        if name not in known:
+            continue
         if not isinstance(value, str | Variable):  # those are PyMC's strategies and expressions
             _broadcast("start", value, tuple(map(int, shapes[name])), name)
+    named = {str(getattr(variable, "name", variable)) for variable in overrides}
+    unconstrained = {n: v for n, v in unconstrained.items() if space.variables[n].name not in named}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -172,7 +224,7 @@ def _initial_point_sampler(space, overrides, strategy):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             values = sampler(int(seed))
-        return space.flatten(values)
+        return space.flatten(values | unconstrained)
 
     return sample
 
@@ -200,7 +252,9 @@ def finite_check(space):
     terms_of = model.free_RVs + model.observed_RVs + model.potentials
     names = [variable.name for variable in terms_of]
     terms = stabilise(model.logp(sum=False))  # one a variable, in that order
-    evaluate = model.compile_fn(terms, inputs=model.value_vars, mode=CHEAP)
+    evaluate = model.compile_fn(
+        terms, inputs=model.value_vars, mode=CHEAP, on_unused_input="ignore"
+    )
 
     def check(flat):
         point = space.unflatten(flat)

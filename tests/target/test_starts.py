@@ -184,6 +184,38 @@ def test_impossible_data_are_reported_by_their_name():
         place(model)
 
 
+@pytest.mark.filterwarnings("ignore:`find_MAP` will:FutureWarning")
+def test_a_start_of_find_map_is_taken():
+    with pm.Model() as model:
+        scale = pm.HalfNormal("scale")
+        pm.Normal("level")
+        pm.Deterministic("double", 2 * scale)
+        start = pm.find_MAP(progressbar=False)
+    assert {"scale", "scale_log__", "double"} <= set(start)
+    means = place(model, start=start, init_width=0.0)
+    np.testing.assert_allclose(means[0], [np.log(start["scale"]), start["level"]], atol=1e-12)
+
+
+def test_unconstrained_values_count_where_the_variable_is_not_named(model):
+    start = {"scale_log__": 1.5, "bounded_interval__": 0.5, "bounded": 3.5}
+    means = place(model, start=start, init_width=0.0)
+    np.testing.assert_allclose(means[0], [3.0, 3.0, 1.5, np.log(1.5 / 0.5)], atol=1e-12)
+
+
+def test_an_initial_point_that_is_not_finite_is_zero():
+    """That of an ordered variable: all equal, log differences of -inf."""
+    with pm.Model() as model:
+        pm.Normal("cuts", shape=3, transform=pm.distributions.transforms.ordered)
+    assert not np.isfinite(model.initial_point()["cuts_ordered__"]).all()
+    np.testing.assert_array_equal(place(model, init_width=0.0), np.zeros((N_COMPONENTS, 3)))
+
+
+def test_where_jitter_fails_the_prior_is_tried(narrow_model):
+    """Around an initial point that is far outside, half of the prior is inside."""
+    means = place(narrow_model(0.0, 5.0, initval=-50.0), 10)
+    assert np.all(means[:, 0] > 0.0)
+
+
 # Errors
 
 
@@ -237,7 +269,8 @@ def test_start_outside_the_support(model, start, component):
 
 
 def test_negative_start_of_a_positive_variable(model):
-    with pytest.raises(ValueError, match=r"component 0 .*at variable scale"):
+    message = r"component 0 .*at variable scale; where start has -1\.; choose a start inside"
+    with pytest.raises(ValueError, match=message):
         place(model, start={"scale": -1.0})
 
 
