@@ -20,4 +20,3 @@ autodoc_typehints = "none"  # the docstrings give types and shapes
 
 html_theme = "furo"
 html_title = f"pymc-isomix {release}"
-

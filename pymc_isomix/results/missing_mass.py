@@ -52,9 +52,8 @@ def missing_mass(compiled, mixture, log_evidence, n_probes, rng):
 
     def climb(points):
         """Negative log density and gradient at whitened points (S, d)."""
-        with np.errstate(all="ignore"):
-            log_p, gradient = compiled.log_density_and_gradient(centre + points @ root.T)
-            return -np.asarray(log_p), -np.asarray(gradient) @ root
+        log_p, gradient = compiled.log_density_and_gradient(centre + points @ root.T)
+        return -log_p, -gradient @ root
 
     spread = _spread_starts(compiled, n_probes, rng)
     ends = _ascend(climb, scaled.whiten(spread - centre))

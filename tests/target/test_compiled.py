@@ -6,6 +6,7 @@ import pymc as pm
 import pytensor.tensor as pt
 import pytest
 import xarray as xr
+from pymc.pytensorf import compile
 from scipy import stats
 
 import pymc_isomix as pmi
@@ -105,7 +106,8 @@ def test_a_log_density_that_fails_leaves_the_draws(caplog):
     assert "no log density of the draws" in caplog.text
 
 
-def test_pieces_make_the_whole():
+@pytest.mark.parametrize(("padded", "expected"), [(False, [10] * 10 + [1]), (True, [10] * 11)])
+def test_pieces_make_the_whole(padded, expected):
     approx = exact()
     points = approx.draw_unconstrained(101, np.random.default_rng(1))[0]
     calls = []
@@ -114,8 +116,8 @@ def test_pieces_make_the_whole():
         calls.append(len(points))
         return [log_joint(points[:, 0]), points]
 
-    log_p, same = compiled._in_pieces(evaluate, 10)(points)
-    assert calls == [10] * 10 + [1]
+    log_p, same = compiled._in_pieces(evaluate, 10, padded)(points)
+    assert calls == expected  # of one size: another shape would compile anew
     np.testing.assert_allclose(log_p, log_joint(points[:, 0]), rtol=1e-10)
     np.testing.assert_array_equal(same, points)
 
@@ -132,6 +134,49 @@ def test_gradient():
     np.testing.assert_allclose(log_p, log_joint(points[:, 0]), rtol=1e-10)
     expected = -points / 4 + (ROWS - points).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(gradient, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("n_points", [0, 1, 151])
+def test_the_backend_of_the_fit_evaluates(n_points):
+    space = exact().space
+    points = np.linspace(-1.0, 2.0, n_points)[:, None]
+    on_jax, on_numpy = (CompiledModel(space, "float64", backend) for backend in ("jax", ""))
+    for ours, theirs in zip(
+        on_jax.log_density_and_gradient(points),
+        on_numpy.log_density_and_gradient(points),
+        strict=True,
+    ):
+        assert isinstance(ours, np.ndarray)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10)
+
+
+def test_points_of_another_precision():
+    approx = exact()
+    narrow = CompiledModel(approx.space, "float32", "")
+    log_p, gradient = narrow.log_density_and_gradient(np.array([[0.5], [1.0]]))
+    assert log_p.dtype == gradient.dtype == np.float32
+    np.testing.assert_allclose(log_p, log_joint(np.array([0.5, 1.0])), rtol=1e-5)
+
+
+def test_weights_and_gradients_compile_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        compiled, "compile", lambda *args, **kwargs: calls.append(1) or compile(*args, **kwargs)
+    )
+    approx = exact()
+    model = approx.compiled_model()
+    model.log_density(np.zeros((2, 1)))
+    model.log_density_and_gradient(np.zeros((3, 1)))
+    approx.diagnostics(50, n_probes=2)
+    assert len(calls) == 1
+
+
+def test_without_sites_coordinates_are_the_unconstrained_space():
+    model, points = exact().compiled_model(), np.array([[0.5], [2.0]])
+    unconstrained, log_determinant = model.to_unconstrained(points)
+    np.testing.assert_array_equal(unconstrained, points)
+    np.testing.assert_array_equal(log_determinant, 0.0)
+    np.testing.assert_array_equal(model.from_unconstrained(points), points)
 
 
 def test_compiled_once_until_the_model_grows():
