@@ -123,8 +123,21 @@ def weigh(mixture, points, component, log_p=None):
     return WeightedDraws(points, component, log_q, responsibilities, log_p, log_weight, smoothed)
 
 
-def resample_draws(weighted, n_draws, rng):
-    """Draw from weighted draws by their weights, after which all weights are equal."""
+def resample_draws(weighted, n_draws, rng, *, force=False):
+    """Draw from weighted draws by their weights, after which all weights are equal.
+
+    Raises
+    ------
+    ValueError
+        If k-hat is above 1, unless forced.
+    """
+    khat = weighted.importance.khat
+    if not khat <= 1 and not (force and np.isfinite(khat)):  # NaN, of too few draws, is not good
+        raise ValueError(
+            f'importance="psis" needs a Pareto k-hat of at most 1; it is {khat:.2f}, so that a few '
+            "draws would stand for all. Improve the fit (approx.diagnostics() says how), or pass "
+            "force=True"
+        )
     chosen = resample(weighted.importance.weight, n_draws, rng)
     equal = weighted.importance._replace(weight=np.full(n_draws, 1 / n_draws))
     return WeightedDraws._make([*(field[chosen] for field in weighted[:-1]), equal])

@@ -75,7 +75,7 @@ def nuts_init(approx, chains=4, *, random_seed=None, **nuts_kwargs):
     names = [rv.name for rv in model.free_RVs]
     initvals = [{name: draws[name][chain] for name in names} for chain in range(chains)]
     step = pm.NUTS(
-        scaling=within_mode_covariance(mixture, labels),
+        scaling=modes.within_mode_covariance(mixture, labels),
         is_cov=True,
         model=model,
         initial_point=space.unflatten(points[0]),
@@ -103,34 +103,6 @@ def stratified_components(weights, modes, chains, rng):
     cumulative = np.cumsum(weights[order])
     levels = (np.arange(chains) + rng.random()) / chains * cumulative[-1]
     return order[np.searchsorted(cumulative, levels, side="right")]
-
-
-def within_mode_covariance(mixture, modes):
-    r"""Covariance within the modes, averaged over them by mass, unconstrained space.
-
-    .. math:: \sum_k w_k \left[\epsilon_k L L^T + (\mu_k - \bar\mu_{m(k)})
-        (\mu_k - \bar\mu_{m(k)})^T\right]
-
-    Parameters
-    ----------
-    mixture : Mixture
-    modes : (K,) integer array
-        m(k), the mode of each component.
-
-    Returns
-    -------
-    (d, d) array for a dense metric, else its diagonal (d,)
-    """
-    weights, metric = mixture.weights, mixture.metric
-    membership = (modes == np.arange(modes.max() + 1)[:, None]) * weights  # (M, K)
-    mass = membership.sum(axis=1, keepdims=True)
-    # a mode whose every weight is zero has no mean, and counts for nothing
-    mode_means = membership @ mixture.means / np.where(mass > 0, mass, 1)
-    offsets = mixture.means - mode_means[modes]
-    within = weights @ np.exp(mixture.log_variances)
-    if metric.ndim == 2:
-        return within * (metric @ metric.T) + (weights[:, None] * offsets).T @ offsets
-    return within * metric**2 + weights @ offsets**2
 
 
 def _finite_draws(mixture, component, rng, space):
