@@ -5,8 +5,8 @@
 A fit is *wrong* where, in any dimension of the unconstrained space, its standard deviation differs
 from the exact one by more than 1.25-fold or its mean by more than 0.25 standard deviations; exact
 draws come from formulas and grids. A verdict other than "good" says so. ``UNSEEN`` are the cases on
-which no rule was set. Printed: each fit, the confusion table, seconds of fit and diagnostics, and the
-largest error before and after 20 transitions. Written: ``results/verdicts.json``.
+which no rule was set. Printed: each fit, the confusion table, seconds of fit and diagnostics,
+and the largest error before and after 20 transitions. Written: ``results/verdicts.json``.
 """
 
 import argparse
@@ -142,7 +142,7 @@ def minibatch(scaled):
         mu, sigma = pm.Normal("mu", 0, 10), pm.HalfNormal("sigma", 5)
         batch = pm.Minibatch(rows, batch_size=100)
         pm.Normal("y", mu, sigma, observed=batch, total_size=2000 if scaled else None)
-    return model, on_grid(model, [0.5, 0.5], [1.5, 0.9])
+    return model, on_grid(model, [0.5, 0.5], [1.5, 0.9], points=120)
 
 
 def regression(correlated=False):

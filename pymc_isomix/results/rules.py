@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 REMEDIES = {
     "longer": "`pmi.resume(approx).fit(n)` or a larger n",
     "starts": 'init="prior" or init="uniform" with a larger init_width',
-    "components": "more than {n_components} components",
+    "components": "n_components above {n_components}",
     "dense": 'metric="dense"',
     "bounds": "a parametrisation without hard bounds",
     "psis": '`approx.sample(importance="psis")`',

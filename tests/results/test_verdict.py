@@ -288,7 +288,7 @@ def test_advice_fits_the_fit():
     narrow = {"log_sd_drift": [0.5, 0.0]}
     _, advice = judged(**narrow)
     assert 'metric="dense"' not in advice
-    assert "more than 3 components" in advice
+    assert "n_components above 3" in advice
     diagonal = DENSE.replace(metric=np.ones(2))
     assert 'metric="dense"' in judged(diagonal, **narrow)[1]
     shifted = {"mean_reweighted": [0.4, 0.0], "mean_shift": [9.0, 0.0]}

@@ -257,6 +257,77 @@ def test_resampling_is_refused_where_weights_cannot_be_believed():
     assert forced.posterior["x"].shape == (1, 100, 10)
 
 
+# Moving by transitions
+
+
+def test_moved_draws_are_the_posterior_s():
+    tree = shifted(sd=0.5, n_dim=2).sample(2000, random_seed=1, transitions=20)
+    x = tree.posterior["x"].values
+    np.testing.assert_allclose(x.mean(axis=(0, 1)), 0.0, atol=4 / np.sqrt(2000))
+    np.testing.assert_allclose(x.std(axis=(0, 1)), 1.0, atol=4 / np.sqrt(2 * 2000))
+    statistics = tree.sample_stats
+    assert set(statistics.data_vars) == {"lp", "acceptance_rate", "energy"}
+    np.testing.assert_allclose(statistics["lp"], stats.norm.logpdf(x).sum(axis=-1))
+    assert statistics.attrs["transitions"] == 20
+    assert 0.6 < statistics["acceptance_rate"].mean() < 0.95
+    # the draws that were moved were half as wide
+    report = tree.diagnostics
+    np.testing.assert_allclose(report["log_sd_drift"], np.log(2), atol=0.1)
+    np.testing.assert_allclose(report["transitions_sd"], x.std(axis=(0, 1)))
+    assert (
+        "-fold under exact transitions: the approximation is too narrow" in report.attrs["advice"]
+    )
+
+
+def test_resampled_draws_are_moved():
+    tree = shifted(sd=1.3).sample(500, random_seed=1, importance="psis", transitions=3)
+    assert tree.sample_stats.attrs["transitions"] == 3
+    # what they drifted is no drift of the approximation
+    assert tree.diagnostics["n_transitions"].item() == 0
+
+
+def test_same_seed_same_moved_draws():
+    once, again = (shifted().sample(50, random_seed=1, transitions=2) for _ in range(2))
+    xr.testing.assert_equal(once.posterior.to_dataset(), again.posterior.to_dataset())
+
+
+def test_transitions_see_all_the_data_or_refuse():
+    tree = exact(minibatch=True).sample(20, random_seed=1, transitions=2)
+    mu = tree.posterior["mu"].values[0]
+    np.testing.assert_allclose(tree.sample_stats["lp"].values[0], log_joint(mu), rtol=1e-10)
+    with pm.Model() as model:
+        mu = pm.Normal("mu")
+        _, noise = pt.random.normal(size=(), rng=pt.random.shared_rng(seed=1), return_next_rng=True)
+        pm.Potential("noise", mu * noise)
+    approx = IsotropicMixture(model=model, random_seed=1)
+    with pytest.raises(ValueError, match="nor would transitions"):
+        approx.sample(50, transitions=1)
+
+
+def test_number_of_transitions_is_checked():
+    with pytest.raises(ValueError, match="transitions must be an integer of at least 0"):
+        shifted().sample(10, transitions=-1)
+
+
+def test_an_interrupt_while_transitions_run_gives_draws(monkeypatch, caplog):
+    approx = shifted()
+    model, calls = approx.compiled_model(), []
+    whole = model.log_density_and_gradient
+
+    def interrupted(points):
+        calls.append(1)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        return whole(points)
+
+    monkeypatch.setattr(model, "log_density_and_gradient", interrupted)
+    with caplog.at_level("WARNING", "pymc_isomix"):
+        tree = approx.sample(50, random_seed=1, transitions=20)
+    assert tree.posterior["x"].shape == (1, 50, 1)
+    assert f"after {tree.sample_stats.attrs['transitions']} of 20" in caplog.text
+    assert tree.sample_stats.attrs["transitions"] == 2
+
+
 def test_choice_of_importance_is_checked():
     with pytest.raises(ValueError, match="importance must be one of 'none', 'psis'"):
         shifted().sample(10, importance="sir")
