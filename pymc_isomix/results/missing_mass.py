@@ -21,6 +21,7 @@ DRAWS = 500  # around each mode found
 DEGREES_OF_FREEDOM = 5
 UNCOVERED = np.log(20)  # nats by which log q lies below the posterior where it has next to no mass
 SAME_END, SAME_MODE = 0.02, 0.1  # standard deviations a dimension: before and after Newton steps
+AROUND = 3.0, 100.0  # standard deviations from the centre, under an improper prior
 NEAREST = 5  # components, to which a mode may be joined
 FLAT = 1e-2  # largest slope at a mode, in nats a standard deviation
 STEP = 1e-4  # of finite differences, in standard deviations
@@ -42,12 +43,13 @@ def missing_mass(
 ):
     r"""Estimate the share of the posterior that the approximation misses.
 
-    Climbs the log density from spread starts: prior draws (jittered initial points where a prior is
-    improper). Around each mode found, draws from a Student t with its curvature estimate the
-    posterior mass of where q is less than a twentieth of the posterior density. What is no proper
-    mode, a density without bound as in a funnel for example, does not count; nor does a mode that
-    no valley of the log density divides from the nearest components: there q is poor, as weights
-    and transitions tell, but no mode is missing.
+    Climbs the log density from spread starts: prior draws (where a prior is improper, jittered
+    initial points, and points three to a hundred standard deviations away). Around each mode found,
+    draws from a Student t with its curvature estimate the posterior mass of where q is less than a
+    twentieth of the posterior density. What is no proper mode, a density without bound as in a
+    funnel for example, does not count; nor does a mode that no valley of the log density divides
+    from the nearest components: there q is poor, as weights and transitions tell, but no mode is
+    missing.
 
     Parameters
     ----------
@@ -85,7 +87,7 @@ def missing_mass(
         return log_p - log_evidence - mixture.log_density(centre + points @ root.T)
 
     with np.errstate(all="ignore"):  # starts may be astronomically far
-        spread = compiled.from_unconstrained(_spread_starts(compiled, n_probes, rng))
+        spread = _spread_starts(compiled, scaled, n_probes, rng)
         with LateProgress("Ascents", ASCENT_STEPS, disable=not progressbar) as progress:
             ends = _ascend(climb, scaled.whiten(spread - centre), progress.update, until)
         log_p = -climb(ends)[0]
@@ -128,14 +130,26 @@ def _nearest(points, others):
     return [int(np.argmin([np.linalg.norm(point - o) for o in others])) for point in points]
 
 
-def _spread_starts(compiled, n_probes, rng):
+def _spread_starts(compiled, mixture, n_probes, rng):
+    """Prior draws; under an improper prior jittered initial points, and points all around q.
+
+    Returns
+    -------
+    (S, d) array
+        Coordinates y.
+    """
     options = {"random_seed": int(rng.integers(2**30))}
     try:
-        return starts.starting_means(compiled.space, n_probes, init="prior", **options)
+        prior = starts.starting_means(compiled.space, n_probes, init="prior", **options)
+        return compiled.from_unconstrained(prior)
     except ValueError:  # an improper prior
-        return starts.starting_means(
-            compiled.space, n_probes, init="jitter", init_width=2.0, **options
+        n_around = n_probes // 2
+        near = starts.starting_means(
+            compiled.space, n_probes - n_around, init="jitter", init_width=2.0, **options
         )
+        reach = np.exp(rng.uniform(*np.log(AROUND), size=(n_around, 1)))
+        around = mixture.unwhiten(reach * rng.normal(size=(n_around, mixture.n_dim)))
+        return np.concatenate([compiled.from_unconstrained(near), mixture.mean + around])
 
 
 def _ascend(climb, points, tell=lambda done: None, until=np.inf):

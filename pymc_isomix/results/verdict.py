@@ -13,7 +13,8 @@ from pymc_isomix.sampling import drift
 from pymc_isomix.sampling.transitions import LEAPFROGS, transitions
 
 DRAWS = 4000
-FEWEST_CHAINS, MOST_CHAINS = 100, 1000
+FEWEST_CHAINS, MOST_CHAINS = 150, 1000
+FEWEST_TRANSITIONS = 5  # where time is short; fewer would tell nothing
 SHARE_OF_TRANSITIONS = 0.6  # of the time left; the rest is for the ascents
 LEAST_SECONDS = 1.0  # that diagnosing may take, however short the fit
 
@@ -108,11 +109,11 @@ def examine(
     each = (time.perf_counter() - weighing) / len(points)
     weighted = importance.weigh(mixture, points, component, log_p)
     moved, missing = None, NOT_LOOKED_FOR
+    share = SHARE_OF_TRANSITIONS * left()
+    n_chains, n_transitions = _affordable(share / (LEAPFROGS * each), n_transitions)
     if n_transitions:
-        share = SHARE_OF_TRANSITIONS * left()
-        affordable = min(share / (each * (LEAPFROGS * n_transitions + 1)), MOST_CHAINS)
-        before = points[: max(int(affordable), FEWEST_CHAINS)]
         options = {"progressbar": progressbar, "seconds": share}
+        before = points[:n_chains]
         after = transitions(compiled, mixture, before, n_transitions, rng, **options)
         moved = drift.figures(compiled, before, after)
     if n_probes:
@@ -120,6 +121,15 @@ def examine(
         options = {"progressbar": progressbar, "seconds": left()}
         missing = missing_mass(compiled, mixture, evidence, n_probes, rng, **options)
     return diagnose(mixture, weighted, labels, history=history, missing=missing, moved=moved)
+
+
+def _affordable(n_moves, n_transitions):
+    """Return so many chains and transitions that they make no more moves than there is time for."""
+    if not np.isfinite(n_moves):
+        return MOST_CHAINS, n_transitions
+    n_chains = int(np.clip(n_moves / max(n_transitions, 1), FEWEST_CHAINS, MOST_CHAINS))
+    affordable = min(int(n_moves / n_chains), n_transitions)
+    return n_chains, affordable if affordable >= min(FEWEST_TRANSITIONS, n_transitions) else 0
 
 
 def _evaluate_in_time(compiled, points, seconds):

@@ -102,7 +102,9 @@ def test_starts_are_prior_draws_where_there_is_a_prior():
     with pm.Model() as model:
         pm.Normal("x", 0.0, 50.0)
     approx = IsotropicMixture(model=model, random_seed=1)
-    starts = missing_mass._spread_starts(approx.compiled_model(), 200, np.random.default_rng(1))
+    starts = missing_mass._spread_starts(
+        approx.compiled_model(), approx.mixture, 200, np.random.default_rng(1)
+    )
     # a hundredth of the Kolmogorov distribution's tail
     assert stats.kstest(starts[:, 0] / 50, "norm").pvalue > 0.01
 
@@ -152,3 +154,10 @@ def test_silent_on_overflow(monkeypatch):
         approx.compiled_model(), approx.mixture, 0.0, 2, np.random.default_rng(1)
     )
     assert found.n_reached == 1
+
+
+def test_modes_far_away_are_found_under_an_improper_prior(three_modes):
+    approx = on(three_modes, [0])
+    rng = np.random.default_rng(1)
+    found = missing_mass.missing_mass(approx.compiled_model(), approx.mixture, np.log(0.6), 20, rng)
+    assert found.share == pytest.approx(0.4, abs=0.03)

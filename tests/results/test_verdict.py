@@ -335,6 +335,22 @@ def test_no_longer_than_the_fit(normal, monkeypatch):
     assert report["n_transitions"].item() < 20
 
 
+@pytest.mark.parametrize(
+    ("n_moves", "asked", "expected"),
+    [
+        (np.inf, 20, (1000, 20)),
+        (1e6, 20, (1000, 20)),
+        (10_000, 20, (500, 20)),
+        (1500, 20, (150, 10)),
+        (150, 20, (150, 0)),  # one transition would tell nothing
+        (450, 3, (150, 3)),
+        (1e6, 0, (1000, 0)),
+    ],
+)
+def test_what_there_is_time_for(n_moves, asked, expected):
+    assert verdict._affordable(n_moves, asked) == expected
+
+
 # Faults
 
 
