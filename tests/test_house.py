@@ -10,7 +10,18 @@ import pymc_isomix
 
 PACKAGE = Path(pymc_isomix.__file__).parent
 # a room may import from itself and from those before it
-ROOMS = ["backend", "family", "target", "sites", "step", "fitting", "results", "plots", "interface"]
+ROOMS = [
+    "backend",
+    "family",
+    "target",
+    "sites",
+    "step",
+    "fitting",
+    "sampling",
+    "results",
+    "plots",
+    "interface",
+]
 MOST_FILES, MOST_LINES = 7, 300
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 

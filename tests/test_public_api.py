@@ -128,7 +128,9 @@ def test_sample_takes_what_pymc_s_takes():
     # what is added leaves a sample as PyMC gives it
     assert {n: ours[n].default for n in set(ours) - set(theirs)} == {
         "importance": "none",
+        "transitions": 0,
         "force": False,
+        "progressbar": True,
     }
 
 

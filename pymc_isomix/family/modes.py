@@ -5,7 +5,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from scipy.sparse.csgraph import minimum_spanning_tree
 
 VALLEY = 3.0  # nats
-POINTS = np.linspace(0, 1, 17)[1:-1]
+POINTS = np.linspace(0, 1, 17)[1:-1]  # where to look for a saddle between two points
 NEIGHBOURS = 10  # straight lines to few of them would miss the ridge of a bent mode
 DEAD_SHARE = 0.02  # of 1/K: a component with less weight is put to better use
 
@@ -132,3 +132,31 @@ def mode_masses(labels, weights, responsibilities, importance_weight):
     excess = importance_weight - 1 / len(of_mode)
     reweighted = own + excess @ of_mode
     return own, reweighted, np.sqrt(excess**2 @ (of_mode - reweighted) ** 2)
+
+
+def within_mode_covariance(mixture, labels):
+    r"""Covariance within the modes, averaged over them by mass, unconstrained space.
+
+    .. math:: \sum_k w_k \left[\epsilon_k L L^T + (\mu_k - \bar\mu_{m(k)})
+        (\mu_k - \bar\mu_{m(k)})^T\right]
+
+    Parameters
+    ----------
+    mixture : Mixture
+    labels : (K,) integer array
+        m(k), the mode of each component.
+
+    Returns
+    -------
+    (d, d) array for a dense metric, else its diagonal (d,)
+    """
+    weights, metric = mixture.weights, mixture.metric
+    membership = (labels == np.arange(labels.max() + 1)[:, None]) * weights  # (M, K)
+    mass = membership.sum(axis=1, keepdims=True)
+    # a mode whose every weight is zero has no mean, and counts for nothing
+    mode_means = membership @ mixture.means / np.where(mass > 0, mass, 1)
+    offsets = mixture.means - mode_means[labels]
+    within = weights @ np.exp(mixture.log_variances)
+    if metric.ndim == 2:
+        return within * (metric @ metric.T) + (weights[:, None] * offsets).T @ offsets
+    return within * metric**2 + weights @ offsets**2

@@ -10,14 +10,20 @@ from pymc_isomix.backend.checks import check_choice, check_count
 from pymc_isomix.backend.compilation import one_blas_thread
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.group import IsotropicMixtureGroup
-from pymc_isomix.results import components, files, missing_mass, nuts, table, verdict
-from pymc_isomix.results.importance import draw_inside, resample_draws, weigh
+from pymc_isomix.results import components, files, table, verdict
+from pymc_isomix.results.importance import (
+    draw_inside,
+    resample_draws,
+    weigh_by_model,
+    weigh_if_possible,
+)
+from pymc_isomix.sampling import drift, nuts, transported
+from pymc_isomix.sampling.transitions import sample_stats, transitions
 from pymc_isomix.target import traces
 from pymc_isomix.target.compiled import CompiledModel
 
 logger = logging.getLogger(__name__)
 
-LINE_DRAWS = 2000  # for the line that ends a fit: a hundredth of what a fit evaluates
 POOL, LEAST_POOL = 4, 2000  # draws to resample from: so many for each that is wanted
 
 
@@ -27,12 +33,19 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
     {IsotropicMixtureGroup.__doc__}"""
     _group_class = IsotropicMixtureGroup
     nuts_init = nuts.nuts_init
+    sample_nuts = transported.sample_nuts
     history: History | None = None
+    _report: verdict.Diagnostics | None = None  # the last one
 
     def __getattr__(self, item):
         if item == "groups":  # asked for while unpickling, before there are any
             raise AttributeError(item)
         return super().__getattr__(item)
+
+    def __str__(self):
+        return table.summary(self.mixture, self.history, self._report)
+
+    __repr__ = __str__
 
     def __getstate__(self):
         """Leave out the compiled functions: they are made again when asked for."""
@@ -46,7 +59,9 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         random_seed=None,
         return_inferencedata=True,
         importance="none",
+        transitions=0,
         force=False,
+        progressbar=True,
         **kwargs,
     ):
         """Draw from the approximation.
@@ -60,8 +75,14 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         importance : {"none", "psis"}
             ``"psis"`` draws four times as many (2000 at least) and resamples them by their
             Pareto-smoothed importance weights, from all the data where the model has minibatches.
+        transitions : int
+            Move every draw by so many exact Markov transitions (Hamiltonian Monte Carlo), which
+            mend what the approximation has wrong within a mode; 20 do in most cases. From all the
+            data where the model has minibatches. An interrupt gives the draws as they are then.
         force : bool
             Resample even where Pareto k-hat is above 1.
+        progressbar : bool
+            Show progress of the transitions, where they take longer than two seconds.
         **kwargs
             Passed to :func:`pymc.to_inference_data`, ``include_transformed=True`` for example.
 
@@ -73,60 +94,77 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             of each draw, ``lp`` (log joint density in unconstrained space), ``log_q``,
             ``log_weight`` (their difference), ``weight`` (Pareto-smoothed, sums to 1; all equal
             after resampling) and ``component``; with minibatches, only ``log_q`` and
-            ``component``. ``fit`` has what the fit recorded, ``isomix`` the components, and
-            ``diagnostics`` what :meth:`diagnostics` says of these draws. Draws where the model's
-            log density is not finite are drawn anew: they are those of the mixture cut to the
-            model's support.
+            ``component``. Of moved draws it has ``lp``, ``acceptance_rate`` and ``energy``. ``fit``
+            has what the fit recorded, ``isomix`` the components, and ``diagnostics`` what
+            :meth:`diagnostics` says of these draws, before and after their transitions. Draws where
+            the model's log density is not finite are drawn anew.
 
         Raises
         ------
         ValueError
-            If ``draws`` is not a positive integer, or resampling is asked for and k-hat is above 1.
+            If ``draws`` is not a positive integer, resampling is asked for and k-hat is above 1, or
+            resampling or transitions are asked for and the log density is random by more than
+            ``pm.Minibatch``.
         """
         if not isinstance(draws, int | np.integer) or draws < 1:
             raise ValueError(f"draws must be a positive integer; got {draws!r}")
         check_choice("importance", importance, ("none", "psis"))
+        check_count("transitions", transitions, least=0)
         rng = self._generator(random_seed)
         compiled = self.compiled_model()
         if importance == "psis":
             pool = max(POOL * draws, LEAST_POOL)
-            weighted = self._weigh(compiled, *self.mixture.draw(pool, rng))
-            chosen = _resample(weighted, draws, rng, force)
+            weighted = weigh_by_model(compiled, self.mixture, *self.mixture.draw(pool, rng))
+            chosen = resample_draws(weighted, draws, rng, force=force)
         else:
-            chosen = weighted = self._weigh_if_possible(compiled, *self.mixture.draw(draws, rng))
+            drawn = self.mixture.draw(draws, rng)
+            chosen = weighted = weigh_if_possible(compiled, self.mixture, *drawn)
             if weighted.log_p is not None:
                 chosen = draw_inside(self.mixture, weighted, compiled, rng)
-        values = compiled.constrained(chosen.points)
+        points, moved, statistics = chosen.points, None, traces.sample_stats(chosen)
+        if transitions:
+            points, statistics, figures = self._move(
+                compiled, points, transitions, rng, progressbar=progressbar
+            )
+            moved = figures if importance == "none" else None  # of q's own draws
+        values = compiled.constrained(compiled.to_unconstrained(points)[0])
         trace = traces.to_trace(compiled.model, values)
         if not return_inferencedata:
             return trace
         tree = traces.to_datatree(compiled.model, trace, **kwargs)
-        tree["sample_stats"] = traces.sample_stats(chosen)
-        return self._add_groups(tree, compiled, weighted)
+        tree["sample_stats"] = statistics
+        return self._add_groups(tree, compiled, weighted, moved)
 
     @one_blas_thread()
-    def diagnostics(self, draws=4000, *, random_seed=None, n_probes=20):
-        """Say whether to trust this approximation, by importance weights of fresh draws.
+    def diagnostics(
+        self, draws=None, *, random_seed=0, n_probes=20, transitions=20, progressbar=True
+    ):
+        """Say whether to trust this approximation: by weights and transitions of fresh draws.
+
+        It takes no longer than the fit did: where the model is slow, with fewer draws, chains,
+        transitions and ascents than asked for here.
 
         Parameters
         ----------
-        draws : int
+        draws : int, optional
+            4000 when not given, and then fewer where time is short.
         random_seed : int or Generator, optional
+            The same by default each time, so that the same fit gets the same verdict; None takes
+            the approximation's own random numbers.
         n_probes : int
             Ascents of the log density from spread starts, to find modes where the approximation
             has no mass, which weights of its own draws cannot show; 0 leaves them out.
+        transitions : int
+            Exact Markov transitions of up to 1000 of the draws. Where the approximation is the
+            posterior they change nothing; too narrow a scale, which weights of its own draws cannot
+            show, grows. 0 leaves them out.
+        progressbar : bool
+            Show progress, where it takes longer than two seconds.
 
         Returns
         -------
         Diagnostics
-            Prints as a table; ``to_dataset()`` has the figures. Scalars: ``elbo`` and
-            ``log_evidence`` with ``elbo_se`` and ``log_evidence_se``, nats; Pareto ``khat`` and
-            ``good_k``, up to which it is good; ``importance_ess``, draws; ``n_draws``,
-            ``n_nonfinite``; ``missing_mass``, the share of the posterior that the ascents found
-            outside. By ``mode``: ``mode_weight``, and ``mode_mass`` after reweighting with
-            ``mode_mass_se``. By ``unconstrained`` dimension: ``mean``, ``sd``, ``mean_reweighted``,
-            ``sd_reweighted``, and ``mean_shift`` in standard errors. Beside it ``verdict``
-            (``"good"``, ``"doubtful"`` or ``"bad"``) and ``advice``.
+            Verdict, advice and figures; prints as a table.
 
         Raises
         ------
@@ -134,16 +172,22 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             If the model's log density is random and not by ``pm.Minibatch`` alone, whose full data
             are used.
         """
-        check_count("draws", draws)
+        if draws is not None:
+            check_count("draws", draws)
         check_count("n_probes", n_probes, least=0)
-        rng, compiled = self._generator(random_seed), self.compiled_model()
-        weighted = self._weigh(compiled, *self.mixture.draw(draws, rng))
-        missing = np.nan
-        if n_probes:
-            missing = missing_mass.missing_mass(
-                compiled, self.mixture, weighted.importance.log_evidence, n_probes, rng
-            )
-        return self._diagnose(weighted, missing)
+        check_count("transitions", transitions, least=0)
+        self._report = verdict.examine(
+            self.compiled_model(),
+            self.mixture,
+            self.space.labels,
+            self._generator(random_seed),
+            draws=draws,
+            n_probes=n_probes,
+            n_transitions=transitions,
+            history=self.history,
+            progressbar=progressbar,
+        )
+        return self._report
 
     def closing_line(self, n_steps):
         """Say in one line how a fit ended: ELBO, Pareto k-hat, modes, seconds.
@@ -151,11 +195,11 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         Without the first three where they would take long (a log density with a loop) or mean
         nothing (minibatches).
         """
+        self._report = None
         try:
             figures = ""
             if self.compiled_model().is_quick:
-                report = self.diagnostics(LINE_DRAWS, random_seed=0, n_probes=0)
-                figures = table.figures_in_words(report)
+                figures = table.figures_in_words(self.diagnostics(n_probes=0, transitions=0))
         except Exception as error:  # a fit must not fail by the line that reports it
             figures = f"No diagnostics ({error})."
         return table.closing_line(self.history, n_steps, figures)
@@ -236,29 +280,14 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             )
         return cached[key]
 
-    def _weigh(self, compiled, points, component):
-        log_p = compiled.log_density(points)
-        return weigh(self.mixture, points, component, compiled.to_unconstrained, log_p)
+    def _move(self, compiled, points, n, rng, **options):
+        """Move draws: (points, statistics, figures of the drift)."""
+        moved = transitions(compiled, self.mixture, points, n, rng, **options)
+        log_determinant = compiled.to_unconstrained(moved.points)[1]
+        figures = drift.figures(compiled, points, moved)
+        return moved.points, sample_stats(moved, log_determinant), figures
 
-    def _weigh_if_possible(self, compiled, points, component):
-        """Weigh draws; without the model's density where that would be of a minibatch, or fails."""
-        if not compiled.subsamples:
-            try:
-                return self._weigh(compiled, points, component)
-            except Exception as error:  # draws must not depend on a statistic of them
-                logger.info(f"no log density of the draws: {error}")
-        return weigh(self.mixture, points, component, compiled.to_unconstrained)
-
-    def _diagnose(self, weighted, missing=np.nan):
-        return verdict.diagnose(
-            self.mixture,
-            weighted,
-            self.space.labels,
-            history=self.history,
-            missing_mass=missing,
-        )
-
-    def _add_groups(self, tree, compiled, weighted):
+    def _add_groups(self, tree, compiled, weighted, moved=None):
         weight = None if weighted.importance is None else weighted.importance.weight
         tree["isomix"] = components.to_dataset(
             self.space,
@@ -270,16 +299,8 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         if self.history is not None:
             tree["fit"] = self.history.to_dataset()
         if weight is not None:
-            tree["diagnostics"] = self._diagnose(weighted).to_dataset()
+            report = verdict.diagnose(
+                self.mixture, weighted, self.space.labels, history=self.history, moved=moved
+            )
+            tree["diagnostics"] = report.to_dataset()
         return tree
-
-
-def _resample(weighted, draws, rng, force):
-    khat = weighted.importance.khat
-    if not khat <= 1 and not (force and np.isfinite(khat)):  # NaN, of too few draws, is not good
-        raise ValueError(
-            f'importance="psis" needs a Pareto k-hat of at most 1; it is {khat:.2f}, so that a few '
-            "draws would stand for all. Improve the fit (approx.diagnostics() says how), or pass "
-            "force=True"
-        )
-    return resample_draws(weighted, draws, rng)

@@ -96,7 +96,7 @@ class IsoMix(Inference):
     ...     y = pm.Normal("y", mu, 1, observed=[1.0, 2.0, 3.0])
     ...     inference = pmi.IsoMix(n_components=2, random_seed=1)
     >>> inference.approx
-    <pymc_isomix.interface.approximation.IsotropicMixture object at ...>
+    <IsotropicMixture: 2 components, dense metric, d = 1; not fitted>
     """
 
     def __init__(

@@ -61,7 +61,8 @@ def to_dataset(space, mixture, compiled, responsibilities, weight=None):
     if mixture.metric.ndim == 2:
         coords[f"{dimension}_bis"] = space.labels
     dataset = xr.Dataset({own(name): column for name, column in table.items()}, coords)
-    return dataset.assign(_model_space_means(model, compiled.constrained(mixture.means), component))
+    means = compiled.constrained(compiled.to_unconstrained(mixture.means)[0])
+    return dataset.assign(_model_space_means(model, means, component))
 
 
 def _places(mixture, compiled, dims):

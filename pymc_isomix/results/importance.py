@@ -143,6 +143,22 @@ def weigh(mixture, points, component, to_unconstrained, log_p=None):
     )
 
 
+def weigh_by_model(compiled, mixture, points, component):
+    """Weigh draws (S, d), coordinates y, by a :class:`CompiledModel`."""
+    log_p = compiled.log_density(points)
+    return weigh(mixture, points, component, compiled.to_unconstrained, log_p)
+
+
+def weigh_if_possible(compiled, mixture, points, component):
+    """Weigh draws; without the model's density where that would be of a minibatch, or fails."""
+    if not compiled.subsamples:
+        try:
+            return weigh_by_model(compiled, mixture, points, component)
+        except Exception as error:  # draws must not depend on a statistic of them
+            logger.info(f"no log density of the draws: {error}")
+    return weigh(mixture, points, component, compiled.to_unconstrained)
+
+
 def draw_inside(mixture, weighted, compiled, rng):
     """Draw anew where the model's log density is not finite: the mixture cut to the support.
 
@@ -180,8 +196,21 @@ def draw_inside(mixture, weighted, compiled, rng):
     return weigh(mixture, points, component, compiled.to_unconstrained, log_p)
 
 
-def resample_draws(weighted, n_draws, rng):
-    """Draw from weighted draws by their weights, after which all weights are equal."""
+def resample_draws(weighted, n_draws, rng, *, force=False):
+    """Draw from weighted draws by their weights, after which all weights are equal.
+
+    Raises
+    ------
+    ValueError
+        If k-hat is above 1, unless forced.
+    """
+    khat = weighted.importance.khat
+    if not khat <= 1 and not (force and np.isfinite(khat)):  # NaN, of too few draws, is not good
+        raise ValueError(
+            f'importance="psis" needs a Pareto k-hat of at most 1; it is {khat:.2f}, so that a few '
+            "draws would stand for all. Improve the fit (approx.diagnostics() says how), or pass "
+            "force=True"
+        )
     chosen = resample(weighted.importance.weight, n_draws, rng)
     equal = weighted.importance._replace(weight=np.full(n_draws, 1 / n_draws))
     return WeightedDraws._make([*(field[chosen] for field in weighted[:-1]), equal])

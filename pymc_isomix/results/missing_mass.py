@@ -1,10 +1,15 @@
 """Posterior mass where the approximation has none: what weights of its own draws cannot show."""
 
+import time
+from typing import NamedTuple
+
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.special import logsumexp
 from scipy.stats import multivariate_t
 
+from pymc_isomix.family import modes
+from pymc_isomix.sampling.progress import LateProgress
 from pymc_isomix.target import starts
 
 LARGEST_DIMENSION = 300  # above, the Hessians would cost too much
@@ -16,17 +21,35 @@ DRAWS = 500  # around each mode found
 DEGREES_OF_FREEDOM = 5
 UNCOVERED = np.log(20)  # nats by which log q lies below the posterior where it has next to no mass
 SAME_END, SAME_MODE = 0.02, 0.1  # standard deviations a dimension: before and after Newton steps
+AROUND = 3.0, 100.0  # standard deviations from the centre, under an improper prior
+NEAREST = 5  # components, to which a mode may be joined
 FLAT = 1e-2  # largest slope at a mode, in nats a standard deviation
 STEP = 1e-4  # of finite differences, in standard deviations
 
 
-def missing_mass(compiled, mixture, log_evidence, n_probes, rng):
+class MissingMass(NamedTuple):
+    """What ascents from spread starts found."""
+
+    share: float = np.nan  # of the posterior, outside the approximation; NaN: not looked for
+    n_ascents: int = 0
+    n_reached: int = 0  # ascents that ended at a mode, the approximation's or another
+
+
+NOT_LOOKED_FOR = MissingMass()
+
+
+def missing_mass(
+    compiled, mixture, log_evidence, n_probes, rng, *, progressbar=False, seconds=np.inf
+):
     r"""Estimate the share of the posterior that the approximation misses.
 
-    Climbs the log density from spread starts: prior draws (jittered initial points where a prior is
-    improper). Around each mode found, draws from a Student t with its curvature estimate the
-    posterior mass of where q is less than a twentieth of the posterior density. What is no proper
-    mode, a density without bound as in a funnel for example, does not count.
+    Climbs the log density from spread starts: prior draws (where a prior is improper, jittered
+    initial points, and points three to a hundred standard deviations away). Around each mode found,
+    draws from a Student t with its curvature estimate the posterior mass of where q is less than a
+    twentieth of the posterior density. What is no proper mode, a density without bound as in a
+    funnel for example, does not count; nor does a mode that no valley of the log density divides
+    from the nearest components: there q is poor, as weights and transitions tell, but no mode is
+    missing.
 
     Parameters
     ----------
@@ -36,15 +59,20 @@ def missing_mass(compiled, mixture, log_evidence, n_probes, rng):
         Log mass under the approximation's own draws, nats.
     n_probes : int
     rng : numpy.random.Generator
+    progressbar : bool
+        Show progress, where it takes longer than two seconds.
+    seconds : float
+        Look no further after so long.
 
     Returns
     -------
-    float
-        NaN above 300 dimensions, or where the evidence is unknown.
+    MissingMass
+        Its share is NaN above 300 dimensions, or where the evidence is unknown.
     """
     n_dim = mixture.n_dim
     if n_dim > LARGEST_DIMENSION or not np.isfinite(log_evidence):
-        return np.nan
+        return NOT_LOOKED_FOR
+    until = time.perf_counter() + seconds
     centre = mixture.mean
     within = np.exp(0.5 * np.logaddexp.reduce(mixture.log_weights + mixture.log_variances))
     scaled = mixture.replace(metric=within * mixture.metric)  # whitened: one sd is 1
@@ -52,39 +80,79 @@ def missing_mass(compiled, mixture, log_evidence, n_probes, rng):
 
     def climb(points):
         """Negative log density and gradient at whitened points (S, d)."""
-        with np.errstate(all="ignore"):
-            log_p, gradient = compiled.log_density_and_gradient(centre + points @ root.T)
-            return -np.asarray(log_p), -np.asarray(gradient) @ root
+        log_p, gradient = compiled.log_density_and_gradient(centre + points @ root.T)
+        return -log_p, -gradient @ root
 
-    spread = _spread_starts(compiled, n_probes, rng)
-    ends = _ascend(climb, scaled.whiten(compiled.to_coordinates(spread) - centre))
-    log_p = -climb(ends)[0]
-    outside = log_p - log_evidence - mixture.log_density(centre + ends @ root.T) > UNCOVERED
-    around_each = [_student_around(climb, end) for end in _distinct(ends[outside], SAME_END)]
-    log_masses = [-np.inf]
-    for around in _distinct_modes([around for around in around_each if around is not None]):
-        draws = around.rvs(DRAWS, random_state=rng).reshape(DRAWS, n_dim)
-        points = centre + draws @ root.T
-        log_p = compiled.log_density(points)
-        uncovered = log_p - log_evidence - mixture.log_density(points) > UNCOVERED
-        log_g = around.logpdf(draws) - np.linalg.slogdet(root)[1]
-        log_ratio = np.where(np.isfinite(log_p) & uncovered, log_p - log_g, -np.inf)
-        log_masses.append(logsumexp(log_ratio) - np.log(DRAWS))
-    relative = np.exp(min(logsumexp(log_masses) - log_evidence, 50.0))
-    return float(relative / (1 + relative))
+    def excess(log_p, points):
+        return log_p - log_evidence - mixture.log_density(centre + points @ root.T)
+
+    with np.errstate(all="ignore"):  # starts may be astronomically far
+        spread = _spread_starts(compiled, scaled, n_probes, rng)
+        with LateProgress("Ascents", ASCENT_STEPS, disable=not progressbar) as progress:
+            ends = _ascend(climb, scaled.whiten(spread - centre), progress.update, until)
+        log_p = -climb(ends)[0]
+        above = excess(log_p, ends)
+        outside, inside = ends[above > UNCOVERED], np.isfinite(log_p) & (above <= UNCOVERED)
+        distinct = _distinct(outside, SAME_END)
+        found = [_student_around(climb, end, until) for end in distinct]
+        arrived = [found[i] is not None for i in _nearest(outside, distinct)]
+        n_reached = int(inside.sum()) + sum(arrived)
+        components = scaled.whiten(mixture.means - centre)[~modes.is_dead(mixture)]
+        log_masses = [-np.inf]
+        for around in _distinct_modes([around for around in found if around is not None]):
+            if not _is_apart(climb, around.loc, components):
+                continue
+            draws = around.rvs(DRAWS, random_state=rng).reshape(DRAWS, n_dim)
+            log_p = compiled.log_density(centre + draws @ root.T)
+            uncovered = excess(log_p, draws) > UNCOVERED
+            log_g = around.logpdf(draws) - np.linalg.slogdet(root)[1]
+            log_ratio = np.where(np.isfinite(log_p) & uncovered, log_p - log_g, -np.inf)
+            log_masses.append(logsumexp(log_ratio) - np.log(DRAWS))
+        relative = np.exp(min(logsumexp(log_masses) - log_evidence, 50.0))
+    return MissingMass(float(relative / (1 + relative)), n_probes, n_reached)
 
 
-def _spread_starts(compiled, n_probes, rng):
+def _is_apart(climb, mode, components):
+    """Tell whether a valley divides a mode from all of the components nearest to it."""
+    distance = np.linalg.norm(components - mode, axis=1)
+    for component in components[np.argsort(distance)[:NEAREST]]:
+        along = component + modes.POINTS[:, None] * (mode - component)
+        log_p = -climb(np.concatenate([along, mode[None], component[None]]))[0]
+        between, ends = log_p[:-2], log_p[-2:]
+        # a component outside the support says nothing
+        if np.isfinite(ends).all() and between.min() > ends.min() - modes.VALLEY:
+            return False
+    return True
+
+
+def _nearest(points, others):
+    """Place of the nearest of ``others`` for each point."""
+    return [int(np.argmin([np.linalg.norm(point - o) for o in others])) for point in points]
+
+
+def _spread_starts(compiled, mixture, n_probes, rng):
+    """Prior draws; under an improper prior jittered initial points, and points all around q.
+
+    Returns
+    -------
+    (S, d) array
+        Coordinates y.
+    """
     options = {"random_seed": int(rng.integers(2**30))}
     try:
-        return starts.starting_means(compiled.space, n_probes, init="prior", **options)
+        prior = starts.starting_means(compiled.space, n_probes, init="prior", **options)
+        return compiled.from_unconstrained(prior)
     except ValueError:  # an improper prior
-        return starts.starting_means(
-            compiled.space, n_probes, init="jitter", init_width=2.0, **options
+        n_around = n_probes // 2
+        near = starts.starting_means(
+            compiled.space, n_probes - n_around, init="jitter", init_width=2.0, **options
         )
+        reach = np.exp(rng.uniform(*np.log(AROUND), size=(n_around, 1)))
+        around = mixture.unwhiten(reach * rng.normal(size=(n_around, mixture.n_dim)))
+        return np.concatenate([compiled.from_unconstrained(near), mixture.mean + around])
 
 
-def _ascend(climb, points):
+def _ascend(climb, points, tell=lambda done: None, until=np.inf):
     """End points (S, d) of local ascents, all at once: by Adam, whose steps need no scale.
 
     Prior draws may lie thousands of standard deviations away, so that each coordinate's steps start
@@ -93,11 +161,14 @@ def _ascend(climb, points):
     size = np.maximum(np.abs(points) / 10, FIRST_STEP)
     first, second = np.zeros_like(points), np.zeros_like(points)
     for i in range(ASCENT_STEPS):
+        if time.perf_counter() > until:
+            break
         _, slopes = climb(points)
         slopes = np.where(np.isfinite(slopes).all(axis=1, keepdims=True), slopes, 0.0)
         first += (1 - MEMORY) * (slopes - first)
         second += (1 - MEMORY) * (slopes**2 - second)
         points = points - size * SHRINK ** (i / ASCENT_STEPS) * first / (np.sqrt(second) + 1e-12)
+        tell(i + 1)
     return points
 
 
@@ -116,14 +187,16 @@ def _distinct_modes(modes):
     return [next(mode for mode in modes if mode.loc is loc) for loc in kept]
 
 
-def _student_around(climb, mode):
+def _student_around(climb, mode, until=np.inf):
     """Climb the rest by Newton steps; a Student t with the curvature there.
 
-    None where there is no proper mode.
+    None where there is no proper mode, or time is up.
     """
     n_dim = len(mode)
     steps = STEP * np.eye(n_dim)
     for _ in range(NEWTON_STEPS):
+        if time.perf_counter() > until:
+            return None
         _, slopes = climb(np.concatenate([mode + steps, mode - steps, mode[None]]))
         if not np.all(np.isfinite(slopes)):
             return None

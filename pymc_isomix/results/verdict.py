@@ -1,34 +1,22 @@
-"""Whether to trust a fit: what weighted draws say of it, as a dataset with a verdict."""
+"""Whether to trust a fit: what draws, weighted and moved, say of it, with a verdict."""
 
+import time
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from pymc_isomix.family import modes
-from pymc_isomix.fitting.plateau import MAX_WINDOW, recent_fall
-from pymc_isomix.results import importance
-from pymc_isomix.results.table import render
+from pymc_isomix.results import importance, rules, table
+from pymc_isomix.results.missing_mass import NOT_LOOKED_FOR, missing_mass
+from pymc_isomix.sampling import drift
+from pymc_isomix.sampling.transitions import LEAPFROGS, transitions
 
-FEWEST_EFFECTIVE = 50  # draws: below, reweighted moments say nothing
-NEARLY_EQUAL = 0.99  # importance ESS a draw
-SHIFT_DOUBTFUL, SHIFT_BAD = 0.2, 0.5  # of a mean, in standard deviations of the posterior
-SD_DOUBTFUL, SD_BAD = 1.25, 1.6  # ratio of standard deviations, either way
-GAP_BAD, GAP_BAD_PER_DIMENSION = 1.0, 0.1  # nats between evidence and ELBO
-MASS_SHIFT = 0.1  # of a mode
-MISSING_DOUBTFUL, MISSING_BAD = 0.01, 0.05  # posterior mass outside the approximation
-RISE = 0.5  # nats, over a third of the recorded steps
-NON_FINITE = 0.05  # of the draws
-
-RANKS = ("good", "doubtful", "bad")
-
-
-class Finding(NamedTuple):
-    """One reason not to trust a fit."""
-
-    rank: str  # of RANKS
-    text: str
+DRAWS = 4000
+FEWEST_CHAINS, MOST_CHAINS = 150, 1000
+FEWEST_TRANSITIONS = 5  # where time is short; fewer would tell nothing
+SHARE_OF_TRANSITIONS = 0.6  # of the time left; the rest is for the ascents
+LEAST_SECONDS = 1.0  # that diagnosing may take, however short the fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +28,25 @@ class Diagnostics:
     Parameters
     ----------
     dataset : xarray.Dataset
+        Scalars: ``elbo`` and ``log_evidence`` with ``elbo_se`` and ``log_evidence_se``, nats;
+        Pareto ``khat`` and ``good_k``, up to which it is good; ``importance_ess``, draws;
+        ``n_draws``, ``n_nonfinite``; ``missing_mass``, the share of the posterior that ascents
+        found outside, with ``n_ascents`` and ``n_ascents_at_modes``; ``n_transitions`` and their
+        ``acceptance_rate``. By ``mode``: ``mode_weight``, and ``mode_mass`` after reweighting with
+        ``mode_mass_se``. By ``unconstrained`` dimension: ``mean``, ``sd``, ``mean_reweighted``,
+        ``sd_reweighted``, and ``mean_shift`` in standard errors; ``transitions_mean`` and
+        ``transitions_sd`` after exact transitions, ``mean_drift`` in standard deviations and
+        ``log_sd_drift`` of their logarithm, with ``mean_drift_se`` and ``log_sd_drift_se``.
     verdict : {"good", "doubtful", "bad"}
     advice : str
+    names : tuple of str
+        Dimensions that the advice names.
     """
 
     dataset: xr.Dataset
     verdict: str
     advice: str
+    names: tuple[str, ...] = ()
 
     def __getitem__(self, name):
         return self.dataset[name]
@@ -56,11 +56,94 @@ class Diagnostics:
         return self.dataset.assign_attrs(verdict=self.verdict, advice=self.advice)
 
     def __repr__(self):
-        return render(self.dataset, self.verdict, self.advice)
+        return table.as_text(self)
+
+    def _repr_html_(self):
+        return table.as_html(self)
 
 
-def diagnose(mixture, draws, labels, *, history=None, missing_mass=np.nan):
-    """Judge an approximation by weighted draws from it.
+def examine(
+    compiled,
+    mixture,
+    labels,
+    rng,
+    *,
+    draws=None,
+    n_probes=20,
+    n_transitions=20,
+    history=None,
+    progressbar=False,
+):
+    """Draw from an approximation, weigh and move the draws, look for other modes, and judge.
+
+    No longer than the fit took: where the model is slow, with fewer draws (unless their number is
+    given), chains, transitions and ascents.
+
+    Parameters
+    ----------
+    compiled : CompiledModel
+    mixture : Mixture
+    labels : (d,) array of str
+    rng : numpy.random.Generator
+    draws, n_probes, n_transitions : int
+        The last two may be 0.
+    history : History, optional
+    progressbar : bool
+
+    Returns
+    -------
+    Diagnostics
+    """
+    began, seconds = time.perf_counter(), np.inf
+    if history is not None:
+        seconds = max(history.compile_seconds + history.run_seconds, LEAST_SECONDS)
+
+    def left():
+        return seconds - (time.perf_counter() - began)
+
+    points, component = mixture.draw(draws or DRAWS, rng)
+    compiled.log_density(points[:1])  # compiles
+    weighing = time.perf_counter()
+    log_p = _evaluate_in_time(compiled, points, left() / 2 if draws is None else np.inf)
+    points, component = points[: len(log_p)], component[: len(log_p)]
+    each = (time.perf_counter() - weighing) / len(points)
+    weighted = importance.weigh(mixture, points, component, compiled.to_unconstrained, log_p)
+    moved, missing = None, NOT_LOOKED_FOR
+    share = SHARE_OF_TRANSITIONS * left()
+    n_chains, n_transitions = _affordable(share / (LEAPFROGS * each), n_transitions)
+    if n_transitions:
+        options = {"progressbar": progressbar, "seconds": share}
+        before = points[:n_chains]
+        after = transitions(compiled, mixture, before, n_transitions, rng, **options)
+        moved = drift.figures(compiled, before, after)
+    if n_probes:
+        evidence = weighted.importance.log_evidence
+        options = {"progressbar": progressbar, "seconds": left()}
+        missing = missing_mass(compiled, mixture, evidence, n_probes, rng, **options)
+    return diagnose(mixture, weighted, labels, history=history, missing=missing, moved=moved)
+
+
+def _affordable(n_moves, n_transitions):
+    """Return so many chains and transitions that they make no more moves than there is time for."""
+    if not np.isfinite(n_moves):
+        return MOST_CHAINS, n_transitions
+    n_chains = int(np.clip(n_moves / max(n_transitions, 1), FEWEST_CHAINS, MOST_CHAINS))
+    affordable = min(int(n_moves / n_chains), n_transitions)
+    return n_chains, affordable if affordable >= min(FEWEST_TRANSITIONS, n_transitions) else 0
+
+
+def _evaluate_in_time(compiled, points, seconds):
+    """Log density at as many of the points, in their order, as there is time for."""
+    began, done = time.perf_counter(), 0
+    parts: list[np.ndarray] = []
+    while done < len(points) and (not parts or time.perf_counter() - began < seconds):
+        parts.append(compiled.log_density(points[done : done + compiled.at_once]))
+        done += len(parts[-1])
+    return np.concatenate(parts)
+
+
+def diagnose(mixture, draws, labels, *, history=None, missing=NOT_LOOKED_FOR, moved=None):
+    """Judge an approximation by weighted draws from it, and by what else was seen.
 
     Parameters
     ----------
@@ -69,8 +152,9 @@ def diagnose(mixture, draws, labels, *, history=None, missing_mass=np.nan):
     labels : (d,) array of str
         Names of the unconstrained dimensions.
     history : History, optional
-    missing_mass : float
-        Posterior mass found where the approximation has none; NaN when not looked for.
+    missing : MissingMass
+    moved : dict, optional
+        See :func:`pymc_isomix.sampling.drift.figures`.
 
     Returns
     -------
@@ -78,6 +162,7 @@ def diagnose(mixture, draws, labels, *, history=None, missing_mass=np.nan):
     """
     weights, log_weight = draws.importance, draws.log_weight
     n_draws = len(log_weight)
+    moved = drift.unknown(len(labels)) if moved is None else moved
     finite = np.isfinite(log_weight)
     mode_labels = modes.label_modes(mixture)
     own_mass, mass, mass_se = modes.mode_masses(
@@ -94,21 +179,26 @@ def diagnose(mixture, draws, labels, *, history=None, missing_mass=np.nan):
         "log_evidence_se": weights.log_evidence_se,
         "n_draws": n_draws,
         "n_nonfinite": int((~finite).sum()),
-        "missing_mass": missing_mass,
+        "missing_mass": missing.share,
+        "n_ascents": missing.n_ascents,
+        "n_ascents_at_modes": missing.n_reached,
+        **{name: moved[name] for name in drift.SCALARS},
         "n_modes": len(own_mass),
         "mode_mass": ("mode", mass),
         "mode_mass_se": ("mode", mass_se),
         "mode_weight": ("mode", own_mass),
         **{name: ("unconstrained", column) for name, column in _moments(draws).items()},
+        **{name: ("unconstrained", moved[name]) for name in drift.COLUMNS},
     }
     coords = {"mode": np.arange(len(own_mass)), "unconstrained": labels}
     dataset = xr.Dataset(columns, coords=coords)
-    findings = judge(dataset, history)
+    findings = rules.judge(dataset, mixture, history)
     ranks = [finding.rank for finding in findings]
     return Diagnostics(
         dataset,
-        verdict=max(ranks, key=RANKS.index, default="good"),
-        advice=" ".join(finding.text for finding in findings) or "Nothing speaks against this fit.",
+        verdict=max(ranks, key=rules.RANKS.index, default="good"),
+        advice=rules.advise(findings, dataset, mixture),
+        names=tuple(name for finding in findings for name in finding.names),
     )
 
 
@@ -131,127 +221,3 @@ def _moments(draws):
         "sd_reweighted": np.sqrt(weight @ (points - reweighted) ** 2),
         "mean_shift": shift,
     }
-
-
-def judge(dataset, history=None):
-    """List what speaks against a fit, from the figures of :func:`diagnose`.
-
-    Returns
-    -------
-    list of Finding
-    """
-    checks = (_support, _unsettled, _weights, _moment_shifts, _mode_shifts, _missing)
-    return [f for check in checks if (f := check(dataset, history)) is not None]
-
-
-def _support(dataset, history):
-    share = dataset["n_nonfinite"].item() / dataset["n_draws"].item()
-    if share == 1:
-        return Finding("bad", "No draw has a finite log density.")
-    if share > NON_FINITE:
-        return Finding(
-            "doubtful",
-            f"{share:.0%} of the draws lie outside the support of the model; sample() draws them "
-            "anew. Better reparametrise the model without hard bounds.",
-        )
-    return None
-
-
-def _unsettled(dataset, history):
-    rise = 0.0 if history is None else still_rising(history.elbo)
-    if dataset["khat"].item() <= dataset["good_k"].item():
-        # what is left to rise is KL(q || p), which the weights then tell
-        rise = min(rise, (dataset["log_evidence"] - dataset["elbo"]).item())
-    if rise > RISE:
-        return Finding(
-            "bad" if rise > 10 * RISE else "doubtful",
-            f"The ELBO was still rising, by {rise:.1f} nats over the last steps: fit for longer, "
-            "with `inference.refine(n)` or a larger n.",
-        )
-    return None
-
-
-def still_rising(elbo):
-    """Rise of the ELBO over the last steps beyond two standard errors, nats.
-
-    Means of the latest third of the steps (300 at most) and of as many before it.
-    """
-    elbo = elbo[np.isfinite(elbo)]
-    window = min(len(elbo) // 3, MAX_WINDOW)
-    if window < 2:
-        return 0.0
-    fall, error = recent_fall(-elbo, window)
-    return float(fall - 2 * error)
-
-
-def _weights(dataset, history):
-    khat, good = dataset["khat"].item(), dataset["good_k"].item()
-    if np.isnan(khat):
-        return Finding("doubtful", "Too few draws for Pareto k-hat: take more.")
-    gap = (dataset["log_evidence"] - dataset["elbo"]).item()
-    if gap > max(GAP_BAD, GAP_BAD_PER_DIMENSION * dataset.sizes["unconstrained"]):
-        return Finding(
-            "bad",
-            f"The ELBO is at least {gap:.1f} nats below the evidence, and Pareto k-hat is "
-            f"{khat:.2f} (at most {good:.2f} is good): the approximation misses much of the "
-            'posterior. Use more components, metric="dense", or another parametrisation; or start '
-            "NUTS from here with `approx.nuts_init()`.",
-        )
-    nearly_equal = dataset["importance_ess"].item() > NEARLY_EQUAL * dataset["n_draws"].item()
-    # a tail with a finite mean, of weights that hardly differ: nothing rests on its index
-    if khat <= good or (khat < 1 and nearly_equal):
-        return None
-    return Finding(
-        "doubtful",
-        f"Pareto k-hat is {khat:.2f} (at most {good:.2f} is good): in the tails the approximation "
-        "is too thin, and importance weights cannot mend it. That alone is no proof of a wrong "
-        'mean. Use more components, metric="dense", or another parametrisation; or start NUTS '
-        "from here with `approx.nuts_init()`.",
-    )
-
-
-def _moment_shifts(dataset, history):
-    if dataset["importance_ess"].item() < FEWEST_EFFECTIVE:
-        return None
-    sd = dataset["sd_reweighted"].values
-    shift = np.abs(dataset["mean_reweighted"].values - dataset["mean"].values) / sd
-    ratio = np.exp(np.abs(np.log(sd / dataset["sd"].values)))
-    # what may be the noise of the reweighting is no finding
-    shift = np.where(np.abs(dataset["mean_shift"].values) > 3, shift, 0.0)
-    worst = int(np.argmax(np.maximum(shift / SHIFT_BAD, (ratio - 1) / (SD_BAD - 1))))
-    if shift[worst] <= SHIFT_DOUBTFUL and ratio[worst] <= SD_DOUBTFUL:
-        return None
-    bad = shift[worst] > SHIFT_BAD or ratio[worst] > SD_BAD
-    name = dataset["unconstrained"].values[worst]
-    return Finding(
-        "bad" if bad else "doubtful",
-        f"Reweighting moves the mean of {name} by {shift[worst]:.2f} standard deviations and "
-        f"changes its standard deviation {ratio[worst]:.2f}-fold: use more components, or "
-        '`sample(importance="psis")` where k-hat is good.',
-    )
-
-
-def _mode_shifts(dataset, history):
-    if dataset["importance_ess"].item() < FEWEST_EFFECTIVE:
-        return None
-    shift = np.abs(dataset["mode_mass"] - dataset["mode_weight"]).values
-    worst = int(shift.argmax())
-    if shift[worst] <= MASS_SHIFT:
-        return None
-    return Finding(
-        "doubtful",
-        f"Reweighting changes the mass of mode {worst} by {shift[worst]:.2f}: use "
-        '`sample(importance="psis")`, or more components.',
-    )
-
-
-def _missing(dataset, history):
-    missing = dataset["missing_mass"].item()
-    if np.isnan(missing) or missing <= MISSING_DOUBTFUL:
-        return None
-    return Finding(
-        "bad" if missing > MISSING_BAD else "doubtful",
-        f"Ascents from spread starts found modes with about {missing:.0%} of the posterior mass "
-        'where the approximation has none: fit with init="prior" or init="uniform", a larger '
-        "init_width, and more components.",
-    )

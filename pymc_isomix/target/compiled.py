@@ -1,6 +1,7 @@
 """A model at draws of the approximation: compiled once, evaluated in pieces."""
 
 from functools import cached_property
+from importlib.util import find_spec
 
 import numpy as np
 import pytensor.tensor as pt
@@ -9,9 +10,10 @@ from pymc.model.fgraph import fgraph_from_model, model_from_fgraph
 from pymc.pytensorf import compile
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.graph.fg import FunctionGraph
-from pytensor.graph.replace import clone_replace
+from pytensor.graph.replace import clone_replace, graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.scan.op import Scan
+from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type_other import NoneConst
 
@@ -25,13 +27,17 @@ FEWEST_AT_ONCE = 150  # points: as a step has, so that memory is bounded by that
 class CompiledModel:
     """What draws of an approximation need of a model; each part is compiled at its first use.
 
+    Points are coordinates y (S, d); without sites they are unconstrained points z. One compiled
+    function gives log density and gradient to all that asks: weights, transitions, probes.
+
     Parameters
     ----------
     space : FlatSpace
     dtype : str
         Of points.
     backend : str
-        For a model with a scan, whose loop would be slow in Python; the rest runs NumPy.
+        Of the fit. On JAX the model is evaluated there, in pieces of one size. Otherwise NumPy
+        evaluates it Op by Op, unless it has loops that would be slow in Python.
     coordinates : Coordinates, optional
         The sites, and their pseudo-observations ``pseudo``, (P,) TensorVariables by name.
     n_components : int
@@ -50,15 +56,19 @@ class CompiledModel:
 
     @cached_property
     def constrained(self):
-        """Function from points y (S, d) to {name: (S, ...)} in model space."""
-        return traces.compile_constrained(self.space, self.dtype, self.coordinates, self.pseudo)
+        """Function from unconstrained points z (S, d) to {name: (S, ...)} in model space."""
+        return traces.compile_constrained(self.space, self.dtype)
 
     def to_unconstrained(self, points):
         """Map points y (S, d) to z (S, d) and log |dz/dy| (S,)."""
+        if not self.coordinates:
+            return points, np.zeros(len(points), points.dtype)
         return self.coordinates.to_unconstrained(points, self.pseudo)
 
-    def to_coordinates(self, points):
+    def from_unconstrained(self, points):
         """Map unconstrained points z (S, d) to y (S, d)."""
+        if not self.coordinates:
+            return points
         return self.coordinates.from_unconstrained(points, self.pseudo)[0]
 
     def shares(self, mixture):
@@ -76,30 +86,29 @@ class CompiledModel:
         """Whether the log density is neither random nor has a loop."""
         return not self.subsamples and not _contains(Scan, [self._own_log_density])
 
-    @cached_property
-    def log_density(self):
-        """Function from points y (S, d) to the model's log joint density there (S,).
+    def log_density(self, points):
+        """Log joint density (S,) of the model at points (S, d), as a density of y.
 
         Of all the data, where the model has minibatches.
 
         Raises
         ------
         ValueError
-            At the first use, if the log density stays random without ``pm.Minibatch``.
+            If the log density stays random without ``pm.Minibatch``.
         """
-        return self._compile(self._full_log_density)
+        return self.log_density_and_gradient(points)[0]
+
+    def log_density_and_gradient(self, points):
+        """Log density (S,) at points (S, d), and its gradient (S, d); see :meth:`log_density`."""
+        return self._evaluate(np.asarray(points, dtype=self.dtype))
+
+    def symbolic_log_density(self, point):
+        """Build the log density at one point (d,), a scalar expression; of all the data."""
+        return graph_replace(self._full_log_density, {self._point: point}, strict=False)
 
     @cached_property
-    def log_density_and_gradient(self):
-        """Function from points (S, d) to the log density (S,) and its gradient (S, d)."""
-        point = self._points[0]
-        return self._compile(self._full_log_density, pt.grad(self._full_log_density, point))
-
-    @cached_property
-    def _points(self):
-        """One unconstrained point (d,), and many (S, d)."""
-        point = pt.vector("point", shape=(self.space.n_dim,), dtype=self.dtype)
-        return point, pt.matrix("points", shape=(None, self.space.n_dim), dtype=self.dtype)
+    def _point(self):
+        return pt.vector("point", shape=(self.space.n_dim,), dtype=self.dtype)
 
     @cached_property
     def _own_log_density(self):
@@ -107,7 +116,7 @@ class CompiledModel:
 
     def _log_density_of(self, space):
         coordinates, pseudo = self.coordinates, self.pseudo
-        return batching.flat_log_density(space, self._points[0], coordinates, pseudo)[0]
+        return batching.flat_log_density(space, self._point, coordinates, pseudo)[0]
 
     @cached_property
     def _full_log_density(self):
@@ -117,22 +126,26 @@ class CompiledModel:
         if _contains(RANDOM, [expression]):
             raise ValueError(
                 "the model's log density is random, and not through pm.Minibatch: its weights "
-                "would mean nothing. Call this inside `with full_model:`, a model of the same "
-                "variables with all the data"
+                "would mean nothing, nor would transitions. Call this inside `with full_model:`, a "
+                "model of the same variables with all the data"
             )
         return expression
 
-    @compiling(cxx="")
-    def _compile(self, *outputs):
-        """Compile expressions of one point as a function of many; cheaply unless they loop."""
-        mode = CHEAP
-        if _contains(Scan, outputs):
-            mode = self.backend.upper() if self.backend in ("jax", "numba") else None
-        batched = batching.vectorise(list(outputs), *self._points)
-        function = compile(
-            [self._points[1]], batched if len(batched) > 1 else batched[0], mode=mode
-        )
-        return _in_pieces(function, self.at_once)
+    @cached_property
+    def _evaluate(self):
+        with compiling(cxx=""):
+            outputs = [self._full_log_density, pt.grad(self._full_log_density, self._point)]
+            points = pt.matrix("points", shape=(None, self.space.n_dim), dtype=self.dtype)
+            batched = batching.vectorise(outputs, self._point, points)
+            on_jax = self.backend == "jax" and find_spec("jax") is not None
+            mode = "JAX" if on_jax else self._mode_beside_jax(batched)
+            return _in_pieces(compile([points], batched, mode=mode), self.at_once, padded=on_jax)
+
+    def _mode_beside_jax(self, batched):
+        """Choose NumPy, which compiles at once, unless it would loop in Python."""
+        if self.backend == "numba" and _contains((Scan, Blockwise), batched):
+            return "NUMBA"
+        return None if _contains(Scan, batched) else CHEAP
 
 
 class Rescaled(MinibatchRandomVariable):
@@ -169,15 +182,18 @@ def _contains(kind, outputs):
     return any(v.owner and isinstance(v.owner.op, kind) for v in ancestors(outputs))
 
 
-def _in_pieces(function, size):
-    """Evaluate so many points at a time, and no more."""
+def _in_pieces(function, size, padded=False):
+    """Evaluate so many points at a time, and no more; where padded, always so many."""
 
     def evaluate(points):
+        parts = []
         with np.errstate(all="ignore"):  # outside the support
-            starts = range(0, max(len(points), 1), size)
-            parts = [function(points[start : start + size]) for start in starts]
-        if isinstance(parts[0], list | tuple):
-            return [np.concatenate(part) for part in zip(*parts, strict=True)]
-        return np.concatenate(parts)
+            for start in range(0, max(len(points), 1), size):
+                piece = points[start : start + size]
+                n_real = len(piece)
+                if padded and 0 < n_real < size:  # another shape would compile anew
+                    piece = np.concatenate([piece, np.repeat(piece[-1:], size - n_real, axis=0)])
+                parts.append([np.asarray(part)[:n_real] for part in function(piece)])
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     return evaluate

@@ -36,11 +36,11 @@ def constrained_draws(space, points):
 
 
 @compiling(cxx="")
-def compile_constrained(space, dtype="float64", coordinates=None, pseudo=None):
+def compile_constrained(space, dtype="float64"):
     """Compile :func:`constrained_draws` of one model: a function of points (S, d)."""
     batch = pt.matrix("points", shape=(None, space.n_dim), dtype=dtype)
     point = pt.vector("point", shape=(space.n_dim,), dtype=dtype)
-    values = coordinates.forward(point, pseudo)[0] if coordinates else space.unflatten(point)
+    values = space.unflatten(point)
     variables, replacements = space.model.unobserved_value_vars, space.replacements(values)
     names = [variable.name for variable in variables]
     # adding a zero makes every output depend on the point, so that each has a batch dimension
@@ -58,21 +58,25 @@ def compile_constrained(space, dtype="float64", coordinates=None, pseudo=None):
     return lambda points: dict(zip(names, evaluate(points), strict=True))
 
 
-def to_trace(model, values):
-    """Put draws, {name: (S, ...) array}, into a PyMC trace of one chain."""
+def to_trace(model, values, chains=1):
+    """Put draws, {name: (S, ...) array}, into a PyMC trace of S / chains draws a chain."""
     variables = model.unobserved_value_vars
-    trace = NDArray(
-        model=model,
-        vars=variables,
-        fn=lambda: None,
-        var_shapes={name: value.shape[1:] for name, value in values.items()},
-        var_dtypes={name: value.dtype for name, value in values.items()},
-    )
-    n_draws = len(values[variables[0].name])
-    trace.setup(draws=n_draws, chain=0)
-    trace.samples = values
-    trace.draw_idx = n_draws
-    return MultiTrace([trace])
+    n_draws = len(values[variables[0].name]) // chains
+    traces = []
+    for chain in range(chains):
+        trace = NDArray(
+            model=model,
+            vars=variables,
+            fn=lambda: None,
+            var_shapes={name: value.shape[1:] for name, value in values.items()},
+            var_dtypes={name: value.dtype for name, value in values.items()},
+        )
+        trace.setup(draws=n_draws, chain=chain)
+        own = slice(chain * n_draws, (chain + 1) * n_draws)
+        trace.samples = {name: value[own] for name, value in values.items()}
+        trace.draw_idx = n_draws
+        traces.append(trace)
+    return MultiTrace(traces)
 
 
 def to_datatree(model, trace, **kwargs):
@@ -98,8 +102,14 @@ def sample_stats(weighted):
             "log_weight": weighted.log_weight,
             "weight": weighted.importance.weight,
         }
-    coords = {"chain": [0], "draw": np.arange(len(weighted.log_q))}
+    return statistics(columns)
+
+
+def statistics(columns, chains=1):
+    """Build a ``sample_stats`` group from {name: (S,) array}; dims (chain, draw)."""
+    shaped = {name: np.reshape(column, (chains, -1)) for name, column in columns.items()}
+    n_draws = len(next(iter(columns.values()))) // chains
     return xr.Dataset(
-        {name: (("chain", "draw"), np.asarray(column)[None]) for name, column in columns.items()},
-        coords=coords,
+        {name: (("chain", "draw"), column) for name, column in shaped.items()},
+        coords={"chain": np.arange(chains), "draw": np.arange(n_draws)},
     )

@@ -44,13 +44,14 @@ def test_missing_mass(three_modes, which, monkeypatch):
     rng = np.random.default_rng(1)
     near = PLACES[rng.integers(3, size=20)] + 3 * SCALES * rng.normal(size=(20, 2))
     monkeypatch.setattr(missing_mass, "_spread_starts", lambda *_: near)
-    missing = missing_mass.missing_mass(
+    missing, n_ascents, n_reached = missing_mass.missing_mass(
         approx.compiled_model(),
         approx.mixture,
         np.log(MASSES[which].sum()),
         20,
         rng,
     )
+    assert (n_ascents, n_reached) == (20, 20)
     # 500 draws around each mode, whose weights vary little
     assert missing == pytest.approx(1 - MASSES[which].sum(), abs=0.03)
 
@@ -92,16 +93,18 @@ def test_no_mode_no_student():
 
 def test_unknown_evidence_and_many_dimensions_are_not_probed():
     values = Mixture(np.zeros((1, 301)), np.zeros(1), np.zeros(1), np.ones(301))
-    assert np.isnan(missing_mass.missing_mass(None, values, 0.0, 5, None))
+    assert np.isnan(missing_mass.missing_mass(None, values, 0.0, 5, None).share)
     small = values.replace(means=np.zeros((1, 2)), metric=np.ones(2))
-    assert np.isnan(missing_mass.missing_mass(None, small, -np.inf, 5, None))
+    assert np.isnan(missing_mass.missing_mass(None, small, -np.inf, 5, None).share)
 
 
 def test_starts_are_prior_draws_where_there_is_a_prior():
     with pm.Model() as model:
         pm.Normal("x", 0.0, 50.0)
     approx = IsotropicMixture(model=model, random_seed=1)
-    starts = missing_mass._spread_starts(approx.compiled_model(), 200, np.random.default_rng(1))
+    starts = missing_mass._spread_starts(
+        approx.compiled_model(), approx.mixture, 200, np.random.default_rng(1)
+    )
     # a hundredth of the Kolmogorov distribution's tail
     assert stats.kstest(starts[:, 0] / 50, "norm").pvalue > 0.01
 
@@ -110,3 +113,51 @@ def test_distances_need_no_square_of_dimensions():
     means = np.arange(6000.0).reshape(3, 2000)
     values = Mixture(means, np.zeros(3), np.full(3, -np.log(3)), np.full(2000, 10.0))
     np.testing.assert_allclose(np.sqrt(squared_distances(values)[0, 1]), 200 * np.sqrt(2000))
+
+
+def test_a_poor_fit_of_one_mode_misses_none():
+    """As with minibatches: q lies beside the only mode, and takes the evidence for too small."""
+    with pm.Model() as model:
+        x = pm.Flat("x", shape=2)
+        pm.Potential("density", pm.logp(pm.Normal.dist(0.0, [1.0, 2.0]), x).sum())
+    params = {
+        "means": np.array([[6.0, 0.0], [6.5, 1.0]]),
+        "log_variances": np.zeros(2),
+        "log_weights": np.zeros(2),
+        "metric": np.array([0.5, 1.0]),
+    }
+    approx = IsotropicMixture(params=params, model=model, random_seed=1)
+    found = missing_mass.missing_mass(
+        approx.compiled_model(), approx.mixture, -12.0, 10, np.random.default_rng(1)
+    )
+    assert found == (0.0, 10, 10)
+
+
+def test_time_is_up():
+    with pm.Model() as model:
+        pm.Normal("x", 0.0, 1.0)
+    approx = IsotropicMixture(model=model, random_seed=1)
+    found = missing_mass.missing_mass(
+        approx.compiled_model(), approx.mixture, 0.0, 10, np.random.default_rng(1), seconds=0.0
+    )
+    assert found.share == 0.0
+
+
+def test_silent_on_overflow(monkeypatch):
+    """Of starts so far away that squares overflow, no warning (they are errors here)."""
+    with pm.Model() as model:
+        pm.Normal("x")
+    approx = IsotropicMixture(model=model, random_seed=1)
+    far = np.array([[1e200], [0.5]])
+    monkeypatch.setattr(missing_mass, "_spread_starts", lambda *_: far)
+    found = missing_mass.missing_mass(
+        approx.compiled_model(), approx.mixture, 0.0, 2, np.random.default_rng(1)
+    )
+    assert found.n_reached == 1
+
+
+def test_modes_far_away_are_found_under_an_improper_prior(three_modes):
+    approx = on(three_modes, [0])
+    rng = np.random.default_rng(1)
+    found = missing_mass.missing_mass(approx.compiled_model(), approx.mixture, np.log(0.6), 20, rng)
+    assert found.share == pytest.approx(0.4, abs=0.03)

@@ -1,13 +1,16 @@
 """Figures and verdict, on approximations whose faults are known."""
 
+import time
+
 import numpy as np
 import pymc as pm
 import pytest
 import xarray as xr
 
 import pymc_isomix as pmi
+from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.fitting.record import History
-from pymc_isomix.results import verdict
+from pymc_isomix.results import rules, table, verdict
 
 SD = np.array([0.5, 2.0])
 
@@ -112,7 +115,7 @@ def test_far_too_narrow_is_bad(normal):
     result = gaussian(normal, sd=0.2 * SD).diagnostics(n_probes=0)
     assert result["khat"] > result["good_k"]
     assert "misses much of the posterior" in advice_of(result, "bad")
-    assert "approx.nuts_init()" in result.advice
+    assert "approx.sample_nuts()" in result.advice
 
 
 def test_a_high_khat_alone_is_no_proof():
@@ -178,12 +181,174 @@ def test_ill_settled_fit(normal):
 @pytest.mark.parametrize("n_steps", [0, 1, 5, 100, 5000])
 def test_a_level_elbo_is_not_rising(n_steps):
     elbo = np.random.default_rng(1).normal(size=n_steps)
-    assert verdict.still_rising(elbo) <= 0.0
+    assert rules.still_rising(elbo) <= 0.0
 
 
 def test_rise_is_that_of_the_means():
     # 300 steps a window at a slope of 0.01 a step: 3 nats, and no noise but the trend's own
-    assert verdict.still_rising(0.01 * np.arange(900)) == pytest.approx(3.0, abs=0.01)
+    assert rules.still_rising(0.01 * np.arange(900)) == pytest.approx(3.0, abs=0.01)
+
+
+# What transitions see
+
+
+def test_a_scale_too_narrow_grows_under_transitions():
+    """All weights are alike inside q: the posterior has tails that q never draws from."""
+    with pm.Model() as model:
+        x = pm.Flat("x")
+        # uniform, with soft walls ten times as far apart as q's draws
+        pm.Potential("box", -((x / 10) ** 8))
+    approx = pmi.IsotropicMixture(params=at(0.0, sd=1.0), model=model, random_seed=1)
+    result = approx.diagnostics(n_probes=0)
+    assert result["n_transitions"].item() == 20
+    growth = np.exp(result["log_sd_drift"].item())
+    assert growth > 3
+    assert result["transitions_sd"].item() == pytest.approx(growth * 1.0, rel=0.1)
+    assert "The scale of x grows" in advice_of(result, "bad")
+    assert result.names[0] == "x"
+    for remedy in ("`approx.sample(transitions=20)`", "`approx.sample_nuts()`"):
+        assert remedy in result.advice
+
+
+def test_transitions_leave_the_posterior_as_it_is(normal):
+    result = gaussian(normal).diagnostics(n_probes=0)
+    for name in ("mean_drift", "log_sd_drift"):
+        z = result[name].values[:2] / result[f"{name}_se"].values[:2]
+        assert np.abs(z).max() < 4
+    assert "xact transitions" not in result.advice
+    none = gaussian(normal).diagnostics(n_probes=0, transitions=0)
+    assert none["n_transitions"].item() == 0
+    assert np.isnan(none["log_sd_drift"].values).all()
+
+
+def dataset_of(**changes):
+    """Figures against which nothing speaks, but for the changes."""
+    figures = {
+        "n_nonfinite": 0,
+        "n_draws": 4000,
+        "khat": 0.3,
+        "good_k": 0.7,
+        "importance_ess": 3000.0,
+        "elbo": -10.0,
+        "log_evidence": -9.9,
+        "missing_mass": 0.0,
+        "n_transitions": 20,
+        "mode_mass": ("mode", [1.0]),
+        "mode_weight": ("mode", [1.0]),
+    }
+    figures |= {key: [0.0, 0.0] for key in ("mean", "mean_reweighted", "mean_shift")}
+    figures |= {key: [1.0, 1.0] for key in ("sd", "sd_reweighted")}
+    figures |= {key: [0.0, 0.0] for key in ("mean_drift", "log_sd_drift")}
+    figures |= {key: [0.03, 0.03] for key in ("mean_drift_se", "log_sd_drift_se")}
+    figures |= changes
+    columns = {k: ("unconstrained", v) if isinstance(v, list) else v for k, v in figures.items()}
+    return xr.Dataset(columns, coords={"unconstrained": ["a", "b[x]"]})
+
+
+DENSE = Mixture(np.zeros((3, 2)), np.zeros(3), np.full(3, -np.log(3)), np.eye(2))
+
+
+def judged(mixture=DENSE, **changes):
+    dataset = dataset_of(**changes)
+    findings = rules.judge(dataset, mixture)
+    return [f.rank for f in findings], rules.advise(findings, dataset, mixture)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rank", "said"),
+    [
+        ({"log_sd_drift": [0.0, np.log(1.3)]}, "doubtful", "The scale of b[x] grows 1.3-fold"),
+        ({"log_sd_drift": [np.log(0.5), 0.0]}, "bad", "The scale of a shrinks 2.0-fold"),
+        ({"mean_drift": [0.3, 0.0]}, "doubtful", "move the mean of a by 0.30 standard deviations"),
+        ({"mean_drift": [0.3, -0.8]}, "bad", "the mean of b[x] (and 1 other) by 0.80"),
+    ],
+)
+def test_drift_is_a_rule(changes, rank, said):
+    ranks, advice = judged(**changes)
+    assert ranks == [rank]
+    assert said in advice
+
+
+def test_drift_within_its_noise_is_no_finding():
+    noisy = {"mean_drift_se": [0.2, 0.2], "log_sd_drift_se": [0.2, 0.2]}
+    ranks, _ = judged(mean_drift=[0.4, 0.0], log_sd_drift=[0.4, 0.0], **noisy)
+    assert ranks == []
+
+
+@pytest.mark.parametrize(
+    ("ess", "n_transitions", "counts"),
+    [(3990, 0, False), (3700, 0, True), (3700, 20, False), (1000, 20, True)],
+)
+def test_khat_counts_where_weights_differ(ess, n_transitions, counts):
+    ranks, _ = judged(khat=1.6, importance_ess=float(ess), n_transitions=n_transitions)
+    assert ranks == (["doubtful"] if counts else [])
+
+
+def test_advice_fits_the_fit():
+    narrow = {"log_sd_drift": [0.5, 0.0]}
+    _, advice = judged(**narrow)
+    assert 'metric="dense"' not in advice
+    assert "n_components above 3" in advice
+    diagonal = DENSE.replace(metric=np.ones(2))
+    assert 'metric="dense"' in judged(diagonal, **narrow)[1]
+    shifted = {"mean_reweighted": [0.4, 0.0], "mean_shift": [9.0, 0.0]}
+    assert 'importance="psis"' in judged(**shifted)[1]
+    _, advice = judged(khat=0.9, **shifted, importance_ess=300.0)
+    assert "importance weights cannot mend it" in advice
+    assert "psis" not in advice
+
+
+def test_the_closing_line_and_the_report_are_of_the_same_draws(normal):
+    approx = gaussian(normal, sd=0.7 * SD)
+    approx.history = History(elbo=np.zeros(3))
+    line, report = approx.closing_line(3), approx.diagnostics()
+    khat, elbo = report["khat"].item(), report["elbo"].item()
+    assert f"ELBO {elbo:.2f}, Pareto k-hat {khat:.2f} " in line
+    # and where the weights hardly differ, neither makes anything of k-hat
+    with pm.Model() as model:
+        pm.Normal("x")
+    exact = pmi.IsotropicMixture(params=at(0.0, sd=1.001), model=model, random_seed=1)
+    exact.history = History(elbo=np.zeros(3))
+    assert "importance weights all but equal" in exact.closing_line(3)
+    assert "the weights hardly differ" in str(exact.diagnostics(n_probes=0))
+
+
+def test_no_longer_than_the_fit(normal, monkeypatch):
+    """A slow model: fewer draws, chains and transitions, and the report says how many."""
+    approx = gaussian(normal)
+    approx.history = History(elbo=np.zeros(3), run_seconds=0.2)
+    monkeypatch.setattr(verdict, "LEAST_SECONDS", 0.2)
+    compiled = approx.compiled_model()
+    compiled.log_density(np.zeros((1, 3)))
+    quick = compiled.log_density_and_gradient
+
+    def slow(points):
+        time.sleep(0.02)
+        return quick(points)
+
+    monkeypatch.setattr(compiled, "log_density_and_gradient", slow)
+    began = time.perf_counter()
+    report = approx.diagnostics()
+    # one transition and one Newton step of each ascent may have begun before time was up
+    assert time.perf_counter() - began < 2.0
+    assert report["n_draws"].item() < 4000
+    assert report["n_transitions"].item() < 20
+
+
+@pytest.mark.parametrize(
+    ("n_moves", "asked", "expected"),
+    [
+        (np.inf, 20, (1000, 20)),
+        (1e6, 20, (1000, 20)),
+        (10_000, 20, (500, 20)),
+        (1500, 20, (150, 10)),
+        (150, 20, (150, 0)),  # one transition would tell nothing
+        (450, 3, (150, 3)),
+        (1e6, 0, (1000, 0)),
+    ],
+)
+def test_what_there_is_time_for(n_moves, asked, expected):
+    assert verdict._affordable(n_moves, asked) == expected
 
 
 # Faults
@@ -213,7 +378,7 @@ def test_draws_outside_the_support(share):
     assert result["elbo"].item() == pytest.approx(
         np.log(1 - share), abs=4 * max(result["log_evidence_se"].item(), 1e-3)
     )
-    assert ("outside the support" in result.advice) == (share > verdict.NON_FINITE)
+    assert ("outside the support" in result.advice) == (share > rules.NON_FINITE)
     draws = approx.sample(1000, random_seed=1)
     assert np.isfinite(draws.sample_stats["lp"]).all()
     np.testing.assert_allclose(draws.sample_stats["weight"].values, 1e-3)
@@ -249,6 +414,86 @@ def test_prints_a_table_with_the_verdict(two_modes):
     assert max(map(len, text.splitlines())) <= 88
 
 
+RED = "x[red]"
+LONG = [
+    "coefficient_of_the_interaction[region, 2019]",
+    "coefficient_of_the_interaction[region, 2020]",
+]
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    with pm.Model(coords={"colour": ["red", "/x"], "level": LONG}) as model:
+        pm.Normal("x", dims="colour")
+        pm.Normal("effect", dims="level")
+    params = {
+        "means": np.zeros((1, 4)),
+        "log_variances": np.zeros(1),
+        "log_weights": np.zeros(1),
+        "metric": np.array([1.0, 1.0, 1.0, 0.3]),
+    }
+    return pmi.IsotropicMixture(params=params, model=model, random_seed=1).diagnostics(
+        200, n_probes=0
+    )
+
+
+def test_labels_survive(labelled):
+    text = str(labelled)
+    for label in (RED, "x[/x]", "2019]]", "2020]]"):
+        assert label in text
+    assert max(map(len, text.splitlines())) <= 88
+
+
+def test_html(labelled):
+    html = labelled._repr_html_()
+    for expected in (RED, "<table>", f"<strong>Verdict: {labelled.verdict}.</strong>", "ELBO"):
+        assert expected in html
+    assert "<tr><th>figure</th>" in html
+
+
+def test_the_table_lists_what_the_verdict_names(normal):
+    with pm.Model() as model:
+        pm.Normal("x", shape=12)
+    sd = np.ones(12)
+    sd[7] = 0.4
+    params = {
+        "means": np.zeros((1, 12)),
+        "log_variances": np.zeros(1),
+        "log_weights": np.zeros(1),
+        "metric": sd,
+    }
+    approx = pmi.IsotropicMixture(params=params, model=model, random_seed=1)
+    report = approx.diagnostics(n_probes=0)
+    assert "x[7]" in report.names
+    rows = table._dimensions(report.dataset, ["x[3]", *report.names])[1]
+    assert [row[0] for row in rows][:2] == ["x[3]", "x[7]"]
+    assert len(rows) == table.WORST
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a_rather_long_name[first]", "b"], ["a_rather_l…name[first]", "b"]),
+        (["a" * 12 + "x" + "a" * 12, "a" * 12 + "y" + "a" * 12], None),
+    ],
+)
+def test_names_stay_different(names, expected):
+    found = table.shorten(names)
+    assert found == (expected or names)
+    assert len(set(found)) == len(names)
+
+
+def test_an_approximation_says_what_it_is(normal):
+    approx = gaussian(normal, K=2)
+    assert str(approx) == "<IsotropicMixture: 2 components, diagonal metric, d = 3; not fitted>"
+    approx.history = History(elbo=np.full(5, -3.0))
+    assert "ELBO -3.00, not judged" in repr(approx)
+    approx.closing_line(5)
+    assert "by weights alone" in repr(approx)
+    report = approx.diagnostics(n_probes=0)
+    assert repr(approx).endswith(f"verdict: {report.verdict}>")
+
+
 def test_a_part_prints_as_a_dataset(normal):
     part = gaussian(normal).diagnostics(100, n_probes=0)[["khat"]].assign_attrs()
     part.attrs.clear()
@@ -259,7 +504,7 @@ def test_a_part_prints_as_a_dataset(normal):
 @pytest.mark.parametrize("n_draws", [1, 5])
 def test_few_draws_do(normal, n_draws):
     result = gaussian(normal).diagnostics(n_draws, n_probes=0)
-    assert result.verdict in verdict.RANKS
+    assert result.verdict in rules.RANKS
     str(result)
 
 

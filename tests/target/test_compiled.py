@@ -6,6 +6,7 @@ import pymc as pm
 import pytensor.tensor as pt
 import pytest
 import xarray as xr
+from pymc.pytensorf import compile
 from scipy import stats
 
 import pymc_isomix as pmi
@@ -116,7 +117,8 @@ def test_a_log_density_that_fails_leaves_the_draws(caplog):
     assert "no log density of the draws" in caplog.text
 
 
-def test_pieces_make_the_whole():
+@pytest.mark.parametrize(("padded", "expected"), [(False, [10] * 10 + [1]), (True, [10] * 11)])
+def test_pieces_make_the_whole(padded, expected):
     approx = exact()
     points = approx.draw_unconstrained(101, np.random.default_rng(1))[0]
     calls = []
@@ -125,8 +127,8 @@ def test_pieces_make_the_whole():
         calls.append(len(points))
         return [log_joint(points[:, 0]), points]
 
-    log_p, same = compiled._in_pieces(evaluate, 10)(points)
-    assert calls == [10] * 10 + [1]
+    log_p, same = compiled._in_pieces(evaluate, 10, padded)(points)
+    assert calls == expected  # of one size: another shape would compile anew
     np.testing.assert_allclose(log_p, log_joint(points[:, 0]), rtol=1e-10)
     np.testing.assert_array_equal(same, points)
 
@@ -143,6 +145,49 @@ def test_gradient():
     np.testing.assert_allclose(log_p, log_joint(points[:, 0]), rtol=1e-10)
     expected = -points / 4 + (ROWS - points).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(gradient, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("n_points", [0, 1, 151])
+def test_the_backend_of_the_fit_evaluates(n_points):
+    space = exact().space
+    points = np.linspace(-1.0, 2.0, n_points)[:, None]
+    on_jax, on_numpy = (CompiledModel(space, "float64", backend) for backend in ("jax", ""))
+    for ours, theirs in zip(
+        on_jax.log_density_and_gradient(points),
+        on_numpy.log_density_and_gradient(points),
+        strict=True,
+    ):
+        assert isinstance(ours, np.ndarray)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10)
+
+
+def test_points_of_another_precision():
+    approx = exact()
+    narrow = CompiledModel(approx.space, "float32", "")
+    log_p, gradient = narrow.log_density_and_gradient(np.array([[0.5], [1.0]]))
+    assert log_p.dtype == gradient.dtype == np.float32
+    np.testing.assert_allclose(log_p, log_joint(np.array([0.5, 1.0])), rtol=1e-5)
+
+
+def test_weights_and_gradients_compile_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        compiled, "compile", lambda *args, **kwargs: calls.append(1) or compile(*args, **kwargs)
+    )
+    approx = exact()
+    model = approx.compiled_model()
+    model.log_density(np.zeros((2, 1)))
+    model.log_density_and_gradient(np.zeros((3, 1)))
+    approx.diagnostics(50, n_probes=2)
+    assert len(calls) == 1
+
+
+def test_without_sites_coordinates_are_the_unconstrained_space():
+    model, points = exact().compiled_model(), np.array([[0.5], [2.0]])
+    unconstrained, log_determinant = model.to_unconstrained(points)
+    np.testing.assert_array_equal(unconstrained, points)
+    np.testing.assert_array_equal(log_determinant, 0.0)
+    np.testing.assert_array_equal(model.from_unconstrained(points), points)
 
 
 def test_compiled_once_until_the_model_grows():
@@ -221,6 +266,77 @@ def test_resampling_is_refused_where_weights_cannot_be_believed():
         approx.sample(100, random_seed=1, importance="psis")
     forced = approx.sample(100, random_seed=1, importance="psis", force=True)
     assert forced.posterior["x"].shape == (1, 100, 10)
+
+
+# Moving by transitions
+
+
+def test_moved_draws_are_the_posterior_s():
+    tree = shifted(sd=0.5, n_dim=2).sample(2000, random_seed=1, transitions=20)
+    x = tree.posterior["x"].values
+    np.testing.assert_allclose(x.mean(axis=(0, 1)), 0.0, atol=4 / np.sqrt(2000))
+    np.testing.assert_allclose(x.std(axis=(0, 1)), 1.0, atol=4 / np.sqrt(2 * 2000))
+    statistics = tree.sample_stats
+    assert set(statistics.data_vars) == {"lp", "acceptance_rate", "energy"}
+    np.testing.assert_allclose(statistics["lp"], stats.norm.logpdf(x).sum(axis=-1))
+    assert statistics.attrs["transitions"] == 20
+    assert 0.6 < statistics["acceptance_rate"].mean() < 0.95
+    # the draws that were moved were half as wide
+    report = tree.diagnostics
+    np.testing.assert_allclose(report["log_sd_drift"], np.log(2), atol=0.1)
+    np.testing.assert_allclose(report["transitions_sd"], x.std(axis=(0, 1)))
+    assert (
+        "-fold under exact transitions: the approximation is too narrow" in report.attrs["advice"]
+    )
+
+
+def test_resampled_draws_are_moved():
+    tree = shifted(sd=1.3).sample(500, random_seed=1, importance="psis", transitions=3)
+    assert tree.sample_stats.attrs["transitions"] == 3
+    # what they drifted is no drift of the approximation
+    assert tree.diagnostics["n_transitions"].item() == 0
+
+
+def test_same_seed_same_moved_draws():
+    once, again = (shifted().sample(50, random_seed=1, transitions=2) for _ in range(2))
+    xr.testing.assert_equal(once.posterior.to_dataset(), again.posterior.to_dataset())
+
+
+def test_transitions_see_all_the_data_or_refuse():
+    tree = exact(minibatch=True).sample(20, random_seed=1, transitions=2)
+    mu = tree.posterior["mu"].values[0]
+    np.testing.assert_allclose(tree.sample_stats["lp"].values[0], log_joint(mu), rtol=1e-10)
+    with pm.Model() as model:
+        mu = pm.Normal("mu")
+        _, noise = pt.random.normal(size=(), rng=pt.random.shared_rng(seed=1), return_next_rng=True)
+        pm.Potential("noise", mu * noise)
+    approx = IsotropicMixture(model=model, random_seed=1)
+    with pytest.raises(ValueError, match="nor would transitions"):
+        approx.sample(50, transitions=1)
+
+
+def test_number_of_transitions_is_checked():
+    with pytest.raises(ValueError, match="transitions must be an integer of at least 0"):
+        shifted().sample(10, transitions=-1)
+
+
+def test_an_interrupt_while_transitions_run_gives_draws(monkeypatch, caplog):
+    approx = shifted()
+    model, calls = approx.compiled_model(), []
+    whole = model.log_density_and_gradient
+
+    def interrupted(points):
+        calls.append(1)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        return whole(points)
+
+    monkeypatch.setattr(model, "log_density_and_gradient", interrupted)
+    with caplog.at_level("WARNING", "pymc_isomix"):
+        tree = approx.sample(50, random_seed=1, transitions=20)
+    assert tree.posterior["x"].shape == (1, 50, 1)
+    assert f"after {tree.sample_stats.attrs['transitions']} of 20" in caplog.text
+    assert tree.sample_stats.attrs["transitions"] == 2
 
 
 def test_choice_of_importance_is_checked():

@@ -11,8 +11,8 @@ from pymc.initial_point import make_initial_point_fns_per_chain
 import pymc_isomix as pmi
 from pymc_isomix.backend.compilation import CHEAP
 from pymc_isomix.family.mixture import Mixture
-from pymc_isomix.family.modes import label_modes
-from pymc_isomix.results.nuts import stratified_components, within_mode_covariance
+from pymc_isomix.family.modes import label_modes, within_mode_covariance
+from pymc_isomix.sampling.nuts import stratified_components
 from pymc_isomix.target.traces import constrained_draws
 
 CHEAP_NUTS = {"compile_kwargs": {"mode": CHEAP}}

@@ -106,39 +106,11 @@ def stratified_components(weights, modes, chains, rng):
     return order[np.searchsorted(cumulative, levels, side="right")]
 
 
-def within_mode_covariance(mixture, modes):
-    r"""Covariance within the modes, averaged over them by mass, unconstrained space.
-
-    .. math:: \sum_k w_k \left[\epsilon_k L L^T + (\mu_k - \bar\mu_{m(k)})
-        (\mu_k - \bar\mu_{m(k)})^T\right]
-
-    Parameters
-    ----------
-    mixture : Mixture
-    modes : (K,) integer array
-        m(k), the mode of each component.
-
-    Returns
-    -------
-    (d, d) array for a dense metric, else its diagonal (d,)
-    """
-    weights, metric = mixture.weights, mixture.metric
-    membership = (modes == np.arange(modes.max() + 1)[:, None]) * weights  # (M, K)
-    mass = membership.sum(axis=1, keepdims=True)
-    # a mode whose every weight is zero has no mean, and counts for nothing
-    mode_means = membership @ mixture.means / np.where(mass > 0, mass, 1)
-    offsets = mixture.means - mode_means[modes]
-    within = weights @ np.exp(mixture.log_variances)
-    if metric.ndim == 2:
-        return within * (metric @ metric.T) + (weights[:, None] * offsets).T @ offsets
-    return within * metric**2 + weights @ offsets**2
-
-
 def _mass_matrix(approx, labels, rng):
     """Covariance within the modes, in unconstrained space: from draws where there are sites."""
     mixture = approx.mixture
     if not approx.coordinates:
-        return within_mode_covariance(mixture, labels)
+        return modes.within_mode_covariance(mixture, labels)
     points, component = mixture.draw(COVARIANCE_DRAWS * mixture.n_dim, rng)
     points, mode = approx.to_unconstrained(points)[0], labels[component]
     for m in np.unique(mode):

@@ -1,0 +1,1 @@
+"""Exact sampling from where the approximation stands: transitions, NUTS."""

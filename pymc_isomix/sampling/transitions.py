@@ -1,0 +1,195 @@
+"""A few exact Markov transitions of many chains at once, from draws of the approximation."""
+
+import logging
+import time
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+
+from pymc_isomix.family import modes
+from pymc_isomix.sampling.progress import LateProgress
+from pymc_isomix.target import traces
+
+logger = logging.getLogger(__name__)
+
+LEAPFROGS = 8  # in a transition
+TARGET_ACCEPTANCE = 0.8
+FIRST_STEP = 0.8  # in standard deviations, for one dimension
+GAIN = 2.0  # of the logarithm of the step size, an excess of the acceptance rate
+JITTER = 0.6, 1.0  # of each chain's step: no trajectory returns to where it began
+
+
+class Moved(NamedTuple):
+    """Where transitions took the chains."""
+
+    points: np.ndarray  # (S, d), coordinates y
+    log_density: np.ndarray  # (S,) of y
+    acceptance_rate: np.ndarray  # (S,) mean over the transitions
+    energy: np.ndarray  # (S,) at the last transition
+    n_done: int
+    step_size: float  # in standard deviations
+
+
+def transitions(
+    compiled, mixture, points, n, rng, *, progressbar=False, seconds=np.inf, leapfrogs=LEAPFROGS
+):
+    r"""Move draws by Hamiltonian Monte Carlo, each as a chain of its own.
+
+    In coordinates :math:`u = R^{-1}(y - \bar\mu)` that are whitened by the covariance of the
+    mixture within its modes, :math:`R R^T`. All chains share one step size, which moves towards an
+    acceptance of 0.8 from transition to transition, and each has a jitter of its own. Draws of the
+    posterior stay draws of the posterior; others come nearer to it.
+
+    Parameters
+    ----------
+    compiled : CompiledModel
+    mixture : Mixture
+    points : (S, d) array
+        Coordinates y.
+    n : int
+        Transitions.
+    rng : numpy.random.Generator
+    progressbar : bool
+        Show progress, where it takes longer than two seconds.
+    seconds : float
+        Begin no transition after so long.
+    leapfrogs : int
+        Steps of a trajectory.
+
+    Returns
+    -------
+    Moved
+        After fewer transitions where time is up, or the user interrupts.
+
+    References
+    ----------
+    .. [1] Neal (2011), MCMC using Hamiltonian dynamics, arXiv:1206.1901, section 5.2.
+    """
+    root = whitening_root(mixture)
+    centre = mixture.mean
+
+    def density(at):
+        """Log density and gradient at whitened points; not finite means out of reach."""
+        log_p, gradient = compiled.log_density_and_gradient(centre + _times(at, root.T))
+        gradient = _times(np.where(np.isfinite(gradient), gradient, 0.0), root)
+        return np.where(np.isfinite(log_p), log_p, -np.inf), gradient
+
+    at = to_whitened(mixture, points)
+    step, n_chains = FIRST_STEP * mixture.n_dim**-0.25, len(points)
+    began, done, rates, chains = time.perf_counter(), 0, np.zeros(n_chains), None
+    try:
+        chains = Chains(at, np.zeros_like(at), *density(at))
+        with (
+            LateProgress("Transitions", n, disable=not progressbar) as progress,
+            np.errstate(all="ignore"),
+        ):
+            while done < n and time.perf_counter() - began <= seconds:
+                momentum = rng.normal(size=at.shape)
+                own_step = step * rng.uniform(*JITTER, size=(n_chains, 1))
+                start = chains._replace(momentum=momentum)
+                end = leapfrog(density, start, own_step, leapfrogs)
+                rate = np.exp(np.minimum(start.energy - end.energy, 0.0))
+                rate = np.where(np.isfinite(end.energy), rate, 0.0)
+                accepted = rng.random(n_chains) < rate
+                # one assignment: an interrupt finds all of the old state or all of the new
+                chains, rates, done = _choose(accepted, end, start), rates + rate, done + 1
+                step *= np.exp(GAIN / np.sqrt(done) * (rate.mean() - TARGET_ACCEPTANCE))
+                progress.update(done)
+    except KeyboardInterrupt:
+        logger.warning(f"Interrupted: the draws are those after {done} of {n} transitions.")
+        if chains is None:
+            chains = Chains(at, np.zeros_like(at), np.full(n_chains, np.nan), at)
+    if done:
+        points = (centre + _times(chains.at, root.T)).astype(points.dtype)
+    return Moved(points, chains.log_density, rates / max(done, 1), chains.energy, done, float(step))
+
+
+def sample_stats(moved, log_determinant):
+    """Build the ``sample_stats`` group of moved draws; dims (chain, draw).
+
+    Parameters
+    ----------
+    moved : Moved
+    log_determinant : (S,) array
+        log|det dz/dy| at the draws: ``lp`` is the log density in unconstrained space.
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    columns = {
+        "lp": moved.log_density - log_determinant,
+        "acceptance_rate": moved.acceptance_rate,
+        "energy": moved.energy,
+    }
+    attrs = {"transitions": moved.n_done, "step_size": moved.step_size}
+    return traces.statistics(columns).assign_attrs(attrs)
+
+
+class Chains(NamedTuple):
+    """Where chains are on their trajectories."""
+
+    at: np.ndarray  # (S, d) whitened
+    momentum: np.ndarray  # (S, d)
+    log_density: np.ndarray  # (S,)
+    gradient: np.ndarray  # (S, d)
+
+    @property
+    def energy(self):
+        """Hamiltonian (S,)."""
+        return 0.5 * (self.momentum**2).sum(axis=1) - self.log_density
+
+
+def leapfrog(density, start, step, n_steps):
+    """Follow the Hamiltonian flow, all chains at once.
+
+    Parameters
+    ----------
+    density : callable
+        From points (S, d) to the log density (S,) and its gradient (S, d).
+    start : Chains
+    step : (S, 1) array or float
+    n_steps : int
+
+    Returns
+    -------
+    Chains
+    """
+    at, log_p = start.at, start.log_density
+    momentum = start.momentum + 0.5 * step * start.gradient
+    for i in range(n_steps):
+        at = at + step * momentum
+        log_p, gradient = density(at)
+        momentum = momentum + (step if i < n_steps - 1 else 0.5 * step) * gradient
+    return Chains(at, momentum, log_p, gradient)
+
+
+def _choose(accepted, end, start):
+    """Take each chain from one or the other."""
+    pairs = zip(end, start, strict=True)
+    rows = accepted[:, None]
+    return Chains(*(np.where(rows if new.ndim == 2 else accepted, new, old) for new, old in pairs))
+
+
+def whitening_root(mixture):
+    """Root R of the covariance within the modes: lower triangular (d, d), or a diagonal (d,)."""
+    covariance = modes.within_mode_covariance(mixture, modes.label_modes(mixture))
+    if covariance.ndim == 1:
+        return np.sqrt(covariance)
+    return cholesky(covariance.astype(float), lower=True)
+
+
+def to_whitened(mixture, points):
+    """Map coordinates y (S, d) to u."""
+    root, offsets = whitening_root(mixture), points - mixture.mean
+    return offsets / root if root.ndim == 1 else solve_triangular(root, offsets.T, lower=True).T
+
+
+def from_whitened(mixture, at):
+    """Map whitened coordinates u (S, d) to y."""
+    return mixture.mean + _times(at, whitening_root(mixture).T)
+
+
+def _times(rows, matrix):
+    return rows * matrix if matrix.ndim == 1 else rows @ matrix

@@ -1,0 +1,44 @@
+"""Drift of moments: its size and its standard errors."""
+
+import numpy as np
+import pytest
+
+from pymc_isomix.sampling.drift import COLUMNS, drift, unknown
+
+
+def pairs(rng, n, sd=1.0, mean=0.0, correlation=0.8):
+    """Standard normal draws, and correlated ones with other moments."""
+    before = rng.normal(size=(n, 1))
+    noise = rng.normal(size=(n, 1))
+    return before, mean + sd * (correlation * before + np.sqrt(1 - correlation**2) * noise)
+
+
+def test_sizes():
+    found = drift(*pairs(np.random.default_rng(1), 100_000, sd=1.5, mean=0.3))
+    assert found["log_sd_drift"][0] == pytest.approx(np.log(1.5), abs=0.01)
+    assert found["mean_drift"][0] == pytest.approx(0.2, abs=0.01)
+    assert found["transitions_mean"][0] == pytest.approx(0.3, abs=0.02)
+    assert found["transitions_sd"][0] == pytest.approx(1.5, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["mean_drift", "log_sd_drift"])
+def test_standard_errors(name):
+    rng = np.random.default_rng(1)
+    found = [drift(*pairs(rng, 400)) for _ in range(500)]
+    measured = np.std([one[name][0] for one in found])
+    claimed = np.mean([one[f"{name}_se"][0] for one in found])
+    # 500 repetitions know a standard deviation to 1 / sqrt(1000), 3 %
+    assert claimed == pytest.approx(measured, rel=0.12)
+
+
+def test_what_did_not_move_did_not_drift():
+    draws = np.random.default_rng(1).normal(size=(50, 2))
+    found = drift(draws, draws)
+    for name in ("mean_drift", "mean_drift_se", "log_sd_drift", "log_sd_drift_se"):
+        np.testing.assert_array_equal(found[name], 0.0)
+
+
+def test_unknown():
+    found = unknown(3)
+    assert found["n_transitions"] == 0
+    assert all(np.isnan(found[name]).all() and found[name].shape == (3,) for name in COLUMNS)
