@@ -1,0 +1,332 @@
+"""Sites found in models: which, and that they are exact where the likelihood is Gaussian."""
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+import pytest
+
+from pymc_isomix.family.sites import Elementwise, Matrix, Rotated
+from pymc_isomix.sites import find
+from pymc_isomix.sites.coordinates import Coordinates
+from pymc_isomix.sites.find import find_coordinates, starting_coordinates
+from pymc_isomix.target.compiled import CompiledModel
+from pymc_isomix.target.space import FlatSpace
+
+RNG = np.random.default_rng(0)
+GROUP = np.array([0, 0, 1, 2, 2, 2, 3, 3, 4, 4])
+ROWS = RNG.normal(size=10)
+NOISE = 0.7
+MEANS = np.array([ROWS[g == GROUP].mean() for g in range(5)])
+PRECISIONS = np.bincount(GROUP) / NOISE**2
+TIME = np.linspace(0, 1, 5)[:, None]
+X = RNG.normal(size=(10, 3))
+
+
+def scale(name="tau"):
+    return pm.HalfNormal(name, 1.0)
+
+
+def centred():
+    theta = pm.Normal("theta", pm.Normal("mu"), scale(), shape=5)
+    pm.Normal("y", theta[GROUP], NOISE, observed=ROWS)
+
+
+def student():
+    """Not Gaussian given its scale: recognised, but not exact."""
+    theta = pm.StudentT("theta", 4, mu=pm.Normal("mu"), sigma=scale(), shape=5)
+    pm.Normal("y", theta[GROUP], NOISE, observed=ROWS)
+
+
+def non_centred():
+    z = pm.Normal("z", shape=5)
+    theta = pm.Deterministic("theta", pm.Normal("mu") + scale() * z)
+    pm.Normal("y", theta[GROUP], NOISE, observed=ROWS)
+
+
+def indexed_then_multiplied():
+    z = pm.Normal("z", shape=5)
+    pm.Normal("y", pm.Normal("mu") + scale() * z[GROUP], NOISE, observed=ROWS)
+
+
+def not_standard():
+    z = pm.Normal("z", 1.0, 3.0, shape=5)
+    pm.Normal("y", (z / scale())[GROUP] - pm.Normal("mu"), NOISE, observed=ROWS)
+
+
+def two_scales():
+    local = pm.HalfNormal("local", shape=5)
+    z = pm.Normal("z", shape=5)
+    pm.Normal("y", (scale() * (z * local))[GROUP], NOISE, observed=ROWS)
+
+
+def nested():
+    region = pm.Normal("region", pm.Normal("mu"), scale("tau_region"), shape=2)
+    county = pm.Normal("county", region[[0, 0, 1, 1, 1]], scale(), shape=5)
+    pm.Normal("y", county[GROUP], NOISE, observed=ROWS)
+
+
+def with_dims():
+    model = pm.modelcontext(None)
+    model.add_coords({"group": range(5)})
+    theta = pm.Normal("theta", pm.Normal("mu"), scale(), dims="group")
+    data = pm.Data("group_of_row", GROUP)
+    pm.Normal("y", theta[data], NOISE, observed=ROWS)
+
+
+def matrix_product():
+    z = pm.Normal("z", shape=2)
+    factor = pt.stack([pt.stack([scale(), 0.3]), pt.stack([0.0, 1.0]), pt.stack([1.0, -1.0])])
+    pm.Normal("y", factor @ z, NOISE, observed=ROWS[:3])
+
+
+def weighted_basis():
+    """As HSGP is: a constant basis, coefficients with scales of their own."""
+    beta = pm.Normal("beta", 0.0, scale() ** np.arange(3), shape=3)
+    pm.Normal("y", X @ beta, NOISE, observed=ROWS)
+
+
+def latent_process():
+    kernel = pm.gp.cov.Matern52(1, ls=scale())
+    f = pm.gp.Latent(cov_func=kernel).prior("f", X=TIME)
+    pm.Normal("y", f, NOISE, observed=ROWS[:5])
+
+
+def correlated():
+    factor, _, _ = pm.LKJCholeskyCov("factor", n=2, eta=2, sd_dist=pm.Exponential.dist(1))
+    theta = pm.MvNormal("theta", pm.Normal("mu", shape=2), chol=factor, shape=(5, 2))
+    pm.Normal("y", theta.ravel(), NOISE, observed=ROWS)
+
+
+def correlated_by_product():
+    factor, _, _ = pm.LKJCholeskyCov("factor", n=2, eta=2, sd_dist=pm.Exponential.dist(1))
+    z = pm.Normal("z", shape=(2, 5))
+    theta = pm.Normal("mu", shape=2) + (factor @ z).T
+    pm.Normal("y", theta.ravel(), NOISE, observed=ROWS)
+
+
+def walk():
+    x = pm.GaussianRandomWalk("x", mu=0.3, sigma=scale(), init_dist=pm.Normal.dist(0, 1), steps=4)
+    pm.Normal("y", x, NOISE, observed=ROWS[:5])
+
+
+def cumulative_sum():
+    z = pm.Normal("z", shape=5)
+    pm.Normal("y", pm.Normal("mu") + pt.cumsum(z) * scale(), NOISE, observed=ROWS[:5])
+
+
+def autoregression():
+    x = pm.AR("x", rho=[0.1, 0.8], sigma=scale(), init_dist=pm.Normal.dist(0, 1), steps=4,
+              constant=True)  # fmt: skip
+    pm.Normal("y", x, NOISE, observed=ROWS[:5])
+
+
+def zero_sum():
+    a = pm.ZeroSumNormal("a", sigma=scale(), shape=5)
+    pm.Normal("y", a, NOISE, observed=ROWS[:5])
+
+
+def zero_sum_multiplied():
+    a = scale() * pm.ZeroSumNormal("a", shape=5)
+    pm.Normal("y", a, NOISE, observed=ROWS[:5])
+
+
+def build(function):
+    with pm.Model() as model:
+        function()
+    return model
+
+
+# the site that is looked at, its form, its parents
+FOUND = {
+    centred: ("theta", Elementwise, {"mu", "tau_log__"}),
+    student: ("theta", Elementwise, {"mu", "tau_log__"}),
+    non_centred: ("z", Elementwise, {"mu", "tau_log__"}),
+    indexed_then_multiplied: ("z", Elementwise, {"mu", "tau_log__"}),
+    not_standard: ("z", Elementwise, {"mu", "tau_log__"}),
+    two_scales: ("z", Elementwise, {"local_log__", "tau_log__"}),
+    nested: ("county", Elementwise, {"region", "tau_log__"}),
+    with_dims: ("theta", Elementwise, {"mu", "tau_log__"}),
+    matrix_product: ("z", Matrix, {"tau_log__"}),
+    weighted_basis: ("beta", Matrix, {"tau_log__"}),
+    latent_process: ("f_rotated_", Matrix, {"tau_log__"}),
+    correlated: ("theta", Matrix, {"mu", "factor_cholesky-cov-packed__"}),
+    correlated_by_product: ("z", Matrix, {"mu", "factor_cholesky-cov-packed__"}),
+    walk: ("x", Rotated, {"tau_log__", "x"}),
+    cumulative_sum: ("z", Rotated, {"mu", "tau_log__"}),
+    autoregression: ("x", Matrix, {"tau_log__"}),
+    zero_sum: ("a_zerosum__", Elementwise, {"tau_log__"}),
+    zero_sum_multiplied: ("a_zerosum__", Elementwise, {"tau_log__"}),
+}
+# Data as pseudo-observations, (values, precisions), by rows or by groups
+BY_ROW = {
+    matrix_product: ROWS[:3],
+    weighted_basis: ROWS,
+    latent_process: ROWS[:5],
+    correlated: ROWS,
+    correlated_by_product: ROWS,
+    autoregression: ROWS[:5],
+}
+
+
+def named(functions):
+    return pytest.mark.parametrize("function", functions, ids=lambda f: f.__name__)
+
+
+def site_of(coordinates, name):
+    return next(site for site in coordinates.sites if site.name == name)
+
+
+@named(FOUND)
+def test_the_site_is_found(function):
+    name, form, parents = FOUND[function]
+    coordinates = find_coordinates(FlatSpace.of(build(function)))
+    site = site_of(coordinates, name)
+    assert type(site.form) is form
+    assert site.parents == parents
+
+
+def start(function):
+    """Coordinates of a model with pseudo-observations, and points z."""
+    coordinates = find_coordinates(FlatSpace.of(build(function)))
+    rng = np.random.default_rng(1)
+    points = 0.5 * rng.normal(size=(3, coordinates.space.n_dim))
+    pseudo = starting_coordinates(coordinates, points)[1]
+    return coordinates, pseudo, points, rng
+
+
+@named([centred, nested, two_scales, weighted_basis, correlated_by_product, walk, zero_sum])
+def test_there_and_back_with_opposite_determinants(function):
+    coordinates, pseudo, points, _ = start(function)
+    y, backward = coordinates.from_unconstrained(points, pseudo)
+    z, forward = coordinates.to_unconstrained(y, pseudo)
+    np.testing.assert_allclose(z, points, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(forward, -backward, rtol=1e-9, atol=1e-9)
+
+
+@named([nested, correlated_by_product, walk])
+def test_determinant_is_that_of_the_jacobian(function):
+    coordinates, pseudo, points, _ = start(function)
+    y, _ = coordinates.from_unconstrained(points[:1], pseudo)
+    steps = 1e-6 * np.eye(y.shape[1])
+    up, down = (coordinates.to_unconstrained(y + sign * steps, pseudo)[0] for sign in (1, -1))
+    expected = np.linalg.slogdet((up - down).T / 2e-6)[1]
+    np.testing.assert_allclose(coordinates.to_unconstrained(y, pseudo)[1], expected, atol=1e-6)
+
+
+EXACT = [f for f in FOUND if f not in (student, zero_sum, zero_sum_multiplied)]
+
+
+@named(EXACT)
+def test_gaussian_data_as_pseudo_observations_leave_a_standard_gaussian(function):
+    """Whatever the scales, p(z | data, scales) is N(0, I) in y: location and scale are right."""
+    coordinates, pseudo, points, rng = start(function)
+    name = FOUND[function][0]
+    site = site_of(coordinates, name)
+    here = coordinates.places[coordinates.sites.index(site)]
+    values, precisions = MEANS, PRECISIONS
+    if function in BY_ROW:
+        values = BY_ROW[function]
+        precisions = np.full(len(values), NOISE**-2)
+    if function is not_standard:  # data of (z / tau) - mu
+        values = MEANS
+    if isinstance(site.form, Rotated):
+        data = ROWS[1:5] if function is walk else ROWS[:5]
+        left = np.linalg.svd(np.tril(np.ones((len(data), len(data)))))[0]
+        values, precisions = left.T @ data, np.full(len(data), NOISE**-2)
+    pseudo["values"][here] = values
+    pseudo["log_precisions"][here] = np.log(precisions)
+    target = CompiledModel(
+        coordinates.space,
+        "float64",
+        coordinates=coordinates,
+        pseudo={name: pt.as_tensor(value) for name, value in pseudo.items()},
+    )
+    y, _ = coordinates.from_unconstrained(points, pseudo)
+    place = coordinates._place(site)
+    y[:, place] = rng.normal(size=y[:, place].shape)
+    other = y.copy()
+    other[:, place] = rng.normal(size=y[:, place].shape)
+    change = target.log_density(other) - target.log_density(y)
+    expected = 0.5 * (y[:, place] ** 2 - other[:, place] ** 2).sum(axis=1)
+    np.testing.assert_allclose(change, expected, rtol=1e-7, atol=1e-6)
+
+
+def regression():
+    sigma = scale("sigma")
+    pm.Normal("y", pm.Normal("a") + X @ pm.Normal("b", shape=3), sigma, observed=ROWS)
+
+
+def product_of_two():
+    """Each is the other's scale: one of them may be a site, a circle may not be."""
+    w, z = pm.Normal("w", shape=5), pm.Normal("z", shape=5)
+    pm.Normal("y", w * z, NOISE, observed=ROWS[:5])
+
+
+def no_hierarchy():
+    pm.Beta("p", 2, 2)
+
+
+@named([regression, no_hierarchy])
+def test_no_site_where_no_scale_depends_on_another(function, caplog):
+    with caplog.at_level("INFO"):
+        assert not find_coordinates(FlatSpace.of(build(function)))
+    assert "coordinates=" not in caplog.text
+
+
+def test_no_circle():
+    coordinates = find_coordinates(FlatSpace.of(build(product_of_two)))
+    assert len(coordinates.sites) == 1
+
+
+def test_sites_are_named_in_the_log(caplog):
+    with caplog.at_level("INFO"):
+        find_coordinates(FlatSpace.of(build(nested)))
+    assert "coordinates='auto': region, county by the model's own scales" in caplog.text
+
+
+def test_parents_come_first():
+    sites = find_coordinates(FlatSpace.of(build(nested))).sites
+    assert [site.name for site in sites] == ["region", "county"]
+
+
+def test_variables_of_another_group_make_no_site():
+    model = build(centred)
+    whole = FlatSpace.of(model)
+    some = FlatSpace(model, {name: whole.ordering[name] for name in ("mu", "theta")})
+    assert not find_coordinates(some)
+
+
+def test_data_of_a_scale_are_those_of_the_fit():
+    with pm.Model() as model:
+        x = pm.Data("x", np.ones(3))
+        pm.Normal("theta", 0.0, pt.exp(x * pm.Normal("mu")), shape=3)
+    coordinates, points = find_coordinates(FlatSpace.of(model)), np.ones((1, 4))
+    pseudo = starting_coordinates(coordinates, points)[1]
+    before = coordinates.to_unconstrained(points, pseudo)
+    with model:
+        pm.set_data({"x": np.full(3, 2.0)})
+    np.testing.assert_array_equal(coordinates.to_unconstrained(points, pseudo)[0], before[0])
+
+
+def test_too_large_a_matrix_is_left_to_its_elements(monkeypatch, caplog):
+    monkeypatch.setattr(find, "LARGEST_MATRIX", 4)
+    with caplog.at_level("INFO"):
+        coordinates = find_coordinates(FlatSpace.of(build(weighted_basis)))
+    assert type(coordinates.sites[0].form) is Elementwise
+    assert "too large for correlated coordinates (10 x 3)" in caplog.text
+
+
+def test_effects_far_out_start_within_reach():
+    with pm.Model() as model:
+        pm.Normal("theta", 0.0, pt.exp(-50 * pm.HalfNormal("tau")), shape=3)
+    coordinates = find_coordinates(FlatSpace.of(model))
+    means, pseudo = starting_coordinates(coordinates, np.ones((2, 4)))
+    assert np.abs(means).max() <= find.FARTHEST
+    assert np.isfinite(pseudo["log_precisions"]).all()
+
+
+def test_without_sites_coordinates_are_unconstrained_space():
+    coordinates = Coordinates(FlatSpace.of(build(regression)))
+    points = np.ones((2, 5))
+    assert starting_coordinates(coordinates, points) == (points, {})
+    np.testing.assert_array_equal(coordinates.to_unconstrained(points, {})[0], points)
