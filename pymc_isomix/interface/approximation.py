@@ -268,15 +268,13 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         key += tuple(id(potential) for potential in model.potentials)
         cached = self.__dict__.setdefault("_compiled", {})
         if key not in cached:
-            backend = "" if self.history is None else self.history.backend
-            means = self.mixture.means
             cached[key] = CompiledModel(
                 space,
-                means.dtype.name,
-                backend,
-                n_components=len(means),
-                coordinates=self.coordinates,
-                pseudo=self.pseudo,
+                self.mixture.means.dtype.name,
+                "" if self.history is None else self.history.backend,
+                self.mixture.n_components,
+                self.coordinates,
+                self.pseudo,
             )
         return cached[key]
 
@@ -289,13 +287,8 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
 
     def _add_groups(self, tree, compiled, weighted, moved=None):
         weight = None if weighted.importance is None else weighted.importance.weight
-        tree["isomix"] = components.to_dataset(
-            self.space,
-            self.mixture,
-            compiled,
-            weighted.responsibilities,
-            weight,
-        )
+        about = (self.space, self.mixture, compiled, weighted.responsibilities)
+        tree["isomix"] = components.to_dataset(*about, weight)
         if self.history is not None:
             tree["fit"] = self.history.to_dataset()
         if weight is not None:

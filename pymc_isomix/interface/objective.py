@@ -16,6 +16,7 @@ from pymc_isomix.backend.compilation import (
     compiling,
     is_jax,
     jax_failure,
+    keep_compiled,
 )
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.step.bounds import StepRule
@@ -47,6 +48,7 @@ class MixtureObjective(ObjectiveFunction):
         flags: dict = {}
         if is_jax(mode):
             teach_jax()
+            keep_compiled()
         elif compiles_slowly(mode) and not kwargs.get("more_obj_params"):  # they need its gradient
             kwargs["model_mode"] = mode
             compile_kwargs["mode"], flags = CHEAP_FAST, {"cxx": ""}

@@ -297,9 +297,9 @@ def test_far_out_all_that_evaluates_a_model_gives_pymc_s_own_values(likelihood):
     model, expected = careless(likelihood)
     space, points = FlatSpace.of(model), pytensor.shared(EXTREME, shape=EXTREME.shape)
     for mode in ("JAX", "FAST_COMPILE", CHEAP_FAST):
-        step = pymc_compile([], list(batched_log_density(space, points)), mode=mode)
+        step = pymc_compile([], list(batched_log_density(space, points)[:2]), mode=mode)
         assert_same(step(), expected)
-    apart = batched_log_density(space, points, mode="FAST_COMPILE")
+    apart = batched_log_density(space, points, mode="FAST_COMPILE")[:2]
     assert_same(pymc_compile([], list(apart), mode=CHEAP_FAST)(), expected)
     compiled = CompiledModel(space, "float64")
     assert_same(compiled.log_density_and_gradient(EXTREME), expected)
@@ -312,7 +312,7 @@ def test_far_out_all_that_evaluates_a_model_gives_pymc_s_own_values(likelihood):
 @pytest.mark.slow
 def test_far_out_numba_gives_pymc_s_own_values():
     model, expected = careless(hazard)
-    apart = batched_log_density(FlatSpace.of(model), pt.as_tensor(EXTREME), mode="NUMBA")
+    apart = batched_log_density(FlatSpace.of(model), pt.as_tensor(EXTREME), mode="NUMBA")[:2]
     assert_same(pymc_compile([], list(apart), mode=CHEAP_FAST)(), expected)
 
 
@@ -338,7 +338,9 @@ def test_constant_masks_become_indices_on_jax_too():
     by_name = [{"b": point.reshape(2, 3)} for point in points]
     expected = np.array([*map(log_p, by_name)]), np.array([*map(gradient, by_name)])
     batch = pytensor.shared(points, shape=points.shape)
-    evaluate = pymc_compile([], list(batched_log_density(FlatSpace.of(model), batch)), mode="JAX")
+    evaluate = pymc_compile(
+        [], list(batched_log_density(FlatSpace.of(model), batch)[:2]), mode="JAX"
+    )
     assert_same(evaluate(), expected)
 
 
@@ -349,7 +351,9 @@ def test_dims_and_masks_among_the_data_are_constants_on_jax():
         pm.Normal("y", walk[mask], observed=np.arange(4.0))
     points = np.random.default_rng(0).normal(size=(4, 6))
     batch = pytensor.shared(points, shape=points.shape)
-    evaluate = pymc_compile([], list(batched_log_density(FlatSpace.of(model), batch)), mode="JAX")
+    evaluate = pymc_compile(
+        [], list(batched_log_density(FlatSpace.of(model), batch)[:2]), mode="JAX"
+    )
     log_p = model.compile_logp()
     np.testing.assert_allclose(evaluate()[0], [log_p({"walk": point}) for point in points])
 
