@@ -202,14 +202,17 @@ def fits(arguments):
         reference, notes = load_reference(arguments.folder, name)
         for written, centred in WRITTEN.items():
             for seed in range(arguments.seeds):
-                draws, record = run(HIERARCHIES[name].build(centred), arguments, seed)
-                record |= compare(draws, reference, HIERARCHIES[name].scales)
+                records.append({"model": name, "written": written, "seed": seed})
+                try:
+                    draws, record = run(HIERARCHIES[name].build(centred), arguments, seed)
+                    record |= compare(draws, reference, HIERARCHIES[name].scales)
+                except Exception as error:  # a failure is a result
+                    record = {"error": f"{type(error).__name__}: {error}"[:200]}
                 if "elbo" in record:
                     record["kl"] = notes["log_evidence"] - record["elbo"]
                     record["kl_se"] = notes["log_evidence_se"]
-                record = {"model": name, "written": written, "seed": seed, **record}
-                records.append(record)
-                print(record, flush=True)
+                records[-1] |= record
+                print(records[-1], flush=True)
     suffix = "" if arguments.method == "isomix" else f"_{arguments.method}"
     suffix += "" if arguments.coordinates == "auto" else f"_{arguments.coordinates}"
     settings = {"draws": DRAWS, "coordinates": arguments.coordinates}

@@ -14,10 +14,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+import results
 from results import read, write
 
 PACKAGES = ("pymc", "pytensor", "numpy", "scipy", "jax", "numba", "scikit-learn")
 STEPS = 10_000
+
+
+def write_to(folder):
+    """Take another folder for the JSON of this process."""
+    results.RESULTS = Path(folder)
+    return results.RESULTS
 
 
 def parser(description, *, database=False, seeds=None, what=()):
@@ -36,6 +43,7 @@ def parser(description, *, database=False, seeds=None, what=()):
         arguments.add_argument("--seeds", type=int, default=seeds)
         arguments.add_argument("--backend", default="jax", choices=("jax", "numba"))
     arguments.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
+    arguments.add_argument("--results", type=write_to, help="folder of the JSON, for a trial")
     arguments.add_argument("--only", nargs="+", default=[""], help="parts of names")
     return arguments
 

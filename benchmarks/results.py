@@ -15,7 +15,7 @@ NEGATIVE_ZERO = re.compile(r"-(?=\.0+\b)")
 
 def write(name, content):
     """Write a result: a line for each entry, and for each record of a table."""
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(exist_ok=True, parents=True)
     parts = []
     for key, value in content.items():
         text = json.dumps(value)

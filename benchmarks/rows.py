@@ -106,24 +106,24 @@ def verdicts(result):
 
 def hierarchies(result):
     """Median over seeds of KL and evidence; the worst seed's worst quantity."""
+    own = {"KL": "{kl:.2f}", "evidence": "{log_evidence:.2f}"}
+    own |= {"k-hat": "{khat:.2f} ({khat_worst:.2f})", "verdicts": "{verdict_all}"}
+    if any("rhat" in fit for fit in result["fits"]):
+        own = {"R-hat": "{rhat_worst:.2f}", "divergences": "{divergences_sum}"}
     rows = []
-    for (model, written), fits in grouped(result["fits"], ("model", "written")).items():
-        worst = max(fits, key=lambda fit: fit["log_sd_ratio"])
-        furthest = max(fits, key=lambda fit: fit["w1_max"])
-        own = ("{kl:.2f}", "{log_evidence:.2f}", "{khat:.2f} ({khat_worst:.2f})", "{verdict_all}")
-        if "rhat" in fits[0]:
-            own = ("{rhat_worst:.2f}", "{divergences_sum}")
-        rows.append(
-            [
-                model,
-                written,
-                *(cell.format_map(summary(fits)) for cell in own),
+    for key, fits in grouped(result["fits"], ("model", "written")).items():
+        done = [fit for fit in fits if "error" not in fit]
+        failed = f", {len(fits) - len(done)} failed" if len(done) < len(fits) else ""
+        row = [*key[:1], key[1] + failed, *[""] * (len(own) + 3)]
+        if done:
+            worst = max(done, key=lambda fit: fit["log_sd_ratio"])
+            furthest = max(done, key=lambda fit: fit["w1_max"])
+            row[2:] = [cell.format_map(summary(done)) for cell in (*own.values(), "{seconds:.1f}")]
+            row[-1:-1] = [
                 f"{worst['sd_ratio']:.2f} {worst['sd_of']}",
                 f"{furthest['w1_max']:.2f} {furthest['w1_of']}",
-                "{seconds:.1f}".format_map(summary(fits)),
             ]
-        )
-    own = ["KL", "evidence", "k-hat", "verdicts"] if "elbo" in fits[0] else ["R-hat", "divergences"]
+        rows.append(row)
     return ["model", "written", *own, "worst ratio of sds", "largest W1", "s"], rows
 
 

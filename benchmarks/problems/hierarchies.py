@@ -181,13 +181,16 @@ def crossed_poisson(centred):
 
 @hierarchy("amplitude", "length", "sigma")
 def hsgp(centred):
-    """A Hilbert-space Gaussian process: 120 points, 25 coefficients."""
+    """A Hilbert-space Gaussian process: 120 points, 25 coefficients.
+
+    With a Matern kernel, since the scales of a squared exponential's coefficients underflow.
+    """
     rng = np.random.default_rng(6)
     x = np.sort(rng.uniform(-3, 3, 120))[:, None]
     y = np.sin(2 * x[:, 0]) + 0.5 * rng.normal(size=120)
     with pm.Model() as model:
         amplitude, length = pm.HalfNormal("amplitude", 1), pm.LogNormal("length", 0, 1)
-        kernel = amplitude**2 * pm.gp.cov.ExpQuad(1, ls=length)
+        kernel = amplitude**2 * pm.gp.cov.Matern52(1, ls=length)
         basis, root = pm.gp.HSGP(m=[25], c=1.5, cov_func=kernel).prior_linearized(x)
         coefficients = effects("coefficients", 0, root, 25, centred)
         f = pm.Deterministic("f", basis @ coefficients)
