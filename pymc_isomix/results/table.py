@@ -136,6 +136,8 @@ def _figures(dataset):
         ("drift", *_drift(dataset)),
         ("missing mass", *_missing(dataset)),
     ]
+    if value("slow_chains") > 0:
+        rows.append(("slow chains", f"{value('slow_chains'):.1%}", "their transitions often fail"))
     if value("n_nonfinite"):
         rows.append(("not finite", f"{value('n_nonfinite')}", "draws outside the support"))
     return Rows(("figure", "value", "what it says"), rows)

@@ -31,9 +31,10 @@ class Diagnostics:
         Scalars: ``elbo`` and ``log_evidence`` with ``elbo_se`` and ``log_evidence_se``, nats;
         Pareto ``khat`` and ``good_k``, up to which it is good; ``importance_ess``, draws;
         ``n_draws``, ``n_nonfinite``; ``missing_mass``, the share of the posterior that ascents
-        found outside, with ``n_ascents`` and ``n_ascents_at_modes``; ``n_transitions`` and their
-        ``acceptance_rate``. By ``mode``: ``mode_weight``, and ``mode_mass`` after reweighting with
-        ``mode_mass_se``. By ``unconstrained`` dimension: ``mean``, ``sd``, ``mean_reweighted``,
+        found outside, with ``n_ascents`` and ``n_ascents_at_modes``; ``n_transitions``, their
+        ``acceptance_rate``, and ``slow_chains``, the share of chains in which it is below 0.5. By
+        ``mode``: ``mode_weight``, and ``mode_mass`` after reweighting with ``mode_mass_se``.
+        By ``unconstrained`` dimension: ``mean``, ``sd``, ``mean_reweighted``,
         ``sd_reweighted``, and ``mean_shift`` in standard errors; ``transitions_mean`` and
         ``transitions_sd`` after exact transitions, ``mean_drift`` in standard deviations and
         ``log_sd_drift`` of their logarithm, with ``mean_drift_se`` and ``log_sd_drift_se``.
