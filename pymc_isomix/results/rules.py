@@ -181,8 +181,8 @@ def _neck(dataset, mixture, history):
     return Finding(
         "doubtful",
         f"{slow:.0%} of the chains hardly move under exact transitions: there the posterior is far "
-        "steeper than elsewhere, as in the neck of a funnel, and neither they nor the approximation "
-        "may reach all of it.",
+        "steeper than elsewhere, as in the neck of a funnel, and neither they nor the "
+        "approximation may reach all of it.",
         ("parametrisation", "components", "dense", "nuts"),
     )
 

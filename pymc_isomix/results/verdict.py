@@ -32,7 +32,7 @@ class Diagnostics:
         Pareto ``khat`` and ``good_k``, up to which it is good; ``importance_ess``, draws;
         ``n_draws``, ``n_nonfinite``; ``missing_mass``, the share of the posterior that ascents
         found outside, with ``n_ascents`` and ``n_ascents_at_modes``; ``n_transitions``, their
-        ``acceptance_rate``, and ``slow_chains``, the share of chains in which it is below 0.5. By
+        ``acceptance_rate``, and ``slow_chains``, the share of chains in which it is below 0.4. By
         ``mode``: ``mode_weight``, and ``mode_mass`` after reweighting with ``mode_mass_se``.
         By ``unconstrained`` dimension: ``mean``, ``sd``, ``mean_reweighted``,
         ``sd_reweighted``, and ``mean_shift`` in standard errors; ``transitions_mean`` and

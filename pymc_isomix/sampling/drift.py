@@ -2,7 +2,7 @@
 
 import numpy as np
 
-SLOW = 0.5  # acceptance rate of a chain, where 0.8 is aimed at
+SLOW = 0.4  # acceptance rate of a chain, where 0.8 is aimed at
 SCALARS = ("n_transitions", "acceptance_rate", "slow_chains")
 COLUMNS = (
     "transitions_mean",

@@ -25,7 +25,7 @@ class Moved(NamedTuple):
 
     points: np.ndarray  # (S, d), coordinates y
     log_density: np.ndarray  # (S,) of y
-    acceptance_rate: np.ndarray  # (S,) mean over the second half of the transitions
+    acceptance_rate: np.ndarray  # (S,) mean, the first quarter of the transitions left out
     energy: np.ndarray  # (S,) at the last transition
     n_done: int
     step_size: float  # in standard deviations
@@ -93,8 +93,8 @@ def transitions(
                 rate = np.exp(np.minimum(start.energy - end.energy, 0.0))
                 rate = np.where(np.isfinite(end.energy), rate, 0.0)
                 accepted = rng.random(n_chains) < rate
-                # by half, the step size has settled
-                first, total = (done, rate) if done == n // 2 else (since, rates + rate)
+                # by a quarter, the step size has settled
+                first, total = (done, rate) if done == n // 4 else (since, rates + rate)
                 # one assignment: an interrupt finds all of the old state or all of the new
                 chains, rates, since, done = _choose(accepted, end, start), total, first, done + 1
                 step *= np.exp(GAIN / np.sqrt(done) * (rate.mean() - TARGET_ACCEPTANCE))

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytest
 import xarray as xr
 
@@ -531,6 +532,20 @@ def test_few_draws_do(normal, n_draws):
     result = gaussian(normal).diagnostics(n_draws, n_probes=0)
     assert result.verdict in rules.RANKS
     str(result)
+
+
+def test_single_precision():
+    with pytensor.config.change_flags(floatX="float32"):
+        with pm.Model() as model:
+            theta = pm.Normal("theta", 0.0, 2.0)
+            pm.Normal("y", theta, 1.0, observed=np.float32(1.5))
+        sd = np.sqrt(0.8)
+        params = {name: value.astype("float32") for name, value in at(1.2, sd=sd).items()}
+        approx = pmi.IsotropicMixture(params=params, model=model, random_seed=1)
+        report = approx.diagnostics(500)
+        assert np.abs(report["mean_drift"]).item() < 4 * report["mean_drift_se"].item()
+        assert report["n_ascents_at_modes"].item() == 20
+        assert approx.sample(20, transitions=2).posterior["theta"].dtype == np.float32
 
 
 @pytest.mark.parametrize(("argument", "value"), [("draws", 0), ("n_probes", -1)])
