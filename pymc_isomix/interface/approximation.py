@@ -249,17 +249,13 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         Returns
         -------
         CompiledModel
-            ``log_density``, ``log_density_and_gradient`` and ``constrained``, each a function of
-            unconstrained points (S, d).
+            On the backend of the fit.
         """
         space = self.space_of_context()
-        model = space.model
-        # what is added to the model later is seen
-        key = (id(model), *(id(v) for v in (*model.basic_RVs, *model.deterministics)))
-        key += tuple(id(potential) for potential in model.potentials)
+        backend = "" if self.history is None else self.history.backend
+        key = (backend, *CompiledModel.key(space.model))
         cached = self.__dict__.setdefault("_compiled", {})
         if key not in cached:
-            backend = "" if self.history is None else self.history.backend
             means = self.mixture.means
             cached[key] = CompiledModel(space, means.dtype.name, backend, len(means))
         return cached[key]

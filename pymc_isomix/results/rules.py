@@ -7,7 +7,7 @@ import numpy as np
 from pymc_isomix.fitting.plateau import MAX_WINDOW, recent_fall
 
 FEWEST_EFFECTIVE = 50  # draws: below, reweighted moments say nothing
-NEARLY_EQUAL = 0.99  # importance ESS a draw: k-hat is the tail index of next to nothing
+NEARLY_EQUAL = 0.95  # importance ESS a draw: k-hat is the tail index of next to nothing
 EQUAL_ENOUGH = 0.5  # the same, where exact transitions were made and leave all moments in place
 SHIFT_DOUBTFUL, SHIFT_BAD = 0.2, 0.5  # of a mean, in standard deviations of the posterior
 SD_DOUBTFUL, SD_BAD = 1.25, 1.6  # ratio of standard deviations, either way, by weights

@@ -16,6 +16,7 @@ DRAWS = 4000
 FEWEST_CHAINS, MOST_CHAINS = 150, 1000
 FEWEST_TRANSITIONS = 5  # where time is short; fewer would tell nothing
 SHARE_OF_TRANSITIONS = 0.6  # of the time left; the rest is for the ascents
+SHARE_OF_THE_FIT = 0.8  # of its seconds: what has begun when time is up takes some more
 LEAST_SECONDS = 1.0  # that diagnosing may take, however short the fit
 
 
@@ -97,7 +98,9 @@ def examine(
     """
     began, seconds = time.perf_counter(), np.inf
     if history is not None:
-        seconds = max(history.compile_seconds + history.run_seconds, LEAST_SECONDS)
+        seconds = max(
+            SHARE_OF_THE_FIT * (history.compile_seconds + history.run_seconds), LEAST_SECONDS
+        )
 
     def left():
         return seconds - (time.perf_counter() - began)
