@@ -85,7 +85,7 @@ MODELS = {
 
 def figures(tree, names, seconds):
     """Say how sampling went."""
-    summary = az.summary(tree, var_names=names, kind="diagnostics", round_to=None)
+    summary = az.summary(tree, var_names=names, kind="diagnostics", round_to="none")
     effective = float(summary["ess_bulk"].astype(float).min())
     statistics = tree.sample_stats
     return {

@@ -258,20 +258,17 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         Returns
         -------
         CompiledModel
-            ``log_density``, ``log_density_and_gradient``, ``constrained`` and
-            ``to_unconstrained``, each a function of points y (S, d).
+            On the backend of the fit; ``to_unconstrained`` and the densities take points y (S, d).
         """
         space = self.space_of_context()
-        model = space.model
-        # what is added to the model later is seen
-        key = (id(model), *(id(v) for v in (*model.basic_RVs, *model.deterministics)))
-        key += tuple(id(potential) for potential in model.potentials)
+        backend = "" if self.history is None else self.history.backend
+        key = (backend, *CompiledModel.key(space.model))
         cached = self.__dict__.setdefault("_compiled", {})
         if key not in cached:
             cached[key] = CompiledModel(
                 space,
                 self.mixture.means.dtype.name,
-                "" if self.history is None else self.history.backend,
+                backend,
                 self.mixture.n_components,
                 self.coordinates,
                 self.pseudo,

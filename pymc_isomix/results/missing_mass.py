@@ -67,7 +67,8 @@ def missing_mass(
     Returns
     -------
     MissingMass
-        Its share is NaN above 300 dimensions, or where the evidence is unknown.
+        Its share is NaN above 300 dimensions, where the evidence is unknown, or where time was up
+        before the ascents had ended.
     """
     n_dim = mixture.n_dim
     if n_dim > LARGEST_DIMENSION or not np.isfinite(log_evidence):
@@ -90,6 +91,8 @@ def missing_mass(
         spread = _spread_starts(compiled, scaled, n_probes, rng)
         with LateProgress("Ascents", ASCENT_STEPS, disable=not progressbar) as progress:
             ends = _ascend(climb, scaled.whiten(spread - centre), progress.update, until)
+        if time.perf_counter() > until:  # on their way up they have found nothing yet
+            return NOT_LOOKED_FOR
         log_p = -climb(ends)[0]
         above = excess(log_p, ends)
         outside, inside = ends[above > UNCOVERED], np.isfinite(log_p) & (above <= UNCOVERED)

@@ -7,11 +7,12 @@ import numpy as np
 from pymc_isomix.fitting.plateau import MAX_WINDOW, recent_fall
 
 FEWEST_EFFECTIVE = 50  # draws: below, reweighted moments say nothing
-NEARLY_EQUAL = 0.99  # importance ESS a draw: k-hat is the tail index of next to nothing
-EQUAL_ENOUGH = 0.8  # the same, where exact transitions were made and leave all moments in place
+NEARLY_EQUAL = 0.95  # importance ESS a draw: k-hat is the tail index of next to nothing
+EQUAL_ENOUGH = 0.5  # the same, where exact transitions were made and leave all moments in place
 SHIFT_DOUBTFUL, SHIFT_BAD = 0.2, 0.5  # of a mean, in standard deviations of the posterior
 SD_DOUBTFUL, SD_BAD = 1.25, 1.6  # ratio of standard deviations, either way, by weights
 DRIFT_DOUBTFUL, DRIFT_BAD = 1.15, 1.5  # the same by transitions, less two standard errors
+SLOW_CHAINS = 0.01  # share of chains whose transitions are seldom accepted
 GAP_BAD, GAP_BAD_PER_DIMENSION = 1.0, 0.1  # nats between evidence and ELBO
 MASS_SHIFT = 0.1  # of a mode
 MISSING_DOUBTFUL, MISSING_BAD = 0.01, 0.05  # posterior mass outside the approximation
@@ -36,6 +37,7 @@ REMEDIES = {
     "starts": 'init="prior" or init="uniform" with a larger init_width',
     "components": "n_components above {n_components}",
     "dense": 'metric="dense"',
+    "parametrisation": "another parametrisation (non-centred, if this is centred)",
     "bounds": "a parametrisation without hard bounds",
     "psis": '`approx.sample(importance="psis")`',
     "transitions": "`approx.sample(transitions=20)`",
@@ -57,7 +59,16 @@ def judge(dataset, mixture, history=None):
     -------
     list of Finding
     """
-    checks = (_support, _unsettled, _drift, _weights, _moment_shifts, _mode_shifts, _missing)
+    checks = (
+        _support,
+        _unsettled,
+        _drift,
+        _neck,
+        _weights,
+        _moment_shifts,
+        _mode_shifts,
+        _missing,
+    )
     return [f for check in checks if (f := check(dataset, mixture, history)) is not None]
 
 
@@ -157,6 +168,23 @@ def _drift(dataset, mixture, history):
     bad = shift.max() > SHIFT_BAD or ratio.max() > DRIFT_BAD
     remedies = ("components", "dense", "transitions", "nuts")
     return Finding("bad" if bad else "doubtful", text, remedies, (name,))
+
+
+def _neck(dataset, mixture, history):
+    """Find a neck, as of a funnel: there the posterior narrows, and a shared step is too long.
+
+    Modes of different widths look alike, so that only one mode tells.
+    """
+    slow = dataset["slow_chains"].item()
+    if not slow > SLOW_CHAINS or dataset["n_modes"].item() > 1:  # NaN without transitions
+        return None
+    return Finding(
+        "doubtful",
+        f"{slow:.0%} of the chains hardly move under exact transitions: there the posterior is far "
+        "steeper than elsewhere, as in the neck of a funnel, and neither they nor the "
+        "approximation may reach all of it.",
+        ("parametrisation", "components", "dense", "nuts"),
+    )
 
 
 def _weights(dataset, mixture, history):

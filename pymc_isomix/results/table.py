@@ -136,6 +136,8 @@ def _figures(dataset):
         ("drift", *_drift(dataset)),
         ("missing mass", *_missing(dataset)),
     ]
+    if value("slow_chains") > 0:
+        rows.append(("slow chains", f"{value('slow_chains'):.1%}", "their transitions often fail"))
     if value("n_nonfinite"):
         rows.append(("not finite", f"{value('n_nonfinite')}", "draws outside the support"))
     return Rows(("figure", "value", "what it says"), rows)
@@ -144,7 +146,7 @@ def _figures(dataset):
 def _drift(dataset):
     n_transitions = dataset["n_transitions"].item()
     if not n_transitions:
-        return "not looked for", "by exact transitions"
+        return "not looked for", "by exact transitions, in the time of a fit"
     shift, ratio = rules.drift_beyond_noise(dataset)
     noise = f"after {n_transitions} exact transitions, beyond noise"
     return f"{shift.max():.2f} sd, {ratio.max():.2f}-fold", noise
@@ -153,7 +155,7 @@ def _drift(dataset):
 def _missing(dataset):
     missing = dataset["missing_mass"].item()
     if np.isnan(missing):
-        return "not looked for", "outside the approximation"
+        return "not looked for", "outside it, in the time of a fit"
     n_ascents, n_reached = (dataset[n].item() for n in ("n_ascents", "n_ascents_at_modes"))
     return f"{missing:.3f}", f"outside it; {n_reached} of {n_ascents} ascents ended at a mode"
 

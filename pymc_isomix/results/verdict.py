@@ -16,6 +16,7 @@ DRAWS = 4000
 FEWEST_CHAINS, MOST_CHAINS = 150, 1000
 FEWEST_TRANSITIONS = 5  # where time is short; fewer would tell nothing
 SHARE_OF_TRANSITIONS = 0.6  # of the time left; the rest is for the ascents
+SHARE_OF_THE_FIT = 0.8  # of its seconds: what has begun when time is up takes some more
 LEAST_SECONDS = 1.0  # that diagnosing may take, however short the fit
 
 
@@ -31,9 +32,10 @@ class Diagnostics:
         Scalars: ``elbo`` and ``log_evidence`` with ``elbo_se`` and ``log_evidence_se``, nats;
         Pareto ``khat`` and ``good_k``, up to which it is good; ``importance_ess``, draws;
         ``n_draws``, ``n_nonfinite``; ``missing_mass``, the share of the posterior that ascents
-        found outside, with ``n_ascents`` and ``n_ascents_at_modes``; ``n_transitions`` and their
-        ``acceptance_rate``. By ``mode``: ``mode_weight``, and ``mode_mass`` after reweighting with
-        ``mode_mass_se``. By ``unconstrained`` dimension: ``mean``, ``sd``, ``mean_reweighted``,
+        found outside, with ``n_ascents`` and ``n_ascents_at_modes``; ``n_transitions``, their
+        ``acceptance_rate``, and ``slow_chains``, the share of chains in which it is below 0.4. By
+        ``mode``: ``mode_weight``, and ``mode_mass`` after reweighting with ``mode_mass_se``.
+        By ``unconstrained`` dimension: ``mean``, ``sd``, ``mean_reweighted``,
         ``sd_reweighted``, and ``mean_shift`` in standard errors; ``transitions_mean`` and
         ``transitions_sd`` after exact transitions, ``mean_drift`` in standard deviations and
         ``log_sd_drift`` of their logarithm, with ``mean_drift_se`` and ``log_sd_drift_se``.
@@ -96,7 +98,9 @@ def examine(
     """
     began, seconds = time.perf_counter(), np.inf
     if history is not None:
-        seconds = max(history.compile_seconds + history.run_seconds, LEAST_SECONDS)
+        seconds = max(
+            SHARE_OF_THE_FIT * (history.compile_seconds + history.run_seconds), LEAST_SECONDS
+        )
 
     def left():
         return seconds - (time.perf_counter() - began)

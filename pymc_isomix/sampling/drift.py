@@ -2,7 +2,8 @@
 
 import numpy as np
 
-SCALARS = ("n_transitions", "acceptance_rate")
+SLOW = 0.4  # acceptance rate of a chain, where 0.8 is aimed at
+SCALARS = ("n_transitions", "acceptance_rate", "slow_chains")
 COLUMNS = (
     "transitions_mean",
     "transitions_sd",
@@ -68,7 +69,8 @@ def figures(compiled, before, moved):
     if not moved.n_done:
         return unknown(before.shape[1])
     draws, after = (compiled.to_unconstrained(points)[0] for points in (before, moved.points))
-    scalars = (moved.n_done, float(moved.acceptance_rate.mean()))
+    rate = moved.acceptance_rate
+    scalars = (moved.n_done, float(rate.mean()), float((rate < SLOW).mean()))
     return {**drift(draws, after), **dict(zip(SCALARS, scalars, strict=True))}
 
 
@@ -76,5 +78,5 @@ def unknown(n_dim):
     """Return the same where no transitions were made."""
     return {
         **dict.fromkeys(COLUMNS, np.full(n_dim, np.nan)),
-        **dict(zip(SCALARS, (0, np.nan), strict=True)),
+        **dict(zip(SCALARS, (0, np.nan, np.nan), strict=True)),
     }

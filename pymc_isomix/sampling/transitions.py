@@ -25,7 +25,7 @@ class Moved(NamedTuple):
 
     points: np.ndarray  # (S, d), coordinates y
     log_density: np.ndarray  # (S,) of y
-    acceptance_rate: np.ndarray  # (S,) mean over the transitions
+    acceptance_rate: np.ndarray  # (S,) mean, the first quarter of the transitions left out
     energy: np.ndarray  # (S,) at the last transition
     n_done: int
     step_size: float  # in standard deviations
@@ -77,7 +77,8 @@ def transitions(
 
     at = to_whitened(mixture, points)
     step, n_chains = FIRST_STEP * mixture.n_dim**-0.25, len(points)
-    began, done, rates, chains = time.perf_counter(), 0, np.zeros(n_chains), None
+    began, done, since = time.perf_counter(), 0, 0
+    rates, chains = np.zeros(n_chains), None
     try:
         chains = Chains(at, np.zeros_like(at), *density(at))
         with (
@@ -92,8 +93,10 @@ def transitions(
                 rate = np.exp(np.minimum(start.energy - end.energy, 0.0))
                 rate = np.where(np.isfinite(end.energy), rate, 0.0)
                 accepted = rng.random(n_chains) < rate
+                # by a quarter, the step size has settled
+                first, total = (done, rate) if done == n // 4 else (since, rates + rate)
                 # one assignment: an interrupt finds all of the old state or all of the new
-                chains, rates, done = _choose(accepted, end, start), rates + rate, done + 1
+                chains, rates, since, done = _choose(accepted, end, start), total, first, done + 1
                 step *= np.exp(GAIN / np.sqrt(done) * (rate.mean() - TARGET_ACCEPTANCE))
                 progress.update(done)
     except KeyboardInterrupt:
@@ -102,7 +105,8 @@ def transitions(
             chains = Chains(at, np.zeros_like(at), np.full(n_chains, np.nan), at)
     if done:
         points = (centre + _times(chains.at, root.T)).astype(points.dtype)
-    return Moved(points, chains.log_density, rates / max(done, 1), chains.energy, done, float(step))
+    rates = rates / max(done - since, 1)
+    return Moved(points, chains.log_density, rates, chains.energy, done, float(step))
 
 
 def sample_stats(moved, log_determinant):

@@ -49,6 +49,12 @@ class CompiledModel:
         self.coordinates, self.pseudo = coordinates, pseudo
         self.at_once = max(FEWEST_AT_ONCE, 3 * n_components)
 
+    @staticmethod
+    def key(model):
+        """Return what differs once something is added to a model."""
+        parts = (*model.basic_RVs, *model.deterministics, *model.potentials)
+        return id(model), *map(id, parts)
+
     @property
     def model(self):
         """The model."""

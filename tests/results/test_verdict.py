@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytest
 import xarray as xr
 
@@ -215,7 +216,8 @@ def test_transitions_leave_the_posterior_as_it_is(normal):
     for name in ("mean_drift", "log_sd_drift"):
         z = result[name].values[:2] / result[f"{name}_se"].values[:2]
         assert np.abs(z).max() < 4
-    assert "xact transitions" not in result.advice
+    for finding in ("the approximation is too", "Exact transitions move"):
+        assert finding not in result.advice
     none = gaussian(normal).diagnostics(n_probes=0, transitions=0)
     assert none["n_transitions"].item() == 0
     assert np.isnan(none["log_sd_drift"].values).all()
@@ -233,6 +235,8 @@ def dataset_of(**changes):
         "log_evidence": -9.9,
         "missing_mass": 0.0,
         "n_transitions": 20,
+        "slow_chains": 0.0,
+        "n_modes": 1,
         "mode_mass": ("mode", [1.0]),
         "mode_weight": ("mode", [1.0]),
     }
@@ -282,6 +286,31 @@ def test_drift_within_its_noise_is_no_finding():
 def test_khat_counts_where_weights_differ(ess, n_transitions, counts):
     ranks, _ = judged(khat=1.6, importance_ess=float(ess), n_transitions=n_transitions)
     assert ranks == (["doubtful"] if counts else [])
+
+
+@pytest.mark.parametrize(
+    ("slow", "n_modes", "counts"), [(0.005, 1, False), (0.03, 1, True), (0.03, 2, False)]
+)
+def test_chains_that_hardly_move_tell_of_a_neck(slow, n_modes, counts):
+    ranks, advice = judged(slow_chains=slow, n_modes=n_modes)
+    assert ranks == (["doubtful"] if counts else [])
+    assert ("3% of the chains hardly move" in advice) == counts
+
+
+def test_a_funnel_has_a_neck():
+    with pm.Model() as model:
+        v = pm.Normal("v", 0.0, 2.0)
+        pm.Normal("x", 0.0, pm.math.exp(v / 2), shape=2)
+    params = {
+        "means": np.array([[1.0, 0.0, 0.0]]),
+        "log_variances": np.zeros(1),
+        "log_weights": np.zeros(1),
+        "metric": np.array([1.2, 1.5, 1.5]),
+    }
+    approx = pmi.IsotropicMixture(params=params, model=model, random_seed=1)
+    report = approx.diagnostics(n_probes=0)
+    assert report["slow_chains"].item() > 0.01
+    assert "as in the neck of a funnel" in report.advice
 
 
 def test_advice_fits_the_fit():
@@ -506,6 +535,20 @@ def test_few_draws_do(normal, n_draws):
     result = gaussian(normal).diagnostics(n_draws, n_probes=0)
     assert result.verdict in rules.RANKS
     str(result)
+
+
+def test_single_precision():
+    with pytensor.config.change_flags(floatX="float32"):
+        with pm.Model() as model:
+            theta = pm.Normal("theta", 0.0, 2.0)
+            pm.Normal("y", theta, 1.0, observed=np.float32(1.5))
+        sd = np.sqrt(0.8)
+        params = {name: value.astype("float32") for name, value in at(1.2, sd=sd).items()}
+        approx = pmi.IsotropicMixture(params=params, model=model, random_seed=1)
+        report = approx.diagnostics(500)
+        assert np.abs(report["mean_drift"]).item() < 4 * report["mean_drift_se"].item()
+        assert report["n_ascents_at_modes"].item() == 20
+        assert approx.sample(20, transitions=2).posterior["theta"].dtype == np.float32
 
 
 @pytest.mark.parametrize(("argument", "value"), [("draws", 0), ("n_probes", -1)])

@@ -11,6 +11,7 @@ from scipy import stats
 
 import pymc_isomix as pmi
 from pymc_isomix import IsotropicMixture
+from pymc_isomix.fitting.record import History
 from pymc_isomix.target import compiled
 from pymc_isomix.target.compiled import CompiledModel
 
@@ -198,6 +199,13 @@ def test_compiled_once_until_the_model_grows():
         pm.Deterministic("twice", 2 * model["mu"])
     assert approx.compiled_model() is not first
     assert "twice" in approx.sample(3).posterior
+
+
+def test_a_fit_moves_the_model_to_its_backend():
+    approx = exact()
+    assert approx.compiled_model().backend == ""
+    approx.history = History(backend="jax")
+    assert approx.compiled_model().backend == "jax"
 
 
 def test_compiled_functions_are_not_pickled():
