@@ -153,3 +153,7 @@ def test_pm_fit_round_trip():
     assert draws.posterior.sizes == {"chain": 1, "draw": 10, "group": 2}
     assert list(draws.posterior.coords["group"].values) == ["a", "b"]
     assert list(draws.observed_data.coords["observation"].values) == [7, 8, 9]
+
+
+def test_dir_lists_what_is_public():
+    assert dir(pmi) == sorted(pmi.__all__)

@@ -1,5 +1,6 @@
 """The step in PyMC's ``Operator`` and ``ObjectiveFunction``."""
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -18,8 +19,12 @@ from pymc_isomix.backend.compilation import (
     jax_failure,
 )
 from pymc_isomix.backend.jax_ops import teach_jax
+from pymc_isomix.fitting.loop import saying_so
 from pymc_isomix.step.bounds import StepRule
 from pymc_isomix.step.objective import StepInfo, step_updates
+
+# PyTensor copies them into the JAX function that it compiles, and says so at each
+OF_THE_GENERATORS = "The RandomType SharedVariables"
 
 
 class MixtureObjective(ObjectiveFunction):
@@ -53,7 +58,13 @@ class MixtureObjective(ObjectiveFunction):
         with pytensor.config.change_flags(traceback__limit=0):  # which takes a quarter of the time
             updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
         seed = self.approx.rng.randint(2**30, dtype=np.int64)
-        with jax_failure(is_jax(mode)), pytensor.config.change_flags(**flags):
+        with (
+            saying_so(self.op.shows_progress),
+            jax_failure(is_jax(mode)),
+            pytensor.config.change_flags(**flags),
+            warnings.catch_warnings(),
+        ):
+            warnings.filterwarnings("ignore", message=OF_THE_GENERATORS)
             return compile([], updates.loss, updates=updates, random_seed=seed, **compile_kwargs)
 
     def updates(
@@ -135,6 +146,8 @@ class MixtureKL(Operator):
         What the last step told beside the parameters.
     backend : str
         That the step, or the model in it, was compiled for.
+    shows_progress : bool
+        Whether compiling is shown.
     """
 
     objective_class = MixtureObjective
@@ -143,7 +156,7 @@ class MixtureKL(Operator):
         super().__init__(approx)
         self.rule = StepRule() if rule is None else rule
         means = approx.groups[0].shared_params["means"]
-        self.backend = ""
+        self.backend, self.shows_progress = "", False
         self.step_size = pytensor.shared(floatX(np.asarray(0.1)), "step_size")
         n_components, n_dim = means.type.shape
         self.info = StepInfo.allocate(n_components, n_dim, means.dtype)

@@ -5,6 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
+from pymc.logprob.utils import (
+    local_check_parameter_to_ninf_switch,
+    local_remove_check_parameter,
+)
 from pymc.pytensorf import rewrite_pregrad
 from pytensor.compile.builders import OpFromGraph
 from pytensor.gradient import DisconnectedGrad, GradClip, GradScale, ZeroGrad
@@ -72,7 +76,13 @@ def flat_log_density(space, point, *, more_replacements=None):
     log_density = space.model.logp()
     if more_replacements:
         log_density = graph_replace(log_density, more_replacements, strict=False)
-    flat = graph_replace(log_density, space.replacements(point), strict=False).astype(point.dtype)
+    flat: Any = graph_replace(log_density, space.replacements(point), strict=False)
+    flat = flat.astype(point.dtype)
+    # as pm.compile does; vectorised, a check that fails at one point would fail at all
+    checks = local_remove_check_parameter
+    if space.model.check_bounds:
+        checks = local_check_parameter_to_ninf_switch
+    flat = rewrite_graph(flat, include=(), custom_rewrite=dfs_rewriter(checks))
     if any(v.owner and isinstance(v.owner.op, STOPS_GRADIENT) for v in ancestors([flat])):
         return flat  # the rewrites would take it out
     # far out the gradient of log(1 - sigmoid(x)) is 0/0; that of softplus is not
