@@ -2,6 +2,7 @@
 
 import io
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -558,6 +559,7 @@ def test_no_density_at_all_names_component_variable_and_iteration(paper, score):
         paper.fit(50, score=score, callbacks=[lose_the_data], **QUIET)
     for name, value in get_params(paper).items():
         np.testing.assert_array_equal(value, kept[-1][name])
+    assert paper.approx.history.stop_reason == "step 4 failed"
     assert paper.approx.hist.shape == ((3,) if score else (0,))
     assert np.isfinite(paper.approx.sample(3).posterior["theta"]).all()
 
@@ -805,6 +807,27 @@ def test_while_compiling_it_says_so(small_model, monkeypatch):
     assert not said
     IsoMix(2, model=small_model).fit(1, **BRIEF | {"progressbar": True})
     assert set(said) == {"Compiling"}
+
+
+def test_fits_in_threads_give_the_numbers_of_fits_one_by_one():
+    """And leave PyTensor's mode and the threads of BLAS as they were."""
+
+    def fit(seed):
+        with pm.Model() as model:
+            x = pm.Normal("x", 0.0, 1.0, shape=2)
+            pm.Normal("y", x.sum(), 1.0, observed=1.0)
+        return IsoMix(2, random_seed=seed, model=model).fit(30, **QUIET).hist
+
+    def state():
+        pools = [pool["num_threads"] for pool in threadpool_info()]
+        return pytensor.config.mode, pytensor.config.cxx, pytensor.config.linker, pools
+
+    alone = [fit(seed) for seed in (1, 2)]
+    before = state()
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(fit, (1, 2)))
+    assert state() == before
+    np.testing.assert_array_equal(together, alone)
 
 
 def test_a_slow_step_gets_a_hint(caplog):

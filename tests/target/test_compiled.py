@@ -10,6 +10,7 @@ from scipy import stats
 
 import pymc_isomix as pmi
 from pymc_isomix import IsotropicMixture
+from pymc_isomix.results import importance
 from pymc_isomix.target import compiled
 from pymc_isomix.target.compiled import CompiledModel
 
@@ -87,6 +88,24 @@ def test_a_model_of_the_context_stands_in():
     with exact().model:
         found = approx.sample(20, random_seed=1).sample_stats
     np.testing.assert_allclose(found["log_weight"], EVIDENCE, atol=0.3)
+
+
+def test_a_model_of_other_variables_is_refused_by_their_names():
+    approx = exact()
+    with pm.Model():
+        pm.HalfNormal("mu")
+        pm.Normal("more")
+        with pytest.raises(ValueError, match=r"other free variables .*differ in more, mu\. Leave"):
+            approx.sample(10)
+
+
+def test_too_few_draws_for_khat_are_not_resampled(monkeypatch):
+    """A NaN is no k-hat of at most one, with ``force`` neither."""
+    approx = exact()
+    monkeypatch.setattr(importance, "FEWEST_DRAWS", 10_000)
+    for force in (False, True):
+        with pytest.raises(ValueError, match="k-hat of at most 1; it is nan"):
+            approx.sample(10, importance="psis", force=force)
 
 
 def test_other_randomness_is_refused():
