@@ -3,6 +3,7 @@
 import gc
 import math
 import traceback
+import warnings
 from contextlib import contextmanager
 from importlib.util import find_spec
 from threading import Lock, RLock
@@ -21,6 +22,8 @@ from pytensor.tensor.elemwise import Elemwise
 from threadpoolctl import threadpool_limits
 
 AFTER_SPECIALISING = 48  # place among PyTensor's rewrites: none turns these back
+# Of PyTensor's JAX functions: they copy random generators, and sum float32 in what would be float64
+NOT_FOR_USERS = ("The RandomType SharedVariables", "Explicitly requested dtype float64")
 LONGEST_REASON = 200  # characters: the reprs of Ops have thousands
 
 
@@ -104,7 +107,9 @@ def compiling(**flags):
         enabled = gc.isenabled()
         gc.disable()
         try:
-            with pytensor.config.change_flags(**flags):
+            with pytensor.config.change_flags(**flags), warnings.catch_warnings():
+                for message in NOT_FOR_USERS:
+                    warnings.filterwarnings("ignore", message=message)
                 yield
         finally:
             if enabled:

@@ -1,6 +1,5 @@
 """The step in PyMC's ``Operator`` and ``ObjectiveFunction``."""
 
-import warnings
 from functools import partial
 
 import numpy as np
@@ -22,9 +21,6 @@ from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.fitting.loop import saying_so
 from pymc_isomix.step.bounds import StepRule
 from pymc_isomix.step.objective import StepInfo, step_updates
-
-# PyTensor copies them into the JAX function that it compiles, and says so at each
-OF_THE_GENERATORS = "The RandomType SharedVariables"
 
 
 class MixtureObjective(ObjectiveFunction):
@@ -62,9 +58,7 @@ class MixtureObjective(ObjectiveFunction):
             saying_so(self.op.shows_progress),
             jax_failure(is_jax(mode)),
             pytensor.config.change_flags(**flags),
-            warnings.catch_warnings(),
         ):
-            warnings.filterwarnings("ignore", message=OF_THE_GENERATORS)
             return compile([], updates.loss, updates=updates, random_seed=seed, **compile_kwargs)
 
     def updates(

@@ -48,7 +48,9 @@ class CompiledModel:
     @cached_property
     def constrained(self):
         """Function from unconstrained points (S, d) to {name: (S, ...)} in model space."""
-        return traces.compile_constrained(self.space, self.dtype)
+        return _in_pieces_by_name(
+            traces.compile_constrained(self.space, self.dtype), self.at_once, self.dtype
+        )
 
     @cached_property
     def subsamples(self):
@@ -113,7 +115,7 @@ class CompiledModel:
         function = compile(
             [self._points[1]], batched if len(batched) > 1 else batched[0], mode=mode
         )
-        return _in_pieces(function, self.at_once)
+        return _in_pieces(function, self.at_once, self.dtype)
 
 
 class Rescaled(MinibatchRandomVariable):
@@ -150,10 +152,21 @@ def _contains(kind, outputs):
     return any(v.owner and isinstance(v.owner.op, kind) for v in ancestors(outputs))
 
 
-def _in_pieces(function, size):
-    """Evaluate so many points at a time, and no more."""
+def _in_pieces_by_name(function, size, dtype):
+    def evaluate(points):
+        points = np.asarray(points, dtype=dtype)
+        starts = range(0, max(len(points), 1), size)
+        parts = [function(points[start : start + size]) for start in starts]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    return evaluate
+
+
+def _in_pieces(function, size, dtype="float64"):
+    """Evaluate so many points at a time, and no more; in float32 too, points may be float64."""
 
     def evaluate(points):
+        points = np.asarray(points, dtype=dtype)
         with np.errstate(all="ignore"):  # outside the support
             starts = range(0, max(len(points), 1), size)
             parts = [function(points[start : start + size]) for start in starts]

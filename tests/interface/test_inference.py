@@ -830,6 +830,26 @@ def test_fits_in_threads_give_the_numbers_of_fits_one_by_one():
     np.testing.assert_array_equal(together, alone)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "numba"])
+def test_all_of_it_in_single_precision(backend, tmp_path):
+    options = {"progressbar": False, "backend": backend}
+    with pytensor.config.change_flags(floatX="float32"), pm.Model():
+        scale = pm.HalfNormal("scale")
+        x = pm.Normal("x", 0.0, 1.0, shape=2)
+        pm.Normal("y", x[0], 1 + scale, observed=np.array([1.0, 2.0], "float32"))
+        approx = IsoMix(3, random_seed=1).fit(400, **options)
+        assert {p.dtype for p in approx.params} == {"float32"}
+        assert approx.sample(100).posterior["x"].shape == (1, 100, 2)
+        assert approx.sample(50, importance="psis", force=True).posterior["x"].shape[1] == 50
+        assert approx.diagnostics(500, n_probes=3)["khat"] < 1
+        assert approx.nuts_init(2)["chains"] == 2
+        approx.save(tmp_path / "fit.nc")
+        loaded = pmi.load(tmp_path / "fit.nc")
+        assert {p.dtype for p in loaded.params} == {"float32"}
+        assert pmi.resume(loaded).fit(5, **options).hist.shape == (405,)
+
+
 def test_a_slow_step_gets_a_hint(caplog):
     with caplog.at_level(logging.INFO):
         hint_at_cost(0.1, 15)

@@ -11,7 +11,7 @@ from scipy import stats
 import pymc_isomix as pmi
 from pymc_isomix import IsotropicMixture
 from pymc_isomix.results import importance
-from pymc_isomix.target import compiled
+from pymc_isomix.target import compiled, traces
 from pymc_isomix.target.compiled import CompiledModel
 
 ROWS = np.random.default_rng(1).normal(1.0, 1.0, size=60)
@@ -153,6 +153,20 @@ def test_pieces_make_the_whole():
 @pytest.mark.parametrize(("n_components", "at_once"), [(1, 150), (50, 150), (200, 600)])
 def test_no_more_points_at_a_time_than_a_step_has(n_components, at_once):
     assert CompiledModel(exact().space, "float64", "", n_components).at_once == at_once
+
+
+def test_values_in_model_space_are_evaluated_in_pieces_too(monkeypatch):
+    sizes = []
+
+    def evaluate(points):
+        sizes.append(len(points))
+        return {"x": points[:, 0]}
+
+    monkeypatch.setattr(traces, "compile_constrained", lambda space, dtype: evaluate)
+    points = np.arange(400.0).reshape(400, 1)
+    found = CompiledModel(exact().space, "float64").constrained(points)
+    np.testing.assert_array_equal(found["x"], points[:, 0])
+    assert sizes == [150, 150, 100]
 
 
 def test_gradient():
