@@ -22,8 +22,8 @@ from pytensor.tensor.elemwise import Elemwise
 from threadpoolctl import threadpool_limits
 
 AFTER_SPECIALISING = 48  # place among PyTensor's rewrites: none turns these back
-# Of PyTensor's JAX functions: they copy random generators, and sum float32 in what would be float64
-NOT_FOR_USERS = ("The RandomType SharedVariables", "Explicitly requested dtype float64")
+# Of PyTensor's JAX functions: they copy random generators, and sum in types that are cut to 32 bits
+NOT_FOR_USERS = ("The RandomType SharedVariables", "Explicitly requested dtype")
 LONGEST_REASON = 200  # characters: the reprs of Ops have thousands
 
 
