@@ -29,3 +29,7 @@ __all__ = [
     "plot_modes",
     "resume",
 ]
+
+
+def __dir__():
+    return __all__

@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import subprocess
+import sys
 from importlib.resources import files
 
 import pymc as pm
@@ -155,3 +157,23 @@ def test_pm_fit_round_trip():
     assert draws.posterior.sizes == {"chain": 1, "draw": 10, "group": 2}
     assert list(draws.posterior.coords["group"].values) == ["a", "b"]
     assert list(draws.observed_data.coords["observation"].values) == [7, 8, 9]
+
+
+def test_dir_lists_what_is_public():
+    assert dir(pmi) == sorted(pmi.__all__)
+
+
+LOGGING = """
+import logging, sys
+import pymc_isomix
+if sys.argv[1] == "configured":
+    logging.basicConfig(level=logging.INFO)
+logging.getLogger("pymc_isomix.interface").info("a line")
+"""
+
+
+@pytest.mark.parametrize("configured", ["configured", "as it is"])
+def test_every_line_of_the_log_is_seen_once(configured):
+    command = [sys.executable, "-c", LOGGING, configured]
+    seen = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert seen.count("a line") == 1

@@ -3,6 +3,7 @@
 import gc
 import math
 import traceback
+import warnings
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,8 @@ from threadpoolctl import threadpool_limits
 
 AFTER_SPECIALISING = 48  # place among PyTensor's rewrites: none turns these back
 LARGEST_CACHE = 2**30  # bytes
+# Of PyTensor's JAX functions: they copy random generators, and sum in types that are cut to 32 bits
+NOT_FOR_USERS = ("The RandomType SharedVariables", "Explicitly requested dtype")
 LONGEST_REASON = 200  # characters: the reprs of Ops have thousands
 
 
@@ -106,7 +109,9 @@ def compiling(**flags):
         enabled = gc.isenabled()
         gc.disable()
         try:
-            with pytensor.config.change_flags(**flags):
+            with pytensor.config.change_flags(**flags), warnings.catch_warnings():
+                for message in NOT_FOR_USERS:
+                    warnings.filterwarnings("ignore", message=message)
                 yield
         finally:
             if enabled:

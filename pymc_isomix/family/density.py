@@ -109,4 +109,15 @@ def _log_joint(points, means, log_variances, log_weights):
     squared = (points**2).sum(axis=1, keepdims=True)
     features = pt.concatenate([points, squared, pt.ones_like(squared)], axis=1)  # (S, d + 2)
     coefficients = pt.concatenate([precision * means, -0.5 * precision, constant], axis=1)
-    return features @ coefficients.T
+    log_joint = features @ coefficients.T
+    if log_joint.dtype != "float32":
+        return log_joint
+    # |u|^2 + |m|^2 - 2 u m cancels: single precision would lose nats where components are far
+    # apart. From the nearest component on, all that counts is small.
+    nearest = pt.argmax(log_joint, axis=1)
+    near = means[nearest]
+    offsets = points - near
+    inner = (offsets * near).sum(axis=1, keepdims=True) - offsets @ means.T
+    between = ((means[:, None] - means) ** 2).sum(axis=2)[nearest]  # (S, K)
+    squared = (offsets**2).sum(axis=1, keepdims=True) + 2 * inner + between
+    return log_normaliser - 0.5 * precision[:, 0] * squared

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 UPDATE_EVERY = 20  # steps between two updates of the progress bar
 AVERAGED_LOSSES = 100
+SLOW_STEP = 0.5  # seconds
 
 
 @dataclass
@@ -70,6 +72,7 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
             while trace.taken < budget:
                 most = 1 if callbacks else stepper.most
                 step_sizes, phase = controller.step_sizes(trace.taken, most), controller.phase
+                began = time.perf_counter()
                 losses, log_evidence = stepper.take(step_sizes)
                 done = trace.taken + len(losses)
                 trace.losses[trace.taken : done] = losses
@@ -77,6 +80,8 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
                 trace.phases.extend([phase] * len(losses))
                 if trace.taken == 0:
                     trace.first_call_seconds = time.perf_counter() - trace.began
+                if trace.taken == 1:
+                    hint_at_cost(time.perf_counter() - began, operator.rule.n_samples)
                 if np.isnan(losses[-1]) and not controller.recover(
                     done - 1, operator.info.lost_components
                 ):
@@ -102,6 +107,22 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
         controller.finish()
     except (KeyboardInterrupt, StopIteration) as interruption:
         trace.reason = str(interruption) or "interrupted"
+
+
+@contextmanager
+def saying_so(shown):
+    """Show that something compiles, where a progress bar would be shown, and then take it away."""
+    with Console().status("Compiling") if shown else nullcontext():
+        yield
+
+
+def hint_at_cost(seconds, n_samples):
+    """Say what may help where a step is slow: a black box called for each draw."""
+    if seconds > SLOW_STEP and n_samples > 1:
+        logger.info(
+            f"A step takes {seconds:.1f} s, for {n_samples} draws of each component: n_samples=1 "
+            "and fewer components (n_components=) may serve, where the log density is costly."
+        )
 
 
 def describe_state(trace, operator):

@@ -118,7 +118,7 @@ def _loop(step, updates, step_size, log_evidence):
             jax.tree.map(_like, outputs[updates[i]], value) if i in updates else value
             for i, value in enumerate(state)
         )
-        losses = losses.at[taken].set(outputs[0])
+        losses = losses.at[taken].set(jnp.asarray(outputs[0], losses.dtype))
         evidence = evidence.at[taken].set(state[log_evidence])
         return taken + 1, state, losses, evidence, step_sizes, n
 

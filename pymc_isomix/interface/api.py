@@ -78,6 +78,8 @@ def resume(approx, **changes):
 
     Raises
     ------
+    TypeError
+        If ``approx`` is no approximation.
     ValueError
         If ``changes`` name what the approximation fixes, its ``n_components`` for example.
 
@@ -90,6 +92,11 @@ def resume(approx, **changes):
     >>> pmi.resume(approx, schedule="constant").approx is approx
     True
     """
+    if not isinstance(approx, IsotropicMixture):
+        raise TypeError(
+            f"approx must be an IsotropicMixture; got {approx!r}. Of a file: "
+            "pymc_isomix.resume(pymc_isomix.load(path))"
+        )
     record = {} if approx.history is None else approx.history.settings
     settings = Settings.from_record(record, **changes).of(approx.mixture)
     inference = IsoMix.of(approx, settings)

@@ -1,6 +1,7 @@
 """The approximation as PyMC knows it: an Approximation of one mixture group."""
 
 import logging
+from inspect import signature
 
 import numpy as np
 import pymc as pm
@@ -106,8 +107,13 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             resampling or transitions are asked for and the log density is random by more than
             ``pm.Minibatch``.
         """
-        if not isinstance(draws, int | np.integer) or draws < 1:
-            raise ValueError(f"draws must be a positive integer; got {draws!r}")
+        check_count("draws", draws)
+        unknown = set(kwargs) - set(signature(pm.to_inference_data).parameters)
+        if unknown:
+            raise TypeError(
+                f"sample() takes no {', '.join(sorted(unknown))}: draws are independent, and make "
+                "one chain. Besides its own arguments it takes those of pm.to_inference_data"
+            )
         check_choice("importance", importance, ("none", "psis"))
         check_count("transitions", transitions, least=0)
         rng = self._generator(random_seed)

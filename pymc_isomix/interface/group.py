@@ -194,7 +194,8 @@ class IsotropicMixtureGroup(Group):
         scale = pt.exp(0.5 * self.log_variances)[component]
         noise = metrics.unwhiten(self.metric, scale[:, None] * self.symbolic_initial)
         place = pt.switch((component < 0)[:, None], self.centre, self.means[component])
-        return place + noise
+        # a length of one that only rewrites find out is another type to a scan over draws
+        return pt.specify_shape(place + noise, (None, self.ddim))
 
     @node_property
     def symbolic_random(self):

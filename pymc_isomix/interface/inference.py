@@ -8,11 +8,11 @@ from functools import partial, partialmethod
 import numpy as np
 from pymc.variational.inference import Inference, State
 
-from pymc_isomix.backend.checks import check_count, check_model, refuse_what_pm_fit_drops
+from pymc_isomix.backend.checks import check_fit, check_model, refuse_what_pm_fit_drops
 from pymc_isomix.backend.compilation import JAXCompilationError, one_blas_thread, prefers_jax
 from pymc_isomix.fitting import steppers
 from pymc_isomix.fitting.controllers import controller
-from pymc_isomix.fitting.loop import Trace, run
+from pymc_isomix.fitting.loop import Trace, run, saying_so
 from pymc_isomix.fitting.random_state import generator_states, restore_generators
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.approximation import IsotropicMixture
@@ -69,7 +69,7 @@ class IsoMix(Inference):
         space.
     init_width : float
         Half width of that noise or box.
-    random_seed : int, optional
+    random_seed : int or Generator, optional
     convergence : "auto" or None
         None runs all iterations; otherwise the fit stops by itself once the ELBO has stopped
         rising. Only the ``"auto"`` schedule stops by itself.
@@ -146,7 +146,7 @@ class IsoMix(Inference):
         self._adopt(IsotropicMixture(model=model, **settings.for_the_group), settings)
 
     def _adopt(self, approx, settings):
-        self.settings, self.resumes = settings, False
+        self.settings, self.resumes, self._taken = settings, False, 0
         super().__init__(MixtureKL, approx, None, rule=settings.rule)
 
     @classmethod
@@ -232,9 +232,10 @@ class IsoMix(Inference):
             component, or halves the step size, up to ten times. The last finite parameters stay.
         """
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
-        check_count("n", n, least=0)
+        check_fit(n, backend, callbacks)
         self.approx.history = self.approx.history or History(settings=self.settings.record())
-        self._compile_began = time.perf_counter()
+        self._compile_began, self._taken = time.perf_counter(), 0
+        self.objective.op.shows_progress = progressbar
         fit = partial(
             super().fit, n, score=score, callbacks=callbacks, progressbar=progressbar, **kwargs
         )
@@ -249,12 +250,13 @@ class IsoMix(Inference):
         """Leave out the compiled step, which cannot be unpickled on the jax backend."""
         return {**self.__dict__, "state": None}
 
-    def _iterate(self, first, n, step, progressbar, theme, callbacks, *, score):
+    def _iterate(self, _, n, step, progressbar, theme, callbacks, *, score):
         """Take up to n steps; however they end, history and parameters stay as they are then."""
-        operator, history = self.objective.op, self.approx.history
+        operator, history, first = self.objective.op, self.approx.history, self._taken
         operator.info.n_dropped.set_value(np.int64(0))
         if not isinstance(step, steppers.OneByOne | steppers.Looped):
-            step = steppers.stepper(step, operator)
+            with saying_so(progressbar):
+                step = steppers.stepper(step, operator)
         trace = Trace(np.full(n, np.nan))
         if self.resumes:
             restore_generators(step.function, history.generators)
@@ -294,7 +296,9 @@ class IsoMix(Inference):
                 f"{n_dropped:,d} draws with a log density or gradient that is not finite were "
                 "left out of the averages"
             )
-        return State(first + trace.taken, step=step, callbacks=callbacks, score=score)
+        self._taken = first + trace.taken
+        # PyMC's classes leave the number of the last iteration from 0, not of those done
+        return State(max(self._taken - 1, 0), step=step, callbacks=callbacks, score=score)
 
     _iterate_with_loss = partialmethod(_iterate, score=True)
     _iterate_without_loss = partialmethod(_iterate, score=False)

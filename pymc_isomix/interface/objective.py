@@ -19,6 +19,7 @@ from pymc_isomix.backend.compilation import (
     keep_compiled,
 )
 from pymc_isomix.backend.jax_ops import teach_jax
+from pymc_isomix.fitting.loop import saying_so
 from pymc_isomix.step.bounds import StepRule
 from pymc_isomix.step.objective import StepInfo, step_updates
 
@@ -55,7 +56,11 @@ class MixtureObjective(ObjectiveFunction):
         with pytensor.config.change_flags(traceback__limit=0):  # which takes a quarter of the time
             updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
         seed = self.approx.rng.randint(2**30, dtype=np.int64)
-        with jax_failure(is_jax(mode)), pytensor.config.change_flags(**flags):
+        with (
+            saying_so(self.op.shows_progress),
+            jax_failure(is_jax(mode)),
+            pytensor.config.change_flags(**flags),
+        ):
             return compile([], updates.loss, updates=updates, random_seed=seed, **compile_kwargs)
 
     def updates(
@@ -138,6 +143,8 @@ class MixtureKL(Operator):
         What the last step told beside the parameters.
     backend : str
         That the step, or the model in it, was compiled for.
+    shows_progress : bool
+        Whether compiling is shown.
     """
 
     objective_class = MixtureObjective
@@ -146,7 +153,7 @@ class MixtureKL(Operator):
         super().__init__(approx)
         self.rule = StepRule() if rule is None else rule
         means = approx.groups[0].shared_params["means"]
-        self.backend = ""
+        self.backend, self.shows_progress = "", False
         self.step_size = pytensor.shared(floatX(np.asarray(0.1)), "step_size")
         n_components, n_dim = means.type.shape
         self.info = StepInfo.allocate(n_components, n_dim, means.dtype)

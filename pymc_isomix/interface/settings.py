@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pymc_isomix.backend.checks import check_choice, check_count, check_number
+from pymc_isomix.backend.checks import check_choice, check_count, check_number, check_seed
 from pymc_isomix.family.metric import KINDS
 from pymc_isomix.fitting.schedules import check_schedule
 from pymc_isomix.step.bounds import StepRule
@@ -70,6 +70,7 @@ class Settings:
     absolute_step: bool = False
 
     def __post_init__(self):
+        object.__setattr__(self, "random_seed", check_seed(self.random_seed))
         check_choice("variance_update", self.variance_update, tuple(VARIANCE_UPDATES))
         check_choice("metric", self.metric, ("auto", *KINDS))
         check_choice("coordinates", self.coordinates, ("auto", "affine"))

@@ -10,6 +10,7 @@ from pymc_isomix.results import importance
 ERRORS = 2  # standard errors each way
 LEAST_DEPTH = 2.0  # nats of ELBO
 TICKS = 25
+SAMPLED = 4000  # draws, of an approximation given instead of a DataTree
 
 
 def plot_components(dt, *, var_names=None, visuals=None, **pc_kwargs):
@@ -23,7 +24,7 @@ def plot_components(dt, *, var_names=None, visuals=None, **pc_kwargs):
 
     Parameters
     ----------
-    dt : DataTree
+    dt : DataTree or IsotropicMixture
         With the group ``isomix``: of :func:`fit` or :meth:`IsotropicMixture.sample`.
     var_names : str or list of str, optional
         Variables (``"beta"``, ``"tau"`` or ``"tau_log__"``) or elements (``"beta[Intercept]"``). By
@@ -59,7 +60,7 @@ def plot_elbo(dt, *, visuals=None, **pc_kwargs):
 
     Parameters
     ----------
-    dt : DataTree
+    dt : DataTree or IsotropicMixture
         With the group ``fit``: of :func:`fit` or :meth:`IsotropicMixture.sample`.
     visuals : mapping of {str : mapping or bool}, optional
         Options of each visual, False to leave it out: ``phase`` (shading), ``elbo`` and ``median``
@@ -105,7 +106,7 @@ def plot_modes(dt, *, visuals=None, **pc_kwargs):
 
     Parameters
     ----------
-    dt : DataTree
+    dt : DataTree or IsotropicMixture
         With the group ``diagnostics``.
     visuals : mapping of {str : mapping or bool}, optional
         Options of each visual, False to leave it out: ``error`` (lines), ``mass`` (points),
@@ -155,7 +156,7 @@ def plot_khat(dt, *, visuals=None, **pc_kwargs):
 
     Parameters
     ----------
-    dt : DataTree
+    dt : DataTree or IsotropicMixture
         With ``log_weight`` in the group ``sample_stats``.
     visuals : mapping of {str : mapping or bool}, optional
         Options of each visual, False to leave it out: ``weights`` (points), ``tails`` (lines),
@@ -214,10 +215,24 @@ def plot_khat(dt, *, visuals=None, **pc_kwargs):
 
 
 def _group(dt, name):
+    """Return a group of a DataTree, or of draws from an approximation, as a dataset."""
+    if not isinstance(dt, xr.DataTree) and hasattr(dt, "draw_unconstrained"):
+        dt = dt.sample(SAMPLED, random_seed=0)
+    if not isinstance(dt, xr.DataTree):
+        raise TypeError(
+            f"dt must be a DataTree, as IsotropicMixture.sample and pymc_isomix.fit return it, or "
+            f"an approximation; got {type(dt).__name__}"
+        )
     if name not in dt.children:
+        has_fit = "isomix" in dt.children and "diagnostics" not in dt.children
+        why = "pass what IsotropicMixture.sample or pymc_isomix.fit returned"
+        if name == "diagnostics" and has_fit:
+            why = (
+                "the draws have no weights, as with minibatches: sample inside `with full_model:`, "
+                "a model of the same variables with all the data"
+            )
         raise ValueError(
-            f"dt has no group {name!r}; pass what IsotropicMixture.sample or pymc_isomix.fit "
-            f"returned. Its groups are {', '.join(dt.children)}"
+            f"dt has no group {name!r}; {why}. Its groups are {', '.join(dt.children)}"
         )
     return dt[name].to_dataset()
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import uuid
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from pymc_isomix.sites.coordinates import PSEUDO
 
 FORMAT = 2
 READABLE = (1, 2)
+READERS = {".nc": ("h5netcdf", "netCDF4"), ".zarr": ("zarr",)}  # one of them
 DIMS = {
     "means": ("component", "unconstrained"),
     "log_variances": ("component",),
@@ -47,6 +49,10 @@ class Saved(NamedTuple):
 def write(path, saved):
     """Write an approximation; see :meth:`pymc_isomix.IsotropicMixture.save`."""
     path = checked_path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"path must be in a folder that exists; there is no {str(path.parent)!r}: make it first"
+        )
     arrays = {**saved.mixture.as_dict(), **saved.pseudo, "hist": saved.hist}
     state = xr.Dataset(
         {name: (DIMS[name][: value.ndim], value) for name, value in arrays.items()},
@@ -92,13 +98,23 @@ def read(path):
     try:
         with xr.open_datatree(path) as opened:
             tree = opened.load()
-        attrs, version = tree.attrs, int(tree.attrs["format"])
+        attrs = tree.attrs
+        if "format" not in attrs and "state" not in tree.children:
+            raise ForeignFile
+        version = int(attrs["format"])
+    except ForeignFile:
+        groups = f", with groups {', '.join(tree.children)}" if tree.children else ""
+        raise ValueError(
+            f"{path} was not written by approx.save: it is another DataTree or dataset{groups}. "
+            "Draws that ArviZ saved are read by arviz.from_netcdf or arviz.from_zarr"
+        ) from None
     except Exception as error:  # each library that reads has errors of its own
         raise ValueError(_not_whole(path)) from error
     if version not in READABLE:
         raise ValueError(
             f"{path} has format {version}; this version of pymc-isomix reads "
             f"{' and '.join(map(str, READABLE))}: use the version that saved it"
+            + (", or a newer one than this" if version > FORMAT else "")
         )
     try:
         state, fit = tree["state"].to_dataset(), tree["fit"].to_dataset()
@@ -162,7 +178,17 @@ def checked_path(path):
     path = Path(path)
     if path.suffix not in (".nc", ".zarr"):
         raise ValueError(f"path must end in .nc (netCDF) or .zarr; got {str(path)!r}")
+    libraries = READERS[path.suffix]
+    if not any(map(find_spec, libraries)):
+        raise ImportError(
+            f"path ends in {path.suffix}, which needs {' or '.join(libraries)}: "
+            f"`pip install {libraries[0]}`, or `pip install pymc-isomix[files]`"
+        )
     return path
+
+
+class ForeignFile(ValueError):
+    """A file that can be read, but that another program wrote."""
 
 
 def _put_in_place(temporary, path):

@@ -129,7 +129,7 @@ def step_updates(
         draws, log_p, gradient_p, whitened_means, log_variances, log_weights, metric
     )
     # of the mixture where the model is finite, which is what its draws say something of
-    mass = pt.exp(log_weights) * (estimates.n_finite / n_samples).astype(means.dtype)
+    mass = pt.exp(log_weights) * estimates.n_finite.astype(means.dtype) / n_samples
     loss = mass @ estimates.divergence / mass.sum() - pt.log(mass.sum())
 
     gradient, curvature = estimates.mean_gradient, estimates.curvature

@@ -5,7 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytensor.tensor as pt
-from pymc.logprob.utils import local_check_parameter_to_ninf_switch
+from pymc.logprob.utils import (
+    local_check_parameter_to_ninf_switch,
+    local_remove_check_parameter,
+)
 from pymc.pytensorf import rewrite_pregrad
 from pytensor.compile.builders import OpFromGraph
 from pytensor.gradient import DisconnectedGrad, GradClip, GradScale, ZeroGrad
@@ -106,10 +109,15 @@ def flat_log_density(space, point, coordinates=None, pseudo=None, *, more_replac
     log_density = space.model.logp()
     if more_replacements:
         log_density = graph_replace(log_density, more_replacements, strict=False)
-    flat = graph_replace(log_density, space.replacements(values), strict=False)
+    flat: Any = graph_replace(log_density, space.replacements(values), strict=False)
     if log_determinant is not None:
         flat = flat + log_determinant
     flat = flat.astype(point.dtype)
+    # as pm.compile does; vectorised, a check that fails at one point would fail at all
+    checks = local_remove_check_parameter
+    if space.model.check_bounds:
+        checks = local_check_parameter_to_ninf_switch
+    flat = rewrite_graph(flat, include=(), custom_rewrite=dfs_rewriter(checks))
     if any(v.owner and isinstance(v.owner.op, STOPS_GRADIENT) for v in ancestors([flat])):
         return flat, given  # the rewrites would take it out
     # far out the gradient of log(1 - sigmoid(x)) is 0/0; that of softplus is not
@@ -124,10 +132,7 @@ def stabilise(outputs):
     than the rewrites look for.
     """
     # what a rewrite puts into one Op, the softmax for example, would be compiled by itself
-    # a parameter out of bounds at one point must not count for all
-    last = dfs_rewriter(
-        inline_symbolic_for_fusion, constant_mask_to_indices, local_check_parameter_to_ninf_switch
-    )
+    last = dfs_rewriter(inline_symbolic_for_fusion, constant_mask_to_indices)
     return rewrite_graph(outputs, include=STABLE, custom_rewrite=last, clone=True)
 
 

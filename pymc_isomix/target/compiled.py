@@ -63,7 +63,9 @@ class CompiledModel:
     @cached_property
     def constrained(self):
         """Function from unconstrained points z (S, d) to {name: (S, ...)} in model space."""
-        return traces.compile_constrained(self.space, self.dtype)
+        return _in_pieces_by_name(
+            traces.compile_constrained(self.space, self.dtype), self.at_once, self.dtype
+        )
 
     def to_unconstrained(self, points):
         """Map points y (S, d) to z (S, d) and log |dz/dy| (S,)."""
@@ -145,7 +147,8 @@ class CompiledModel:
             batched = batching.vectorise(outputs, self._point, points)
             on_jax = self.backend == "jax" and find_spec("jax") is not None
             mode = "JAX" if on_jax else self._mode_beside_jax(batched)
-            return _in_pieces(compile([points], batched, mode=mode), self.at_once, padded=on_jax)
+            function = compile([points], batched, mode=mode)
+            return _in_pieces(function, self.at_once, self.dtype, padded=on_jax)
 
     def _mode_beside_jax(self, batched):
         """Choose NumPy, which compiles at once, unless it would loop in Python."""
@@ -188,11 +191,24 @@ def _contains(kind, outputs):
     return any(v.owner and isinstance(v.owner.op, kind) for v in ancestors(outputs))
 
 
-def _in_pieces(function, size, padded=False):
-    """Evaluate so many points at a time, and no more; where padded, always so many."""
+def _in_pieces_by_name(function, size, dtype):
+    def evaluate(points):
+        points = np.asarray(points, dtype=dtype)
+        starts = range(0, max(len(points), 1), size)
+        parts = [function(points[start : start + size]) for start in starts]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    return evaluate
+
+
+def _in_pieces(function, size, dtype="float64", padded=False):
+    """Evaluate so many points at a time, and no more; where padded, always so many.
+
+    In float32 too, points may be float64.
+    """
 
     def evaluate(points):
-        parts = []
+        points, parts = np.asarray(points, dtype=dtype), []
         with np.errstate(all="ignore"):  # outside the support
             for start in range(0, max(len(points), 1), size):
                 piece = points[start : start + size]

@@ -8,15 +8,20 @@ import pytest
 from pytensor.compile.mode import Mode
 from pytensor.link.c.cmodule import GCC_compiler
 from pytensor.tensor.elemwise import Elemwise
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from pymc_isomix import IsoMix
 from pymc_isomix.backend.compilation import (
     CHEAP,
     CHEAP_FAST,
+    LONGEST_REASON,
     CompiledApart,
+    JAXCompilationError,
     compiles_slowly,
     compiling,
+    jax_failure,
     keep_compiled,
+    one_blas_thread,
 )
 
 CXX = pytensor.config.cxx  # conftest turns it off while tests run
@@ -146,3 +151,41 @@ def test_the_cache_can_be_off(jax_settings):
     jax_settings.update("jax_enable_compilation_cache", False)
     keep_compiled()
     assert jax_settings.jax_compilation_cache_dir is None
+
+
+def test_what_jax_raises_is_told_in_one_short_line():
+    import jax
+
+    def branch(x):
+        return 1 if x > 0 else 2  # on a tracer
+
+    with pytest.raises(JAXCompilationError) as caught, jax_failure():
+        jax.jit(branch)(1.0)
+    assert "JAX cannot compile this model (TracerBoolConversionError: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(JAXCompilationError) as caught, jax_failure():
+        raise NotImplementedError("no Op of that kind" * 1000)
+    assert len(str(caught.value)) < LONGEST_REASON + 100
+
+
+def test_our_own_faults_are_not_called_jax_s():
+    with pytest.raises(KeyError, match="ours"), jax_failure():
+        raise KeyError("ours")
+    with pytest.raises(NotImplementedError, match="numba's"), jax_failure(on_jax=False):
+        raise NotImplementedError("numba's")
+
+
+def test_the_last_to_go_takes_back_the_limit_of_blas_threads():
+    def limits():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    with threadpool_limits(2, user_api="blas"):
+        before = limits()
+        first, second = one_blas_thread(), one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        assert set(limits()) == {1}
+        first.__exit__(None, None, None)
+        assert set(limits()) == {1}
+        second.__exit__(None, None, None)
+        assert limits() == before

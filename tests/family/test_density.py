@@ -160,6 +160,29 @@ def test_no_digits_are_lost_far_from_the_origin():
     np.testing.assert_allclose(far[1], near[1], rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.parametrize("distance", [1.0, 1e3])
+def test_single_precision_is_good_to_a_thousandth_of_a_nat(distance):
+    """Two neighbours and two components that are far from them, in their standard deviations."""
+    rng = np.random.default_rng(0)
+    means = (distance * rng.normal(size=(4, 5))).astype("float32")
+    means[1] = means[0] + 0.5
+    points = (means.repeat(5, axis=0) + rng.normal(size=(20, 5))).astype("float32")
+    weights = np.array([0.1, 0.2, 0.3, 0.4])
+    with pytensor.config.change_flags(floatX="float32"):
+        parameters = [means, np.zeros(4, "float32"), np.log(weights).astype("float32")]
+        found = density.log_density(points, *map(pt.as_tensor, parameters))
+        found = found.eval(mode="FAST_COMPILE")
+    expected = logsumexp(
+        [
+            np.log(w) + stats.multivariate_normal(m, np.eye(5)).logpdf(points.astype(float))
+            for w, m in zip(weights, means.astype(float), strict=True)
+        ],
+        axis=0,
+    )
+    assert found.dtype == "float32"
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 def test_the_score_is_the_gradient_of_the_log_density(graph, compiled):
     (points, *parameters), (log_density, _, _) = graph
     gradient = pytensor.function(

@@ -58,3 +58,10 @@ def test_average_keeps_a_dropped_component_dropped():
     for _ in range(3):
         average.add({"log_weights": np.array([0.0, -np.inf])})
     np.testing.assert_array_equal(average.mean["log_weights"], [0.0, -np.inf])
+
+
+def test_losses_of_refused_steps_hide_no_plateau():
+    losses = noisy(np.full(400, 12.0), 0.1, 0)
+    losses[[0, 150, 399]] = np.nan
+    assert has_plateaued(losses)
+    assert not has_plateaued(np.full(400, np.nan))

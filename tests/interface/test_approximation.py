@@ -13,9 +13,11 @@ from pymc.variational import opvi
 from pymc.variational.approximations import FullRankGroup, MeanFieldGroup
 from pymc.variational.inference import KLqp
 from pymc.variational.operators import KL
+from pytensor.compile.mode import Mode
 from scipy import stats
 from scipy.special import logsumexp
 
+import pymc_isomix as pmi
 from pymc_isomix import IsotropicMixture, IsotropicMixtureGroup
 from pymc_isomix.interface.objective import MixtureKL
 
@@ -500,7 +502,7 @@ def test_seed_of_a_sample(model):
 @pytest.mark.parametrize("draws", [0, -1, 2.5, "many"])
 def test_number_of_draws_is_checked(model, draws):
     approx = IsotropicMixture(model=model)
-    with pytest.raises(ValueError, match=f"draws must be a positive integer; got {draws!r}"):
+    with pytest.raises(ValueError, match=f"draws must be an integer of at least 1; got {draws!r}"):
         approx.sample(draws)
 
 
@@ -719,3 +721,34 @@ def test_cloudpickled_approximation_is_refitted(conjugate_gaussian):
     copy._cache.clear()
     assert np.isfinite(evaluate(copy.set_size_and_deterministic(copy.logq, 2, 0)))
     assert copy.sample(3).posterior["theta"].shape == (1, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"draws": True}, ValueError, "draws must be an integer of at least 1; got True"),
+        ({"chains": 2}, TypeError, r"sample\(\) takes no chains: draws are independent"),
+    ],
+)
+def test_sample_checks_its_arguments(arguments, error, message):
+    with pm.Model() as model:
+        pm.Normal("x")
+    approx = pmi.IsotropicMixture(n_components=2, random_seed=1, model=model)
+    with pytest.raises(error, match=message):
+        approx.sample(**arguments)
+
+
+def test_only_an_approximation_is_resumed():
+    with pytest.raises(TypeError, match=r"approx must be an IsotropicMixture; got 'm\.nc'\. Of a"):
+        pmi.resume("m.nc")
+
+
+@pytest.mark.parametrize("metric", ["dense", "diag", "identity"])
+def test_one_dimension_is_scanned_like_any_other(metric):
+    """PyTensor says no word, and where rewrites that fail raise an error, none does."""
+    with pm.Model() as model:
+        p = pm.Normal("p")
+    approx = pmi.IsotropicMixture(n_components=2, metric=metric, random_seed=1, model=model)
+    with pytensor.config.change_flags(on_opt_error="raise"):
+        draw = compile([], approx.sample_node(p, size=10), mode=Mode("py", "fast_run"))
+    assert len(np.unique(draw())) == 10

@@ -2,6 +2,8 @@
 
 import io
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import cloudpickle
@@ -10,6 +12,7 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
+import rich.console
 import xarray as xr
 from pymc.variational.callbacks import CheckParametersConvergence, Tracker
 from pytensor.compile.mode import Mode
@@ -18,6 +21,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import pymc_isomix as pmi
 from pymc_isomix import IsoMix, IsotropicMixture
+from pymc_isomix.fitting.loop import hint_at_cost
 
 FAST_COMPILE = {"mode": "FAST_COMPILE"}
 QUIET = {"progressbar": False, "backend": "jax"}  # compiles in a few seconds, runs fast
@@ -175,7 +179,7 @@ def test_an_interruption_keeps_what_was_fitted(paper, reason, score):
     assert approx.hist.shape == ((3,) if score else (0,))
     for name, value in get_params(paper).items():
         np.testing.assert_array_equal(value, kept[2][name])
-    assert paper.state.i == 3
+    assert paper.state.i == 2
     assert np.isfinite(approx.sample(3).posterior["theta"]).all()
 
 
@@ -212,7 +216,7 @@ def test_refine_goes_on(paper):
     assert paper.hist.shape == (7,)
     np.testing.assert_array_equal(paper.hist[:4], first)
     assert np.all(get_params(paper)["means"] != before["means"])
-    assert paper.state.i == 7
+    assert paper.state.i == 6
 
 
 def test_refine_needs_a_fit(paper):
@@ -237,7 +241,7 @@ def test_no_score_keeps_no_history(paper):
     assert approx.hist.shape == (0,)
     paper.refine(2, progressbar=False)
     assert approx.hist.shape == (0,)
-    assert paper.state.i == 7
+    assert paper.state.i == 6
 
 
 def test_no_iterations_leave_the_start():
@@ -555,6 +559,7 @@ def test_no_density_at_all_names_component_variable_and_iteration(paper, score):
         paper.fit(50, score=score, callbacks=[lose_the_data], **QUIET)
     for name, value in get_params(paper).items():
         np.testing.assert_array_equal(value, kept[-1][name])
+    assert paper.approx.history.stop_reason == "step 4 failed"
     assert paper.approx.hist.shape == ((3,) if score else (0,))
     assert np.isfinite(paper.approx.sample(3).posterior["theta"]).all()
 
@@ -680,6 +685,178 @@ def test_argument_that_breaks_its_rule(small_model, arguments, message):
     if method:
         with pytest.raises(ValueError, match=message):
             IsoMix.paper(model=small_model, **method)
+
+
+class BlackBox(pytensor.graph.op.Op):
+    """An Op without a gradient."""
+
+    def make_node(self, x):
+        return pytensor.graph.basic.Apply(self, [pt.as_tensor(x)], [pt.dscalar()])
+
+    def perform(self, node, inputs, outputs):
+        outputs[0][0] = np.asarray(-np.sum(inputs[0] ** 2))
+
+
+def simulate(rng, level, size):
+    return rng.normal(level, 1, size=size)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.usefixtures("nothing_compiles")
+@pytest.mark.parametrize(
+    ("likelihood", "message"),
+    [
+        (lambda level: pm.Potential("box", BlackBox()(level)), r"the Op BlackBox has none\. Give"),
+        (
+            lambda level: pm.Simulator("sim", simulate, level, epsilon=1.0, observed=np.ones(3)),
+            r"pm\.Simulator 'sim' has none\. .* or use pm\.sample_smc",
+        ),
+    ],
+)
+def test_a_model_without_a_gradient_is_refused_by_name(likelihood, message):
+    with pm.Model() as model:
+        likelihood(pm.Normal("level"))
+    with pytest.raises(TypeError, match=message):
+        IsoMix(model=model)
+
+
+def test_an_op_without_a_gradient_that_needs_none_is_none_of_our_business():
+    with pm.Model() as model:
+        level = pm.Normal("level")
+        pm.Deterministic("box", BlackBox()(level))
+    IsoMix(2, model=model)
+
+
+@pytest.mark.usefixtures("nothing_compiles")
+@pytest.mark.parametrize("potential", [True, False])
+def test_a_flat_prior_that_nothing_depends_on_is_refused(potential):
+    with pm.Model() as model:
+        pm.Flat("anywhere")
+        pm.Normal("level")
+        if potential:
+            pm.Potential("constant", pt.constant(0.0))
+    with pytest.raises(TypeError, match=r"improper: anywhere has a flat prior.* Give it a proper"):
+        IsoMix(model=model)
+
+
+def test_a_generator_is_a_seed():
+    with pm.Model() as model:
+        pm.Normal("level")
+    means = [
+        IsoMix(2, random_seed=np.random.default_rng(seed), model=model).approx.mixture.means
+        for seed in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(means[0], means[1])
+    assert not np.array_equal(means[0], means[2])
+    with pytest.raises(ValueError, match="random_seed must be an integer of at least 0; got 'one'"):
+        IsoMix(2, random_seed="one", model=model)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"backend": "torch"}, ValueError, r"backend must be one of 'jax', .*; got 'torch'"),
+        ({"callbacks": print}, TypeError, r"callbacks must be a list of .*got <.*print.*put it in"),
+        ({"callbacks": [print, 3]}, TypeError, r"callbacks must be a list .*; it holds 3"),
+    ],
+)
+@pytest.mark.usefixtures("no_step_compiles")
+def test_what_a_fit_is_given_is_checked_first(small_model, arguments, error, message):
+    with pytest.raises(error, match=message):
+        IsoMix(2, model=small_model).fit(10, **arguments)
+
+
+def test_state_counts_as_pymc_s_own_classes_do(paper, small_model):
+    def stop_at(limit):
+        def stop(approx, losses, i):
+            if i == limit:
+                raise StopIteration
+
+        return [stop]
+
+    with small_model:
+        advi = pm.ADVI(random_seed=1)
+    fits = []
+    for inference, options in [(advi, {"progressbar": False, "backend": "jax"}), (paper, QUIET)]:
+        inference.fit(20, **options)
+        counts = [inference.state.i]
+        inference.fit(20, callbacks=stop_at(12), **options)
+        fits.append([*counts, inference.state.i])
+    assert fits == [[19, 11], [19, 11]]
+    seen = []
+    paper.fit(3, callbacks=[lambda approx, losses, i: seen.append(i)], **QUIET)
+    paper.refine(2)
+    assert seen == [1, 2, 3, 4, 5]  # ours count on, where PyMC's say 3 twice
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_warning_of_others_reaches_the_user(small_model):
+    IsoMix(2, model=small_model).fit(1, **QUIET)
+
+
+def test_while_compiling_it_says_so(small_model, monkeypatch):
+    said = []
+
+    @contextmanager
+    def status(self, message):
+        said.append(message)
+        yield
+
+    monkeypatch.setattr(rich.console.Console, "status", status)
+    IsoMix(2, model=small_model).fit(1, **BRIEF)
+    assert not said
+    IsoMix(2, model=small_model).fit(1, **BRIEF | {"progressbar": True})
+    assert set(said) == {"Compiling"}
+
+
+def test_fits_in_threads_give_the_numbers_of_fits_one_by_one():
+    """And leave PyTensor's mode and the threads of BLAS as they were."""
+
+    def fit(seed):
+        with pm.Model() as model:
+            x = pm.Normal("x", 0.0, 1.0, shape=2)
+            pm.Normal("y", x.sum(), 1.0, observed=1.0)
+        return IsoMix(2, random_seed=seed, model=model).fit(30, **QUIET).hist
+
+    def state():
+        pools = [pool["num_threads"] for pool in threadpool_info()]
+        return pytensor.config.mode, pytensor.config.cxx, pytensor.config.linker, pools
+
+    alone = [fit(seed) for seed in (1, 2)]
+    before = state()
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(fit, (1, 2)))
+    assert state() == before
+    np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "numba"])
+def test_all_of_it_in_single_precision(backend, tmp_path):
+    options = {"progressbar": False, "backend": backend}
+    with pytensor.config.change_flags(floatX="float32"), pm.Model():
+        scale = pm.HalfNormal("scale")
+        x = pm.Normal("x", 0.0, 1.0, shape=2)
+        pm.Normal("y", x[0], 1 + scale, observed=np.array([1.0, 2.0], "float32"))
+        approx = IsoMix(3, random_seed=1).fit(400, **options)
+        assert {p.dtype for p in approx.params} == {"float32"}
+        assert approx.sample(100).posterior["x"].shape == (1, 100, 2)
+        assert approx.sample(50, importance="psis", force=True).posterior["x"].shape[1] == 50
+        assert approx.diagnostics(500, n_probes=3)["khat"] < 1
+        assert approx.nuts_init(2)["chains"] == 2
+        approx.save(tmp_path / "fit.nc")
+        loaded = pmi.load(tmp_path / "fit.nc")
+        assert {p.dtype for p in loaded.params} == {"float32"}
+        assert pmi.resume(loaded).fit(5, **options).hist.shape == (405,)
+
+
+def test_a_slow_step_gets_a_hint(caplog):
+    with caplog.at_level(logging.INFO):
+        hint_at_cost(0.1, 15)
+        hint_at_cost(2.0, 1)
+        assert not caplog.records
+        hint_at_cost(2.0, 15)
+    assert "A step takes 2.0 s, for 15 draws" in caplog.text
 
 
 @pytest.mark.usefixtures("nothing_compiles")

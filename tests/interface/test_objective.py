@@ -9,6 +9,7 @@ from scipy import stats
 
 from pymc_isomix import IsoMix
 from pymc_isomix.step import bounds, objective
+from pymc_isomix.step.objective import StepInfo, guarded
 
 N_COMPONENTS, N_SAMPLES, N_DIM = 3, 4, 2
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
@@ -455,6 +456,22 @@ def test_a_step_that_overflows_is_refused_and_named(model):
     assert_same(got, mixture, rtol=1e-14)
     assert not step.operator.info.finite_components.get_value().any()
     assert not step.operator.info.finite_dimensions.get_value().any()
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_metric_that_is_not_finite_is_refused(value):
+    params = {
+        "means": pytensor.shared(np.zeros((2, 1))),
+        "log_variances": pytensor.shared(np.zeros(2)),
+        "metric": pytensor.shared(np.ones(1)),
+    }
+    new = {name: shared + 1 for name, shared in params.items()} | {"metric": pt.constant([value])}
+    n_finite, info = pt.constant([3, 3]), StepInfo.allocate(2, 1, "float64")
+    loss, updates = guarded(new, params, n_finite, 3, pt.constant(1.0), {}, info)
+    step = pytensor.function([], loss, updates=updates, mode="FAST_COMPILE")
+    assert np.isnan(step())
+    np.testing.assert_array_equal(params["metric"].get_value(), [1.0])
+    np.testing.assert_array_equal(params["means"].get_value(), np.zeros((2, 1)))
 
 
 def test_noise_has_the_shape_asked_for(model, monkeypatch):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pymc as pm
 import pytest
 import xarray as xr
 from matplotlib import pyplot as plt
@@ -498,3 +499,24 @@ def test_importing_the_package_imports_no_plots():
     code = "import pymc_isomix; assert callable(pymc_isomix.plot_elbo)"
     blocked = "import sys; sys.modules['arviz_plots'] = None; sys.modules['matplotlib'] = None; "
     subprocess.run([sys.executable, "-c", blocked + code], check=True, timeout=120)
+
+
+def test_an_approximation_may_stand_for_its_draws():
+    with pm.Model() as model:
+        pm.Normal("x")
+    approx = pmi.IsotropicMixture(n_components=2, random_seed=1, model=model)
+    assert type(pmi.plot_modes(approx)).__name__ == "PlotCollection"
+    with pytest.raises(TypeError, match=r"dt must be a DataTree, .* or an approximation; got dict"):
+        pmi.plot_modes({})
+
+
+def test_modes_of_a_minibatch_say_what_to_do():
+    with pm.Model() as model:
+        x = pm.Normal("x")
+        rows = pm.Minibatch(np.arange(20.0), batch_size=5)
+        pm.Normal("y", x, observed=rows, total_size=20)
+    approx = pmi.IsotropicMixture(n_components=2, random_seed=1, model=model)
+    with pytest.raises(
+        ValueError, match="no weights, as with minibatches: sample inside `with full"
+    ):
+        pmi.plot_modes(approx)

@@ -99,7 +99,7 @@ def test_a_fit_goes_on_with_the_same_numbers(tmp_path, mode):
     np.testing.assert_array_equal(resumed.history.step_size, whole.history.step_size)
     inference.refine(1, progressbar=False)
     assert resumed.history.elbo.shape == (9,)
-    assert inference.state.i == 9
+    assert inference.state.i == 8
 
 
 # What is refused
@@ -155,7 +155,7 @@ def test_a_folder_with_a_lost_chunk(fitted, tmp_path, lost):
 
 def test_a_file_of_something_else(tmp_path):
     xr.Dataset({"x": 1.0}).to_netcdf(tmp_path / "fit.nc")
-    with pytest.raises(ValueError, match="written by something else"):
+    with pytest.raises(ValueError, match=r"not written by approx\.save: it is another"):
         pmi.load(tmp_path / "fit.nc", build_model())
 
 
@@ -233,3 +233,60 @@ def test_the_old_file_stays_whole(fitted, tmp_path, suffix, moment):
     fitted.save(path)  # and saving goes on as before
     assert Path(path).exists()
     pmi.load(path, build_model())
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_draws_of_arviz_are_told_from_an_approximation(fitted, tmp_path, suffix):
+    path = tmp_path / f"draws{suffix}"
+    tree = fitted.sample(10, random_seed=1)
+    tree.to_netcdf(path) if suffix == ".nc" else tree.to_zarr(path)
+    with pytest.raises(ValueError, match=r"not written by approx\.save.* posterior.* arviz\.from_"):
+        pmi.load(path, model=fitted.model)
+
+
+def test_no_folder(fitted, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"a folder that exists; there is no .*missing'"):
+        fitted.save(tmp_path / "missing" / "fit.nc")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fit.nc", r"ends in \.nc, which needs h5netcdf or netCDF4: `pip install h5netcdf`"),
+        ("fit.zarr", r"ends in \.zarr, which needs zarr: `pip install zarr`"),
+    ],
+)
+def test_a_library_that_is_missing_is_named(fitted, tmp_path, monkeypatch, name, message):
+    monkeypatch.setattr(files, "find_spec", lambda library: None)
+    with pytest.raises(ImportError, match=message):
+        fitted.save(tmp_path / name)
+    with pytest.raises(ImportError, match=message):
+        pmi.load(tmp_path / name, model=fitted.model)
+
+
+def test_a_changed_random_state_or_setting_is_noticed(fitted, tmp_path):
+    fitted.save(tmp_path / "fit.nc")
+    tree = xr.open_datatree(tmp_path / "fit.nc").load()
+    tree.close()
+    for attrs, name in [
+        (tree.attrs, "random_state"),
+        (tree.attrs, "generators"),
+        (tree.attrs, "variables"),
+        (tree["fit"].attrs, "settings"),
+    ]:
+        kept = attrs[name]
+        attrs[name] = kept.replace("1", "2") if "1" in kept else kept + " "
+        tree.to_netcdf(tmp_path / "changed.nc")
+        attrs[name] = kept
+        with pytest.raises(ValueError, match="not a whole file of an approximation"):
+            pmi.load(tmp_path / "changed.nc", model=fitted.model)
+
+
+def test_another_format_is_said_though_its_checksum_is_unknown(fitted, tmp_path):
+    fitted.save(tmp_path / "fit.nc")
+    tree = xr.open_datatree(tmp_path / "fit.nc").load()
+    tree.close()
+    tree.attrs |= {"format": 99, "checksum": "of a kind to come"}
+    tree.to_netcdf(tmp_path / "newer.nc")
+    with pytest.raises(ValueError, match=r"has format 99; .*or a newer one than this"):
+        pmi.load(tmp_path / "newer.nc", model=fitted.model)

@@ -368,3 +368,16 @@ def test_data_with_dims_may_change_but_for_masks():
         model.set_data("data", values)
         log_density, _ = evaluate(np.zeros((1, 2)))
         np.testing.assert_allclose(log_density, model.compile_logp()({"b": np.zeros(2)}))
+
+
+@APART
+@pytest.mark.parametrize("check_bounds", [True, False])
+def test_a_parameter_outside_its_bounds_at_one_point_says_nothing_of_the_others(mode, check_bounds):
+    with pm.Model(check_bounds=check_bounds) as model:
+        p = pm.Normal("p")
+        pm.Bernoulli("y", p=p, observed=[1, 1, 0])
+    log_density, gradient = compile_batched(model, mode=mode)(np.array([[0.5], [2.0]]))
+    expected = stats.norm.logpdf(0.5) + 3 * np.log(0.5)
+    np.testing.assert_allclose(log_density[0], expected)
+    np.testing.assert_allclose(gradient[0], -0.5 + 2 / 0.5 - 1 / 0.5)
+    assert not np.isfinite(log_density[1])

@@ -12,7 +12,8 @@ from scipy import stats
 import pymc_isomix as pmi
 from pymc_isomix import IsotropicMixture
 from pymc_isomix.fitting.record import History
-from pymc_isomix.target import compiled
+from pymc_isomix.results import importance
+from pymc_isomix.target import compiled, traces
 from pymc_isomix.target.compiled import CompiledModel
 
 ROWS = np.random.default_rng(1).normal(1.0, 1.0, size=60)
@@ -91,6 +92,24 @@ def test_a_model_of_the_context_stands_in():
     np.testing.assert_allclose(found["log_weight"], EVIDENCE, atol=0.3)
 
 
+def test_a_model_of_other_variables_is_refused_by_their_names():
+    approx = exact()
+    with pm.Model():
+        pm.HalfNormal("mu")
+        pm.Normal("more")
+        with pytest.raises(ValueError, match=r"other free variables .*differ in more, mu\. Leave"):
+            approx.sample(10)
+
+
+def test_too_few_draws_for_khat_are_not_resampled(monkeypatch):
+    """A NaN is no k-hat of at most one, with ``force`` neither."""
+    approx = exact()
+    monkeypatch.setattr(importance, "FEWEST_DRAWS", 10_000)
+    for force in (False, True):
+        with pytest.raises(ValueError, match="k-hat of at most 1; it is nan"):
+            approx.sample(10, importance="psis", force=force)
+
+
 def test_other_randomness_is_refused():
     with pm.Model() as model:
         mu = pm.Normal("mu")
@@ -137,6 +156,20 @@ def test_pieces_make_the_whole(padded, expected):
 @pytest.mark.parametrize(("n_components", "at_once"), [(1, 150), (50, 150), (200, 600)])
 def test_no_more_points_at_a_time_than_a_step_has(n_components, at_once):
     assert CompiledModel(exact().space, "float64", "", n_components).at_once == at_once
+
+
+def test_values_in_model_space_are_evaluated_in_pieces_too(monkeypatch):
+    sizes = []
+
+    def evaluate(points):
+        sizes.append(len(points))
+        return {"x": points[:, 0]}
+
+    monkeypatch.setattr(traces, "compile_constrained", lambda space, dtype: evaluate)
+    points = np.arange(400.0).reshape(400, 1)
+    found = CompiledModel(exact().space, "float64").constrained(points)
+    np.testing.assert_array_equal(found["x"], points[:, 0])
+    assert sizes == [150, 150, 100]
 
 
 def test_gradient():
