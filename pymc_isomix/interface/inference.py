@@ -266,17 +266,9 @@ class IsoMix(Inference):
         self._compile_began = 0.0  # a refinement has nothing to compile
         try:
             with one_blas_thread():
-                run(
-                    trace,
-                    step,
-                    controller(operator, self.settings, n, first, self.approx.rng),
-                    operator,
-                    callbacks,
-                    first=first,
-                    score=score,
-                    progressbar=progressbar,
-                    theme=theme,
-                )
+                decide = controller(operator, self.settings, n, first, self.approx.rng)
+                shown = {"progressbar": progressbar, "theme": theme}
+                run(trace, step, decide, operator, callbacks, first=first, score=score, **shown)
         finally:
             if score:
                 self.hist: np.ndarray = np.concatenate([self.hist, trace.done])
