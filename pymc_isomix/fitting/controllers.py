@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 CHECK_EVERY = 50  # steps between two looks at the ELBO
 SETTLE_STEPS = 400  # after a plateau
+LEAST_WITH_SITES = 800  # steps of exploring: the ELBO hardly tells when coordinates have settled
 AVERAGE_EVERY = 5  # neighbouring iterates say nearly the same
 MAX_RESPAWNS = 3
 MAX_HALVINGS = 10
@@ -127,6 +128,7 @@ class Phased(Controller):
         self.log_evidence = []
         self.base_step, self.n = step_size, n
         self.stop_early, self.rule = stop_early, operator.rule
+        self.least_exploring = LEAST_WITH_SITES if self.group.pseudo_values else 0
         self.phase_start = 0  # step at which the current stretch of exploring began
         self.settle_start, self.settle_steps = None, 0
         self.n_respawns = self.n_halvings = self.n_in_a_row = 0
@@ -165,6 +167,8 @@ class Phased(Controller):
                 if taken % AVERAGE_EVERY == 0:
                     self.average.add({**self.group.mixture.as_dict(), **self.group.pseudo_values})
             return "converged" if taken >= self.settle_steps and done < self.n else None
+        if done < self.least_exploring:
+            return None
         if done % CHECK_EVERY == 0 and has_plateaued(losses[self.phase_start :]):
             if self.n_respawns < MAX_RESPAWNS and self.respawn_dead():
                 self.n_respawns += 1
