@@ -73,6 +73,7 @@ def step_updates(
     more_replacements=None,
     constrain=None,
     optimiser=None,
+    anchor=None,
 ):
     r"""Build the updates of one step, and the loss.
 
@@ -96,6 +97,9 @@ def step_updates(
         ``(loss, gradient) -> (new means, more updates)``: takes the step of the means, from their
         gradient :math:`K \partial F/\partial \mu_k`.
 
+    anchor : Anchor, optional
+        Takes noise out of a minibatch's log density.
+
     Returns
     -------
     loss : scalar TensorVariable
@@ -110,12 +114,16 @@ def step_updates(
     whitened_means = metrics.whiten(metric, means - density.mean(means, log_weights))
     noise = standard_normal((n_components, n_samples, n_dim), means.dtype)
     draws = estimator.draw(noise, means, whitened_means, log_variances, metric)
+    points = pt.specify_shape(draws.unconstrained, (n_components * n_samples, n_dim))
+    behind = [] if anchor is None else [anchor.point[None]]
     log_p, gradient_p = batched_log_density(
         space,
-        pt.specify_shape(draws.unconstrained, (n_components * n_samples, n_dim)),
+        pt.concatenate([points, *behind]) if behind else points,
         more_replacements=more_replacements,
         mode=model_mode,
     )
+    if anchor is not None:
+        log_p, gradient_p = anchor.correct(points, log_p, gradient_p)
     log_p, gradient_p = compute_once(log_p), compute_once(gradient_p)
     estimates = estimator.estimate(
         draws, log_p, gradient_p, whitened_means, log_variances, log_weights, metric
