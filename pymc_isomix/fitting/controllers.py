@@ -167,6 +167,8 @@ class Phased(Controller):
                 if taken % AVERAGE_EVERY == 0:
                     self.average.add({**self.group.mixture.as_dict(), **self.group.pseudo_values})
             return "converged" if taken >= self.settle_steps and done < self.n else None
+        if done % CHECK_EVERY == 0:
+            self.anchor(done)
         if done < self.least_exploring:
             return None
         if done % CHECK_EVERY == 0 and has_plateaued(losses[self.phase_start :]):
@@ -177,6 +179,14 @@ class Phased(Controller):
                 self.settle_start = done
                 self.settle_steps = min(SETTLE_STEPS, self.n - done)
         return None
+
+    def anchor(self, done):
+        """Take noise out of minibatches from here on, where the model has any."""
+        if self.operator.anchor is None:
+            return
+        if done == CHECK_EVERY:  # what was before is too noisy to compare with
+            self.phase_start = done
+        self.operator.move_anchor()
 
     @override
     def recover(self, i, lost):

@@ -1,5 +1,6 @@
 """The step in PyMC's ``Operator`` and ``ObjectiveFunction``."""
 
+import logging
 from functools import partial
 
 import numpy as np
@@ -20,8 +21,12 @@ from pymc_isomix.backend.compilation import (
 )
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.fitting.loop import saying_so
+from pymc_isomix.step.anchor import Anchor
 from pymc_isomix.step.bounds import StepRule
 from pymc_isomix.step.objective import StepInfo, step_updates
+from pymc_isomix.target.compiled import CompiledModel, has_minibatches
+
+logger = logging.getLogger(__name__)
 
 
 class MixtureObjective(ObjectiveFunction):
@@ -120,6 +125,7 @@ class MixtureObjective(ObjectiveFunction):
             more_replacements=more_replacements,
             constrain=constrain,
             optimiser=None if obj_optimizer is None else optimise,
+            anchor=None if more_replacements or more_obj_params else self.op.anchor,
         )
         result = ObjectiveUpdates(updates)
         result.update(more_updates or {})
@@ -141,6 +147,8 @@ class MixtureKL(Operator):
         Of the next step.
     info : StepInfo
         What the last step told beside the parameters.
+    anchor : Anchor or None
+        None without minibatches.
     backend : str
         That the step, or the model in it, was compiled for.
     shows_progress : bool
@@ -157,6 +165,25 @@ class MixtureKL(Operator):
         self.step_size = pytensor.shared(floatX(np.asarray(0.1)), "step_size")
         n_components, n_dim = means.type.shape
         self.info = StepInfo.allocate(n_components, n_dim, means.dtype)
+        self.anchor: Anchor | None = None
+        # with sites, what all the data say at a point y changes with the coordinates
+        if has_minibatches(self.model) and not approx.groups[0].coordinates:
+            self.anchor = Anchor.allocate(n_dim, means.dtype)
+
+    def move_anchor(self):
+        """Put the anchor of minibatches at the mixture's mean, by one look at all the data."""
+        assert self.anchor is not None
+        mixture, space = self.approx.mixture, self.approx.groups[0].space
+        # of the fitted model, whatever the context's; beside what the approximation compiles
+        compiled = self.approx.__dict__.setdefault("_compiled", {})
+        if "anchor" not in compiled:
+            compiled["anchor"] = CompiledModel(space, mixture.means.dtype.name, self.backend)
+        try:
+            log_density, gradient = compiled["anchor"].log_density_and_gradient(mixture.mean[None])
+        except ValueError as error:  # random by more than minibatches
+            logger.info(f"minibatches without an anchor: {error}")
+            return
+        self.anchor.move(mixture.mean, log_density[0], gradient[0])
 
     def set_step_size(self, step_size):
         """Set the size of the next step."""

@@ -76,6 +76,7 @@ def step_updates(
     more_replacements=None,
     constrain=None,
     optimiser=None,
+    anchor=None,
 ):
     r"""Build the updates of one step, and the loss.
 
@@ -101,6 +102,9 @@ def step_updates(
         ``(loss, gradient) -> (new means, more updates)``: takes the step of the means, from their
         gradient :math:`K \partial F/\partial \mu_k`.
 
+    anchor : Anchor, optional
+        Takes noise out of a minibatch's log density.
+
     Returns
     -------
     loss : scalar TensorVariable
@@ -115,16 +119,21 @@ def step_updates(
     whitened_means = metrics.whiten(metric, means - density.mean(means, log_weights))
     noise = standard_normal((n_components, n_samples, n_dim), means.dtype)
     draws = estimator.draw(noise, means, whitened_means, log_variances, metric)
+    points = pt.specify_shape(draws.coordinates, (n_components * n_samples, n_dim))
+    behind = [] if anchor is None else [anchor.point[None]]
     pseudo = {name: params[name] for name in PSEUDO} if coordinates else None
     target = batched_log_density(
         space,
-        pt.specify_shape(draws.coordinates, (n_components * n_samples, n_dim)),
+        pt.concatenate([points, *behind]) if behind else points,
         coordinates=coordinates,
         pseudo=pseudo,
         more_replacements=more_replacements,
         mode=model_mode,
     )
-    log_p, gradient_p = compute_once(target.log_density), compute_once(target.gradient)
+    log_p, gradient_p = target.log_density, target.gradient
+    if anchor is not None:
+        log_p, gradient_p = anchor.correct(points, log_p, gradient_p)
+    log_p, gradient_p = compute_once(log_p), compute_once(gradient_p)
     estimates = estimator.estimate(
         draws, log_p, gradient_p, whitened_means, log_variances, log_weights, metric
     )

@@ -157,6 +157,13 @@ class CompiledModel:
         return None if _contains(Scan, batched) else CHEAP
 
 
+def has_minibatches(model):
+    """Whether a model's log density is of ``pm.Minibatch``, by a look at its graph alone."""
+    return _contains(
+        MinibatchOp, [*model.basic_RVs, *model.potentials, *model.rvs_to_values.values()]
+    )
+
+
 class Rescaled(MinibatchRandomVariable):
     """PyMC's, but one that can be cloned where ``total_size`` leaves a dimension out."""
 

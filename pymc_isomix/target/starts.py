@@ -252,9 +252,12 @@ def finite_check(space):
     terms_of = model.free_RVs + model.observed_RVs + model.potentials
     names = [variable.name for variable in terms_of]
     terms = stabilise(model.logp(sum=False))  # one a variable, in that order
-    evaluate = model.compile_fn(
-        terms, inputs=model.value_vars, mode=CHEAP, on_unused_input="ignore"
-    )
+    with warnings.catch_warnings():
+        # PyMC clones a minibatch that is a count or a truth value; here any one will do
+        warnings.filterwarnings("ignore", message="RNG Variable .* multiple distinct clients")
+        evaluate = model.compile_fn(
+            terms, inputs=model.value_vars, mode=CHEAP, on_unused_input="ignore"
+        )
 
     def check(flat):
         point = space.unflatten(flat)

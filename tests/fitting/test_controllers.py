@@ -24,7 +24,9 @@ class FakeGroup:
 
 
 def phased(group, n=1000, *, stop_early=True, **rule):
-    operator = SimpleNamespace(approx=SimpleNamespace(groups=[group]), rule=StepRule(**rule))
+    operator = SimpleNamespace(
+        approx=SimpleNamespace(groups=[group]), rule=StepRule(**rule), anchor=None
+    )
     return Phased(operator, 0.3, n, stop_early=stop_early, rng=np.random.default_rng(0))
 
 
