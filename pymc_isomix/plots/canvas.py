@@ -3,6 +3,8 @@
 import numpy as np
 import xarray as xr
 
+TICKS = 25  # labels that an axis has room for
+
 
 def import_arviz_plots():
     """Import arviz-plots with its visuals, or say which extra has it."""
@@ -33,6 +35,21 @@ def visual_options(visuals, name, **defaults):
     return given if given is False else {**defaults, **({} if given is True else given)}
 
 
+def group_of(dt, name):
+    """Return a group of a DataTree as a dataset; raise ValueError where there is none."""
+    if name not in dt.children:
+        raise ValueError(
+            f"dt has no group {name!r}; pass what IsotropicMixture.sample or pymc_isomix.fit "
+            f"returned. Its groups are {', '.join(dt.children)}"
+        )
+    return dt[name].to_dataset()
+
+
+def sparse(positions, most=TICKS):
+    """Leave out positions, evenly, until there are few enough to label."""
+    return positions[:: int(np.ceil(len(positions) / most))]
+
+
 class Plot:
     """A PlotCollection of one plot, with the visuals that its user asked for."""
 
@@ -45,6 +62,8 @@ class Plot:
         self._visuals = visuals or {}
         self._azp = azp
         self.collection = azp.PlotCollection.wrap(data, **options)
+        panels = {dim: data[dim] for dim in pc_kwargs.get("cols", ()) if dim in data.dims}
+        self.anywhere = points(0, 0).expand_dims(panels)
 
     def draw(self, name, visual, data, *, ignore_aes="all", **defaults):
         """Draw a visual with these options, unless the user switched it off."""
@@ -53,12 +72,12 @@ class Plot:
 
     def label(self, name, visual, text):
         """Write a label."""
-        self.draw(name, visual, points(0, 0), text=text)
+        self.draw(name, visual, self.anywhere, text=text)
 
     def set_axes(self, visual, **options):
         """Set limits, ticks or a scale."""
         self.collection.map(
-            visual, data=points(0, 0), ignore_aes="all", store_artist=False, **options
+            visual, data=self.anywhere, ignore_aes="all", store_artist=False, **options
         )
 
     def limits(self, *, x, y):

@@ -4,12 +4,11 @@ import numpy as np
 import xarray as xr
 
 from pymc_isomix.plots import components as component_plot
-from pymc_isomix.plots.canvas import Plot, import_arviz_plots, points
+from pymc_isomix.plots.canvas import Plot, group_of, import_arviz_plots, points, sparse
 from pymc_isomix.results import importance
 
 ERRORS = 2  # standard errors each way
 LEAST_DEPTH = 2.0  # nats of ELBO
-TICKS = 25
 
 
 def plot_components(dt, *, var_names=None, visuals=None, **pc_kwargs):
@@ -47,7 +46,7 @@ def plot_components(dt, *, var_names=None, visuals=None, **pc_kwargs):
         If there is no group ``isomix``, or a name is not in it.
     """
     return component_plot.draw(
-        import_arviz_plots(), _group(dt, "isomix"), var_names, visuals or {}, pc_kwargs
+        import_arviz_plots(), group_of(dt, "isomix"), var_names, visuals or {}, pc_kwargs
     )
 
 
@@ -79,7 +78,7 @@ def plot_elbo(dt, *, visuals=None, **pc_kwargs):
         If there is no group ``fit``, or it has no steps.
     """
     azp = import_arviz_plots()
-    group = _group(dt, "fit")
+    group = group_of(dt, "fit")
     elbo, steps = group["elbo"], group["step"].values
     if not np.isfinite(elbo).any():
         raise ValueError("group 'fit' has no finite elbo: the fit took no step, or had score=False")
@@ -125,7 +124,7 @@ def plot_modes(dt, *, visuals=None, **pc_kwargs):
         If there is no group ``diagnostics``.
     """
     azp = import_arviz_plots()
-    group = _group(dt, "diagnostics")
+    group = group_of(dt, "diagnostics")
     mass, error = group["mode_mass"].values, ERRORS * group["mode_mass_se"].values
     position = np.arange(mass.size)
     low, high = np.maximum(mass - error, 0), np.minimum(mass + error, 1)
@@ -138,7 +137,7 @@ def plot_modes(dt, *, visuals=None, **pc_kwargs):
     plot.label("xlabel", azp.visuals.labelled_x, "mode")
     plot.label("ylabel", azp.visuals.labelled_y, f"mass ± {ERRORS} standard errors")
     plot.limits(x=(-0.6, mass.size - 0.4), y=(0, 1.05 * np.nanmax([mass, high])))
-    ticks = position[:: int(np.ceil(mass.size / TICKS))]
+    ticks = sparse(position)
     names = [str(name) for name in group["mode"].values[ticks]]
     plot.set_axes(azp.visuals.set_xticks, values=ticks, labels=names)
     return plot.collection
@@ -180,7 +179,7 @@ def plot_khat(dt, *, visuals=None, **pc_kwargs):
        Journal of Machine Learning Research 25(72).
     """
     azp = import_arviz_plots()
-    group = _group(dt, "sample_stats")
+    group = group_of(dt, "sample_stats")
     log_weight = np.ravel(group["log_weight"].values) if "log_weight" in group else np.empty(0)
     log_weight = np.sort(log_weight[np.isfinite(log_weight)])[::-1]
     n_draws = log_weight.size
@@ -211,15 +210,6 @@ def plot_khat(dt, *, visuals=None, **pc_kwargs):
     plot.limits(x=(span[-1] / 1.2, span[0] * 3), y=(0.5 / n_draws, 0.7))
     plot.legend("k", title="Pareto k")
     return plot.collection
-
-
-def _group(dt, name):
-    if name not in dt.children:
-        raise ValueError(
-            f"dt has no group {name!r}; pass what IsotropicMixture.sample or pymc_isomix.fit "
-            f"returned. Its groups are {', '.join(dt.children)}"
-        )
-    return dt[name].to_dataset()
 
 
 def _phase_runs(group):
