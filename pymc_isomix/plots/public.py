@@ -14,11 +14,13 @@ LEAST_DEPTH = 2.0  # nats of ELBO
 def plot_components(dt, *, var_names=None, visuals=None, **pc_kwargs):
     """Plot the components of the mixture as ellipses over draws, two dimensions at a time.
 
-    Unconstrained space, where the components are Gaussian and the ellipses of one standard
-    deviation exact: variables with a transform show as ``tau_log__``. The more weight a component
-    has, the darker and wider its line; the colour tells its mode. On the diagonal are the exact
-    marginal densities, each mode's part by itself. Draws are made anew from the mixture, so that
-    they do not depend on how many ``dt`` has. Components flagged ``dead`` are left out.
+    In the coordinates where the components are Gaussian and the ellipses of one standard deviation
+    exact: unconstrained space, so that variables with a transform show as ``tau_log__``, but for
+    effects of a hierarchy that the fit sees by their own scale (see :func:`plot_shares`). The more
+    weight a component has, the darker and wider its line; the colour tells its mode. On the
+    diagonal are the exact marginal densities, each mode's part by itself. Draws are made anew from
+    the mixture, so that they do not depend on how many ``dt`` has. Components flagged ``dead`` are
+    left out.
 
     Parameters
     ----------
