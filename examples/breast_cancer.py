@@ -60,17 +60,16 @@ def draw_picture(approx, posterior, path):
 
     pair = ["mean radius", "worst radius"]
     index = [list(posterior["feature"].values).index(name) for name in pair]
-    parameters = approx.parameter_values()
-    metric = parameters["metric"][index]
+    mixture = approx.mixture
     axes[2].scatter(*(posterior["beta"].sel(feature=name) for name in pair), s=2, c="0.7")
     angle = np.linspace(0, 2 * np.pi, 100)
+    metric = mixture.metric[index]
     circle = np.linalg.cholesky(metric @ metric.T) @ [np.cos(angle), np.sin(angle)]
-    weights = np.exp(parameters["log_weights"])
-    for mean, log_variance, weight in zip(
-        parameters["means"][:, index], parameters["log_variances"], weights, strict=True
-    ):
-        ellipse = mean[:, None] + np.exp(0.5 * log_variance) * circle
-        axes[2].plot(*ellipse, c="C1", lw=1, alpha=float(np.clip(weight / weights.max(), 0.1, 1)))
+    strength = np.clip(mixture.weights / mixture.weights.max(), 0.1, 1)
+    for k, alpha in enumerate(strength):
+        scale = np.exp(0.5 * mixture.log_variances[k])
+        ellipse = mixture.means[k, index][:, None] + scale * circle
+        axes[2].plot(*ellipse, c="C1", lw=1, alpha=float(alpha))
     axes[2].set(xlabel=pair[0], ylabel=pair[1], title="Draws and components (1 sd)")
     figure.savefig(path, dpi=120)
 

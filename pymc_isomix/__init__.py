@@ -8,6 +8,7 @@ from pymc_isomix.interface.approximation import IsotropicMixture
 from pymc_isomix.interface.group import IsotropicMixtureGroup
 from pymc_isomix.interface.inference import IsoMix
 from pymc_isomix.plots.public import plot_components, plot_elbo, plot_khat, plot_modes
+from pymc_isomix.plots.shares import plot_shares
 
 # as PyMC does: what a fit says is seen unless the application configures logging itself
 _logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ __all__ = [
     "plot_elbo",
     "plot_khat",
     "plot_modes",
+    "plot_shares",
     "resume",
 ]
 

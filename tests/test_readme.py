@@ -1,4 +1,4 @@
-"""The Python code that README.md and docs/start.md print runs."""
+"""The Python code that README.md and pages of docs/ print runs."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ import pymc as pm
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "docs/start.md", "docs/hierarchies.md"]
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -20,7 +21,7 @@ def run_python_blocks(page):
     return namespace
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/start.md"])
+@pytest.mark.parametrize("page", PAGES)
 @pytest.mark.usefixtures("fast_compile")
 def test_printed_code_runs(page, monkeypatch):
     # Twenty steps in place of the thousands that the page asks for; the rest is as printed.

@@ -182,11 +182,17 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             check_count("draws", draws)
         check_count("n_probes", n_probes, least=0)
         check_count("transitions", transitions, least=0)
-        rng, labels = self._generator(random_seed), self.space.labels
-        asked = {"draws": draws, "n_probes": n_probes, "n_transitions": transitions}
-        shown = {"history": self.history, "progressbar": progressbar}
-        about = (self.compiled_model(), self.mixture, labels, rng)
-        self._report = verdict.examine(*about, **asked, **shown)
+        self._report = verdict.examine(
+            self.compiled_model(),
+            self.mixture,
+            self.space.labels,
+            self._generator(random_seed),
+            draws=draws,
+            n_probes=n_probes,
+            n_transitions=transitions,
+            history=self.history,
+            progressbar=progressbar,
+        )
         return self._report
 
     def closing_line(self, n_steps):

@@ -271,7 +271,7 @@ class IsotropicMixtureGroup(Group):
         return self.to_unconstrained(points)[0], component
 
     def to_unconstrained(self, points):
-        """Map coordinates y (S, d), an array, to z (S, d) and log |dz/dy| (S,)."""
+        """Map coordinates y (S, d), an array, to z (S, d) and ``log |dz/dy|`` (S,)."""
         return self.coordinates.to_unconstrained(points, self.pseudo)
 
     def log_density(self, points):

@@ -3,6 +3,9 @@
 import numpy as np
 import xarray as xr
 
+SAMPLED = 4000  # draws, of an approximation given instead of a DataTree
+TICKS = 25  # labels that an axis has room for
+
 
 def import_arviz_plots():
     """Import arviz-plots with its visuals, or say which extra has it."""
@@ -33,6 +36,34 @@ def visual_options(visuals, name, **defaults):
     return given if given is False else {**defaults, **({} if given is True else given)}
 
 
+def group_of(dt, name):
+    """Return a group of a DataTree, or of draws from an approximation, as a dataset."""
+    if not isinstance(dt, xr.DataTree) and hasattr(dt, "draw_unconstrained"):
+        dt = dt.sample(SAMPLED, random_seed=0)
+    if not isinstance(dt, xr.DataTree):
+        raise TypeError(
+            f"dt must be a DataTree, as IsotropicMixture.sample and pymc_isomix.fit return it, or "
+            f"an approximation; got {type(dt).__name__}"
+        )
+    if name not in dt.children:
+        has_fit = "isomix" in dt.children and "diagnostics" not in dt.children
+        why = "pass what IsotropicMixture.sample or pymc_isomix.fit returned"
+        if name == "diagnostics" and has_fit:
+            why = (
+                "the draws have no weights, as with minibatches: sample inside `with full_model:`, "
+                "a model of the same variables with all the data"
+            )
+        raise ValueError(
+            f"dt has no group {name!r}; {why}. Its groups are {', '.join(dt.children)}"
+        )
+    return dt[name].to_dataset()
+
+
+def sparse(positions, most=TICKS):
+    """Leave out positions, evenly, until there are few enough to label."""
+    return positions[:: int(np.ceil(len(positions) / most))]
+
+
 class Plot:
     """A PlotCollection of one plot, with the visuals that its user asked for."""
 
@@ -45,6 +76,8 @@ class Plot:
         self._visuals = visuals or {}
         self._azp = azp
         self.collection = azp.PlotCollection.wrap(data, **options)
+        panels = {dim: data[dim] for dim in pc_kwargs.get("cols", ()) if dim in data.dims}
+        self.anywhere = points(0, 0).expand_dims(panels)
 
     def draw(self, name, visual, data, *, ignore_aes="all", **defaults):
         """Draw a visual with these options, unless the user switched it off."""
@@ -53,12 +86,12 @@ class Plot:
 
     def label(self, name, visual, text):
         """Write a label."""
-        self.draw(name, visual, points(0, 0), text=text)
+        self.draw(name, visual, self.anywhere, text=text)
 
     def set_axes(self, visual, **options):
         """Set limits, ticks or a scale."""
         self.collection.map(
-            visual, data=points(0, 0), ignore_aes="all", store_artist=False, **options
+            visual, data=self.anywhere, ignore_aes="all", store_artist=False, **options
         )
 
     def limits(self, *, x, y):

@@ -4,23 +4,23 @@ import numpy as np
 import xarray as xr
 
 from pymc_isomix.plots import components as component_plot
-from pymc_isomix.plots.canvas import Plot, import_arviz_plots, points
+from pymc_isomix.plots.canvas import Plot, group_of, import_arviz_plots, points, sparse
 from pymc_isomix.results import importance
 
 ERRORS = 2  # standard errors each way
 LEAST_DEPTH = 2.0  # nats of ELBO
-TICKS = 25
-SAMPLED = 4000  # draws, of an approximation given instead of a DataTree
 
 
 def plot_components(dt, *, var_names=None, visuals=None, **pc_kwargs):
     """Plot the components of the mixture as ellipses over draws, two dimensions at a time.
 
-    Unconstrained space, where the components are Gaussian and the ellipses of one standard
-    deviation exact: variables with a transform show as ``tau_log__``. The more weight a component
-    has, the darker and wider its line; the colour tells its mode. On the diagonal are the exact
-    marginal densities, each mode's part by itself. Draws are made anew from the mixture, so that
-    they do not depend on how many ``dt`` has. Components flagged ``dead`` are left out.
+    In the coordinates where the components are Gaussian and the ellipses of one standard deviation
+    exact: unconstrained space, so that variables with a transform show as ``tau_log__``, but for
+    effects of a hierarchy that the fit sees by their own scale (see :func:`plot_shares`). The more
+    weight a component has, the darker and wider its line; the colour tells its mode. On the
+    diagonal are the exact marginal densities, each mode's part by itself. Draws are made anew from
+    the mixture, so that they do not depend on how many ``dt`` has. Components flagged ``dead`` are
+    left out.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def plot_components(dt, *, var_names=None, visuals=None, **pc_kwargs):
         If there is no group ``isomix``, or a name is not in it.
     """
     return component_plot.draw(
-        import_arviz_plots(), _group(dt, "isomix"), var_names, visuals or {}, pc_kwargs
+        import_arviz_plots(), group_of(dt, "isomix"), var_names, visuals or {}, pc_kwargs
     )
 
 
@@ -80,7 +80,7 @@ def plot_elbo(dt, *, visuals=None, **pc_kwargs):
         If there is no group ``fit``, or it has no steps.
     """
     azp = import_arviz_plots()
-    group = _group(dt, "fit")
+    group = group_of(dt, "fit")
     elbo, steps = group["elbo"], group["step"].values
     if not np.isfinite(elbo).any():
         raise ValueError("group 'fit' has no finite elbo: the fit took no step, or had score=False")
@@ -126,7 +126,7 @@ def plot_modes(dt, *, visuals=None, **pc_kwargs):
         If there is no group ``diagnostics``.
     """
     azp = import_arviz_plots()
-    group = _group(dt, "diagnostics")
+    group = group_of(dt, "diagnostics")
     mass, error = group["mode_mass"].values, ERRORS * group["mode_mass_se"].values
     position = np.arange(mass.size)
     low, high = np.maximum(mass - error, 0), np.minimum(mass + error, 1)
@@ -139,7 +139,7 @@ def plot_modes(dt, *, visuals=None, **pc_kwargs):
     plot.label("xlabel", azp.visuals.labelled_x, "mode")
     plot.label("ylabel", azp.visuals.labelled_y, f"mass ± {ERRORS} standard errors")
     plot.limits(x=(-0.6, mass.size - 0.4), y=(0, 1.05 * np.nanmax([mass, high])))
-    ticks = position[:: int(np.ceil(mass.size / TICKS))]
+    ticks = sparse(position)
     names = [str(name) for name in group["mode"].values[ticks]]
     plot.set_axes(azp.visuals.set_xticks, values=ticks, labels=names)
     return plot.collection
@@ -181,7 +181,7 @@ def plot_khat(dt, *, visuals=None, **pc_kwargs):
        Journal of Machine Learning Research 25(72).
     """
     azp = import_arviz_plots()
-    group = _group(dt, "sample_stats")
+    group = group_of(dt, "sample_stats")
     log_weight = np.ravel(group["log_weight"].values) if "log_weight" in group else np.empty(0)
     log_weight = np.sort(log_weight[np.isfinite(log_weight)])[::-1]
     n_draws = log_weight.size
@@ -212,29 +212,6 @@ def plot_khat(dt, *, visuals=None, **pc_kwargs):
     plot.limits(x=(span[-1] / 1.2, span[0] * 3), y=(0.5 / n_draws, 0.7))
     plot.legend("k", title="Pareto k")
     return plot.collection
-
-
-def _group(dt, name):
-    """Return a group of a DataTree, or of draws from an approximation, as a dataset."""
-    if not isinstance(dt, xr.DataTree) and hasattr(dt, "draw_unconstrained"):
-        dt = dt.sample(SAMPLED, random_seed=0)
-    if not isinstance(dt, xr.DataTree):
-        raise TypeError(
-            f"dt must be a DataTree, as IsotropicMixture.sample and pymc_isomix.fit return it, or "
-            f"an approximation; got {type(dt).__name__}"
-        )
-    if name not in dt.children:
-        has_fit = "isomix" in dt.children and "diagnostics" not in dt.children
-        why = "pass what IsotropicMixture.sample or pymc_isomix.fit returned"
-        if name == "diagnostics" and has_fit:
-            why = (
-                "the draws have no weights, as with minibatches: sample inside `with full_model:`, "
-                "a model of the same variables with all the data"
-            )
-        raise ValueError(
-            f"dt has no group {name!r}; {why}. Its groups are {', '.join(dt.children)}"
-        )
-    return dt[name].to_dataset()
 
 
 def _phase_runs(group):

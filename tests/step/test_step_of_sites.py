@@ -1,4 +1,4 @@
-"""`step/sites.py`, the step of the sites: its gradients against numerical ones, its bounds, its fixed point."""
+"""The step of the sites: its gradients against numerical ones, its bounds, its fixed point."""
 
 import numpy as np
 import pymc as pm
