@@ -196,11 +196,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         return self._report
 
     def closing_line(self, n_steps):
-        """Say in one line how a fit ended: ELBO, Pareto k-hat, modes, seconds.
-
-        Without the first three where they would take long (a log density with a loop) or mean
-        nothing (minibatches).
-        """
+        """Say in one line how a fit ended; without figures that take long or mean nothing."""
         self._report = None
         try:
             figures = ""
