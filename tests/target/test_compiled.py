@@ -147,7 +147,7 @@ def test_pieces_make_the_whole(padded, expected):
         calls.append(len(points))
         return [log_joint(points[:, 0]), points]
 
-    log_p, same = compiled._in_pieces(evaluate, 10, padded)(points)
+    log_p, same = compiled._in_pieces(evaluate, 10, padded=padded)(points)
     assert calls == expected  # of one size: another shape would compile anew
     np.testing.assert_allclose(log_p, log_joint(points[:, 0]), rtol=1e-10)
     np.testing.assert_array_equal(same, points)
