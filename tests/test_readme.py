@@ -6,6 +6,8 @@ from pathlib import Path
 import pymc as pm
 import pytest
 
+import pymc_isomix as pmi
+
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "docs/start.md", "docs/hierarchies.md"]
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -25,8 +27,9 @@ def run_python_blocks(page):
 @pytest.mark.usefixtures("fast_compile")
 def test_printed_code_runs(page, monkeypatch):
     # Twenty steps in place of the thousands that the page asks for; the rest is as printed.
-    fit = pm.fit
+    fit, fit_in_one_call = pm.fit, pmi.fit
     monkeypatch.setattr(pm, "fit", lambda n, **kwargs: fit(n=20, **kwargs))
+    monkeypatch.setattr(pmi, "fit", lambda **kwargs: fit_in_one_call(n=20, **kwargs))
     namespace = run_python_blocks(page)
     assert namespace["approx"].hist.shape == (20,)
     assert namespace["idata"].posterior.sizes["draw"] == 1000

@@ -21,7 +21,7 @@ def plot_shares(dt, *, visuals=None, **pc_kwargs):
 
     Parameters
     ----------
-    dt : DataTree
+    dt : DataTree or IsotropicMixture
         With the group ``isomix``: of :func:`fit` or :meth:`IsotropicMixture.sample`.
     visuals : mapping of {str : mapping or bool}, optional
         Options of each visual, False to leave it out: ``share`` (points), ``title`` (the site's
