@@ -45,7 +45,8 @@ def run_case(case):
     from problems.workloads import independent
 
     import pymc_isomix as pmi
-    from pymc_isomix.fitting.steppers import one_blas_thread, stepper
+    from pymc_isomix.backend.compilation import one_blas_thread
+    from pymc_isomix.fitting.steppers import stepper
 
     def prepare(model, n_components, metric="diag"):
         inference = pmi.IsoMix(

@@ -19,7 +19,8 @@ from pymc.pytensorf import compile
 from pymc.variational.inference import resolve_backend_compile_kwargs
 
 import pymc_isomix as pmi
-from pymc_isomix.fitting.steppers import one_blas_thread, stepper
+from pymc_isomix.backend.compilation import one_blas_thread
+from pymc_isomix.fitting.steppers import stepper
 from pymc_isomix.target.batching import batched_log_density
 
 SIZES = ("10x10", "50x10", "200x10")
@@ -62,7 +63,7 @@ def make_batched(model, size, backend):
     points = points_of(group.ddim, size)
     shared = pytensor.shared(points, shape=points.shape)
     gradient = pytensor.shared(np.zeros_like(points), shape=points.shape)
-    log_density, value = batched_log_density(model, group.ordering, shared)
+    log_density, value, _ = batched_log_density(group.space, shared)
     mode = resolve_backend_compile_kwargs(backend, None)
     evaluate = compile([], log_density, updates={gradient: value}, **mode)
     return lambda: np.asarray(evaluate()).size > 0
