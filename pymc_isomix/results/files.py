@@ -22,7 +22,7 @@ FORMAT = 2
 READABLE = (1, 2)
 DIMS = {
     "means": ("component", "unconstrained"),
-    "log_variances": ("component",),
+    "log_variances": ("component", "unconstrained"),
     "log_weights": ("component",),
     "metric": ("unconstrained", "unconstrained_bis"),
     "log_precisions": ("pseudo_observation",),
