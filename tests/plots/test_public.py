@@ -498,3 +498,16 @@ def test_importing_the_package_imports_no_plots():
     code = "import pymc_isomix; assert callable(pymc_isomix.plot_elbo)"
     blocked = "import sys; sys.modules['arviz_plots'] = None; sys.modules['matplotlib'] = None; "
     subprocess.run([sys.executable, "-c", blocked + code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("metric", ["identity", "diag", "dense"])
+def test_ellipses_of_diagonal_components_are_their_own(metric):
+    group = mixture_group(3, 4, metric=metric)
+    own = np.random.default_rng(5).uniform(0.2, 3, (3, 4))
+    group["log_variance"] = (("component", "unconstrained"), np.log(own))
+    marginal = component_plot.marginal(group, [0, 2])
+    values = group["metric"].values
+    root = values if values.ndim == 2 else values * np.eye(4)
+    for factor, variances in zip(marginal.factors, own, strict=True):
+        covariance = (root @ np.diag(variances) @ root.T)[np.ix_([0, 2], [0, 2])]
+        np.testing.assert_allclose(factor @ factor.T, covariance, rtol=1e-12, atol=1e-15)
