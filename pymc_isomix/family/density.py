@@ -1,9 +1,12 @@
-r"""The family: mixtures of isotropic Gaussians, in whitened coordinates u.
+r"""The family: mixtures of isotropic or diagonal Gaussians, in whitened coordinates u.
 
-.. math:: q(u) = \sum_k w_k \, \mathcal N(u; m_k, \epsilon_k I_d)
+.. math:: q(u) = \sum_k w_k \, \mathcal N(u; m_k, \epsilon_k I_d) \quad\text{or}\quad
+    \sum_k w_k \, \mathcal N(u; m_k, \operatorname{diag} \epsilon_k)
 
-Every function takes PyTensor variables (or arrays) and returns an expression. The pairwise part is
-two matrix products, O(S K d) in time and O(S K) in memory: no (S, K, d) array is ever made.
+The number of dimensions of ``log_variances`` tells which: (K,) is isotropic, (K, d)
+diagonal. Every function takes PyTensor variables (or arrays) and returns an expression. The
+pairwise part is two matrix products, O(S K d) in time and O(S K) in memory: no (S, K, d) array is
+ever made.
 """
 
 import math
@@ -22,8 +25,8 @@ def log_density_and_score(points, means, log_variances, log_weights):
             - \frac d2 \log(2 \pi \epsilon_k)\right] \\
         \nabla_u \log q(u) &= \sum_k r_k(u) \, (m_k - u) / \epsilon_k
 
-    Responsibilities :math:`r_k` are the softmax of the same terms, so that both stay finite and
-    exact however far from the components u lies.
+    and elementwise for diagonal variances. Responsibilities :math:`r_k` are the softmax of the same
+    terms, so that both stay finite and exact however far from the components u lies.
 
     Parameters
     ----------
@@ -32,7 +35,7 @@ def log_density_and_score(points, means, log_variances, log_weights):
         zero, where :math:`|u|^2 + |m|^2 - 2 u \cdot m` cancels.
     means : (K, d) array or TensorVariable
         Whitened component means, from the same origin.
-    log_variances : (K,) array or TensorVariable
+    log_variances : (K,) or (K, d) array or TensorVariable
         Log variances, whitened.
     log_weights : (K,) array or TensorVariable
         Normalised log weights; ``-inf`` drops a component.
@@ -53,11 +56,16 @@ def log_density_and_score(points, means, log_variances, log_weights):
     lowest = 0.9 * np.log(np.finfo(log_joint.dtype).tiny)
     joint = pt.exp(pt.maximum(log_joint - largest, lowest))
     # all sums over components in one product: XLA and numba are slow at summing rows
-    precision = pt.exp(-log_variances)[:, None]
-    sums = joint @ pt.concatenate([precision * means, precision, pt.ones_like(precision)], axis=1)
+    precision = as_matrix(pt.exp(-log_variances))
+    ones = pt.ones_like(as_matrix(log_weights))
+    sums = joint @ pt.concatenate([precision * means, precision, ones], axis=1)
     total = sums[:, -1]
     log_density = largest[:, 0] + pt.log(total)
-    score = (sums[:, :-2] - points * sums[:, -2][:, None]) / total[:, None]
+    if log_variances.ndim == 1:
+        score = (sums[:, :-2] - points * sums[:, -2][:, None]) / total[:, None]
+    else:
+        n_dim = means.shape[1]
+        score = (sums[:, :n_dim] - points * sums[:, n_dim:-1]) / total[:, None]
     return log_density, score
 
 
@@ -79,6 +87,11 @@ def log_normalise(log_values):
     return shifted - pt.log(pt.exp(shifted).sum(axis=-1, keepdims=True))
 
 
+def as_matrix(variances):
+    """View values by component, (K,) or (K, d), as (K, 1) or (K, d)."""
+    return variances[:, None] if variances.ndim == 1 else variances
+
+
 def mean(means, log_weights):
     r"""Mean of the mixture, :math:`\sum_k w_k m_k`, shape (d,), in the space of ``means``."""
     return pt.exp(log_weights) @ means
@@ -96,12 +109,16 @@ def between_variance(means, log_weights):
 
 
 def within_variance(log_variances, log_weights):
-    r"""Weighted mean of the component variances, :math:`\sum_k w_k \epsilon_k`, a scalar."""
-    return pt.exp(log_weights + log_variances).sum()
+    r"""Weighted mean of the component variances, :math:`\sum_k w_k \epsilon_k`, () or (d,)."""
+    if log_variances.ndim == 1:
+        return pt.exp(log_weights + log_variances).sum()
+    return pt.exp(log_weights) @ pt.exp(log_variances)
 
 
 def _log_joint(points, means, log_variances, log_weights):
     """Log w_k + log N(u_s; m_k, eps_k I), shape (S, K): linear in |u|^2 and u, so one product."""
+    if log_variances.ndim == 2:
+        return _diagonal_log_joint(points, means, log_variances, log_weights)
     n_dim = means.shape[1].astype(means.dtype)
     precision = pt.exp(-log_variances)[:, None]
     log_normaliser = log_weights - 0.5 * n_dim * (log_variances + LOG_2PI)
@@ -121,3 +138,13 @@ def _log_joint(points, means, log_variances, log_weights):
     between = ((means[:, None] - means) ** 2).sum(axis=2)[nearest]  # (S, K)
     squared = (offsets**2).sum(axis=1, keepdims=True) + 2 * inner + between
     return log_normaliser - 0.5 * precision[:, 0] * squared
+
+
+def _diagonal_log_joint(points, means, log_variances, log_weights):
+    """Log w_k + log N(u_s; m_k, diag eps_k), shape (S, K): linear in u and in its squares."""
+    precision = pt.exp(-log_variances)
+    log_normaliser = log_weights - 0.5 * (log_variances + LOG_2PI).sum(axis=1)
+    constant = (log_normaliser - 0.5 * (precision * means**2).sum(axis=1))[:, None]
+    features = pt.concatenate([points, points**2, pt.ones_like(points[:, :1])], axis=1)
+    coefficients = pt.concatenate([precision * means, -0.5 * precision, constant], axis=1)
+    return features @ coefficients.T  # (S, 2 d + 1) and (2 d + 1, K)

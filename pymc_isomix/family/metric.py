@@ -1,8 +1,9 @@
 r"""The metric: the matrix L between whitened coordinates u and unconstrained ones, z = L u.
 
-All components share it: component k is N(z; mu_k, eps_k L L^T). Its number of dimensions tells its
-kind, and every function here dispatches on that: 0 is a multiple of the identity (the paper's
-family at 1), 1 the diagonal of a diagonal L, 2 a lower triangular L. Vectors are rows: (..., d).
+All components share it: component k is N(z; mu_k, L D_k L^T), D_k = eps_k I or a diagonal of its
+own. The metric's number of dimensions tells its kind, and every function here dispatches on that: 0
+is a multiple of the identity (the paper's family at 1), 1 the diagonal of a diagonal L, 2 a lower
+triangular L. Vectors are rows: (..., d).
 """
 
 import pytensor.tensor as pt
@@ -69,13 +70,16 @@ def differentiable(metric):
     return pt.tril(metric) if metric.ndim == 2 else metric
 
 
-def gradient(metric, scores, offsets, draw_weights):
+def gradient(metric, scores, offsets, draw_weights, ratios=None):
     r"""Gradient of -ELBO for a multiplicative change of the metric, with the means fixed in z.
 
     .. math:: M = \sum_k w_k \, \mathbb E[s_k (u - m_k)^T], \qquad dF = \langle M, B \rangle
         \text{ for } L \leftarrow L (I + B)
 
-    Its expectation is symmetric, since a rotation of isotropic components changes nothing.
+    Its expectation is symmetric where components are isotropic, since a rotation changes nothing.
+    Where they are diagonal it is not: an entry of B below the diagonal is then worth
+    :math:`F_{ij} = \sum_k w_k \epsilon_{kj} / \epsilon_{ki}` times what it is worth between
+    isotropic ones, by its Fisher information, and only that triangle counts, divided by F.
 
     Parameters
     ----------
@@ -85,16 +89,21 @@ def gradient(metric, scores, offsets, draw_weights):
         Path gradients s and u - m_k at the draws, whitened.
     draw_weights : (S,) TensorVariable
         Weight of each draw, w_k / B, zero for a draw left out.
+    ratios : (d, d) TensorVariable, optional
+        F, of diagonal components.
 
     Returns
     -------
-    (d,) TensorVariable for a diagonal metric, the symmetrised (d, d) for a dense one.
+    (d,) TensorVariable for a diagonal metric, a symmetric (d, d) for a dense one.
     """
     weighted = scores * draw_weights[:, None]
     if metric.ndim == 1:
         return (weighted * offsets).sum(axis=0)
     product = weighted.T @ offsets
-    return (product + product.T) / 2
+    if ratios is None:
+        return (product + product.T) / 2
+    product = product / ratios
+    return pt.tril(product) + pt.tril(product, -1).T
 
 
 def step(metric, gradient, *, step_size, largest):

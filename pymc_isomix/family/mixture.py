@@ -12,19 +12,22 @@ from pymc_isomix.backend.compilation import CHEAP
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 
+COMPONENT_VARIANCES = ("isotropic", "diagonal")  # by the dimensions of the log variances, from 1
+
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    r"""Mixture of isotropic Gaussians that share a metric L, as NumPy arrays.
+    r"""Mixture of isotropic or diagonal Gaussians that share a metric L, as NumPy arrays.
 
-    .. math:: q(y) = \sum_k w_k \, \mathcal N(y; \mu_k, \epsilon_k L L^T)
+    .. math:: q(y) = \sum_k w_k \, \mathcal N(y; \mu_k, \epsilon_k L L^T) \quad\text{or}\quad
+        \sum_k w_k \, \mathcal N(y; \mu_k, L \operatorname{diag}(\epsilon_k) L^T)
 
     Parameters
     ----------
     means : (K, d) array
         Coordinates y: unconstrained space, unless the model has sites.
-    log_variances : (K,) array
-        Whitened coordinates u.
+    log_variances : (K,) or (K, d) array
+        Whitened coordinates u; isotropic or diagonal.
     log_weights : (K,) array
         Normalised.
     metric : (), (d,) or (d, d) array
@@ -68,12 +71,23 @@ class Mixture:
         return np.diag(np.broadcast_to(self.metric, (self.n_dim,)))
 
     @property
+    def whitened_deviations(self):
+        """Standard deviations in whitened coordinates, (K, 1) of isotropic components or (K, d)."""
+        return density.as_matrix(np.exp(0.5 * self.log_variances))
+
+    @property
     def standard_deviations(self):
         """Standard deviation of each component in each dimension, (K, d)."""
-        dense = self.metric.ndim == 2
+        own, dense = self.whitened_deviations, self.metric.ndim == 2
+        if dense and self.log_variances.ndim == 2:
+            return np.sqrt(own**2 @ (self.metric**2).T)
         scale = np.sqrt((self.metric**2).sum(1)) if dense else np.abs(self.metric)
-        own = np.exp(0.5 * self.log_variances)[:, None]
         return own * np.broadcast_to(scale, (self.n_dim,))
+
+    @property
+    def typical_metric(self):
+        """Metric of a component with the mean variance, sum_k w_k eps_k."""
+        return self.metric * np.sqrt(self.weights @ np.exp(self.log_variances))
 
     def as_dict(self):
         """Return the parameters by name."""
@@ -93,7 +107,7 @@ class Mixture:
 
     def offsets(self, noise, component):
         """Turn standard normal noise (S, d) into offsets from the means of the components (S,)."""
-        return self.unwhiten(noise * np.exp(0.5 * self.log_variances)[component, None])
+        return self.unwhiten(noise * self.whitened_deviations[component])
 
     def whiten(self, vectors):
         """Map rows (S, d) by the inverse of L."""
@@ -114,7 +128,9 @@ class Mixture:
         responsibilities : (S, K) array
             Probability of each component given the point.
         """
-        compiled = _compile_evaluation(self.metric.ndim, self.means.dtype.name)
+        compiled = _compile_evaluation(
+            self.metric.ndim, self.log_variances.ndim, self.means.dtype.name
+        )
         return compiled(np.asarray(points, dtype=self.means.dtype), *self.as_dict().values())
 
     def log_density(self, points):
@@ -126,9 +142,9 @@ NAMES = tuple(field.name for field in fields(Mixture))
 
 
 @lru_cache
-def _compile_evaluation(metric_ndim, dtype):
+def _compile_evaluation(metric_ndim, variances_ndim, dtype):
     points, means = pt.matrix("points", dtype=dtype), pt.matrix("means", dtype=dtype)
-    log_variances = pt.vector("log_variances", dtype=dtype)
+    log_variances = pt.tensor("log_variances", dtype=dtype, shape=(None,) * variances_ndim)
     log_weights = pt.vector("log_weights", dtype=dtype)
     metric = pt.tensor("metric", dtype=dtype, shape=(None,) * metric_ndim)
     centre = density.mean(means, log_weights)

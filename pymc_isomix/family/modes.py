@@ -10,13 +10,30 @@ NEIGHBOURS = 10  # straight lines to few of them would miss the ridge of a bent 
 DEAD_SHARE = 0.02  # of 1/K: a component with less weight is put to better use
 
 
-def squared_distances(mixture):
-    """Squared distances (K, K) between the component means, whitened space."""
+def squared_distances(mixture, unit):
+    """Squared distances (K, K) between the component means, in a unit of each pair.
+
+    Parameters
+    ----------
+    mixture : Mixture
+    unit : callable
+        From the whitened variances of one component and of another to those that measure the
+        distance between them, elementwise.
+    """
     means = mixture.whiten(mixture.means - mixture.means.mean(0))
+    variances = np.exp(mixture.log_variances)
+    if variances.ndim == 2:  # a row at a time: (K, d) numbers
+        rows = zip(means, variances, strict=True)
+        return np.stack([((m - means) ** 2 / unit(v, variances)).sum(axis=1) for m, v in rows])
     norms = (means**2).sum(axis=1)
     squared = np.maximum(norms[:, None] + norms - 2 * means @ means.T, 0.0)
     np.fill_diagonal(squared, 0.0)
-    return squared
+    return squared / unit(variances[:, None], variances)
+
+
+def squared_mean_deviation(own, other):
+    """Square of the mean of two standard deviations, of their variances."""
+    return (0.5 * (np.sqrt(own) + np.sqrt(other))) ** 2
 
 
 def is_dead(mixture):
@@ -34,11 +51,12 @@ def label_modes(mixture, valley=VALLEY):
     between two modes goes to one of them, and does not make them one. Dead components join the mode
     of the nearest live one.
 
-    Distances on a segment come from those between the means,
+    Distances on a segment come from those between the means, each in units of component l,
 
-    .. math:: |m_i + t (m_j - m_i) - m_l|^2 = (1 - t) D_{il} + t D_{jl} - t (1 - t) D_{ij},
+    .. math:: |m_i + t (m_j - m_i) - m_l|_l^2
+        = (1 - t) |m_i - m_l|_l^2 + t |m_j - m_l|_l^2 - t (1 - t) |m_i - m_j|_l^2,
 
-    so that the cost does not grow with d.
+    so that the number of points on it costs nothing.
 
     Parameters
     ----------
@@ -51,14 +69,12 @@ def label_modes(mixture, valley=VALLEY):
     (K,) integer array
         Modes are numbered by falling weight.
     """
-    squared = squared_distances(mixture)
-    sd = np.exp(0.5 * mixture.log_variances)
     weights = mixture.weights
-    distance = np.sqrt(squared) / (0.5 * (sd[:, None] + sd))
+    distance = np.sqrt(squared_distances(mixture, squared_mean_deviation))
     alive = np.flatnonzero(~is_dead(mixture))
     start, end = _neighbours(distance[np.ix_(alive, alive)])
     start, end = alive[start], alive[end]
-    peak, saddle = _peaks_and_saddles(mixture, squared, start, end)
+    peak, saddle = _peaks_and_saddles(mixture, start, end)
     groups = DisjointSet(range(len(weights)))
     for edge in np.argsort(-saddle, kind="stable"):
         one, other = groups[start[edge]], groups[end[edge]]
@@ -90,19 +106,26 @@ def _neighbours(distance):
     return pairs[pairs[:, 0] != pairs[:, 1]].T
 
 
-def _peaks_and_saddles(mixture, squared, start, end):
+def _peaks_and_saddles(mixture, start, end):
     """Log q at the means (K,), and at its lowest along each edge (edges,), up to a constant."""
-    n_dim = mixture.means.shape[1]
-    log_variances = mixture.log_variances
-    log_peak = mixture.log_weights - 0.5 * n_dim * log_variances
+    own_deviations = mixture.whitened_deviations
+    isotropic = mixture.log_variances.ndim == 1
+    n_repeats = mixture.n_dim if isotropic else 1
+    log_peak = mixture.log_weights - n_repeats * np.log(own_deviations).sum(axis=1)
+    squared = squared_distances(mixture, lambda own, other: other)
+    means = mixture.whiten(mixture.means - mixture.means.mean(0))
     t = POINTS[:, None]
 
     def log_q(distances):
-        return np.logaddexp.reduce(log_peak - 0.5 * distances * np.exp(-log_variances), axis=-1)
+        return np.logaddexp.reduce(log_peak - 0.5 * distances, axis=-1)
 
     peaks, saddles = log_q(squared), []
     for i, j in zip(start, end, strict=True):  # one edge at a time: K distances at each point
-        along = (1 - t) * squared[i] + t * squared[j] - t * (1 - t) * squared[i, j]  # (points, K)
+        between = (means[i] - means[j]) ** 2
+        if isotropic:
+            between = between.sum(keepdims=True)
+        length = (between / own_deviations**2).sum(axis=1)  # (K,)
+        along = (1 - t) * squared[i] + t * squared[j] - t * (1 - t) * length  # (points, K)
         saddles.append(min(log_q(along).min(), peaks[i], peaks[j]))
     return peaks, np.array(saddles)
 
@@ -137,7 +160,7 @@ def mode_masses(labels, weights, responsibilities, importance_weight):
 def within_mode_covariance(mixture, labels):
     r"""Covariance within the modes, averaged over them by mass, unconstrained space.
 
-    .. math:: \sum_k w_k \left[\epsilon_k L L^T + (\mu_k - \bar\mu_{m(k)})
+    .. math:: \sum_k w_k \left[L \operatorname{diag}(\epsilon_k) L^T + (\mu_k - \bar\mu_{m(k)})
         (\mu_k - \bar\mu_{m(k)})^T\right]
 
     Parameters
@@ -150,13 +173,12 @@ def within_mode_covariance(mixture, labels):
     -------
     (d, d) array for a dense metric, else its diagonal (d,)
     """
-    weights, metric = mixture.weights, mixture.metric
+    weights, metric = mixture.weights, mixture.typical_metric
     membership = (labels == np.arange(labels.max() + 1)[:, None]) * weights  # (M, K)
     mass = membership.sum(axis=1, keepdims=True)
     # a mode whose every weight is zero has no mean, and counts for nothing
     mode_means = membership @ mixture.means / np.where(mass > 0, mass, 1)
     offsets = mixture.means - mode_means[labels]
-    within = weights @ np.exp(mixture.log_variances)
     if metric.ndim == 2:
-        return within * (metric @ metric.T) + (weights[:, None] * offsets).T @ offsets
-    return within * metric**2 + weights @ offsets**2
+        return metric @ metric.T + (weights[:, None] * offsets).T @ offsets
+    return metric**2 + weights @ offsets**2

@@ -228,7 +228,7 @@ class Phased(Controller):
         means, log_variances = q.means.copy(), q.log_variances.copy()
         means[lost] = q.means[parents] + q.offsets(noise, parents)
         if self.rule.has_own_variances:
-            log_variances -= np.log(2) * (n_children > 0)
+            log_variances[n_children > 0] -= np.log(2)
             log_variances[lost] = log_variances[parents]
         if self.rule.learn_weights:
             weights = weights / (1 + n_children)

@@ -24,7 +24,7 @@ MOMENT_PAIRS = 20  # of draws of each component, behind the moments of a mixture
 
 @Group.register
 class IsotropicMixtureGroup(Group):
-    r"""Mixture of isotropic Gaussians that share a metric, over a group of variables.
+    r"""Mixture of isotropic or diagonal Gaussians that share a metric, over a group of variables.
 
     .. math:: q(z) = \sum_k w_k \, \mathcal N(z; \mu_k, \epsilon_k L L^T)
 
@@ -40,14 +40,15 @@ class IsotropicMixtureGroup(Group):
         :class:`pymc.variational.opvi.Group`.
     params : dict, optional
         Parameters of your own instead of new ones: ``means`` (K, d) in unconstrained space,
-        ``log_variances`` (K,), ``log_weights`` (K,), normalised here, and ``metric``: a scalar (a
-        multiple of the identity), (d,) (diagonal) or (d, d) (lower triangular).
+        ``log_variances`` (K,) or, of diagonal components, (K, d), ``log_weights`` (K,), normalised
+        here, and ``metric``: a scalar (a multiple of the identity), (d,) (diagonal) or (d, d)
+        (lower triangular).
     n_components : int
         K.
     metric : {"identity", "diag", "dense", "auto"}
         Kind of metric that new parameters get.
-    start, start_sigma, init, init_width
-        Where the components start; see :class:`pymc_isomix.IsoMix`.
+    component_variances, start, start_sigma, init, init_width
+        See :class:`pymc_isomix.IsoMix`.
     random_seed : int, optional
     model : pymc.Model, optional
 
@@ -63,9 +64,9 @@ class IsotropicMixtureGroup(Group):
 
     __param_spec__: ClassVar[dict] = {
         "means": ("K", "d"),
-        "log_variances": ("K",),
+        "log_variances": ("K",),  # or ("K", "d"), and the metric ("d",) or (): parameters.adopt
         "log_weights": ("K",),
-        "metric": ("d", "d"),  # or ("d",) or (): see parameters.adopt
+        "metric": ("d", "d"),
     }
     short_name = "isotropic_mixture"
     alias_names = frozenset(["isomix"])
@@ -116,7 +117,7 @@ class IsotropicMixtureGroup(Group):
 
     @node_property
     def log_variances(self):
-        """Log variances (K,), whitened space."""
+        """Log variances (K,) or, of diagonal components, (K, d), whitened space."""
         return self.params_dict["log_variances"]
 
     @node_property
@@ -153,9 +154,8 @@ class IsotropicMixtureGroup(Group):
         if self.coordinates:
             _, offsets, weights = self.moments
             return (weights[:, None] * offsets).T @ offsets
-        within = density.within_variance(self.log_variances, self.log_weights)
         between = density.between_covariance(self.means, self.log_weights)
-        return within * metrics.covariance(self.metric, self.ddim) + between
+        return metrics.covariance(self.typical_metric, self.ddim) + between
 
     @node_property
     def std(self):
@@ -163,9 +163,18 @@ class IsotropicMixtureGroup(Group):
         if self.coordinates:
             _, offsets, weights = self.moments
             return pt.sqrt(weights @ offsets**2)
-        within = density.within_variance(self.log_variances, self.log_weights)
         between = density.between_variance(self.means, self.log_weights)
-        return pt.sqrt(within * metrics.variance(self.metric, self.ddim) + between)
+        return pt.sqrt(metrics.variance(self.typical_metric, self.ddim) + between)
+
+    @property
+    def typical_metric(self):
+        """Metric of a component with the mean variance."""
+        return self.metric * pt.sqrt(density.within_variance(self.log_variances, self.log_weights))
+
+    @node_property
+    def whitened_deviations(self):
+        """Deviations of the components in whitened space, (K, 1), or (K, d) of diagonal ones."""
+        return density.as_matrix(pt.exp(0.5 * self.log_variances))
 
     @property
     def moments(self):
@@ -178,8 +187,8 @@ class IsotropicMixtureGroup(Group):
         half = np.random.default_rng(0).normal(size=(n_components, MOMENT_PAIRS, n_dim))
         half /= np.sqrt((half**2).mean(axis=1, keepdims=True))  # exact within a component
         noise = np.concatenate([half, -half], axis=1).astype(self.means.dtype)
-        scale = pt.exp(0.5 * self.log_variances)[:, None, None]
-        offsets = (scale * noise).reshape((n_components * 2 * MOMENT_PAIRS, n_dim))
+        offsets = self.whitened_deviations[:, None] * noise
+        offsets = offsets.reshape((n_components * 2 * MOMENT_PAIRS, n_dim))
         points = pt.repeat(self.means, 2 * MOMENT_PAIRS, axis=0)
         points += metrics.unwhiten(self.metric, offsets)
         unconstrained = self.coordinates.batched(points, self.pseudo)[0]
@@ -191,8 +200,8 @@ class IsotropicMixtureGroup(Group):
     def symbolic_coordinates(self):
         """Draws (s, d) from the noise and the components, coordinates y."""
         component = self.symbolic_component
-        scale = pt.exp(0.5 * self.log_variances)[component]
-        noise = metrics.unwhiten(self.metric, scale[:, None] * self.symbolic_initial)
+        scale = self.whitened_deviations[component]
+        noise = metrics.unwhiten(self.metric, scale * self.symbolic_initial)
         place = pt.switch((component < 0)[:, None], self.centre, self.means[component])
         # a length of one that only rewrites find out is another type to a scan over draws
         return pt.specify_shape(place + noise, (None, self.ddim))
@@ -221,7 +230,7 @@ class IsotropicMixtureGroup(Group):
         """Replace the noise and, beside it, each draw's component; -1 is the mixture's mean."""
         replacements = super().make_size_and_deterministic_replacements(s, d, more_replacements)
         size = pt.as_tensor(1 if s is None else s)
-        mean_instead = pt.full((size,), -1, dtype="int64")
+        component = pt.full((size,), -1, dtype="int64")
         if isinstance(d, Variable) or not d:
             _, drawn = pt.random.categorical(
                 pt.exp(self.log_weights),
@@ -230,11 +239,7 @@ class IsotropicMixtureGroup(Group):
                 return_next_rng=True,
             )
             drawn = drawn.astype("int64")
-        component = mean_instead
-        if isinstance(d, Variable):
-            component = pt.switch(d, mean_instead, drawn)
-        elif not d:
-            component = drawn
+            component = pt.switch(d, component, drawn) if isinstance(d, Variable) else drawn
         # no gradient: PyTensor would call that of a categorical draw undefined
         return {**replacements, self.symbolic_component: disconnected_grad(component)}
 
@@ -255,11 +260,6 @@ class IsotropicMixtureGroup(Group):
 
     def draw_unconstrained(self, draws, rng):
         """Draw from the mixture with NumPy.
-
-        Parameters
-        ----------
-        draws : int
-        rng : numpy.random.Generator
 
         Returns
         -------

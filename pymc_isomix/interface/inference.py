@@ -35,11 +35,14 @@ class IsoMix(Inference):
     ----------
     n_components : int
         K, the components of the mixture.
+    component_variances : {"isotropic", "diagonal"}
+        One variance of each component, or one for each dimension, as in the paper's mean-field
+        variant: for modes whose shapes differ.
     variance_update : {"mirror", "bures", "natural", "fixed"}
         Geometry of the variances: entropic mirror descent, Bures-Wasserstein, natural gradient, or
         none.
     shared_variance : bool
-        One variance for all components.
+        One variance, or one diagonal, for all components.
     metric : {"auto", "identity", "diag", "dense"}
         Shape that all components share: dense up to 500 dimensions and diagonal above for
         ``"auto"``.
@@ -71,8 +74,8 @@ class IsoMix(Inference):
         Half width of that noise or box.
     random_seed : int or Generator, optional
     convergence : "auto" or None
-        None runs all iterations; otherwise the fit stops by itself once the ELBO has stopped
-        rising. Only the ``"auto"`` schedule stops by itself.
+        None runs all iterations; with ``"auto"`` the schedule of that name stops by itself once
+        the ELBO has stopped rising.
     model : pymc.Model, optional
         The model of the context when not given.
 
@@ -103,6 +106,7 @@ class IsoMix(Inference):
         self,
         n_components=50,
         *,
+        component_variances="isotropic",
         variance_update="mirror",
         shared_variance=False,
         metric="auto",
@@ -122,6 +126,7 @@ class IsoMix(Inference):
         self._begin(
             Settings(
                 n_components=n_components,
+                component_variances=component_variances,
                 variance_update=variance_update,
                 shared_variance=shared_variance,
                 metric=metric,
@@ -165,18 +170,17 @@ class IsoMix(Inference):
         schedule="constant",
         n_samples=10,
         start_sigma=1.0,
+        model=None,
         **kwargs,
     ):
         r"""Return the paper's own algorithm: identity metric, uniform weights, an absolute step.
 
         Parameters
         ----------
-        n_components : int
         step_size : float
             :math:`\gamma` of Eqs. 11 to 14, in squared units of the unconstrained space.
-        schedule, n_samples, start_sigma, **kwargs
-            As for :class:`IsoMix`; ``metric``, ``coordinates`` and ``weights`` are
-            fixed.
+        n_components, schedule, n_samples, start_sigma, model, **kwargs
+            As for :class:`IsoMix`; ``metric``, ``coordinates`` and ``weights`` are fixed.
 
         References
         ----------
@@ -184,8 +188,6 @@ class IsoMix(Inference):
         """
         if taken := sorted(set(PAPER) & set(kwargs)):
             raise TypeError(f"IsoMix.paper fixes {', '.join(taken)}")
-        inference = cls.__new__(cls)
-        model = kwargs.pop("model", None)
         settings = Settings(
             n_components=n_components,
             step_size=step_size,
@@ -195,7 +197,7 @@ class IsoMix(Inference):
             **kwargs,
             **PAPER,
         )
-        inference._begin(settings, model)
+        (inference := cls.__new__(cls))._begin(settings, model)
         return inference
 
     def fit(self, n=10000, score=None, callbacks=None, progressbar=True, *, backend=None, **kwargs):
@@ -236,9 +238,7 @@ class IsoMix(Inference):
         self.approx.history = self.approx.history or History(settings=self.settings.record())
         self._compile_began, self._taken = time.perf_counter(), 0
         self.objective.op.shows_progress = progressbar
-        fit = partial(
-            super().fit, n, score=score, callbacks=callbacks, progressbar=progressbar, **kwargs
-        )
+        fit = partial(super().fit, n, score, callbacks, progressbar, **kwargs)
         if backend is None and prefers_jax(kwargs.get("compile_kwargs")):
             try:
                 return fit(backend="jax")

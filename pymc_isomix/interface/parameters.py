@@ -11,6 +11,8 @@ from pymc_isomix.interface.settings import metric_kind
 from pymc_isomix.sites.find import starting_coordinates
 from pymc_isomix.target import starts
 
+SEVERAL = {"metric": "(), (d,) or (d, d)", "log_variances": "(K,) or (K, d)"}  # shapes to choose
+
 
 def first_values(
     coordinates,
@@ -18,6 +20,7 @@ def first_values(
     *,
     n_components=1,
     metric="identity",
+    component_variances="isotropic",
     start=None,
     start_sigma=None,
     init="jitter",
@@ -35,11 +38,13 @@ def first_values(
         init_width=init_width,
         random_seed=rng.randint(2**30, dtype=np.int64),
     )
-    log_variance, metric = starts.starting_scale(space, kind, start_sigma)
+    log_variance, metric = starts.starting_scale(
+        space, kind, start_sigma, diagonal=component_variances == "diagonal"
+    )
     means, pseudo = starting_coordinates(coordinates, means)
     return {
         "means": means,
-        "log_variances": np.full(n_components, log_variance),
+        "log_variances": np.full((n_components, *np.shape(log_variance)), log_variance),
         "log_weights": np.full(n_components, -np.log(n_components)),
         "metric": metric,
         **pseudo,
@@ -60,8 +65,8 @@ def adopt(params, n_dim):
     Parameters
     ----------
     params : dict
-        ``means`` (K, d), ``log_variances`` (K,), ``log_weights`` (K,), and ``metric``: (), (d,) or
-        (d, d).
+        ``means`` (K, d), ``log_variances`` (K,) or (K, d), ``log_weights`` (K,), and ``metric``:
+        (), (d,) or (d, d).
     n_dim : int
         d.
 
@@ -76,7 +81,7 @@ def adopt(params, n_dim):
     n_components = adopted["means"].type.shape[0] if adopted["means"].ndim == 2 else None
     shapes = {
         "means": (n_components, n_dim),
-        "log_variances": (n_components,),
+        "log_variances": (n_components, n_dim)[: max(adopted["log_variances"].ndim, 1)],
         "log_weights": (n_components,),
         "metric": (n_dim,) * min(adopted["metric"].ndim, 2),
     }
@@ -86,7 +91,7 @@ def adopt(params, n_dim):
             None in pair or pair[0] == pair[1] for pair in zip(static, shape, strict=True)
         )
         if not fits:
-            expected = "(), (d,) or (d, d)" if name == "metric" else shape
+            expected = SEVERAL.get(name, shape)
             raise ParametrizationError(
                 f"params[{name!r}] must have shape {expected} (K components, d = {n_dim}); "
                 f"got {static}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from pymc_isomix.backend.checks import check_choice, check_count, check_number, check_seed
 from pymc_isomix.family.metric import KINDS
+from pymc_isomix.family.mixture import COMPONENT_VARIANCES
 from pymc_isomix.fitting.schedules import check_schedule
 from pymc_isomix.step.bounds import StepRule
 from pymc_isomix.step.updates import VARIANCE_UPDATES
@@ -30,6 +31,7 @@ PAPER: dict = {
 # what an approximation fixes once it is made
 OF_THE_START = (
     "n_components",
+    "component_variances",
     "metric",
     "coordinates",
     "start",
@@ -53,6 +55,7 @@ class Settings:
     """
 
     n_components: int = 50
+    component_variances: str = "isotropic"
     variance_update: str = "mirror"
     shared_variance: bool = False
     metric: str = "auto"
@@ -71,6 +74,7 @@ class Settings:
 
     def __post_init__(self):
         object.__setattr__(self, "random_seed", check_seed(self.random_seed))
+        check_choice("component_variances", self.component_variances, COMPONENT_VARIANCES)
         check_choice("variance_update", self.variance_update, tuple(VARIANCE_UPDATES))
         check_choice("metric", self.metric, ("auto", *KINDS))
         check_choice("coordinates", self.coordinates, ("auto", "affine"))
@@ -145,7 +149,12 @@ class Settings:
 
     def of(self, mixture):
         """Return the settings with what a mixture fixes."""
-        return replace(self, n_components=mixture.n_components, metric=KINDS[mixture.metric.ndim])
+        return replace(
+            self,
+            n_components=mixture.n_components,
+            component_variances=COMPONENT_VARIANCES[mixture.log_variances.ndim - 1],
+            metric=KINDS[mixture.metric.ndim],
+        )
 
 
 def metric_kind(given, n_dim):

@@ -179,17 +179,21 @@ def _place(group):
 def marginal(group, chosen):
     """Return the living components of group ``isomix`` along the chosen dimensions."""
     group = group.isel(component=np.flatnonzero(~group["dead"].values.astype(bool)))
-    metric = group["metric"].values
+    metric, log_variances = group["metric"].values, group["log_variance"].values
+    n_components, n_dim = group[_place(group)].shape
+    # (K, 1) or (K, d): of isotropic components or diagonal ones
+    own = np.exp(0.5 * log_variances.reshape(n_components, -1))
     if metric.ndim == 2:
-        rows = np.tril(metric)[chosen]
-        factor = np.linalg.cholesky(rows @ rows.T)
+        rows = np.tril(metric)[chosen] * own[:, None]  # (K, n, d)
+        factors = np.linalg.cholesky(rows @ rows.swapaxes(1, 2))
     else:
-        factor = np.diag(metric[chosen] if metric.ndim == 1 else np.full(len(chosen), metric))
+        sd = (own * np.broadcast_to(metric, (n_dim,)))[:, chosen]
+        factors = sd[:, :, None] * np.eye(len(chosen))
     labels = group["unconstrained"].values[chosen]
     return Marginal(
         names=[str(label) for label in labels],
         means=group[_place(group)].values[:, chosen],
-        factors=np.exp(0.5 * group["log_variance"].values)[:, None, None] * factor,
+        factors=factors,
         weights=group["weight"].values,
         modes=group["mode"].values,
     )

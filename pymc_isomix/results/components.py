@@ -30,17 +30,16 @@ def to_dataset(space, mixture, compiled, responsibilities, weight=None):
         A name or dim that the model uses itself gets the prefix ``isomix_`` here, and the
         model's keeps its own.
     """
-    model = space.model
+    model, variances = space.model, mixture.log_variances
     taken = {*model.named_vars, *model.coords}
 
     def own(name):
         return f"isomix_{name}" if name in taken else name
 
     component, dimension = own("component"), own("unconstrained")
-    sd = np.exp(0.5 * mixture.log_variances)
     table = {
         **_places(mixture, compiled, (component, dimension)),
-        "log_variance": (component, mixture.log_variances),
+        "log_variance": ((component, dimension)[: variances.ndim], variances),
         "weight": (component, mixture.weights),
         "responsibility_mass": (component, responsibilities.mean(axis=0)),
         "dead": (component, modes.is_dead(mixture)),
@@ -51,11 +50,8 @@ def to_dataset(space, mixture, compiled, responsibilities, weight=None):
         table["share"] = (own("pseudo_observation"), compiled.shares(mixture))
     if weight is not None:
         table["evidence_share"] = (component, weight @ responsibilities)
-    squared = modes.squared_distances(mixture)
-    table |= {
-        name: (component, column) for name, column in _neighbours(mixture, squared, sd).items()
-    }
-    coords = {component: np.arange(len(sd)), dimension: space.labels}
+    table |= {name: (component, column) for name, column in _neighbours(mixture).items()}
+    coords = {component: np.arange(mixture.n_components), dimension: space.labels}
     if compiled.coordinates:
         coords[own("pseudo_observation")] = compiled.coordinates.labels
     if mixture.metric.ndim == 2:
@@ -98,14 +94,16 @@ def _model_space_means(model, means, component):
     return arrays
 
 
-def _neighbours(mixture, squared, sd):
+def _neighbours(mixture):
     """Nearest component of each, its distance in pooled standard deviations, and duplicates."""
-    n_components, n_dim = mixture.means.shape
-    pooled = 0.5 * (sd[:, None] ** 2 + sd**2)
-    distance = squared / pooled
+    n_components = mixture.n_components
+    sd = mixture.whitened_deviations  # (K, 1) or (K, d)
+    n_repeats = mixture.n_dim / sd.shape[1]
+    distance = modes.squared_distances(mixture, lambda own, other: 0.5 * (own + other))
     np.fill_diagonal(distance, np.inf)
     nearest = distance.argmin(axis=1) if n_components > 1 else np.full(1, -1)
-    overlap = np.exp(-distance / 8) * (sd[:, None] * sd / pooled) ** (n_dim / 2)
+    shapes = np.stack([np.log(2 * one * sd / (one**2 + sd**2)).sum(axis=1) for one in sd])
+    overlap = np.exp(-distance / 8 + n_repeats / 2 * shapes)  # Bhattacharyya's coefficient
     order = np.argsort(-mixture.log_weights, kind="stable")
     rank = np.argsort(order)
     heavier = rank[None, :] < rank[:, None]

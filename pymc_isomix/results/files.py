@@ -24,7 +24,7 @@ READABLE = (1, 2)
 READERS = {".nc": ("h5netcdf", "netCDF4"), ".zarr": ("zarr",)}  # one of them
 DIMS = {
     "means": ("component", "unconstrained"),
-    "log_variances": ("component",),
+    "log_variances": ("component", "unconstrained"),
     "log_weights": ("component",),
     "metric": ("unconstrained", "unconstrained_bis"),
     "log_precisions": ("pseudo_observation",),

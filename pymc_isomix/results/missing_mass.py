@@ -75,8 +75,7 @@ def missing_mass(
         return NOT_LOOKED_FOR
     until = time.perf_counter() + seconds
     centre = mixture.mean
-    within = np.exp(0.5 * np.logaddexp.reduce(mixture.log_weights + mixture.log_variances))
-    scaled = mixture.replace(metric=within * mixture.metric)  # whitened: one sd is 1
+    scaled = mixture.replace(metric=mixture.typical_metric)  # whitened: one sd is 1
     root = scaled.root
 
     def climb(points):

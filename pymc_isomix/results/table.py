@@ -65,6 +65,8 @@ def summary(mixture, history, report):
     components = (
         "1 component" if mixture.n_components == 1 else f"{mixture.n_components} components"
     )
+    if mixture.log_variances.ndim == 2:
+        components += " with diagonal variances"
     said = "not fitted"
     if report is not None:
         said = f"ELBO {report['elbo'].item():.2f}, verdict: {report.verdict}"

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytensor.tensor as pt
 
+from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.step import updates
 
 # Bounds that keep a scale-free step safe far from the optimum, where the first steps are taken
 MAX_MEAN_SHIFT = (
     0.3  # in units of sqrt(d eps_k), the typical distance of a component's draws from its mean
+    # (root mean square over the dimensions, each in its own units, of a diagonal component)
 )
 MAX_VARIANCE_CHANGE = 0.6  # of a log variance
 MAX_METRIC_CHANGE = 0.2  # spectral norm of the relative change
@@ -28,7 +30,7 @@ class StepRule:
     ----------
     variance_update : {"mirror", "bures", "natural", "fixed"}
     shared_variance : bool
-        One variance for all components.
+        One variance, or one diagonal, for all components.
     learn_weights : bool
     absolute_step : bool
         The paper's step :math:`\gamma`, in squared units of z, without bounds. Otherwise
@@ -49,7 +51,7 @@ class StepRule:
         return not self.shared_variance and self.variance_update != "fixed"
 
     def new_log_variances(self, log_variances, curvature, step_size):
-        """Log variances (K,) after a step along the curvature c_k (K,)."""
+        """Log variances, (K,) or (K, d), after a step along the curvature c_k of that shape."""
         update = self._update
         if self.absolute_step:
             if not update.relative:
@@ -60,7 +62,7 @@ class StepRule:
         return update.step(log_variances, change, step_size=1.0)
 
     def variances_of_mean_step(self, old, new):
-        """Log variances (K,) that the step of the means uses, of those before and after."""
+        """Log variances that the step of the means uses, of those before and after."""
         return new if self._update.relative else old
 
     @property
@@ -72,10 +74,14 @@ class StepRule:
         if self.absolute_step and not self._update.relative:
             return updates.mean_step(means, metrics.unwhiten(metric, gradient), step_size=step_size)
         variances = pt.exp(log_variances)
-        shift = variances[:, None] * gradient
+        shift = density.as_matrix(variances) * gradient
         if not self.absolute_step:
             n_dim = float(means.type.shape[1])
-            length = step_size * pt.sqrt((shift**2).sum(axis=1) / (n_dim * variances))
+            if variances.ndim == 1:
+                squared = (shift**2).sum(axis=1) / (n_dim * variances)
+            else:
+                squared = (gradient * shift).sum(axis=1) / n_dim
+            length = step_size * pt.sqrt(squared)
             step_size = step_size * pt.minimum(1.0, MAX_MEAN_SHIFT / pt.maximum(length, 1e-12))
         return updates.mean_step(means, metrics.unwhiten(metric, shift), step_size=step_size)
 

@@ -23,7 +23,7 @@ class Estimates(NamedTuple):
     """What one batch of draws says of each component, and of the metric."""
 
     mean_gradient: TensorVariable  # (K, d) g_k, whitened
-    curvature: TensorVariable  # (K,) c_k, dimensionless
+    curvature: TensorVariable  # (K,) or (K, d) c_k, dimensionless
     divergence: TensorVariable  # (K,) f_k, nats
     log_evidence: TensorVariable  # (K,) log mean_b p/q, the component's share of the evidence
     metric_gradient: TensorVariable | None  # M, None for an identity metric
@@ -42,12 +42,12 @@ def draw(noise, means, whitened_means, log_variances, metric):
     noise : (K, B, d) TensorVariable
     means, whitened_means : (K, d) TensorVariable
         Component means in z and in u, whatever the origin of u.
-    log_variances : (K,) TensorVariable
+    log_variances : (K,) or (K, d) TensorVariable
     metric : TensorVariable
     """
     n_components, n_samples, n_dim = noise.shape
     flat = (n_components * n_samples, n_dim)
-    offsets = pt.exp(0.5 * log_variances)[:, None, None] * noise
+    offsets = density.as_matrix(pt.exp(0.5 * log_variances))[:, None] * noise
     points = whitened_means[:, None] + offsets
     coordinates = means[:, None] + metrics.unwhiten(metric, offsets.reshape(flat)).reshape(
         noise.shape
@@ -66,8 +66,10 @@ def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weight
         f_k &= \operatorname{mean}_b [\log q(z_{kb}) - \log p(z_{kb})]
 
     At uniform weights :math:`g_k = K \partial F / \partial m_k` and
-    :math:`c_k = (2 K \epsilon_k / d) \, \partial F / \partial \epsilon_k` in expectation. A draw at
-    which the model's log density or gradient is not finite is left out of its component's averages.
+    :math:`c_k = (2 K \epsilon_k / d) \, \partial F / \partial \epsilon_k` in expectation. Diagonal
+    variances have one :math:`c_{kj} = \operatorname{mean}_b (u_{kb} - m_k)_j s_{kbj}` for each
+    dimension j. A draw at which the model's log density or gradient is not finite is left out of
+    its component's averages.
 
     Parameters
     ----------
@@ -103,14 +105,23 @@ def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weight
     # of the mixture cut to the support: what lies outside does not count against a component
     log_importance = pt.switch(finite, -log_ratio, -np.inf).reshape((n_components, -1))
     log_evidence = pt.logsumexp(log_importance, axis=1) - pt.log(count)
+    moments = scores * draws.offsets  # (S, d)
+    if log_variances.ndim == 1:
+        curvature = average(moments.sum(axis=1)) / n_dim
+    else:
+        curvature = average(moments)
     metric_gradient = None
     n_samples = draws.points.shape[0] // n_components
     draw_weights = pt.repeat(pt.exp(log_weights) / count, n_samples)
     if metric.ndim > 0:
-        metric_gradient = metrics.gradient(metric, scores, draws.offsets, draw_weights)
+        ratios = None
+        if log_variances.ndim == metric.ndim == 2:
+            weighted = pt.exp(density.as_matrix(log_weights) - log_variances)
+            ratios = weighted.T @ pt.exp(log_variances)
+        metric_gradient = metrics.gradient(metric, scores, draws.offsets, draw_weights, ratios)
     return Estimates(
         mean_gradient=average(scores),
-        curvature=average((scores * draws.offsets).sum(axis=1)) / n_dim,
+        curvature=curvature,
         divergence=average(log_ratio),
         log_evidence=log_evidence,
         metric_gradient=metric_gradient,

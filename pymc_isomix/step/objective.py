@@ -97,7 +97,7 @@ def step_updates(
     more_replacements : dict, optional
         Applied to the model's log density.
     constrain : callable, optional
-        Bounds the list of gradients [g (K, d), c (K,)].
+        Bounds the list of gradients [g (K, d), c (K,) or (K, d)].
     optimiser : callable, optional
         ``(loss, gradient) -> (new means, more updates)``: takes the step of the means, from their
         gradient :math:`K \partial F/\partial \mu_k`.
@@ -184,7 +184,8 @@ def guarded(new, params, n_finite, n_samples, loss, extra, info):
     such a component pays with its own.
     """
     finite = pt.isfinite(new["means"])
-    rows = finite.all(axis=1) & pt.isfinite(new["log_variances"])
+    variances_finite = pt.isfinite(density.as_matrix(new["log_variances"])).all(axis=1)
+    rows = finite.all(axis=1) & variances_finite
     has_draws = n_finite > 0  # (K,)
     if "log_weights" in new:
         accepted = rows.all() & has_draws.any() & ~pt.isnan(new["log_weights"]).any()

@@ -3,7 +3,8 @@ r"""The update rules of the paper, one function each.
 Step sizes here are dimensionless: :math:`\gamma_k` relative to the component's variance. The
 paper's absolute step
 :math:`\gamma` is :math:`\gamma_k = \gamma / \epsilon_k` (natural gradient is relative already). All
-take and return log variances, so that no variance can turn negative.
+take and return log variances, so that no variance can turn negative, and all work elementwise: on
+one variance of each component, or on the diagonal of each.
 """
 
 import math
@@ -52,11 +53,12 @@ def bures_step(log_variances, curvature, *, step_size):
 
     Parameters
     ----------
-    log_variances : (K,) array or TensorVariable
+    log_variances : (K,) or (K, d) array or TensorVariable
         Log variances in the whitened space u.
-    curvature : (K,) array or TensorVariable
-        :math:`c_k = \frac{2K}{d} \epsilon_k \, \partial F / \partial \epsilon_k`, dimensionless.
-    step_size : float or (K,) array
+    curvature : (K,) or (K, d) array or TensorVariable
+        :math:`c_k = \frac{2K}{d} \epsilon_k \, \partial F / \partial \epsilon_k`, dimensionless;
+        of diagonal components with d = 1, for each dimension.
+    step_size : float or array of that shape
         :math:`\gamma_k` relative to the variance; the paper's absolute step is :math:`\gamma /
         \epsilon_k`.
 

@@ -112,8 +112,8 @@ def starting_means(
     return means
 
 
-def starting_scale(space, metric, start_sigma):
-    """Return the components' first log variance and the first metric.
+def starting_scale(space, metric, start_sigma, *, diagonal=False):
+    """Return the components' first log variances and the first metric.
 
     Parameters
     ----------
@@ -121,12 +121,14 @@ def starting_scale(space, metric, start_sigma):
     metric : {"identity", "diag", "dense"}
     start_sigma : float, dict or None
         First standard deviation of the components in unconstrained space, one for all or by
-        variable (the rest 0.1). An identity metric has one for all dimensions: the root mean
-        square.
+        variable (the rest 0.1). Isotropic components with an identity metric have one for all
+        dimensions: the root mean square.
+    diagonal : bool
+        Whether components have a variance for each dimension.
 
     Returns
     -------
-    log_variance : float
+    log_variance : (d,) array where components are diagonal, else a float
     metric : () , (d,) or (d, d) array
     """
     sigma = np.full(space.n_dim, START_SIGMA)
@@ -146,8 +148,12 @@ def starting_scale(space, metric, start_sigma):
         sigma[:] = _broadcast("start_sigma", start_sigma, ())
     if not np.all(np.isfinite(sigma) & (sigma > 0)):
         raise ValueError(f"start_sigma must be positive and finite; got {start_sigma!r}")
-    log_variance = float(np.log(np.mean(sigma**2)))
+    if metric == "identity" and diagonal:
+        return 2 * np.log(sigma), np.ones(())
+    log_variance = np.log(np.mean(sigma**2))
     sigma = sigma / np.exp(0.5 * log_variance)
+    if diagonal:
+        log_variance = np.full(space.n_dim, log_variance)
     if metric == "identity":
         return log_variance, np.ones(())
     return log_variance, np.diag(sigma) if metric == "dense" else sigma

@@ -256,3 +256,89 @@ def test_single_precision_stays_single():
     log_density, score, _ = evaluate(*(value.astype("float32") for value in (points, *q)))
     np.testing.assert_allclose(log_density, logsumexp(log_terms(points, q), axis=1), rtol=1e-5)
     np.testing.assert_allclose(score, expected_score(points, q), rtol=1e-3, atol=1e-4)
+
+
+# Diagonal variances, (K, d)
+
+
+def random_diagonal_mixture(n_components, n_dim):
+    q = random_mixture(n_components, n_dim)
+    own = np.random.default_rng(9).uniform(-2, 2, (n_components, n_dim))
+    return q._replace(log_variances=own)
+
+
+def diagonal_log_terms(points, q):
+    """log w_k + log N(u_s; m_k, diag eps_k), shape (S, K)."""
+    sd = np.exp(q.log_variances / 2)
+    rows = zip(q.means, sd, q.log_weights, strict=True)
+    return np.stack([stats.norm(m, s).logpdf(points).sum(axis=1) + w for m, s, w in rows], axis=1)
+
+
+@pytest.fixture(scope="module")
+def diagonal_graph():
+    names = [pt.dmatrix("points"), pt.dmatrix("means"), pt.dmatrix("v"), pt.dvector("w")]
+    log_density, score = density.log_density_and_score(*names)
+    return names, [log_density, score, density.responsibilities(*names)]
+
+
+@pytest.fixture(scope="module")
+def diagonal(diagonal_graph):
+    return pytensor.function(*diagonal_graph, mode="FAST_COMPILE")
+
+
+@pytest.mark.parametrize("far", [0.0, 1e3])
+@pytest.mark.parametrize(("n_components", "n_dim"), SIZES)
+def test_diagonal_components_match_scipy(diagonal, n_components, n_dim, far):
+    q = random_diagonal_mixture(n_components, n_dim)
+    points = far + 2 * np.random.default_rng(1).normal(size=(7, n_dim))
+    log_density, score, responsibilities = diagonal(points, *q)
+    terms = diagonal_log_terms(points, q)
+    shares = softmax(terms, axis=1)
+    pulls = np.stack(
+        [(m - points) / np.exp(v) for m, v in zip(q.means, q.log_variances, strict=True)]
+    )
+    np.testing.assert_allclose(log_density, logsumexp(terms, axis=1), rtol=1e-11)
+    np.testing.assert_allclose(score, np.einsum("sk,ksd->sd", shares, pulls), rtol=1e-8, atol=1e-11)
+    np.testing.assert_allclose(responsibilities, shares, rtol=1e-8, atol=1e-300)
+
+
+@pytest.mark.parametrize("n_dim", [1, 3])
+def test_equal_diagonals_are_isotropic(compiled, diagonal, n_dim):
+    q = random_mixture(4, n_dim)
+    rows = q._replace(log_variances=np.repeat(q.log_variances[:, None], n_dim, axis=1))
+    points = 2 * np.random.default_rng(1).normal(size=(7, n_dim))
+    for one, other in zip(diagonal(points, *rows), compiled(points, *q), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_diagonal_components_make_no_larger_arrays(diagonal_graph):
+    """Two matrix products, and no (S, K, d) array."""
+    assert max(variable.type.ndim for variable in ancestors(diagonal_graph[1])) == 2
+
+
+def test_a_dropped_diagonal_component_leaves_no_trace(diagonal):
+    q = random_diagonal_mixture(3, 3)
+    points = 2 * np.random.default_rng(3).normal(size=(6, 3))
+    dropped = Parameters(
+        np.insert(q.means, 1, 1e3, axis=0),
+        np.insert(q.log_variances, 1, 0.3, axis=0),
+        np.insert(q.log_weights, 1, -np.inf),
+    )
+    got, expected = diagonal(points, *dropped), diagonal(points, *q)
+    np.testing.assert_array_equal(got[2][:, 1], 0.0)
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-10)
+    np.testing.assert_allclose(got[1], expected[1], rtol=1e-9, atol=1e-10)
+
+
+def test_mean_variance_of_diagonal_components():
+    q = random_diagonal_mixture(4, 3)
+    within = density.within_variance(q.log_variances, q.log_weights).eval(mode="FAST_COMPILE")
+    expected = np.average(np.exp(q.log_variances), axis=0, weights=np.exp(q.log_weights))
+    np.testing.assert_allclose(within, expected)
+
+
+def test_diagonal_components_in_single_precision_stay_so():
+    arguments = [pt.fmatrix(), pt.fmatrix(), pt.fmatrix(), pt.fvector()]
+    with pytensor.config.change_flags(floatX="float32"):
+        outputs = density.log_density_and_score(*arguments)
+    assert {variable.dtype for variable in outputs} == {"float32"}

@@ -256,3 +256,26 @@ def test_a_zero_gradient_changes_nothing_in_either_precision(name, dtype):
             metric, np.zeros_like(metric)
         )
     np.testing.assert_array_equal(value, metric)
+
+
+def test_a_metric_between_diagonal_components_moves_as_one_that_holds_their_shape():
+    """L with D is L sqrt(D) with I: both steps make the same L sqrt(D)."""
+    rng = np.random.default_rng(11)
+    lower = np.tril(rng.normal(size=(4, 4)), -1) + np.diag(rng.uniform(0.5, 2, 4))
+    root = rng.uniform(0.2, 3.0, 4)  # of D
+    symmetric = rng.normal(size=(4, 4))
+    symmetric += symmetric.T  # M of the isotropic component: s u^T for u = xi, s = symmetric xi
+    noise = np.eye(4) * np.sqrt(4)  # its mean square is I
+    offsets, scores = noise * root, noise @ symmetric / root
+    ratios = root**2 / root[:, None] ** 2
+
+    def moved(factor, gradient):
+        options = {"step_size": 0.01, "largest": np.inf}
+        return metrics.step(pt.as_tensor(factor), gradient, **options).eval(mode="FAST_COMPILE")
+
+    gradient = metrics.gradient(
+        pt.as_tensor(lower), scores, offsets, pt.as_tensor(np.full(4, 0.25)), ratios
+    )
+    np.testing.assert_allclose(
+        moved(lower, gradient) * root, moved(lower * root, pt.as_tensor(symmetric)), rtol=1e-10
+    )

@@ -1,5 +1,7 @@
 """Which components make up one mode, and what mass modes have."""
 
+import tracemalloc
+
 import numpy as np
 import pymc as pm
 import pytest
@@ -34,13 +36,12 @@ def test_two_components_by_their_distance(n_dim, distance, n_modes):
 @pytest.mark.parametrize("distance", [4.0, 5.5, 8.0])
 def test_depth_of_a_valley_is_that_of_the_density(distance):
     values = mixture([[0.0], [distance]], variances=[1.0, 2.0], weights=[0.3, 0.7])
-    squared = modes.squared_distances(values)
     t = modes.POINTS
 
     def log_q(z):
         return np.log(0.3 * stats.norm(0, 1).pdf(z) + 0.7 * stats.norm(distance, 2**0.5).pdf(z))
 
-    peaks, saddles = modes._peaks_and_saddles(values, squared, [0], [1])
+    peaks, saddles = modes._peaks_and_saddles(values, [0], [1])
     expected = [log_q(distance) - log_q(0.0), log_q(t * distance).min() - log_q(0.0)]
     np.testing.assert_allclose([peaks[1] - peaks[0], saddles[0] - peaks[0]], expected, rtol=1e-10)
 
@@ -154,3 +155,57 @@ def test_planted_modes_are_found_with_their_masses():
     assert report.n_modes.item() == 5
     np.testing.assert_allclose(report.mode_mass, masses, atol=0.03)
     assert report.log_evidence.item() == pytest.approx(0.0, abs=0.02)
+
+
+def test_depth_of_a_valley_between_diagonal_components():
+    """Log q by SciPy at the points of the segment, where a third component lies across it."""
+    rng = np.random.default_rng(2)
+    lower = np.array([[1.0, 0, 0], [0.4, 0.5, 0], [-1, 0.3, 2]])
+    values = mixture(rng.normal(size=(3, 3)), variances=rng.uniform(0.1, 2, (3, 3)), metric=lower)
+    parts = [
+        stats.multivariate_normal(m, lower @ np.diag(np.exp(v)) @ lower.T)
+        for m, v in zip(values.means, values.log_variances, strict=True)
+    ]
+
+    def log_q(points):
+        return np.log(sum(part.pdf(points) for part in parts))
+
+    start, end = values.means[:2]
+    along = start + modes.POINTS[:, None] * (end - start)
+    peaks, saddles = modes._peaks_and_saddles(values, [0], [1])
+    expected = log_q(values.means)
+    lowest = min(log_q(along).min(), *expected[:2])
+    np.testing.assert_allclose(peaks - peaks[0], expected - expected[0], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(saddles[0] - peaks[0], lowest - expected[0], rtol=1e-9, atol=1e-12)
+
+
+def test_modes_of_equal_diagonals_are_those_of_isotropic_components():
+    rng = np.random.default_rng(3)
+    means, variances = 4 * rng.normal(size=(12, 3)), rng.uniform(0.3, 3, 12)
+    one = mixture(means, variances=variances)
+    other = mixture(means, variances=np.repeat(variances[:, None], 3, axis=1))
+    np.testing.assert_array_equal(modes.label_modes(one), modes.label_modes(other))
+    pooled = [modes.squared_distances(q, modes.squared_mean_deviation) for q in (one, other)]
+    np.testing.assert_allclose(*pooled, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("spread", "n_modes"), [([1.0, 0.05], 2), ([1.0, 1.0], 1)])
+def test_a_valley_is_as_deep_as_components_are_narrow_across_it(spread, n_modes):
+    """Two apart along the second dimension, where a narrow one leaves a valley."""
+    variances = np.square([spread, spread])
+    values = mixture([[0.0, 0.0], [0.0, 1.0]], variances=variances)
+    assert len(set(modes.label_modes(values))) == n_modes
+
+
+def test_modes_of_many_dimensions_take_little_memory():
+    """No (K, K, d) array."""
+    n_components, n_dim = 30, 20_000
+    rng = np.random.default_rng(4)
+    values = mixture(
+        rng.normal(size=(n_components, n_dim)), variances=rng.uniform(1, 2, (n_components, n_dim))
+    )
+    tracemalloc.start()
+    modes.label_modes(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < values.means.nbytes * n_components / 3

@@ -205,3 +205,16 @@ def test_log_weights_sum_to_one_at_the_end():
     controller.log_evidence = [np.array([0.0, 1.0])] * 10
     controller.finish()
     np.testing.assert_allclose(np.exp(group.mixture.log_weights).sum(), 1, rtol=1e-12)
+
+
+def test_respawned_diagonal_components_take_the_shape_of_their_parents():
+    group = FakeGroup([0.5, 0.5 - 1e-9, 1e-9])
+    own = np.log([[1.0, 4.0], [0.1, 0.2], [7.0, 7.0]])
+    group.mixture = group.mixture.replace(log_variances=own)
+    controller = phased(group)
+    assert controller.respawn_dead()
+    after = group.mixture.log_variances
+    parent = int(np.flatnonzero((after[:2] != own[:2]).any(axis=1))[0])
+    np.testing.assert_allclose(after[parent], own[parent] - np.log(2))
+    np.testing.assert_array_equal(after[2], after[parent])
+    np.testing.assert_array_equal(after[1 - parent], own[1 - parent])

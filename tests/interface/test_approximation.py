@@ -37,15 +37,16 @@ def model():
     return model
 
 
-def make_params(metric, n_dim, n_components=N_COMPONENTS, seed=1):
+def make_params(metric, n_dim, n_components=N_COMPONENTS, seed=1, variances="isotropic"):
     """Return parameters of a mixture as arrays, the log weights not normalised."""
     rng = np.random.default_rng(seed)
     lower = np.tril(0.3 * rng.normal(size=(n_dim, n_dim)), -1) + np.diag(
         rng.uniform(0.5, 1.5, n_dim)
     )
+    shape = (n_components, n_dim)[: 1 + (variances == "diagonal")]
     return {
         "means": rng.normal(size=(n_components, n_dim)),
-        "log_variances": rng.normal(scale=0.5, size=n_components),
+        "log_variances": rng.normal(scale=0.5, size=shape),
         "log_weights": rng.normal(scale=0.5, size=n_components),
         "metric": {"identity": np.array(1.3), "diag": np.diag(lower), "dense": lower}[metric],
     }
@@ -57,7 +58,9 @@ def reference_mixture(params):
     weights = np.exp(params["log_weights"] - logsumexp(params["log_weights"]))
     metric = params["metric"]
     factor = metric if metric.ndim == 2 else metric * np.eye(means.shape[1])
-    covariances = np.exp(params["log_variances"])[:, None, None] * (factor @ factor.T)
+    columns = np.exp(params["log_variances"]).reshape(len(means), -1)  # (K, 1) or (K, d)
+    scaled = factor * np.sqrt(columns)[:, None]
+    covariances = scaled @ scaled.swapaxes(1, 2)
     return weights, means, covariances
 
 
@@ -164,7 +167,8 @@ def test_shared_parameters_of_the_user_are_collected_and_followed(model):
         ({"means": np.zeros(10)}, r"means.*, 10\).*got \(10,\)"),
         ({"metric": np.zeros((2, 10, 10))}, r"metric.*got \(2, 10, 10\)"),
         ({"means": np.zeros((3, 9))}, r"means.*\(3, 10\).*got \(3, 9\)"),
-        ({"log_variances": np.zeros(2)}, r"log_variances.*\(3,\).*got \(2,\)"),
+        ({"log_variances": np.zeros(2)}, r"log_variances.*\(K,\) or \(K, d\).*got \(2,\)"),
+        ({"log_variances": np.zeros((3, 2))}, r"log_variances.*\(K,\) or \(K, d\).*got \(3, 2\)"),
         ({"log_weights": np.zeros(4)}, r"log_weights.*\(3,\).*got \(4,\)"),
         ({"metric": np.ones(9)}, r"metric.*d = 10.*got \(9,\)"),
         ({"metric": np.ones((10, 9))}, r"metric.*d = 10.*got \(10, 9\)"),
@@ -752,3 +756,41 @@ def test_one_dimension_is_scanned_like_any_other(metric):
     with pytensor.config.change_flags(on_opt_error="raise"):
         draw = compile([], approx.sample_node(p, size=10), mode=Mode("py", "fast_run"))
     assert len(np.unique(draw())) == 10
+
+
+# Diagonal components
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_diagonal_components_have_their_moments_and_density(model, metric):
+    params = make_params(metric, 10, variances="diagonal")
+    approx = IsotropicMixture(params=params, model=model)
+    group = approx.groups[0]
+    mean, covariance = reference_moments(params)
+    got = evaluate([group.mean, group.cov, group.std])
+    expected = [mean, covariance, np.sqrt(np.diag(covariance))]
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+    size = pt.iscalar("size")
+    outputs = [group.symbolic_random, group.symbolic_logq_not_scaled]
+    draws, log_q = compile(
+        [size], approx.set_size_and_deterministic(outputs, size, 0), random_seed=1, **FAST_COMPILE
+    )(7)
+    np.testing.assert_allclose(log_q, reference_log_density(draws, params), rtol=1e-9)
+    points, _ = group.draw_unconstrained(5, np.random.default_rng(1))
+    np.testing.assert_allclose(group.log_density(points), reference_log_density(points, params))
+
+
+@pytest.mark.parametrize(("metric", "shape"), [("identity", ()), ("dense", (10, 10))])
+def test_diagonal_components_start_where_isotropic_ones_do(model, metric, shape):
+    sigma = {"level": [0.5, 1.0, 2.0]}
+    options = {"metric": metric, "start_sigma": sigma, "model": model, "random_seed": 1}
+    approx = IsotropicMixture(n_components=4, component_variances="diagonal", **options)
+    mixture = approx.mixture
+    assert (mixture.log_variances.shape, mixture.metric.shape) == ((4, 10), shape)
+    at = list(approx.space.labels).index("level[a]")
+    np.testing.assert_allclose(
+        mixture.standard_deviations[:, at : at + 3], np.broadcast_to([0.5, 1, 2], (4, 3))
+    )
+    means = IsotropicMixture(n_components=4, **options).mixture.means
+    np.testing.assert_array_equal(mixture.means, means)

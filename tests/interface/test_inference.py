@@ -15,6 +15,7 @@ import pytest
 import rich.console
 import xarray as xr
 from pymc.variational.callbacks import CheckParametersConvergence, Tracker
+from pytensor.compile.debug.monitormode import MonitorMode
 from pytensor.compile.mode import Mode
 from scipy import stats
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -948,3 +949,70 @@ def test_start_sigma_beside_an_instance_is_refused_by_pymc(paper):
 def test_number_of_draws_of_one_call_is_checked_first(small_model, draws):
     with pytest.raises(ValueError, match=f"draws must be an integer of at least 1; got {draws}"):
         pmi.fit(10, draws=draws, model=small_model)
+
+
+class LargestOutput:
+    """Largest number of elements among the results of all nodes of a compiled function."""
+
+    def __init__(self):
+        self.size = 0
+
+    def __call__(self, fgraph, i, node, thunk):
+        for container in thunk.outputs:
+            self.size = max(self.size, np.size(container[0]))
+
+
+def test_a_step_of_diagonal_components_in_many_dimensions_makes_no_large_array():
+    """d = 1e5, K = 10: no array is larger than the features of the draws, (S, 2 d + 1)."""
+    n_dim, n_components, n_samples = 100_000, 10, 1
+    with pm.Model() as model:
+        pm.Normal("x", shape=n_dim)
+    inference = IsoMix.paper(
+        n_components,
+        component_variances="diagonal",
+        n_samples=n_samples,
+        step_size=0.01,
+        random_seed=1,
+        model=model,
+    )
+    largest = LargestOutput()
+    mode = MonitorMode(post_func=largest, optimizer="fast_compile")
+    step = inference.objective.step_function(compile_kwargs={"mode": mode})
+    assert np.isfinite(step())
+    assert get_params(inference)["log_variances"].shape == (n_components, n_dim)
+    assert 0 < largest.size <= n_components * n_samples * (2 * n_dim + 1)
+
+
+@pytest.mark.parametrize("update", ["mirror", "bures", "natural"])
+def test_diagonal_components_find_the_deviations_of_each_dimension(conjugate_gaussian, update):
+    """One component with an identity metric is exact, which no isotropic one is."""
+    inference = IsoMix(
+        1,
+        variance_update=update,
+        component_variances="diagonal",
+        metric="identity",
+        n_samples=20,
+        random_seed=1,
+        model=conjugate_gaussian.model,
+    )
+    approx = inference.fit(600, **QUIET)
+    mixture = approx.mixture
+    np.testing.assert_allclose(mixture.means[0], conjugate_gaussian.mean, atol=1e-3)
+    np.testing.assert_allclose(mixture.standard_deviations[0], conjugate_gaussian.std, rtol=1e-3)
+    assert "1 component with diagonal variances, identity metric" in str(approx)
+    report = approx.diagnostics(200, n_probes=2, transitions=2)
+    np.testing.assert_allclose(report["elbo"], conjugate_gaussian.log_evidence, atol=1e-3)
+
+
+def test_one_diagonal_for_all(conjugate_gaussian):
+    inference = IsoMix(
+        3,
+        component_variances="diagonal",
+        shared_variance=True,
+        random_seed=1,
+        model=conjugate_gaussian.model,
+    )
+    mixture = inference.fit(20, **BRIEF).mixture
+    assert mixture.log_variances.shape == (3, 2)
+    np.testing.assert_allclose(mixture.log_variances, mixture.log_variances[[0, 0, 0]], rtol=1e-12)
+    assert mixture.log_variances[0, 0] != mixture.log_variances[0, 1]

@@ -58,17 +58,28 @@ def model():
     return build_model()
 
 
-def random_mixture(seed, metric="identity", *, uniform=False, shared_variance=False, spread=0.5):
+def random_mixture(
+    seed,
+    metric="identity",
+    *,
+    uniform=False,
+    shared_variance=False,
+    spread=0.5,
+    component_variances="isotropic",
+):
     rng = np.random.default_rng(seed)
     factor = np.eye(N_DIM)
     if metric != "identity":
         factor = np.diag(rng.uniform(0.5, 2.0, N_DIM))
     if metric == "dense":
         factor = factor + np.tril(rng.normal(size=(N_DIM, N_DIM)), -1)
-    variances = rng.uniform(0.05, 0.3, N_COMPONENTS)
+    shape = (N_COMPONENTS, N_DIM)[: 1 + (component_variances == "diagonal")]
+    variances = rng.uniform(0.05, 0.3, shape)
+    if shared_variance:
+        variances[:] = variances[0]
     return reference.Mixture(
         means=np.array([0.5, 0.2]) + spread * rng.normal(size=(N_COMPONENTS, N_DIM)),
-        variances=np.full(N_COMPONENTS, variances[0]) if shared_variance else variances,
+        variances=variances,
         weights=np.full(N_COMPONENTS, 1 / N_COMPONENTS)
         if uniform
         else rng.dirichlet(np.full(N_COMPONENTS, 5.0)),
@@ -142,11 +153,13 @@ def isomix(model, **kwargs):
 
 @pytest.mark.parametrize("shared_variance", [False, True])
 @pytest.mark.parametrize("update", ["mirror", "bures", "natural", "fixed"])
-def test_a_step_of_the_paper_is_its_equations(model, update, shared_variance):
-    """Proposition 3.1 and Eqs. 11 to 14 on the same noise."""
-    step = CompiledStep(paper(model, variance_update=update, shared_variance=shared_variance))
+@pytest.mark.parametrize("component_variances", ["isotropic", "diagonal"])
+def test_a_step_of_the_paper_is_its_equations(model, update, shared_variance, component_variances):
+    """Proposition 3.1 and Eqs. 11 to 14 on the same noise, elementwise for diagonal components."""
+    options = {"shared_variance": shared_variance, "component_variances": component_variances}
+    step = CompiledStep(paper(model, variance_update=update, **options))
     for seed in range(3):
-        mixture = random_mixture(seed, uniform=True, shared_variance=shared_variance)
+        mixture = random_mixture(seed, uniform=True, **options)
         noise = random_noise(seed)
         got, loss = step(mixture, noise, 0.003)
         estimates = reference.estimate(mixture, noise, log_p_and_gradient)
@@ -160,16 +173,21 @@ def test_a_step_of_the_paper_is_its_equations(model, update, shared_variance):
 
 
 @pytest.mark.parametrize(
-    ("update", "metric", "shared_variance", "weights"),
+    ("update", "metric", "shared_variance", "weights", "component_variances"),
     [
-        ("mirror", "dense", False, "learned"),
-        ("bures", "diag", False, "learned"),
-        ("natural", "identity", False, "learned"),
-        ("natural", "dense", True, "learned"),
-        ("fixed", "diag", False, "uniform"),
+        ("mirror", "dense", False, "learned", "isotropic"),
+        ("bures", "diag", False, "learned", "isotropic"),
+        ("natural", "identity", False, "learned", "isotropic"),
+        ("natural", "dense", True, "learned", "isotropic"),
+        ("fixed", "diag", False, "uniform", "isotropic"),
+        ("mirror", "dense", False, "learned", "diagonal"),
+        ("bures", "diag", True, "learned", "diagonal"),
+        ("natural", "identity", False, "uniform", "diagonal"),
     ],
 )
-def test_a_scale_free_step_is_its_equations(model, update, metric, shared_variance, weights):
+def test_a_scale_free_step_is_its_equations(
+    model, update, metric, shared_variance, weights, component_variances
+):
     """Near the optimum, and far from it, where the bounds on means, variances and weights act."""
     step = CompiledStep(
         isomix(
@@ -178,6 +196,7 @@ def test_a_scale_free_step_is_its_equations(model, update, metric, shared_varian
             metric=metric,
             shared_variance=shared_variance,
             weights=weights,
+            component_variances=component_variances,
         )
     )
     for seed, spread, step_size in [(0, 0.3, 0.0005), (1, 0.3, 0.002), (2, 2.0, 0.3)]:
@@ -187,6 +206,7 @@ def test_a_scale_free_step_is_its_equations(model, update, metric, shared_varian
             uniform=weights == "uniform",
             shared_variance=shared_variance,
             spread=spread,
+            component_variances=component_variances,
         )
         noise = random_noise(seed)
         got, loss = step(mixture, noise, step_size)

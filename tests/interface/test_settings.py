@@ -32,3 +32,8 @@ def test_defaults_reach_the_fit():
     means = inference.approx.groups[0].shared_params["means"].get_value()
     assert np.shape(means) == (50, 3)
     assert inference.objective.op.rule.n_samples == 3
+
+
+def test_component_variances_are_checked():
+    with pytest.raises(ValueError, match=r"component_variances.*isotropic.*diagonal.*'full'"):
+        Settings(component_variances="full")

@@ -520,3 +520,16 @@ def test_modes_of_a_minibatch_say_what_to_do():
         ValueError, match="no weights, as with minibatches: sample inside `with full"
     ):
         pmi.plot_modes(approx)
+
+
+@pytest.mark.parametrize("metric", ["identity", "diag", "dense"])
+def test_ellipses_of_diagonal_components_are_their_own(metric):
+    group = mixture_group(3, 4, metric=metric)
+    own = np.random.default_rng(5).uniform(0.2, 3, (3, 4))
+    group["log_variance"] = (("component", "unconstrained"), np.log(own))
+    marginal = component_plot.marginal(group, [0, 2])
+    values = group["metric"].values
+    root = values if values.ndim == 2 else values * np.eye(4)
+    for factor, variances in zip(marginal.factors, own, strict=True):
+        covariance = (root @ np.diag(variances) @ root.T)[np.ix_([0, 2], [0, 2])]
+        np.testing.assert_allclose(factor @ factor.T, covariance, rtol=1e-12, atol=1e-15)

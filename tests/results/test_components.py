@@ -132,3 +132,19 @@ def test_two_thousand_dimensions_export_no_square_array():
     assert max(sizes) == 30 * 2000  # the draws themselves
     assert draws.isomix.sizes["component"] == 3
     assert approx.diagnostics(50).verdict in ("doubtful", "bad")
+
+
+@pytest.mark.parametrize("ndim", METRICS)
+def test_columns_of_diagonal_components(model, ndim):
+    variances = np.array([[1, 1, 1, 1], [1, 1, 1, 1.1], [0.5, 2, 3, 4.0]])
+    approx = approximation(model, METRICS[ndim], variances=variances)
+    table = approx.sample(20, random_seed=1).isomix
+    assert table["log_variance"].dims == ("component", "unconstrained")
+    np.testing.assert_allclose(np.exp(table["log_variance"]), variances)
+    root = METRICS[ndim] if ndim == 2 else METRICS[ndim] * np.eye(4)
+    expected = [np.diag(root @ np.diag(eps) @ root.T) for eps in variances]
+    np.testing.assert_allclose(table["unconstrained_sd"] ** 2, expected)
+    np.testing.assert_array_equal(table["duplicate"], [False, True, False])
+    offset = np.linalg.solve(root, [0, 0, 0, 0.1])
+    distance = np.sqrt((offset**2 / variances[:2].mean(axis=0)).sum())
+    np.testing.assert_allclose(table["nearest_distance"][:2], distance)

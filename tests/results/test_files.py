@@ -290,3 +290,25 @@ def test_another_format_is_said_though_its_checksum_is_unknown(fitted, tmp_path)
     tree.to_netcdf(tmp_path / "newer.nc")
     with pytest.raises(ValueError, match=r"has format 99; .*or a newer one than this"):
         pmi.load(tmp_path / "newer.nc", model=fitted.model)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_diagonal_components_come_back_and_go_on(tmp_path, suffix):
+    def inference():
+        options = {"schedule": "sqrt", "random_seed": 1, "model": build_model()}
+        return pmi.IsoMix.paper(3, component_variances="diagonal", **options)
+
+    approx, path = inference().fit(4, **BRIEF), tmp_path / f"fit{suffix}"
+    approx.save(path)
+    loaded = pmi.load(path, build_model())
+    assert loaded.mixture.log_variances.shape == (3, 3)
+    np.testing.assert_array_equal(loaded.mixture.log_variances, approx.mixture.log_variances)
+    drawn = [one.sample(5, random_seed=3).posterior.to_dataset() for one in (approx, loaded)]
+    xr.testing.assert_equal(*drawn)
+    resumed = pmi.resume(loaded)
+    assert resumed.settings.component_variances == "diagonal"
+    resumed.fit(2, **BRIEF)
+    whole = inference().fit(6, **BRIEF)
+    np.testing.assert_allclose(loaded.mixture.log_variances, whole.mixture.log_variances)
+    with pytest.raises(ValueError, match="component_variances cannot change"):
+        pmi.resume(loaded, component_variances="isotropic")

@@ -112,7 +112,9 @@ def test_starts_are_prior_draws_where_there_is_a_prior():
 def test_distances_need_no_square_of_dimensions():
     means = np.arange(6000.0).reshape(3, 2000)
     values = Mixture(means, np.zeros(3), np.full(3, -np.log(3)), np.full(2000, 10.0))
-    np.testing.assert_allclose(np.sqrt(squared_distances(values)[0, 1]), 200 * np.sqrt(2000))
+    np.testing.assert_allclose(
+        np.sqrt(squared_distances(values, lambda own, other: 1.0)[0, 1]), 200 * np.sqrt(2000)
+    )
 
 
 def test_a_poor_fit_of_one_mode_misses_none():
