@@ -35,6 +35,8 @@ class Elementwise:
         Elements.
     """
 
+    pseudo_names: str | None = None  # of what is observed, where it is not the elements of z
+
     def __init__(self, n):
         self.n_dim = self.n_pseudo = n
 
@@ -101,6 +103,8 @@ class Rotated(Elementwise):
         Orthogonal; its columns are directions of z.
     """
 
+    pseudo_names = "direction"
+
     def __init__(self, basis):
         super().__init__(len(basis))
         self.basis = basis
@@ -145,6 +149,7 @@ class Matrix:
         self.batch, self.rows, self.columns, self.centred = batch, rows, columns, centred
         self.last = last
         self.n_dim, self.n_pseudo = batch * columns, batch * rows
+        self.pseudo_names = None if centred else "row"
 
     def to_unconstrained(self, y, given, log_precision, value):
         """Map y (..., B n) to z (..., B n); with the log absolute determinant (...)."""

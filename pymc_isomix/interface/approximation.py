@@ -44,7 +44,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         return super().__getattr__(item)
 
     def __str__(self):
-        return table.summary(self.mixture, self.history, self._report)
+        return table.summary(self.mixture, self.history, self._report, self.coordinates.names)
 
     __repr__ = __str__
 

@@ -52,7 +52,7 @@ def figures_in_words(figures):
     return f"ELBO {elbo:.2f}, {khat}, {modes}."
 
 
-def summary(mixture, history, report):
+def summary(mixture, history, report, sites=()):
     """Say in one line what an approximation is, and what its last diagnostics said.
 
     Parameters
@@ -60,6 +60,8 @@ def summary(mixture, history, report):
     mixture : Mixture
     history : History or None
     report : Diagnostics or None
+    sites : list of str
+        Names of the value variables that are sites.
     """
     kind = ("identity", "diagonal", "dense")[mixture.metric.ndim]
     components = (
@@ -75,7 +77,8 @@ def summary(mixture, history, report):
     elif history is not None and np.isfinite(history.elbo).any():
         recent = history.elbo[np.isfinite(history.elbo)][-RECENT:]
         said = f"ELBO {recent.mean():.2f}, not judged (diagnostics() does)"
-    return f"<IsotropicMixture: {components}, {kind} metric, d = {mixture.n_dim}; {said}>"
+    seen = f", sites {', '.join(sites)}" if sites else ""
+    return f"<IsotropicMixture: {components}, {kind} metric, d = {mixture.n_dim}{seen}; {said}>"
 
 
 def khat_in_words(figures):

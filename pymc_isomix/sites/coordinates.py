@@ -188,8 +188,8 @@ class Coordinates:
         labels = []
         for site in self.sites:
             own = list(self.space.labels[self._place(site)])
-            if site.form.n_pseudo != len(own):
-                own = [f"{site.name}, row {i}" for i in range(site.form.n_pseudo)]
+            if (kind := site.form.pseudo_names) is not None:
+                own = [f"{site.name}, {kind} {i}" for i in range(site.form.n_pseudo)]
             labels += own
         return np.array(labels)
 

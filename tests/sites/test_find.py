@@ -330,3 +330,17 @@ def test_without_sites_coordinates_are_unconstrained_space():
     points = np.ones((2, 5))
     assert starting_coordinates(coordinates, points) == (points, {})
     np.testing.assert_array_equal(coordinates.to_unconstrained(points, {})[0], points)
+
+
+@pytest.mark.parametrize(
+    ("function", "labels"),
+    [
+        (with_dims, ["theta[0]", "theta[1]"]),
+        (weighted_basis, ["beta, row 0", "beta, row 1"]),
+        (walk, ["x, direction 0", "x, direction 1"]),
+    ],
+)
+def test_pseudo_observations_are_labelled_by_what_they_observe(function, labels):
+    coordinates = find_coordinates(FlatSpace.of(build(function)))
+    assert list(coordinates.labels[:2]) == labels
+    assert len(coordinates.labels) == coordinates.n_pseudo
