@@ -91,7 +91,7 @@ def sample_nuts(
 def seen_from_u(compiled, mixture):
     """Build a model of one flat variable u (d,), whose log density is that of y at y(u)."""
     root, centre = whitening_root(mixture), mixture.mean
-    with pm.Model() as model:
+    with pm.Model(model=None) as model:  # no part of a model of the context
         u = pm.Flat("u", shape=mixture.n_dim)
         y = centre + (u * root if root.ndim == 1 else root @ u)
         pm.Potential("density", compiled.symbolic_log_density(y.astype(compiled.dtype)))

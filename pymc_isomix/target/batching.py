@@ -20,6 +20,7 @@ from pytensor.graph.traversal import ancestors, toposort
 from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.rewriting.ofg import inline_symbolic_for_fusion
 from pytensor.tensor.subtensor import (
     AdvancedIncSubtensor,
     AdvancedSubtensor,
@@ -130,15 +131,9 @@ def stabilise(outputs):
     The modes that compile cheaply leave this out, and once a graph is vectorised it has other forms
     than the rewrites look for.
     """
-    last = dfs_rewriter(inner_graph_inline, constant_mask_to_indices)
+    # what a rewrite puts into one Op, the softmax for example, would be compiled by itself
+    last = dfs_rewriter(inline_symbolic_for_fusion, constant_mask_to_indices)
     return rewrite_graph(outputs, include=STABLE, custom_rewrite=last, clone=True)
-
-
-@node_rewriter([OpFromGraph])
-def inner_graph_inline(fgraph, node):
-    """Put in line what a rewrite made one Op of, a softmax: it would be compiled by itself."""
-    inside = dict(zip(node.op.inner_inputs, node.inputs, strict=True))
-    return graph_replace(node.op.inner_outputs, inside, strict=False)
 
 
 @node_rewriter([AdvancedSubtensor, AdvancedIncSubtensor])

@@ -158,3 +158,10 @@ def test_nowhere_to_start():
     approx = pmi.IsotropicMixture(params=params, model=model, random_seed=1)
     with pytest.raises(ValueError, match="draws of component 0 have a log density that is not"):
         approx.sample_nuts(10)
+
+
+def test_a_model_of_the_context_gains_no_variable():
+    approx = approximation(build())
+    with approx.model:
+        seen_from_u(approx.compiled_model(), approx.mixture)
+    assert "u" not in approx.model.named_vars

@@ -381,3 +381,13 @@ def test_a_parameter_outside_its_bounds_at_one_point_says_nothing_of_the_others(
     np.testing.assert_allclose(log_density[0], expected)
     np.testing.assert_allclose(gradient[0], -0.5 + 2 / 0.5 - 1 / 0.5)
     assert not np.isfinite(log_density[1])
+
+
+def test_no_rewrite_fails_at_a_minibatch():
+    with pm.Model() as model:
+        rows, groups = pm.Minibatch(np.zeros(20), np.zeros(20, dtype=int), batch_size=5)
+        effect = pm.Normal("effect", shape=2)
+        pm.Normal("y", effect[groups], observed=rows, total_size=20)
+    with pytensor.config.change_flags(on_opt_error="raise"):
+        evaluate = compile_batched(model)
+    assert np.isfinite(evaluate(np.zeros((3, 2)))[0]).all()
