@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 DRAWS = 20_000
-BOX = 6.0  # half width of where components start in two dimensions
+BOX = 6.0  # half width of where components start
 NOTABLE = 0.1  # mass of a mode of the sinusoid that has to be found
 # beyond the default
 VARIANTS = {
@@ -29,20 +29,19 @@ def equal_modes(places, deviations):
 
 ALTERNATING = np.tile([1.0, 0.05], 5)
 APART = np.eye(10)[0] * [[-4], [4]]
+IN_TEN = ("d = 10, 1 and .05 by turns", "d = 10, crosswise")
 PLANTED = {
     "one place, deviations 1 and .1": equal_modes(np.zeros((2, 2)), [[1, 1], [0.1, 0.1]]),
     "two places, deviations 1 and .05": equal_modes([[-4, 0], [4, 0]], [[1, 1], [1, 0.05]]),
-    "d = 10, 1 and .05 by turns": equal_modes(APART, [np.ones(10), ALTERNATING]),
-    "d = 10, crosswise": equal_modes(APART, [ALTERNATING, ALTERNATING[::-1]]),
+    IN_TEN[0]: equal_modes(APART, [np.ones(10), ALTERNATING]),
+    IN_TEN[1]: equal_modes(APART, [ALTERNATING, ALTERNATING[::-1]]),
 }
 
 
-def planted(problem, options, seed, backend):
+def planted(problem, options, seed, backend, *, exact_starts=False):
     """Error of the mass of a mode and KL(q || p), from draws of q: the evidence is known."""
-    if len(problem.box) == 2:
-        options = options | {"init": "uniform", "init_width": BOX}
-    else:  # from elsewhere nothing finds the narrow mode: exact draws
-        options = options | {"start": problem.draws(50, seed)}
+    exact = {"start": problem.draws(50, seed)}
+    options = options | (exact if exact_starts else {"init": "uniform", "init_width": BOX})
     approx = fit(problem.model(), seed, backend=backend, **options)
     points, _ = approx.mixture.draw(DRAWS, np.random.default_rng(seed))
     parts = norm(problem.means, problem.deviations).logpdf(points[:, None]).sum(axis=2)
@@ -76,6 +75,9 @@ def unknown_frequency(problem, options, seed, backend):
 def main():
     arguments = parser(__doc__, seeds=5).parse_args()
     targets = {name: partial(planted, problem) for name, problem in PLANTED.items()}
+    for name in IN_TEN:
+        exactly = partial(planted, PLANTED[name], exact_starts=True)
+        targets[f"{name}, exact starts"] = exactly
     targets['sinusoid "9"'] = partial(unknown_frequency, sinusoid(9))
     records = []
     for name in chosen(targets, arguments.only):

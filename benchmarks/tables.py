@@ -49,6 +49,14 @@ BLOCKS = {
     "sinusoids": Listing(
         "accuracy_sinusoids", "fits", "problem", "sinusoid {problem} | masses {masses}" + MASSES
     ),
+    "shapes": Listing(
+        "shapes",
+        "fits",
+        "target variances",
+        "modes {target} | component_variances {variances} | KL {kl:.4f} ({kl_worst:.4f})"
+        " | error of a mass {mass_error:.3f} ({mass_error_worst:.3f}) | run, s {seconds:.1f}"
+        " | steps {steps:,.0f}",
+    ),
     "paper-targets": Computed(
         "paper_targets",
         rows.paper("mirror", "bures", "mirror, shared", "bures, shared", "fixed", digits=4),

@@ -153,7 +153,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         Parameters
         ----------
         draws : int, optional
-            4000 when not given, and then fewer where time is short.
+            4000 when not given; fewer above 10 000 dimensions, and where time is short.
         random_seed : int or Generator, optional
             The same by default each time, so that the same fit gets the same verdict; None takes
             the approximation's own random numbers.

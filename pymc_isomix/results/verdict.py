@@ -13,6 +13,7 @@ from pymc_isomix.sampling import drift
 from pymc_isomix.sampling.transitions import LEAPFROGS, transitions
 
 DRAWS = 4000
+MOST_NUMBERS = 40_000_000  # among all draws together: 10 000 dimensions have the full number
 FEWEST_CHAINS, MOST_CHAINS = 150, 1000
 FEWEST_TRANSITIONS = 5  # where time is short; fewer would tell nothing
 SHARE_OF_TRANSITIONS = 0.6  # of the time left; the rest is for the ascents
@@ -105,7 +106,8 @@ def examine(
     def left():
         return seconds - (time.perf_counter() - began)
 
-    points, component = mixture.draw(draws or DRAWS, rng)
+    affordable = max(1, min(DRAWS, MOST_NUMBERS // mixture.n_dim))
+    points, component = mixture.draw(draws or affordable, rng)
     compiled.log_density(points[:1])  # compiles
     weighing = time.perf_counter()
     log_p = _evaluate_in_time(compiled, points, left() / 2 if draws is None else np.inf)

@@ -555,3 +555,9 @@ def test_single_precision():
 def test_arguments_are_checked(normal, argument, value):
     with pytest.raises(ValueError, match=f"{argument} must be an integer"):
         gaussian(normal).diagnostics(**{argument: value})
+
+
+def test_draws_of_many_dimensions_are_fewer(normal, monkeypatch):
+    monkeypatch.setattr(verdict, "MOST_NUMBERS", 300)  # three dimensions
+    report = gaussian(normal).diagnostics(n_probes=0, transitions=0)
+    assert report["n_draws"].item() == 100
