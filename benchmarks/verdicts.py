@@ -1,4 +1,4 @@
-"""Whether the verdict is right: forty-five fits, half of them wrong in ways that users meet.
+"""Whether the verdict is right: 46 fits, about half of them wrong in ways that users meet.
 
     python benchmarks/verdicts.py [--only NAME ...] [--seed 1]
 
