@@ -19,7 +19,7 @@ from pymc_isomix.target import traces
 from pymc_isomix.target.space import FlatSpace
 
 STATE_DRAWS = 2000  # draws behind the model-space moments of ``state``
-MOMENT_PAIRS = 20  # of draws of each component, behind the moments of a mixture with sites
+MOMENT_DRAWS = 2000  # behind the moments of a mixture with sites, and 40 of each component
 
 
 @Group.register
@@ -180,19 +180,20 @@ class IsotropicMixtureGroup(Group):
     def moments(self):
         """Mean (d,), offsets from it and weights of the fixed draws that stand for moments.
 
-        With sites, moments in z have no closed form: they are those of 20 antithetic pairs of draws
-        of each component, the same each time, a rule of quadrature.
+        With sites, moments in z have no closed form: they are those of 2000 draws or more,
+        antithetic and the same each time, a rule of quadrature.
         """
         n_components, n_dim = self.means.type.shape
-        half = np.random.default_rng(0).normal(size=(n_components, MOMENT_PAIRS, n_dim))
+        pairs = max(20, MOMENT_DRAWS // (2 * n_components))
+        half = np.random.default_rng(0).normal(size=(n_components, pairs, n_dim))
         half /= np.sqrt((half**2).mean(axis=1, keepdims=True))  # exact within a component
         noise = np.concatenate([half, -half], axis=1).astype(self.means.dtype)
         offsets = self.whitened_deviations[:, None] * noise
-        offsets = offsets.reshape((n_components * 2 * MOMENT_PAIRS, n_dim))
-        points = pt.repeat(self.means, 2 * MOMENT_PAIRS, axis=0)
+        offsets = offsets.reshape((n_components * 2 * pairs, n_dim))
+        points = pt.repeat(self.means, 2 * pairs, axis=0)
         points += metrics.unwhiten(self.metric, offsets)
         unconstrained = self.coordinates.batched(points, self.pseudo)[0]
-        weights = pt.repeat(pt.exp(self.log_weights), 2 * MOMENT_PAIRS) / (2 * MOMENT_PAIRS)
+        weights = pt.repeat(pt.exp(self.log_weights), 2 * pairs) / (2 * pairs)
         mean = weights @ unconstrained
         return mean, unconstrained - mean, weights
 

@@ -143,9 +143,11 @@ class CompiledModel:
     def _evaluate(self):
         with compiling(cxx=""):
             outputs = [self._full_log_density, pt.grad(self._full_log_density, self._point)]
-            points = pt.matrix("points", shape=(None, self.space.n_dim), dtype=self.dtype)
-            batched = batching.vectorise(outputs, self._point, points)
             on_jax = self.backend == "jax" and find_spec("jax") is not None
+            # JAX wants to know how many: the pieces are padded
+            shape = (self.at_once if on_jax else None, self.space.n_dim)
+            points = pt.matrix("points", shape=shape, dtype=self.dtype)
+            batched = batching.vectorise(outputs, self._point, points)
             mode = "JAX" if on_jax else self._mode_beside_jax(batched)
             function = compile([points], batched, mode=mode)
             return _in_pieces(function, self.at_once, self.dtype, padded=on_jax)
@@ -220,8 +222,9 @@ def _in_pieces(function, size, dtype="float64", padded=False):
             for start in range(0, max(len(points), 1), size):
                 piece = points[start : start + size]
                 n_real = len(piece)
-                if padded and 0 < n_real < size:  # another shape would compile anew
-                    piece = np.concatenate([piece, np.repeat(piece[-1:], size - n_real, axis=0)])
+                if padded and n_real < size:  # JAX has been told how many
+                    last = piece[-1:] if n_real else np.zeros((1, *piece.shape[1:]), dtype)
+                    piece = np.concatenate([piece, np.repeat(last, size - n_real, axis=0)])
                 parts.append([np.asarray(part)[:n_real] for part in function(piece)])
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
