@@ -180,8 +180,7 @@ class IsotropicMixtureGroup(Group):
     def moments(self):
         """Mean (d,), offsets from it and weights of the fixed draws that stand for moments.
 
-        With sites, moments in z have no closed form: they are those of 2000 draws or more,
-        antithetic and the same each time, a rule of quadrature.
+        Moments in z have no closed form: these are of 2000 antithetic draws, always the same.
         """
         n_components, n_dim = self.means.type.shape
         pairs = max(20, MOMENT_DRAWS // (2 * n_components))
