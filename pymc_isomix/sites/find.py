@@ -173,8 +173,6 @@ def _in_values(space, expressions, shapes, *, flat=False):
     if any(v.owner and isinstance(v.owner.op, RandomVariable | MinibatchOp) for v in above):
         return None
     data: dict = {v: pt.as_tensor(v.get_value()) for v in above if isinstance(v, SharedVariable)}
-    if any(not hasattr(v, "get_value") or v.type.ndim is None for v in data):
-        return None
     expressions = graph_replace(expressions, data, strict=False) if data else expressions
     values = {v.name for v in ancestors(expressions) if v in set(model.value_vars)}
     if not values <= set(space.ordering):

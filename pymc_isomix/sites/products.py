@@ -46,9 +46,11 @@ def _of_family(model, rv, shape):
         batch *= length
     if isinstance(op, basic.MvNormalRV):
         mean, covariance = map(pt.as_tensor, op.dist_params(rv.owner))
-        factor = _factor(covariance.squeeze(axis=tuple(range(covariance.ndim - 2))))
         if any(not b for b in covariance.type.broadcastable[:-2]):
             return None
+        # anew, since a root that the model has may be no triangle
+        covariance = covariance.squeeze(axis=tuple(range(covariance.ndim - 2)))
+        factor = pt.linalg.cholesky(covariance, lower=True)
         return _own(mean, factor, batch, n, varies(factor, free, rv))
     if isinstance(op, RandomWalkRV) and len(shape) == 1:
         first, innovation = rv.owner.inputs[:2]
@@ -104,18 +106,6 @@ def _autoregressive(op, rv, n, free):
 def _vector(value, length):
     """Broadcast a parameter of a walk's steps to a vector."""
     return pt.broadcast_to(value if value.ndim < 2 else value.ravel(), (length,))
-
-
-def _factor(covariance):
-    """Return the lower Cholesky factor: that of which the model made the covariance, if any."""
-    node = covariance.owner
-    while node is not None and len(node.inputs) == 1:
-        node = node.inputs[0].owner
-    if node is not None and _is_product(node.op):
-        left, right = node.inputs
-        if right.owner is not None and left in right.owner.inputs:
-            return left
-    return pt.linalg.cholesky(covariance, lower=True)
 
 
 def _of_use(model, rv, shape):

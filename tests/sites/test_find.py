@@ -97,6 +97,12 @@ def correlated():
     pm.Normal("y", theta.ravel(), NOISE, observed=ROWS)
 
 
+def correlated_by_a_full_root():
+    root = pt.stack([pt.stack([scale(), 1.0]), pt.stack([0.5, -0.7])])
+    theta = pm.MvNormal("theta", pm.Normal("mu", shape=2), cov=root @ root.T, shape=(5, 2))
+    pm.Normal("y", theta.ravel(), NOISE, observed=ROWS)
+
+
 def correlated_by_product():
     factor, _, _ = pm.LKJCholeskyCov("factor", n=2, eta=2, sd_dist=pm.Exponential.dist(1))
     z = pm.Normal("z", shape=(2, 5))
@@ -150,6 +156,7 @@ FOUND = {
     weighted_basis: ("beta", Matrix, {"tau_log__"}),
     latent_process: ("f_rotated_", Matrix, {"tau_log__"}),
     correlated: ("theta", Matrix, {"mu", "factor_cholesky-cov-packed__"}),
+    correlated_by_a_full_root: ("theta", Matrix, {"mu", "tau_log__"}),
     correlated_by_product: ("z", Matrix, {"mu", "factor_cholesky-cov-packed__"}),
     walk: ("x", Rotated, {"tau_log__", "x"}),
     cumulative_sum: ("z", Rotated, {"mu", "tau_log__"}),
@@ -163,6 +170,7 @@ BY_ROW = {
     weighted_basis: ROWS,
     latent_process: ROWS[:5],
     correlated: ROWS,
+    correlated_by_a_full_root: ROWS,
     correlated_by_product: ROWS,
     autoregression: ROWS[:5],
 }
