@@ -94,20 +94,21 @@ def peers_compilation(result):
     return ["method", "least", "median", "most"], rows
 
 
-def verdicts(result):
-    """Each verdict, and how many agree with the distance."""
+def confusion(result):
+    """How many verdicts of each kind right and wrong fits got; those that no rule was set on."""
+    kinds = ("good", "doubtful", "bad")
     rows = []
-    for r in result["records"]:
-        figures = [significant(r[key]) for key in ("w1_max", "khat", "kl", "missing_mass")]
-        given = [
-            r[key] + ("" if r[agrees] else " (not so)")
-            for key, agrees in (("verdict", "agrees"), ("unprobed", "unprobed_agrees"))
-        ]
-        rows.append([r["fit"], *figures, *given])
-    agree = [sum(r[key] for r in result["records"]) for key in ("agrees", "unprobed_agrees")]
-    rows.append(["**agree**", *[""] * 4, *(f"{n} of {len(result['records'])}" for n in agree)])
-    headings = ["fit", "W1 max", "k-hat", "KL", "missing mass", "verdict", "without ascents"]
-    return headings, rows
+    for title, fits in (
+        ("all", result["fits"]),
+        ("no rule set on it", [fit for fit in result["fits"] if fit["unseen"]]),
+    ):
+        for wrong in (False, True):
+            given = [fit["verdict"] for fit in fits if fit["wrong"] == wrong]
+            counts = [str(given.count(kind)) for kind in kinds]
+            rows.append([title, "wrong" if wrong else "right", *counts])
+        agree = sum(fit["right_verdict"] for fit in fits)
+        rows.append([f"**{title}**", f"**{agree} of {len(fits)} verdicts right**", *[""] * 3])
+    return ["fits", "", *(f'"{kind}"' for kind in kinds)], rows
 
 
 def hierarchies(result):

@@ -22,7 +22,8 @@ MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COST = " | run, s {seconds:.1f} ({seconds_worst:.1f}) | steps {steps:,.0f}"
 MASSES = " | largest error of a mass {largest_error:.3f} ({largest_error_worst:.3f})" + COST
 CALIBRATION = (
-    "parameter {parameter} | in the 50 % interval {within_50:.2f} ± {within_50_se:.2f}"
+    "transitions {transitions} | parameter {parameter}"
+    " | in the 50 % interval {within_50:.2f} ± {within_50_se:.2f}"
     " | in the 90 % one {within_90:.2f} ± {within_90_se:.2f} | inside the band {inside_band}"
     " | data sets {n}"
 )
@@ -80,11 +81,27 @@ BLOCKS = {
         for kind, methods in rows.PEERS.items()
     },
     "peers-compilation": Computed("peers", rows.peers_compilation),
-    "verdicts": Computed("trust_verdicts", rows.verdicts),
-    "calibration": Listing("trust_calibration", "records", "parameter", CALIBRATION),
+    "confusion": Computed("verdicts", rows.confusion),
+    "verdicts": Listing(
+        "verdicts",
+        "fits",
+        "case",
+        "fit {case} | worst ratio of sds {ratio:.2f} | shift of a mean {shift:.2f}"
+        " | W1 max {w1:.2f} | after 20 transitions {w1_moved:.2f} | verdict {verdict_all}"
+        " | drift {drift:.2f} ± {drift_se:.2f} | k-hat {khat:.2f} | fit, s {fit_s:.1f}"
+        " | diagnostics, s {diagnostics_s:.1f}",
+    ),
+    "nuts-in-coordinates": Listing(
+        "nuts_in_coordinates",
+        "runs",
+        "model way",
+        "model {model} | NUTS {way} | divergences {divergences} | R-hat {rhat:.2f} | ESS {ess:,.0f}"
+        " | gradients an effective draw {gradients_per_draw:,.1f} | s {seconds:.1f}",
+    ),
+    "calibration": Listing("calibration", "records", "transitions parameter", CALIBRATION),
     "hierarchies": Computed("hierarchies", rows.hierarchies),
     "hierarchies-nuts": Computed("hierarchies_nuts", rows.hierarchies),
-    "hierarchies-sbc": Listing("hierarchies_sbc", "records", "parameter", CALIBRATION),
+    "hierarchies-sbc": Listing("hierarchies_sbc", "records", "transitions parameter", CALIBRATION),
     "hierarchies-scaling": Listing(
         "hierarchies_scaling",
         "cases",

@@ -89,6 +89,11 @@ class Mixture:
         """Metric of a component with the mean variance, sum_k w_k eps_k."""
         return self.metric * np.sqrt(self.weights @ np.exp(self.log_variances))
 
+    @property
+    def scaled(self):
+        """The same mixture in coordinates u in which a typical component has deviation 1."""
+        return self.replace(metric=self.typical_metric)
+
     def as_dict(self):
         """Return the parameters by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -103,7 +108,11 @@ class Mixture:
         """Draw points (draws, d), and their components (draws,)."""
         component = rng.choice(self.n_components, p=self.weights, size=draws)
         noise = rng.normal(size=(draws, self.n_dim)).astype(self.means.dtype)
-        return self.means[component] + self.offsets(noise, component), component
+        return self.at(noise, component), component
+
+    def at(self, noise, component):
+        """Turn standard normal noise (S, d) into draws of the components (S,)."""
+        return self.means[component] + self.offsets(noise, component)
 
     def offsets(self, noise, component):
         """Turn standard normal noise (S, d) into offsets from the means of the components (S,)."""

@@ -1,5 +1,7 @@
 """Which components make up one mode: those between which the mixture has no deep valley."""
 
+from functools import singledispatch
+
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 from scipy.sparse.csgraph import minimum_spanning_tree
@@ -74,7 +76,7 @@ def label_modes(mixture, valley=VALLEY):
     alive = np.flatnonzero(~is_dead(mixture))
     start, end = _neighbours(distance[np.ix_(alive, alive)])
     start, end = alive[start], alive[end]
-    peak, saddle = _peaks_and_saddles(mixture, start, end)
+    peak, saddle = peaks_and_saddles(mixture, start, end)
     groups = DisjointSet(range(len(weights)))
     for edge in np.argsort(-saddle, kind="stable"):
         one, other = groups[start[edge]], groups[end[edge]]
@@ -106,7 +108,8 @@ def _neighbours(distance):
     return pairs[pairs[:, 0] != pairs[:, 1]].T
 
 
-def _peaks_and_saddles(mixture, start, end):
+@singledispatch
+def peaks_and_saddles(mixture, start, end):
     """Log q at the means (K,), and at its lowest along each edge (edges,), up to a constant."""
     own_deviations = mixture.whitened_deviations
     isotropic = mixture.log_variances.ndim == 1

@@ -75,7 +75,7 @@ def missing_mass(
         return NOT_LOOKED_FOR
     until = time.perf_counter() + seconds
     centre = mixture.mean
-    scaled = mixture.replace(metric=mixture.typical_metric)  # whitened: one sd is 1
+    scaled = mixture.scaled  # whitened: one sd is 1
     root = scaled.root
 
     def climb(points):

@@ -104,9 +104,7 @@ def _starts(compiled, mixture, chains, rng):
     starts = []
     for k in component:
         tries = np.full(RETRIES, k)
-        points = mixture.means[k] + mixture.offsets(
-            rng.normal(size=(RETRIES, mixture.n_dim)), tries
-        )
+        points = mixture.at(rng.normal(size=(RETRIES, mixture.n_dim)), tries)
         finite = np.isfinite(compiled.log_density(points))
         if not finite.any():
             raise ValueError(
