@@ -34,7 +34,7 @@ def expected(_):
         np.median(r["isomix"]) for r in read("cold_start")["seconds"] if r["backend"] == "jax"
     ]
     ratios = [fit["sd_ratio"] for fit in read("hierarchies")["fits"] if "sd_ratio" in fit]
-    verdicts = read("trust_verdicts")["records"]
+    verdicts = read("verdicts")
     rows = [
         ["from the call to the first step, compilation included", f"{_range(starts, '.1f')} s"],
         [
@@ -55,11 +55,10 @@ def expected(_):
             f"mass of a mode, {len(planted)} posteriors with 3 to 5 modes: the largest error",
             f"{max(fit['largest_error'] for fit in planted):.3f}",
         ],
-        [
-            "verdicts that agree with the true distance",
-            f"{sum(record['agrees'] for record in verdicts)} of {len(verdicts)}",
-        ],
     ]
+    if verdicts:
+        right = sum(fit["right_verdict"] for fit in verdicts["fits"])
+        rows.append(["verdicts that are right", f"{right} of {len(verdicts['fits'])}"])
     return ["", ""], rows
 
 
@@ -136,14 +135,14 @@ def which_seconds(_):
 
 
 def verdict_counts(result):
-    """How many fits of each verdict, and how far they are off."""
+    """How many fits got each verdict, and how many of them are wrong."""
     rows = []
     for verdict in ("good", "doubtful", "bad"):
-        records = [r for r in result["records"] if r["verdict"] == verdict]
-        distances = [r["w1_max"] for r in records]
-        agree = sum(r["agrees"] for r in records)
-        rows.append([verdict, len(records), _range(distances, ".2f"), f"{agree} of {len(records)}"])
-    return ["verdict", "fits", "worst parameter off by, sd", "agree"], rows
+        fits = [fit for fit in result["fits"] if fit["verdict"] == verdict]
+        ratios = [fit["ratio"] for fit in fits]
+        wrong = sum(fit["wrong"] for fit in fits)
+        rows.append([verdict, len(fits), wrong, f"{np.median(ratios):.2f} ({max(ratios):.2f})"])
+    return ["verdict", "fits", "of these wrong", "largest ratio of sds, median (worst)"], rows
 
 
 def shapes_short(result):
