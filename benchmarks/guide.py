@@ -34,7 +34,7 @@ def expected(_):
         np.median(r["isomix"]) for r in read("cold_start")["seconds"] if r["backend"] == "jax"
     ]
     ratios = [fit["sd_ratio"] for fit in read("hierarchies")["fits"] if "sd_ratio" in fit]
-    verdicts = read("trust_verdicts")["records"]
+    verdicts = read("verdicts")["fits"]
     rows = [
         ["from the call to the first step, compilation included", f"{_range(starts, '.1f')} s"],
         [
@@ -56,8 +56,8 @@ def expected(_):
             f"{max(fit['largest_error'] for fit in planted):.3f}",
         ],
         [
-            "verdicts that agree with the true distance",
-            f"{sum(record['agrees'] for record in verdicts)} of {len(verdicts)}",
+            "verdicts that are right, of fits with known truth, nearly half of them wrong",
+            f"{sum(fit['right_verdict'] for fit in verdicts)} of {len(verdicts)}",
         ],
     ]
     return ["", ""], rows
@@ -139,11 +139,13 @@ def verdict_counts(result):
     """How many fits of each verdict, and how far they are off."""
     rows = []
     for verdict in ("good", "doubtful", "bad"):
-        records = [r for r in result["records"] if r["verdict"] == verdict]
-        distances = [r["w1_max"] for r in records]
-        agree = sum(r["agrees"] for r in records)
-        rows.append([verdict, len(records), _range(distances, ".2f"), f"{agree} of {len(records)}"])
-    return ["verdict", "fits", "worst parameter off by, sd", "agree"], rows
+        fits = [fit for fit in result["fits"] if fit["verdict"] == verdict]
+        ratios, shifts = ([fit[key] for fit in fits] for key in ("ratio", "shift"))
+        right = sum(fit["right_verdict"] for fit in fits)
+        errors = (_range(ratios, ".2f"), _range(shifts, ".2f")) if fits else ("", "")
+        rows.append([verdict, len(fits), *errors, f"{right} of {len(fits)}"])
+    headings = ["verdict", "fits", "worst ratio of standard deviations"]
+    return [*headings, "worst shift of a mean, sd", "right"], rows
 
 
 def shapes_short(result):

@@ -32,7 +32,7 @@ BLOCKS = {
     "expected": Computed("accuracy_planted", guide.expected),
     "which-method": Computed("accuracy_posteriordb", guide.which_method),
     "which-seconds": Computed("peers", guide.which_seconds),
-    "verdict-counts": Computed("trust_verdicts", guide.verdict_counts),
+    "verdict-counts": Computed("verdicts", guide.verdict_counts),
     "planted-short": Listing(
         "accuracy_planted",
         "fits",
