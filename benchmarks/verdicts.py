@@ -1,4 +1,4 @@
-"""Whether the verdict is right: 51 fits, about half of them wrong in ways that users meet.
+"""Whether the verdict is right: 65 fits, nearly half of them wrong in ways that users meet.
 
     python benchmarks/verdicts.py [--only NAME ...]
 

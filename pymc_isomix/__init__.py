@@ -3,8 +3,8 @@
 import logging
 
 from pymc_isomix._version import __version__  # noqa: F401
-from pymc_isomix.ensembles.api import join, load
-from pymc_isomix.ensembles.joined import JoinedMixture
+from pymc_isomix.ensembles.ensemble import fit_ensemble
+from pymc_isomix.ensembles.joined import JoinedMixture, join, load
 from pymc_isomix.interface.api import fit, resume
 from pymc_isomix.interface.approximation import IsotropicMixture
 from pymc_isomix.interface.group import IsotropicMixtureGroup
@@ -28,6 +28,7 @@ __all__ = [
     "JoinedMixture",
     "as_prior",
     "fit",
+    "fit_ensemble",
     "join",
     "load",
     "plot_components",

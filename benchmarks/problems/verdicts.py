@@ -328,4 +328,27 @@ UNSEEN = {
     "logistic, K = 1": lambda: (logistic(), ONE),
     "random walk, diagonal, K = 1": lambda: (walk(60), {"metric": "diag", **ONE}),
     "20 effects, many rows": lambda: (latent(indicators(20, 10), 0.6, 0.5, seed=5), {}),
+    "logistic, stopped early": lambda: (logistic(), {**EARLY, "n": 8}),
+    "Poisson regression, stopped early": lambda: (poisson_regression(), {**EARLY, "n": 8}),
+    "regression, correlated, stopped early": lambda: (regression(True), {**EARLY, "n": 20}),
+    "two modes, starts in one": lambda: (two_modes(), {"start": np.full((50, 1), 2.0)}),
+    "planted, d = 20, in one mode": lambda: of_planted(20, 3, "in one mode"),
+    "planted, d = 10, K = 1": lambda: of_planted(10, 3, "in one mode", n_components=1),
+    "strongly bent banana, K = 1": lambda: (banana(1.5), ONE),
+    "AR(1), d = 50, diagonal": lambda: (chain(50), {"metric": "diag"}),
+    "AR(1), d = 100, identity, K = 1": lambda: (chain(100), {"metric": "identity", **ONE}),
+    "schools, non-centred, affine, K = 1": lambda: (
+        groups(SCHOOLS_Y, SCHOOLS_SE, centred=False),
+        {**AFFINE, **ONE},
+    ),
+    "40 weak groups, centred, affine, K = 1": lambda: (
+        simulated_groups(40, 0.2, 0.6, centred=True),
+        {**AFFINE, **ONE},
+    ),
+    "random walk, affine, diagonal": lambda: (walk(60), {**AFFINE, "metric": "diag"}),
+    "heritability, affine, diagonal, K = 1": lambda: (
+        latent(indicators(60, 2), 0.4, 0.8, seed=4),
+        {**AFFINE, "metric": "diag", **ONE},
+    ),
+    "funnel, d = 10, affine, K = 1": lambda: (funnel(9), {**AFFINE, **ONE}),
 }

@@ -1,7 +1,9 @@
-"""Joined mixtures in files, netCDF or zarr; nothing in them is executed when they are read."""
+"""Joined mixtures and checkpoints in files; nothing in them is executed when they are read."""
 
 import hashlib
 import json
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +11,7 @@ import xarray as xr
 
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting.record import History
+from pymc_isomix.results import files
 from pymc_isomix.results.files import checked_path, pack, unpack, write_tree
 from pymc_isomix.sites.coordinates import PSEUDO
 
@@ -85,6 +88,66 @@ def read(path):
         History.from_dataset(groups["/fit"]),
         unpack(tree.attrs["random_state"]),
     )
+
+
+class Checkpoints:
+    """A folder of what restarts ended with: one file each, whole or not there at all.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made where it is not there.
+    about : dict
+        What the fits depend on, fit for JSON. A folder with another one is refused, but for a seed
+        of None, which takes that of the folder.
+
+    Raises
+    ------
+    ValueError
+        If the folder is that of other fits.
+    """
+
+    def __init__(self, folder, about):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.path_of(0)
+        head = self.folder / "ensemble.json"
+        if head.exists():
+            there = json.loads(head.read_text(encoding="utf-8"))
+            if about["random_seed"] is None:
+                about = {**about, "random_seed": there["random_seed"]}
+            about = json.loads(json.dumps(about))
+            if differing := sorted(k for k in {*about, *there} if about.get(k) != there.get(k)):
+                raise ValueError(
+                    f"checkpoint {str(self.folder)!r} is of other fits: they differ in "
+                    f"{', '.join(differing)}. Use another folder, or the same arguments"
+                )
+        else:
+            if about["random_seed"] is None:
+                about = {**about, "random_seed": np.random.SeedSequence().entropy}
+            temporary = head.with_suffix(".tmp")
+            temporary.write_text(json.dumps(about), encoding="utf-8")
+            os.replace(temporary, head)
+        self.random_seed = about["random_seed"]
+
+    def path_of(self, number):
+        """File of a restart; also tells whether files can be written."""
+        return checked_path(self.folder / f"restart_{number:05d}.nc")
+
+    def write(self, number, saved):
+        """Keep what a restart ended with."""
+        files.write(self.path_of(number), saved)
+
+    def read(self, n_restarts):
+        """Read what is there, {number: Saved}; a file that is not whole counts as none."""
+        found = {}
+        for number in range(n_restarts):
+            if self.path_of(number).exists():
+                try:
+                    found[number] = files.read(self.path_of(number))
+                except ValueError:
+                    continue
+        return found
 
 
 def _to_dataset(block, log_weight):

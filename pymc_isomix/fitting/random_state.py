@@ -30,6 +30,18 @@ def restore_generators(step, states):
             }
 
 
+def reseed_generators(step, seed):
+    """Seed the random generators of a compiled step anew."""
+    for i, value in enumerate(_generators(step)):
+        rng = np.random.default_rng([seed, i])
+        if isinstance(value.storage[0], np.random.Generator):
+            value.storage[0].bit_generator.state = rng.bit_generator.state
+        else:  # JAX
+            shape = np.shape(value.storage[0]["jax_state"])
+            state = rng.integers(2**32, size=shape, dtype=np.uint32)
+            value.storage[0] = {**value.storage[0], "jax_state": state}
+
+
 def _generators(step):
     """Containers of the random generators among the inputs of a compiled function."""
     if not hasattr(step, "maker"):  # not compiled by PyTensor

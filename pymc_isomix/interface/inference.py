@@ -282,7 +282,8 @@ class IsoMix(Inference):
             for shared in self.approx.params:  # the jax backend leaves arrays of its own
                 shared.set_value(np.asarray(shared.get_value()))
         self.stop_reason = trace.reason
-        logger.info(self.approx.closing_line(first + trace.taken))
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(self.approx.closing_line(first + trace.taken))
         if n_dropped := int(operator.info.n_dropped.get_value()):
             logger.warning(
                 f"{n_dropped:,d} draws with a log density or gradient that is not finite were "

@@ -18,6 +18,7 @@ from pymc_isomix.backend.compilation import (
     is_jax,
     jax_failure,
     keep_compiled,
+    lean,
 )
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.fitting.loop import saying_so
@@ -55,6 +56,8 @@ class MixtureObjective(ObjectiveFunction):
         if is_jax(mode):
             teach_jax()
             keep_compiled()
+            if not kwargs.get("more_obj_params"):  # their gradient comes after the model's rewrites
+                compile_kwargs["mode"] = lean(mode)
         elif compiles_slowly(mode) and not kwargs.get("more_obj_params"):  # they need its gradient
             kwargs["model_mode"] = mode
             compile_kwargs["mode"], flags = CHEAP_FAST, {"cxx": ""}

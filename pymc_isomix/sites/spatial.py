@@ -7,7 +7,6 @@ import numpy as np
 import pytensor.tensor as pt
 from pymc.distributions.multivariate import CARRV, ICARRV
 from pytensor.graph.basic import Constant
-from pytensor.sparse.basic import DenseFromSparse
 from pytensor.tensor.elemwise import DimShuffle
 
 
@@ -72,6 +71,8 @@ def _(op, rv):
 
 def _constant(adjacency):
     """Return a constant matrix, dense, whether or not the graph made it dense; else None."""
+    from pytensor.sparse.basic import DenseFromSparse  # imports much
+
     while adjacency.owner and isinstance(adjacency.owner.op, DimShuffle | DenseFromSparse):
         adjacency = adjacency.owner.inputs[0]
     if not isinstance(adjacency, Constant):

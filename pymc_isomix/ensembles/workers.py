@@ -1,0 +1,272 @@
+"""Work spread over processes or machines by joblib, and what to do when some of it fails.
+
+Which workers there are, ``joblib.parallel_config`` says: processes of this machine, a Dask or a Ray
+cluster. Nothing here knows of any of them.
+"""
+
+import hashlib
+import logging
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pymc_isomix.fitting.random_state import reseed_generators
+from pymc_isomix.fitting.record import History
+from pymc_isomix.interface.inference import IsoMix
+from pymc_isomix.interface.parameters import first_values
+from pymc_isomix.sampling.progress import LateProgress
+
+logger = logging.getLogger(__name__)
+
+ROUNDS = 3  # where workers die: all at once, the rest once more, then one by one
+LONGEST_REASON = 300  # characters
+
+_of_this_thread = threading.local()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Work that ended with an error.
+
+    Parameters
+    ----------
+    number : int
+        Of the restart, or the data set.
+    seed : int
+    error : str
+        Kind and text of the exception, in one line.
+    details : str
+        Its traceback; empty where a worker died.
+    """
+
+    number: int
+    seed: int
+    error: str
+    details: str = ""
+
+    def __str__(self):
+        return f"{self.number} (seed {self.seed}): {self.error}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work: its number, its seed, and what is its own."""
+
+    number: int
+    seed: int
+    own: Any = None
+
+
+class Payload:
+    """What all tasks share, pickled once: a worker unpickles it once, and keeps it.
+
+    Parameters
+    ----------
+    work : callable
+        ``work(shared, task)``, a function of a module.
+    shared : object
+        Travels by cloudpickle: a model, above all.
+    """
+
+    def __init__(self, work: Callable, shared: Any):
+        import cloudpickle
+
+        content = cloudpickle.dumps(shared)
+        self.work, self.key = work, hashlib.sha256(content).hexdigest()
+        # joblib gives large arrays to the workers of one machine as files, and to a cluster once
+        self.content = np.frombuffer(content, dtype=np.uint8)
+        self.home = os.getpid()
+
+
+def do(work, key, home, content, task):
+    """Do one task in a worker: (number, result, None), or (number, None, Failure)."""
+    if os.getpid() != home:
+        # XLA's threads, before JAX starts: as many workers as there are cores would fight
+        os.environ.setdefault("NPROC", "1")
+    try:
+        with quiet():
+            return task.number, work(_unpickled(key, content), task), None
+    except Exception as error:  # the others' results must not depend on it
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        if len(reason) > LONGEST_REASON:
+            reason = reason[:LONGEST_REASON] + "..."
+        return task.number, None, Failure(task.number, task.seed, reason, traceback.format_exc())
+
+
+def _unpickled(key, content):
+    """Unpickle what tasks share once in each thread, since fits may change it."""
+    import cloudpickle
+
+    if getattr(_of_this_thread, "key", None) != key:
+        _of_this_thread.key, _of_this_thread.shared = key, cloudpickle.loads(content.tobytes())
+    return _of_this_thread.shared
+
+
+@contextmanager
+def quiet():
+    """Let fits say nothing but warnings: there are many."""
+    ours = logging.getLogger("pymc_isomix")
+    level = ours.level
+    ours.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        ours.setLevel(level)
+
+
+def run(payload, tasks, *, n_jobs, keep, progressbar, description):
+    """Do all tasks, each on whatever worker is free.
+
+    Parameters
+    ----------
+    payload : Payload
+    tasks : list of Task
+    n_jobs : int or None
+        As for ``joblib.Parallel``: None is one, or what ``joblib.parallel_config`` says.
+    keep : callable
+        ``keep(number, result)`` gets each result as soon as it is there.
+    progressbar : bool
+    description : str
+
+    Returns
+    -------
+    failures : list of Failure
+        By number.
+    interrupted : bool
+        Whether the user interrupted; then some tasks have neither result nor failure.
+    """
+    waiting = {task.number: task for task in tasks}
+    failures: dict[int, Failure] = {}
+    reason = ""
+    with LateProgress(description, len(tasks), disable=not progressbar) as progress:
+
+        def take(outcome):
+            number, result, failure = outcome
+            waiting.pop(number, None)
+            if failure is None:
+                keep(number, result)
+            else:
+                failures[number] = failure
+            progress.update(len(tasks) - len(waiting))
+
+        try:
+            for round_ in range(ROUNDS):
+                # what has killed a worker twice may be any of those that are left
+                groups = [[task] for task in waiting.values()]
+                if round_ < ROUNDS - 1:
+                    groups = [list(waiting.values())] if waiting else []
+                for group in groups:
+                    reason = _run_together(payload, group, n_jobs, take) or reason
+                if waiting and round_ < ROUNDS - 1:
+                    logger.warning(f"{len(waiting)} of {len(tasks)} are run again: {reason}")
+        except KeyboardInterrupt:
+            return [failures[number] for number in sorted(failures)], True
+    for task in waiting.values():
+        failures[task.number] = Failure(task.number, task.seed, f"its worker died: {reason}")
+    return [failures[number] for number in sorted(failures)], False
+
+
+def _run_together(payload, tasks, n_jobs, take):
+    """Do tasks at the same time; return why that broke off, or None.
+
+    Errors of the work itself are results: what is raised here comes from the workers' machinery.
+    """
+    from joblib import Parallel, delayed
+    from joblib.parallel import get_active_backend
+
+    backend, _ = get_active_backend()
+    options = {"n_jobs": n_jobs, "batch_size": 1}
+    if backend.supports_return_generator:
+        options["return_as"] = "generator_unordered"
+    parts = payload.work, payload.key, payload.home, payload.content
+    outcomes: Any = None
+    try:
+        outcomes = Parallel(**options)(delayed(do)(*parts, task) for task in tasks)
+        for outcome in outcomes:
+            take(outcome)
+    except Exception as error:
+        time.sleep(0.1)  # what died is cleared away
+        return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
+    finally:
+        if hasattr(outcomes, "close"):
+            outcomes.close()
+    return None
+
+
+class Refitter:
+    """Fits of one model from many starts, or to many data sets, compiled once.
+
+    Each fit is as if it were the first: it depends on its start and seed alone.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    isomix : dict
+        Arguments of :class:`pymc_isomix.IsoMix`, but ``start`` and ``random_seed``.
+    fit : dict
+        Those of its ``fit``.
+    """
+
+    def __init__(self, model, isomix, fit):
+        self.model, self.isomix, self.options = model, isomix, fit
+        self.inference: Any = None
+
+    def fit(self, n, *, start, seed, callbacks=None):
+        """Fit from a start; returns the approximation, which the next fit overwrites."""
+        began = time.perf_counter()
+        if self.inference is None:
+            self.inference = IsoMix(model=self.model, start=start, random_seed=seed, **self.isomix)
+            self.inference.fit(0, progressbar=False, **self.options)  # compiles
+        inference, approx = self.inference, self.inference.approx
+        settings = replace(inference.settings, start=start, random_seed=seed)
+        inference.settings = settings
+        group = approx.groups[0]
+        group.rng = np.random.RandomState(seed)
+        options = {**settings.for_the_group}
+        del options["coordinates"]  # known by now
+        values = first_values(group.coordinates, group.rng, **options)
+        for name, value in values.items():
+            shared = group.shared_params[name]
+            shared.set_value(np.asarray(value, dtype=shared.dtype))
+        if (anchor := inference.objective.op.anchor) is not None:
+            anchor.lift()
+        step = inference.state.step
+        reseed_generators(step.function, seed)
+        inference.hist, inference.resumes, inference._taken = np.zeros(0), False, 0
+        approx.history = History(settings=settings.record(), backend=inference.objective.op.backend)
+        inference.state = inference.state._replace(callbacks=list(callbacks or ()))
+        compile_seconds = time.perf_counter() - began
+        inference.refine(n, progressbar=False)
+        approx.history.compile_seconds += compile_seconds
+        if approx.history.stop_reason == "interrupted":
+            raise KeyboardInterrupt
+        return approx
+
+
+class TimeLimit:
+    """A callback that ends a fit with an error once its time is up.
+
+    Parameters
+    ----------
+    seconds : float
+        From now on.
+    """
+
+    once_a_call = True  # many steps may run in one call
+
+    def __init__(self, seconds):
+        self.seconds, self.began = seconds, time.perf_counter()
+
+    def __call__(self, approx, losses, iteration):
+        """Raise TimeoutError if time is up."""
+        if time.perf_counter() - self.began > self.seconds:
+            raise TimeoutError(
+                f"its limit of {self.seconds:g} s was over; pass a larger time_limit or a smaller n"
+            )
