@@ -20,6 +20,7 @@ from pytensor.link.jax.linker import JAXLinker
 from pytensor.link.numba.linker import NumbaLinker
 from pytensor.scalar.math import Log1mexp, Softplus
 from pytensor.tensor.elemwise import Elemwise
+from pytensor.tensor.rewriting.basic import topo_constant_folding
 from threadpoolctl import threadpool_limits
 
 AFTER_SPECIALISING = 48  # place among PyTensor's rewrites: none turns these back
@@ -192,7 +193,9 @@ def is_jax(mode):
 
 def lean(mode):
     """Return a JAX mode that leaves to XLA what PyTensor need not do, as half of its rewrites."""
-    return get_mode(mode).excluding(*NEEDLESS_ON_JAX)
+    lean_mode = get_mode(mode).excluding(*NEEDLESS_ON_JAX)
+    # they would have folded constants too, without which JAX does not know the length of an ARange
+    return lean_mode.register((topo_constant_folding, 99))
 
 
 def backend_name(mode):
