@@ -31,8 +31,9 @@ LONGEST_REASON = 200  # characters: the reprs of Ops have thousands
 # Rewrites that ask of each operand of each product whether its graph makes it diagonal: half of the
 # time that rewriting takes. The model's own graph has been through them.
 QUESTIONS = ("dot_diag_to_elemwise", "selection_dot_to_indexing")
-# What XLA does itself, or the model's graph has been through: the other half
-NEEDLESS_ON_JAX = ("stabilize", "specialize", "uncanonicalize", *QUESTIONS)
+# What XLA does itself, or the model's graph has been through. "specialize" stays: without it JAX does
+# not know the lengths of what was vectorised.
+NEEDLESS_ON_JAX = ("stabilize", "uncanonicalize", *QUESTIONS)
 
 
 @node_rewriter([Elemwise])
