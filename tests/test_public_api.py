@@ -27,6 +27,7 @@ def test_all_names_are_exported():
         *classes,
         "fit",
         "fit_ensemble",
+        "fit_many",
         "join",
         "load",
         *plots,
