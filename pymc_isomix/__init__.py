@@ -12,6 +12,7 @@ from pymc_isomix.interface.group import IsotropicMixtureGroup
 from pymc_isomix.interface.inference import IsoMix
 from pymc_isomix.plots.public import plot_components, plot_elbo, plot_khat, plot_modes
 from pymc_isomix.plots.shares import plot_shares
+from pymc_isomix.sampling.prior import as_prior
 
 # as PyMC does: what a fit says is seen unless the application configures logging itself
 _logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ __all__ = [
     "IsotropicMixture",
     "IsotropicMixtureGroup",
     "JoinedMixture",
+    "as_prior",
     "fit",
     "fit_ensemble",
     "fit_many",

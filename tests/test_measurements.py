@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TABLES = ROOT / "benchmarks" / "tables.py"
-PAGES = ("README.md", "docs/measurements.md")
+PAGES = ("README.md", "docs/measurements.md", "docs/which_method.md")
 
 
 def check(root):

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit
+import scipy  # which loads its parts when they are used
 
 from pymc_isomix.ensembles.blocks import Block, Joined
 from pymc_isomix.family import modes
@@ -252,7 +252,7 @@ def gain_of(log_new, log_old, weight):
     share = 0.5
     for _ in range(EM_STEPS_OF_ONE):
         log_odds = np.log(share) - np.log1p(-share)
-        share = float(np.clip(weight @ expit(log_odds + log_ratio), 1e-12, 1 - 1e-12))
+        share = float(np.clip(weight @ scipy.special.expit(log_odds + log_ratio), 1e-12, 1 - 1e-12))
     gained = np.logaddexp(np.log1p(-share), np.log(share) + log_ratio)
     return share, float(weight @ gained)
 

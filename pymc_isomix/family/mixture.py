@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-from scipy.linalg import solve_triangular
+import scipy  # which loads its parts when they are used
 
 from pymc_isomix.backend.compilation import CHEAP
 from pymc_isomix.family import density
@@ -121,7 +121,7 @@ class Mixture:
     def whiten(self, vectors):
         """Map rows (S, d) by the inverse of L."""
         if self.metric.ndim == 2:
-            return solve_triangular(self.metric, vectors.T, lower=True).T
+            return scipy.linalg.solve_triangular(self.metric, vectors.T, lower=True).T
         return vectors / self.metric
 
     def unwhiten(self, vectors):

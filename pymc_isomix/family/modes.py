@@ -3,8 +3,7 @@
 from functools import singledispatch
 
 import numpy as np
-from scipy.cluster.hierarchy import DisjointSet
-from scipy.sparse.csgraph import minimum_spanning_tree
+import scipy  # which loads its parts when they are used
 
 VALLEY = 3.0  # nats
 POINTS = np.linspace(0, 1, 17)[1:-1]  # where to look for a saddle between two points
@@ -77,7 +76,7 @@ def label_modes(mixture, valley=VALLEY):
     start, end = _neighbours(distance[np.ix_(alive, alive)])
     start, end = alive[start], alive[end]
     peak, saddle = peaks_and_saddles(mixture, start, end)
-    groups = DisjointSet(range(len(weights)))
+    groups = scipy.cluster.hierarchy.DisjointSet(range(len(weights)))
     for edge in np.argsort(-saddle, kind="stable"):
         one, other = groups[start[edge]], groups[end[edge]]
         if saddle[edge] >= min(peak[one], peak[other]) - valley:
@@ -95,7 +94,7 @@ def label_modes(mixture, valley=VALLEY):
 def _neighbours(distance):
     """Pairs of components between which to look for a saddle, (edges,) each."""
     # the same for all edges leaves the tree as it is, but for those of length zero, which it drops
-    tree = minimum_spanning_tree(1 + distance).tocoo()
+    tree = scipy.sparse.csgraph.minimum_spanning_tree(1 + distance).tocoo()
     n_nearest = min(NEIGHBOURS + 1, len(distance))  # with itself
     nearest = np.argpartition(distance, n_nearest - 1, axis=1)[:, :n_nearest]
     pairs = np.concatenate(

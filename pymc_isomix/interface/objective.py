@@ -18,6 +18,7 @@ from pymc_isomix.backend.compilation import (
     is_jax,
     jax_failure,
     keep_compiled,
+    lean,
 )
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.fitting.loop import saying_so
@@ -55,6 +56,8 @@ class MixtureObjective(ObjectiveFunction):
         if is_jax(mode):
             teach_jax()
             keep_compiled()
+            if not kwargs.get("more_obj_params"):  # their gradient comes after the model's rewrites
+                compile_kwargs["mode"] = lean(mode)
         elif compiles_slowly(mode) and not kwargs.get("more_obj_params"):  # they need its gradient
             kwargs["model_mode"] = mode
             compile_kwargs["mode"], flags = CHEAP_FAST, {"cxx": ""}
@@ -166,24 +169,24 @@ class MixtureKL(Operator):
         n_components, n_dim = means.type.shape
         self.info = StepInfo.allocate(n_components, n_dim, means.dtype)
         self.anchor: Anchor | None = None
-        # with sites, what all the data say at a point y changes with the coordinates
-        if has_minibatches(self.model) and not approx.groups[0].coordinates:
+        if has_minibatches(self.model):
             self.anchor = Anchor.allocate(n_dim, means.dtype)
 
     def move_anchor(self):
         """Put the anchor of minibatches at the mixture's mean, by one look at all the data."""
         assert self.anchor is not None
-        mixture, space = self.approx.mixture, self.approx.groups[0].space
+        mixture, group = self.approx.mixture, self.approx.groups[0]
+        point, _ = group.coordinates.to_unconstrained(mixture.mean[None], group.pseudo_values)
         # of the fitted model, whatever the context's; beside what the approximation compiles
         compiled = self.approx.__dict__.setdefault("_compiled", {})
         if "anchor" not in compiled:
-            compiled["anchor"] = CompiledModel(space, mixture.means.dtype.name, self.backend)
+            compiled["anchor"] = CompiledModel(group.space, mixture.means.dtype.name, self.backend)
         try:
-            log_density, gradient = compiled["anchor"].log_density_and_gradient(mixture.mean[None])
+            log_density, gradient = compiled["anchor"].log_density_and_gradient(point)
         except ValueError as error:  # random by more than minibatches
             logger.info(f"minibatches without an anchor: {error}")
             return
-        self.anchor.move(mixture.mean, log_density[0], gradient[0])
+        self.anchor.move(point[0], log_density[0], gradient[0])
 
     def set_step_size(self, step_size):
         """Set the size of the next step."""

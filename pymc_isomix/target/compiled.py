@@ -17,7 +17,7 @@ from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type_other import NoneConst
 
-from pymc_isomix.backend.compilation import CHEAP, compiling
+from pymc_isomix.backend.compilation import CHEAP, compiling, lean
 from pymc_isomix.target import batching, traces
 
 RANDOM = (RandomVariable, MinibatchOp)
@@ -148,7 +148,7 @@ class CompiledModel:
             shape = (self.at_once if on_jax else None, self.space.n_dim)
             points = pt.matrix("points", shape=shape, dtype=self.dtype)
             batched = batching.vectorise(outputs, self._point, points)
-            mode = "JAX" if on_jax else self._mode_beside_jax(batched)
+            mode = lean("JAX") if on_jax else self._mode_beside_jax(batched)
             function = compile([points], batched, mode=mode)
             return _in_pieces(function, self.at_once, self.dtype, padded=on_jax)
 
