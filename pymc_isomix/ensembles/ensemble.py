@@ -3,8 +3,7 @@
 import logging
 
 import numpy as np
-from scipy.cluster.vq import kmeans2
-from scipy.stats import rankdata
+import scipy  # which loads its parts when they are used
 
 from pymc_isomix.backend.checks import check_count, check_model, check_number, check_seed
 from pymc_isomix.ensembles import files, workers
@@ -174,10 +173,10 @@ def stratified_starts(space, restarts, settings, seed):
         candidates = starts.starting_means(
             space, n_candidates, init="uniform", random_seed=seed, **options
         )
-    ranks = rankdata(candidates, axis=0) / n_candidates
+    ranks = candidates.argsort(axis=0).argsort(axis=0) / n_candidates
     label = np.zeros(n_candidates, dtype=int)
     if restarts > 1:
-        _, label = kmeans2(ranks, restarts, minit="++", rng=rng)
+        _, label = scipy.cluster.vq.kmeans2(ranks, restarts, minit="++", rng=rng)
     found = []
     for number in range(restarts):
         own = np.flatnonzero(label == number)
