@@ -72,8 +72,8 @@ def as_prior(approx, var_names=None, *, name="prior"):
         )
     if hasattr(approx.mixture, "blocks"):
         raise TypeError(
-            "approx must be of one fit: joined ones have coordinates of their own each. Use the fit "
-            "with the most weight, or draws"
+            "approx must be of one fit: joined fits have coordinates of their own each. Use the "
+            "fit with the most weight, or draws"
         )
     model, space = pm.modelcontext(None), approx.space
     if model is space.model:
