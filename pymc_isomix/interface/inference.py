@@ -218,8 +218,8 @@ class IsoMix(Inference):
             ``compile_kwargs`` or PyTensor's configuration name a mode; else PyMC's default.
         **kwargs
             As in :meth:`pymc.variational.inference.Inference.fit`: ``compile_kwargs``,
-            ``obj_optimizer`` (for the means only), ``total_grad_norm_constraint``,
-            ``include_transformed``, and so on.
+            ``obj_optimizer`` (for the means only), ``total_grad_norm_constraint``, and so on; and
+            ``n_devices``, among which JAX spreads the evaluations of the model.
 
         Returns
         -------

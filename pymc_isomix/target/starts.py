@@ -81,7 +81,11 @@ def starting_means(
         return means
 
     strategy = "prior" if init == "prior" else "support_point"
-    draw_start = _initial_point_sampler(space, start, strategy)
+    if start is None:
+        key = f"starts by {strategy}"
+        draw_start = space.keep(key, lambda space: _initial_point_sampler(space, None, strategy))
+    else:
+        draw_start = _initial_point_sampler(space, start, strategy)
     centre = None
     if init != "prior":
         centre = _centre(space, start, draw_start(rng.integers(2**30)), 0)
@@ -251,9 +255,13 @@ def offending_variables(space, flat):
     return finite_check(space)(flat) or []
 
 
-@compiling(cxx="")
 def finite_check(space):
     """Return a function from a flat point to the variables with no finite log density, or None."""
+    return space.keep("finite_check", _finite_check)
+
+
+@compiling(cxx="")
+def _finite_check(space):
     model = space.model
     terms_of = model.free_RVs + model.observed_RVs + model.potentials
     names = [variable.name for variable in terms_of]
