@@ -136,7 +136,7 @@ def which_seconds(_):
 
 
 def verdict_counts(result):
-    """How many fits of each verdict, and how far they are off."""
+    """How many fits got each verdict, and how many of them are wrong."""
     rows = []
     for verdict in ("good", "doubtful", "bad"):
         fits = [fit for fit in result["fits"] if fit["verdict"] == verdict]
