@@ -1,6 +1,7 @@
 """The tables on the pages are what the benchmarks' JSON gives."""
 
 import shutil
+import re
 import subprocess
 import sys
 from pathlib import Path
