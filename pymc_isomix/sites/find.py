@@ -20,6 +20,7 @@ from pymc_isomix.sites.coordinates import PSEUDO, Coordinates, Site
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.products import linear_map
 from pymc_isomix.sites.usage import constant_of, follow
+from pymc_isomix.target.kept import baked, kept, same
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +42,13 @@ def find_coordinates(space):
     Coordinates
         Without sites where the model has none that are recognised.
     """
-    sites = _without_circles([_candidates(space, name) for name in space.variables])
-    coordinates = Coordinates(space, sites)
+    key = "coordinates", baked(space)
+    coordinates = kept(space.model).get(key)
+    if coordinates is None or not all(
+        same(variable.get_value(borrow=True), value) for variable, value in coordinates.data.items()
+    ):
+        sites = _without_circles([_candidates(space, name) for name in space.variables])
+        coordinates = kept(space.model).add(key, Coordinates(space, sites, space.data_read))
     if coordinates:
         names = ", ".join(space.variables[site.name].name for site in coordinates.sites)
         logger.info(f"coordinates='auto': {names} by the model's own scales")
@@ -173,6 +179,7 @@ def _in_values(space, expressions, shapes, *, flat=False):
     if any(v.owner and isinstance(v.owner.op, RandomVariable | MinibatchOp) for v in above):
         return None
     data: dict = {v: pt.as_tensor(v.get_value()) for v in above if isinstance(v, SharedVariable)}
+    space.data_read.update((variable, constant.data) for variable, constant in data.items())
     expressions = graph_replace(expressions, data, strict=False) if data else expressions
     values = {v.name for v in ancestors(expressions) if v in set(model.value_vars)}
     if not values <= set(space.ordering):
