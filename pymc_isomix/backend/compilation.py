@@ -31,8 +31,8 @@ LONGEST_REASON = 200  # characters: the reprs of Ops have thousands
 # Rewrites that ask of each operand of each product whether its graph makes it diagonal: half of the
 # time that rewriting takes. The model's own graph has been through them.
 QUESTIONS = ("dot_diag_to_elemwise", "selection_dot_to_indexing")
-# What XLA does itself, or the model's graph has been through. "specialize" stays: without it JAX does
-# not know the lengths of what was vectorised.
+# What XLA does itself, or the model's graph has been through. "specialize" stays: without it JAX
+# does not know the lengths of what was vectorised.
 NEEDLESS_ON_JAX = ("stabilize", "uncanonicalize", *QUESTIONS)
 
 
@@ -117,6 +117,8 @@ def compiling(**flags):
         enabled = gc.isenabled()
         gc.disable()
         try:
+            # where each node was made would take a quarter of the time
+            flags = {"traceback__limit": 0, **flags}
             with pytensor.config.change_flags(**flags), warnings.catch_warnings():
                 for message in NOT_FOR_USERS:
                     warnings.filterwarnings("ignore", message=message)

@@ -8,6 +8,7 @@ from pytensor.graph.basic import Variable
 
 from pymc_isomix.backend.compilation import CHEAP, compiling
 from pymc_isomix.target.batching import stabilise
+from pymc_isomix.target.kept import baked, keep
 
 INITS = ("jitter", "prior", "uniform")
 RETRIES = 50
@@ -50,7 +51,7 @@ def starting_means(
     """
     rng = np.random.default_rng(random_seed)
     n_dim = space.n_dim
-    check = finite_check(space)
+    check = keep(space.model, ("finite", baked(space)), lambda: finite_check(space))
     if isinstance(start, list | tuple) and start and isinstance(start[0], dict):
         if len(start) != n_components:
             raise ValueError(
@@ -220,9 +221,7 @@ def _initial_point_sampler(space, start, strategy):
             warnings.simplefilter(
                 "ignore", RuntimeWarning
             )  # a value outside the support; checked below
-            sampler = make_initial_point_fn(
-                model=model, overrides=overrides, default_strategy=strategy, return_transformed=True
-            )
+            sampler = _point_function(space, overrides, strategy)
             sampler(0)
     except NotImplementedError as error:
         raise ValueError(
@@ -237,6 +236,19 @@ def _initial_point_sampler(space, start, strategy):
         return space.flatten(values | unconstrained)
 
     return sample
+
+
+def _point_function(space, overrides, strategy):
+    """Return PyMC's function from a seed to an initial point; kept, where no values are given."""
+    model, options = space.model, {"default_strategy": strategy, "return_transformed": True}
+
+    def make():
+        return make_initial_point_fn(model=model, overrides=overrides, **options)
+
+    initial = tuple(model.rvs_to_initial_values.values())
+    if not all(isinstance(value, str | None) for value in (*initial, *overrides.values())):
+        return make()
+    return keep(model, ("point", strategy, *overrides.items(), initial, baked(space)), make)
 
 
 def _broadcast(argument, value, shape, name=None):
