@@ -35,17 +35,6 @@ class FlatSpace:
             start += size
         return cls(model, ordering)
 
-    def __getstate__(self):
-        """Leave out compiled functions: they are made again when asked for."""
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
-
-    def keep(self, key, make):
-        """Return ``make(space)``, made once; a compiled function, for example."""
-        kept = self.__dict__.setdefault("_kept", {})
-        if key not in kept:
-            kept[key] = make(self)
-        return kept[key]
-
     @cached_property
     def n_dim(self):
         """D."""

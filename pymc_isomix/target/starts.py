@@ -51,7 +51,7 @@ def starting_means(
     """
     rng = np.random.default_rng(random_seed)
     n_dim = space.n_dim
-    check = keep(space.model, ("finite", baked(space)), lambda: finite_check(space))
+    check = finite_check(space)
     if isinstance(start, list | tuple) and start and isinstance(start[0], dict):
         if len(start) != n_components:
             raise ValueError(
@@ -82,11 +82,7 @@ def starting_means(
         return means
 
     strategy = "prior" if init == "prior" else "support_point"
-    if start is None:
-        key = f"starts by {strategy}"
-        draw_start = space.keep(key, lambda space: _initial_point_sampler(space, None, strategy))
-    else:
-        draw_start = _initial_point_sampler(space, start, strategy)
+    draw_start = _initial_point_sampler(space, start, strategy)
     centre = None
     if init != "prior":
         centre = _centre(space, start, draw_start(rng.integers(2**30)), 0)
@@ -218,9 +214,8 @@ def _initial_point_sampler(space, start, strategy):
     unconstrained = {n: v for n, v in unconstrained.items() if space.variables[n].name not in named}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", RuntimeWarning
-            )  # a value outside the support; checked below
+            # a value outside the support, which is checked below
+            warnings.simplefilter("ignore", RuntimeWarning)
             sampler = _point_function(space, overrides, strategy)
             sampler(0)
     except NotImplementedError as error:
@@ -269,7 +264,7 @@ def offending_variables(space, flat):
 
 def finite_check(space):
     """Return a function from a flat point to the variables with no finite log density, or None."""
-    return space.keep("finite_check", _finite_check)
+    return keep(space.model, ("finite", baked(space)), lambda: _finite_check(space))
 
 
 @compiling(cxx="")
