@@ -45,18 +45,20 @@ def calibrate(build, n_simulations, backend="jax", transitions=(0,), **options):
             for label, rank in zip(labels, (columns < values).mean(axis=0), strict=True):
                 ranks.setdefault((n, label), []).append(float(rank))
     for (n, label), values in ranks.items():
-        rank = np.array(values)
-        _, ecdf, low, high = ecdf_pit(rank, 0.99, n_simulations=1000, rng=np.random.default_rng(1))
-        shares = [float((np.abs(rank - 0.5) < half).mean()) for half in (0.25, 0.45)]
-        errors = [(share * (1 - share) / len(rank)) ** 0.5 for share in shares]
-        yield {
-            "transitions": n,
-            "parameter": label,
-            **dict(zip(("within_50", "within_90"), shares, strict=True)),
-            **dict(zip(("within_50_se", "within_90_se"), errors, strict=True)),
-            "inside_band": "yes" if np.all((ecdf >= low) & (ecdf <= high)) else "**no**",
-            "n": n_simulations,
-        }
+        yield {"transitions": n, "parameter": label, **coverage(np.array(values))}
+
+
+def coverage(rank):
+    """Shares of the truths inside central intervals, from their ranks (n,) between 0 and 1."""
+    _, ecdf, low, high = ecdf_pit(rank, 0.99, n_simulations=1000, rng=np.random.default_rng(1))
+    shares = [float((np.abs(rank - 0.5) < half).mean()) for half in (0.25, 0.45)]
+    errors = [(share * (1 - share) / len(rank)) ** 0.5 for share in shares]
+    return {
+        **dict(zip(("within_50", "within_90"), shares, strict=True)),
+        **dict(zip(("within_50_se", "within_90_se"), errors, strict=True)),
+        "inside_band": "yes" if np.all((ecdf >= low) & (ecdf <= high)) else "**no**",
+        "n": len(rank),
+    }
 
 
 def main():

@@ -132,3 +132,22 @@ def hierarchies(result):
             ]
         rows.append(row)
     return ["model", "written", *own, "worst ratio of sds", "largest W1", "s"], rows
+
+
+PARTS = ("import PyMC", "import", "building", "rewriting", "tracing", "XLA", "run")
+PARTS += ("closing line", "sample", "diagnostics")
+PEERS_WAIT = {"advi": "ADVI", "nuts": "`pm.sample`", "nutpie": "nutpie", "numpyro": "NumPyro"}
+
+
+def waiting(result):
+    """Where the seconds of a default fit go, and what other methods take in all."""
+    rows = []
+    for (model, caches), records in grouped(result["waits"], ("model", "caches")).items():
+        by_method = {record["method"]: record for record in records}
+        ours = by_method.pop("isomix", {})
+        parts = [f"{ours[part]:.2f}" if part in ours else "" for part in (*PARTS, "total")]
+        others = [f"{by_method[m]['total']:.1f}" if m in by_method else "" for m in PEERS_WAIT]
+        starts = [r["first step"] for r in (ours, by_method.get("advi", {})) if "first step" in r]
+        ratio = f"{starts[0] / starts[1]:.2f}" if len(starts) == 2 else ""
+        rows.append([model, caches, *parts, ratio, *others])
+    return ["model", "caches", *PARTS, "total", "first step / ADVI's", *PEERS_WAIT.values()], rows

@@ -120,6 +120,7 @@ BLOCKS = {
         " | draws {gradients:,.0f} | ESS (in chains) {ess:.0f} ({ess_in_chains:.0f})"
         " | a thousand gradients {ess_per_thousand:.2f} | share {share_all}",
     ),
+    "waiting": Computed("waiting", rows.waiting),
     "cold-start": Listing(
         "cold_start",
         "seconds",

@@ -28,6 +28,7 @@ def test_all_names_are_exported():
         "as_prior",
         "fit",
         "fit_ensemble",
+        "fit_many",
         "join",
         "load",
         *plots,

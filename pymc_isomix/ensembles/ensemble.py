@@ -1,7 +1,6 @@
 """An ensemble: fits of one model from many starts, on many workers, joined."""
 
 import logging
-from collections import Counter
 
 import numpy as np
 import scipy  # which loads its parts when they are used
@@ -9,6 +8,7 @@ import scipy  # which loads its parts when they are used
 from pymc_isomix.backend.checks import check_count, check_model, check_number, check_seed
 from pymc_isomix.ensembles import files, workers
 from pymc_isomix.ensembles.joined import join_saved
+from pymc_isomix.ensembles.many import Refitter
 from pymc_isomix.interface.settings import Settings
 from pymc_isomix.target import starts
 from pymc_isomix.target.space import FlatSpace
@@ -112,7 +112,7 @@ def fit_ensemble(
         seed = store.random_seed
     if seed is None:
         seed = getattr(previous, "random_seed", None) or np.random.SeedSequence().entropy
-    seeds = seeds_of(seed, restarts + 1)
+    seeds = workers.seeds_of(seed, restarts + 1)
     fits = dict(previous.fits) if previous is not None else {}
     fits |= store.read(restarts) if store is not None else {}
     missing = [number for number in range(restarts) if number not in fits]
@@ -127,9 +127,7 @@ def fit_ensemble(
         places = stratified_starts(space, restarts, settings, seeds[-1])
         isomix = {**isomix_kwargs, "n_components": n_components}
         isomix.pop("start", None)  # the starts are made from it
-        refitter = workers.Refitter(
-            model, isomix, {"backend": backend, "compile_kwargs": compile_kwargs}
-        )
+        refitter = Refitter(model, isomix, {"backend": backend, "compile_kwargs": compile_kwargs})
         failures, interrupted = workers.run(
             workers.Payload(fit_one, (refitter, n, time_limit)),
             [workers.Task(number, seeds[number], places[number]) for number in missing],
@@ -138,7 +136,7 @@ def fit_ensemble(
             progressbar=progressbar,
             description="Restarts",
         )
-        _say(failures, restarts, interrupted, fits)
+        workers.say(failures, "restarts", restarts, len(fits), interrupted)
     approx = join_saved(space, fits, np.random.RandomState(seeds[-1]))
     approx.fits, approx.failures, approx.random_seed = fits, failures, seed
     logger.info(f"{approx}")
@@ -175,7 +173,7 @@ def stratified_starts(space, restarts, settings, seed):
         candidates = starts.starting_means(
             space, n_candidates, init="uniform", random_seed=seed, **options
         )
-    ranks = scipy.stats.rankdata(candidates, axis=0) / n_candidates
+    ranks = candidates.argsort(axis=0).argsort(axis=0) / n_candidates
     label = np.zeros(n_candidates, dtype=int)
     if restarts > 1:
         _, label = scipy.cluster.vq.kmeans2(ranks, restarts, minit="++", rng=rng)
@@ -187,21 +185,3 @@ def stratified_starts(space, restarts, settings, seed):
         chosen = rng.choice(own, n_components, replace=own.size < n_components)
         found.append(candidates[chosen])
     return found
-
-
-def seeds_of(seed, n):
-    """Return a seed of each of n tasks, the same whatever n is, and whatever the others do."""
-    return [int(np.random.SeedSequence([seed, i]).generate_state(1)[0] >> 2) for i in range(n)]
-
-
-def _say(failures, restarts, interrupted, fits):
-    if interrupted and not fits:
-        raise KeyboardInterrupt
-    if interrupted:
-        logger.warning(f"Interrupted: {len(fits)} of {restarts} restarts are joined.")
-    reasons = Counter(failure.error for failure in failures).most_common()
-    listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
-    if not fits:
-        raise RuntimeError(f"all {restarts} restarts failed: {listed}")
-    if failures:
-        logger.warning(f"{len(failures)} of {restarts} restarts failed: {listed}")

@@ -10,17 +10,14 @@ import os
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pymc_isomix.fitting.random_state import reseed_generators
-from pymc_isomix.fitting.record import History
-from pymc_isomix.interface.inference import IsoMix
-from pymc_isomix.interface.parameters import first_values
 from pymc_isomix.sampling.progress import LateProgress
 
 logger = logging.getLogger(__name__)
@@ -200,54 +197,25 @@ def _run_together(payload, tasks, n_jobs, take):
     return None
 
 
-class Refitter:
-    """Fits of one model from many starts, or to many data sets, compiled once.
+def seeds_of(seed, n):
+    """Return a seed of each of n tasks, the same whatever n is; drawn, where there is none."""
+    if seed is None:
+        seed = np.random.SeedSequence().entropy
+    return [int(np.random.SeedSequence([seed, i]).generate_state(1)[0] >> 2) for i in range(n)]
 
-    Each fit is as if it were the first: it depends on its start and seed alone.
 
-    Parameters
-    ----------
-    model : pymc.Model
-    isomix : dict
-        Arguments of :class:`pymc_isomix.IsoMix`, but ``start`` and ``random_seed``.
-    fit : dict
-        Those of its ``fit``.
-    """
-
-    def __init__(self, model, isomix, fit):
-        self.model, self.isomix, self.options = model, isomix, fit
-        self.inference: Any = None
-
-    def fit(self, n, *, start, seed, callbacks=None):
-        """Fit from a start; returns the approximation, which the next fit overwrites."""
-        began = time.perf_counter()
-        if self.inference is None:
-            self.inference = IsoMix(model=self.model, start=start, random_seed=seed, **self.isomix)
-            self.inference.fit(0, progressbar=False, **self.options)  # compiles
-        inference, approx = self.inference, self.inference.approx
-        settings = replace(inference.settings, start=start, random_seed=seed)
-        inference.settings = settings
-        group = approx.groups[0]
-        group.rng = np.random.RandomState(seed)
-        options = {**settings.for_the_group}
-        del options["coordinates"]  # known by now
-        values = first_values(group.coordinates, group.rng, **options)
-        for name, value in values.items():
-            shared = group.shared_params[name]
-            shared.set_value(np.asarray(value, dtype=shared.dtype))
-        if (anchor := inference.objective.op.anchor) is not None:
-            anchor.lift()
-        step = inference.state.step
-        reseed_generators(step.function, seed)
-        inference.hist, inference.resumes, inference._taken = np.zeros(0), False, 0
-        approx.history = History(settings=settings.record(), backend=inference.objective.op.backend)
-        inference.state = inference.state._replace(callbacks=list(callbacks or ()))
-        compile_seconds = time.perf_counter() - began
-        inference.refine(n, progressbar=False)
-        approx.history.compile_seconds += compile_seconds
-        if approx.history.stop_reason == "interrupted":
-            raise KeyboardInterrupt
-        return approx
+def say(failures, what, n_tasks, n_done, interrupted):
+    """Say what failed; raise where nothing else is there."""
+    if interrupted and not n_done:
+        raise KeyboardInterrupt
+    if interrupted:
+        logger.warning(f"Interrupted: {n_done} of {n_tasks} {what} were done.")
+    reasons = Counter(failure.error for failure in failures).most_common()
+    listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
+    if not n_done:
+        raise RuntimeError(f"all {n_tasks} {what} failed: {listed}")
+    if failures:
+        logger.warning(f"{len(failures)} of {n_tasks} {what} failed: {listed}")
 
 
 class TimeLimit:

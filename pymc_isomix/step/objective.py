@@ -7,7 +7,7 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
-from pymc_isomix.backend.jax_ops import compute_once, standard_normal
+from pymc_isomix.backend.jax_ops import compute_once, spread_rows, standard_normal
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.sites.coordinates import PSEUDO
@@ -77,6 +77,7 @@ def step_updates(
     constrain=None,
     optimiser=None,
     anchor=None,
+    n_devices=1,
 ):
     r"""Build the updates of one step, and the loss.
 
@@ -104,6 +105,8 @@ def step_updates(
 
     anchor : Anchor, optional
         Takes noise out of a minibatch's log density.
+    n_devices : int
+        Devices of JAX among which the draws are spread.
 
     Returns
     -------
@@ -120,6 +123,7 @@ def step_updates(
     noise = standard_normal((n_components, n_samples, n_dim), means.dtype)
     draws = estimator.draw(noise, means, whitened_means, log_variances, metric)
     points = pt.specify_shape(draws.coordinates, (n_components * n_samples, n_dim))
+    points = spread_rows(points, n_devices)
     pseudo = {name: params[name] for name in PSEUDO} if coordinates else None
     at_anchor = None if anchor is None else anchor.at(coordinates, pseudo)
     behind = [] if at_anchor is None else [at_anchor[0][None]]

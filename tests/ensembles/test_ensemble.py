@@ -8,6 +8,7 @@ import pytest
 
 import pymc_isomix as pmi
 from pymc_isomix.ensembles import ensemble, workers
+from pymc_isomix.ensembles.many import Refitter
 from pymc_isomix.interface.settings import Settings
 from pymc_isomix.target.space import FlatSpace
 
@@ -43,9 +44,9 @@ def test_finds_both_modes_with_their_masses(fitted):
 
 def test_each_fit_is_as_if_it_were_the_first(fitted, model):
     space, settings = FlatSpace.of(model), Settings(n_components=3, init="prior")
-    seeds = ensemble.seeds_of(1, 5)
+    seeds = workers.seeds_of(1, 5)
     start = ensemble.stratified_starts(space, 4, settings, seeds[-1])[2]
-    refitter = workers.Refitter(model, {"n_components": 3, "init": "prior"}, {"backend": None})
+    refitter = Refitter(model, {"n_components": 3, "init": "prior"}, {"backend": None})
     with workers.quiet():
         with pytest.raises(TimeoutError, match="larger time_limit"):
             refitter.fit(400, start=start, seed=9, callbacks=[workers.TimeLimit(1e-9)])
@@ -91,7 +92,7 @@ def test_failures_are_kept_apart_and_run_again_on_request(fitted, model, failing
     approx = pmi.fit_ensemble(model, random_seed=1, **FIT)
     assert sorted(approx.fits) == [0, 3]
     assert [failure.number for failure in approx.failures] == [1, 2]
-    assert approx.failures[0].seed == ensemble.seeds_of(1, 2)[1]
+    assert approx.failures[0].seed == workers.seeds_of(1, 2)[1]
     assert approx.failures[0].error == "FloatingPointError: no luck"
     assert "fit_one" in approx.failures[0].details
     assert "2 of 4 restarts failed: 2 x FloatingPointError: no luck" in caplog.text
@@ -114,7 +115,7 @@ def test_an_interrupt_keeps_what_is_done(fitted, model, failing, caplog):
     failing |= {"numbers": (2,), "error": KeyboardInterrupt()}
     approx = pmi.fit_ensemble(model, random_seed=1, **FIT)
     assert sorted(approx.fits) == [0, 1]
-    assert "Interrupted: 2 of 4 restarts" in caplog.text
+    assert "Interrupted: 2 of 4 restarts were done" in caplog.text
     failing["numbers"] = (0,)
     with pytest.raises(KeyboardInterrupt):
         pmi.fit_ensemble(model, random_seed=1, **FIT)

@@ -118,6 +118,11 @@ def test_starts_nuts_in_every_mode(joined):
     assert set(np.sign(tree.posterior["x"].mean("draw").values)) == {-1, 1}
 
 
+def test_is_no_prior_of_another_model(joined):
+    with pm.Model(), pytest.raises(TypeError, match="one fit"):
+        pmi.as_prior(joined)
+
+
 def test_travels_by_cloudpickle(joined):
     again = cloudpickle.loads(cloudpickle.dumps(joined))
     points = np.zeros((1, 3))

@@ -32,6 +32,7 @@ def outcomes(folder, faults):
     return found, failures
 
 
+@pytest.mark.slow
 def test_a_dead_worker_costs_nothing_but_time(tmp_path):
     found, failures = outcomes(tmp_path, {2: "dies once"})
     assert (tmp_path / "died").exists()
