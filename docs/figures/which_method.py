@@ -54,13 +54,13 @@ def main():
             mew=0,
             label=name,
         )
-    axis.set(xscale="log", xlabel="distance of the worst parameter, in its standard deviations")
+    axis.set(xscale="log", xlabel="distance of the worst parameter, in sd")
     axis.set_xticks([0.03, 0.1, 0.3, 1, 3], [".03", ".1", ".3", "1", "3"])
     axis.minorticks_off()
     axis.set_yticks(range(len(posteriors)), [p.replace("_", " ") for p in posteriors])
     axis.invert_yaxis()
     axis.grid(axis="y")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.3, -0.14), ncols=2, handletextpad=0.2)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.3, -0.17), ncols=2, handletextpad=0.2)
     save(figure, "which_method.svg")
 
 
