@@ -27,9 +27,9 @@ class IsoMix(Inference):
 
     Pass it to ``pm.fit(method=IsoMix(...))``.
 
-    Gradient descent on the means, entropic mirror or Bures descent on the variances of [1]_, and,
-    beyond the paper, a learned metric and learned weights. :meth:`paper` is the paper's own
-    algorithm.
+    Gradient descent on the means, entropic mirror or Bures descent on the variances, as in
+    Petit-Talamon, Lambert and Korba (2025), and, beyond them, a learned metric and learned weights.
+    :meth:`paper` is the paper's own algorithm.
 
     Parameters
     ----------
