@@ -132,3 +132,32 @@ def hierarchies(result):
             ]
         rows.append(row)
     return ["model", "written", *own, "worst ratio of sds", "largest W1", "s"], rows
+
+
+def ensembles(result):
+    """Modes, masses and ELBO by the number of restarts; medians over seeds."""
+    rows = []
+    for (target, restarts), records in grouped(result["fits"], ("target", "restarts")).items():
+        median = {
+            key: np.median([record[key] for record in records])
+            for key in ("elbo", "log_evidence", "best_single", "components", "seconds", "n_modes")
+        }
+        found, masses = f"{median['n_modes']:.0f}, of unknown number", "unknown"
+        if "found" in records[0]:
+            found = ", ".join(str(record["found"]) for record in records)
+            found = f"{found} of {records[0]['modes']}"
+            masses = ", ".join(f"{record['mass_error']:.3f}" for record in records)
+        rows.append(
+            [
+                target,
+                restarts,
+                found,
+                masses,
+                f"{median['elbo']:.2f}",
+                f"{median['best_single']:.2f}",
+                f"{median['components']:.0f}",
+                f"{median['seconds']:.0f}",
+            ]
+        )
+    headings = ["posterior", "restarts", "modes found", "mass in the wrong place", "ELBO, joined"]
+    return [*headings, "of the best fit alone", "components", "s"], rows
