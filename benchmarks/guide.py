@@ -1,7 +1,7 @@
 """Rows of the tables on the pages that users read: few figures, in words."""
 
 import numpy as np
-from results import grouped, read, summary
+from results import grouped, read
 from rows import peer_seconds
 
 METHODS = {  # of the peers, as a user names them
@@ -76,7 +76,8 @@ def which_method(_):
     cases = grouped(read("scaling")["cases"], ("varied", "size"))
     few, many = (cases["minibatch", rows][0]["step_ms"] for rows in (1000, 1_000_000))
     wide = cases["dimensions", 100_000][0]["step_ms"]
-    horseshoe = summary([f for f in read("accuracy_models")["fits"] if f["model"] == "horseshoe"])
+    nuts = {r["way"]: r for r in read("nuts_in_coordinates")["runs"] if r["model"] == "horseshoe"}
+    here, there = (nuts[way] for way in ("in the fit's coordinates", "non-centred"))
     rows = [
         [
             "regression, one mode, up to some hundreds of parameters",
@@ -110,9 +111,10 @@ def which_method(_):
             f"{wide:.0f} ms a step at 100 000",
         ],
         [
-            "scales with heavy tails: horseshoe",
-            "NUTS, non-centred; not this",
-            f"k-hat {horseshoe['khat']:.2f}: tails too thin",
+            "NUTS diverges: horseshoe, funnel",
+            "`IsoMix()`, then `approx.sample_nuts()`",
+            f"{here['divergences']} divergences in 4000 draws of a horseshoe, "
+            f"against {there['divergences']} non-centred",
         ],
         ["discrete variables", "`pm.sample`", "refused"],
         ["it has to be exact", "NUTS", "from `approx.nuts_init()` it tunes sooner"],
@@ -136,7 +138,7 @@ def which_seconds(_):
 
 
 def verdict_counts(result):
-    """How many fits of each verdict, and how far they are off."""
+    """How many fits got each verdict, and how many of them are wrong."""
     rows = []
     for verdict in ("good", "doubtful", "bad"):
         fits = [fit for fit in result["fits"] if fit["verdict"] == verdict]

@@ -19,6 +19,7 @@ from results import Computed, Listing, markdown
 
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+STACKED = ("which-method",)  # of words: on a telephone a row becomes a block
 COST = " | run, s {seconds:.1f} ({seconds_worst:.1f}) | steps {steps:,.0f}"
 MASSES = " | largest error of a mass {largest_error:.3f} ({largest_error_worst:.3f})" + COST
 CALIBRATION = (
@@ -100,6 +101,7 @@ BLOCKS = {
     ),
     "calibration": Listing("calibration", "records", "transitions parameter", CALIBRATION),
     "ensembles": Computed("ensembles_modes", rows.ensembles),
+    "ensembles-short": Computed("ensembles_modes", rows.ensembles_short),
     "ensembles-workers": Listing(
         "ensembles_workers",
         "fits",
@@ -148,6 +150,7 @@ BLOCKS = {
         " | draws {gradients:,.0f} | ESS (in chains) {ess:.0f} ({ess_in_chains:.0f})"
         " | a thousand gradients {ess_per_thousand:.2f} | share {share_all}",
     ),
+    "waiting": Computed("waiting", rows.waiting),
     "cold-start": Listing(
         "cold_start",
         "seconds",
@@ -181,7 +184,12 @@ def show(source):
 
 def filled(text):
     """Return a page's text with its blocks written anew."""
-    return MARKED.sub(lambda m: m[1] + markdown(BLOCKS[m[2]]) + m[3], text)
+
+    def block(match):
+        stacked = "{.stack}\n" if match[2] in STACKED else ""
+        return match[1] + stacked + markdown(BLOCKS[match[2]]) + match[3]
+
+    return MARKED.sub(block, text)
 
 
 def pages(root):

@@ -19,6 +19,8 @@ extensions = [
     "sphinx_design",
 ]
 exclude_patterns = ["_build"]
+nitpicky = True  # a reference without a target fails the build; those of others are not looked up
+nitpick_ignore_regex = [("py:.*", r"(arviz_plots|pymc)\..*")]
 myst_enable_extensions = ["amsmath", "attrs_block", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 numpydoc_show_class_members = False

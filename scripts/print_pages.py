@@ -20,6 +20,7 @@ CODE = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<shown>.*?)^```\n)?", re.MULTILINE | re.DOTALL
 )
 REST = "...\n"
+PROGRESS = re.compile(r"[━╸╺].*[\d-]:[\d-]{2}:[\d-]{2}")
 
 
 def pages():
@@ -48,8 +49,8 @@ def run(path):
 
 
 def trimmed(printed, shown):
-    """What a page shows of what was printed."""
-    lines = [line.rstrip() + "\n" for line in printed.splitlines()]
+    """Leave out progress, and what a page does not show."""
+    lines = [line.rstrip() + "\n" for line in printed.splitlines() if not PROGRESS.search(line)]
     if shown and shown.endswith(REST):
         lines[shown.count("\n") - 1 :] = [REST]
     return "".join(lines)

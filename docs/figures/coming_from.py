@@ -1,4 +1,4 @@
-"""One posterior of two numbers, fitted in four ways."""
+"""One posterior of two numbers, fitted in four ways. Needs blackjax."""
 
 import blackjax
 import jax

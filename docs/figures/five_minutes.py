@@ -37,7 +37,7 @@ def main():
         }
     print(fits["pmi.fit"]["diagnostics"].attrs)
     features = model.coords["feature"]
-    figure, axis = panels(1, 1, width=6.8, height=3.6)
+    figure, axis = panels(1, 1, width=5.6, height=4.0)
     for (name, idata), offset, color in zip(
         fits.items(), (-0.24, 0, 0.24), (INK, BLUE, ORANGE), strict=True
     ):

@@ -47,7 +47,7 @@ def geometries():
 
     model, (grid, p) = model_of(log_density), density()
     starts = np.random.default_rng(3).uniform(-2.2, 2.2, (8, 2))
-    figure, axes = panels(3, 4, height=1.95)
+    figure, axes = panels(3, 4, height=1.68)
     for row, (rule, name) in zip(axes, RULES.items(), strict=True):
         inference = pmi.IsoMix.paper(
             8,
@@ -126,8 +126,8 @@ def weights():
         axis.plot(grid, parts, color=ORANGE, lw=0.9, alpha=0.7)
         axis.plot(grid, parts.sum(1), color=INK, lw=1.6, label="mixture")
         left = mixture.weights[mixture.means[:, 0] < -0.7].sum()
-        axis.set_title(f"{kind} weights: the left mode gets {left:.2f}")
-        axis.set(yticks=[], xlabel="x (the left mode's mass is .15)")
+        axis.set_title(f"{kind}: left mode {left:.2f}")
+        axis.set(yticks=[], xlabel="x (left mode: .15)")
         axis.spines["left"].set_visible(False)
     axes[0].legend(loc="upper left")
     save(figure, "weights.svg")

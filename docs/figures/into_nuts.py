@@ -10,39 +10,36 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from results import grouped, read
 
-SHOWN = {"AR(1), .99, d = 200": "correlated Gaussian, d = 200", "eight schools, centred": None}
-STARTS = {"PyMC": ("PyMC's own", INK), "nuts_init": ("nuts_init", BLUE)}
+MODELS = {
+    "AR(1), .99, d = 200": "Gaussian of 200",
+    "eight schools, centred": "eight schools",
+}
+STARTS = {"PyMC": (1000, INK), "nuts_init": (200, BLUE)}
 
 
 def main():
     """Draw gradients of tuning, and effective draws for a thousand gradients."""
     found = grouped(read("nuts")["runs"], ("model", "start", "tune"))
-    figure, axes = panels(1, 2, height=2.6)
+    figure, axes = panels(2, 1, width=5.8, height=1.75)
     keys = (
         ("tuning_gradients", "gradients spent on tuning"),
         ("ess_per_thousand", "effective draws for a thousand gradients"),
     )
     for axis, (key, label) in zip(axes, keys, strict=True):
-        place = 0
-        names, places = [], []
-        for model, name in SHOWN.items():
-            for start, (label_of_start, color) in STARTS.items():
-                tune = 1000 if start == "PyMC" else 200
+        rows = []
+        for model, name in MODELS.items():
+            for start, (tune, color) in STARTS.items():
                 value = np.median([run[key] for run in found[model, start, tune]])
-                axis.barh(place, value, color=color, height=0.75)
+                axis.barh(len(rows), value, color=color, height=0.72)
                 shown = f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-                axis.text(value * 1.1, place, shown, va="center", fontsize=9)
-                names.append(f"{label_of_start}, {tune} steps")
-                places.append(place)
-                place += 1
-            axis.text(0, place - 2.6, name or model, transform=axis.get_yaxis_transform())
-            place += 0.9
-        axis.set(xscale="log", xlabel=label)
+                axis.text(value * 1.1, len(rows), shown, va="center", fontsize=10)
+                rows.append(f"{name}, {start}")
+        axis.set(xscale="log", title=label)
         low, high = axis.get_xlim()
-        axis.set(xlim=(low * 0.8, high * 6), ylim=(place - 1.2, -1.1))
-        axis.set_yticks(places, names)
+        axis.set(xlim=(low / 2, high * 5), ylim=(3.6, -0.6), xticks=[])
         axis.minorticks_off()
-    axes[1].set_yticks([])
+        axis.set_yticks(range(len(rows)), rows)
+        axis.spines["bottom"].set_visible(False)
     save(figure, "into_nuts.svg")
 
 

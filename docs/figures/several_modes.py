@@ -41,7 +41,7 @@ def main():
     axis.stairs(heights, edges, color=ORANGE, lw=1.1, label="draws of the fit")
     axis.set(xlabel="frequency", yticks=[], xlim=(0, 4))
     axis.spines["left"].set_visible(False)
-    axis.legend()
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     cuts = [i for i in range(1, len(p) - 1) if p[i] <= min(p[i - 1], p[i + 1])]
     exact = np.sort([part.sum() for part in np.split(p / p.sum(), cuts)])[::-1]
     found, error = report["mode_mass"].values, 2 * report["mode_mass_se"].values
@@ -49,7 +49,6 @@ def main():
     masses.bar(np.arange(n), exact[:n], color=BLUE, alpha=0.3, label="exact")
     masses.errorbar(np.arange(n), found[:n], error[:n], fmt="o", color=ORANGE, ms=5, label="fit")
     masses.set(xlabel="mode", ylabel="mass", xticks=range(n))
-    masses.legend()
     print("exact masses", exact[:n].round(3))
     save(figure, "several_modes.svg")
 

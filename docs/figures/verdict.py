@@ -31,7 +31,7 @@ def main():
     product, funnels = (make_model(), grid, grid, p), (funnel(), *funnel_density())
     cases = (
         (product, {}, "as it comes"),
-        (product, {"n_components": 1, "coordinates": "affine"}, "one Gaussian, no sites"),
+        (product, {"n_components": 1, "coordinates": "affine"}, "one Gaussian"),
         (funnels, {}, "as it comes"),
         (funnels, {"coordinates": "affine", "n_components": 5}, "five, no sites"),
     )

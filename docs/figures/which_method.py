@@ -35,7 +35,7 @@ def main():
     found = grouped(read("peers")["records"], ("posterior", "method"))
     newer = grouped(read("accuracy_posteriordb")["fits"], ("posterior",))  # of IsoMix as it is
     posteriors = list(dict.fromkeys(posterior for posterior, _ in found))
-    figure, axis = panels(1, 1, width=6.8, height=4.2)
+    figure, axis = panels(1, 1, width=5.4, height=4.2)
     axis.axvspan(0.03, 0.08, color=INK, alpha=0.13, lw=0)
     axis.text(0.049, -0.75, "exact draws", ha="center", va="bottom", fontsize=9)
     for method, (name, color, marker) in METHODS.items():
@@ -54,13 +54,13 @@ def main():
             mew=0,
             label=name,
         )
-    axis.set(xscale="log", xlabel="distance of the worst parameter, in its standard deviations")
+    axis.set(xscale="log", xlabel="distance of the worst parameter, in sd")
     axis.set_xticks([0.03, 0.1, 0.3, 1, 3], [".03", ".1", ".3", "1", "3"])
     axis.minorticks_off()
     axis.set_yticks(range(len(posteriors)), [p.replace("_", " ") for p in posteriors])
     axis.invert_yaxis()
     axis.grid(axis="y")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.4, -0.14), ncols=3, handletextpad=0.2)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.3, -0.17), ncols=2, handletextpad=0.2)
     save(figure, "which_method.svg")
 
 

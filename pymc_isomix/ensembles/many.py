@@ -61,7 +61,7 @@ class Refitter:
         if (anchor := inference.objective.op.anchor) is not None:
             anchor.lift()
         step = inference.state.step
-        reseed_generators(step.function, seed)
+        reseed_generators(step.generators, seed)
         inference.hist, inference.resumes, inference._taken = np.zeros(0), False, 0
         approx.history = History(settings=settings.record(), backend=inference.objective.op.backend)
         inference.state = inference.state._replace(callbacks=list(callbacks or ()))

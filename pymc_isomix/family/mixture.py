@@ -32,6 +32,17 @@ class Mixture:
         Normalised.
     metric : (), (d,) or (d, d) array
         A multiple of the identity, the diagonal of L, or a lower triangular L.
+
+    Examples
+    --------
+    >>> means, log_weights = np.array([[-1.0, 0.0], [1.0, 0.0]]), np.log([0.25, 0.75])
+    >>> mixture = Mixture(means, np.zeros(2), log_weights, np.eye(2))
+    >>> mixture.mean, mixture.standard_deviations
+    (array([0.5, 0. ]), array([[1., 1.],
+           [1., 1.]]))
+    >>> points, component = mixture.draw(100, np.random.default_rng(1))
+    >>> mixture.log_density(points).shape
+    (100,)
     """
 
     means: np.ndarray

@@ -27,9 +27,9 @@ class IsoMix(Inference):
 
     Pass it to ``pm.fit(method=IsoMix(...))``.
 
-    Gradient descent on the means, entropic mirror or Bures descent on the variances of [1]_, and,
-    beyond the paper, a learned metric and learned weights. :meth:`paper` is the paper's own
-    algorithm.
+    Gradient descent on the means, entropic mirror or Bures descent on the variances, as in
+    Petit-Talamon, Lambert and Korba (2025), and, beyond them, a learned metric and learned weights.
+    :meth:`paper` is the paper's own algorithm.
 
     Parameters
     ----------
@@ -238,6 +238,7 @@ class IsoMix(Inference):
         self.approx.history = self.approx.history or History(settings=self.settings.record())
         self._compile_began, self._taken = time.perf_counter(), 0
         self.objective.op.shows_progress = progressbar
+        kwargs["may_reuse"] = True  # a step compiled before
         fit = partial(super().fit, n, score, callbacks, progressbar, **kwargs)
         if backend is None and prefers_jax(kwargs.get("compile_kwargs")):
             try:
@@ -259,7 +260,7 @@ class IsoMix(Inference):
                 step = steppers.stepper(step, operator)
         trace = Trace(np.full(n, np.nan))
         if self.resumes:
-            restore_generators(step.function, history.generators)
+            restore_generators(step.generators, history.generators)
             first += len(history.elbo)
         self.resumes = False
         compile_seconds = trace.began - (self._compile_began or trace.began)
@@ -277,7 +278,7 @@ class IsoMix(Inference):
                 trace,
                 compile_seconds=compile_seconds,
                 backend=operator.backend,
-                generators=generator_states(step.function),
+                generators=generator_states(step.generators),
             )
             for shared in self.approx.params:  # the jax backend leaves arrays of its own
                 shared.set_value(np.asarray(shared.get_value()))

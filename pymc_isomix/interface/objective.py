@@ -1,6 +1,7 @@
 """The step in PyMC's ``Operator`` and ``ObjectiveFunction``."""
 
 import logging
+from dataclasses import fields
 from functools import partial
 
 import numpy as np
@@ -23,12 +24,19 @@ from pymc_isomix.backend.compilation import (
 )
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.fitting.loop import saying_so
+from pymc_isomix.fitting.steppers import Loop
 from pymc_isomix.step.anchor import Anchor
 from pymc_isomix.step.bounds import StepRule
 from pymc_isomix.step.objective import StepInfo, step_updates
 from pymc_isomix.target.compiled import CompiledModel, has_minibatches
+from pymc_isomix.target.kept import baked, kept
 
 logger = logging.getLogger(__name__)
+
+
+def _is_set(value):
+    """Tell whether an argument is other than None, and not empty."""
+    return value is not None and not (hasattr(value, "__len__") and len(value) == 0)
 
 
 class MixtureObjective(ObjectiveFunction):
@@ -36,9 +44,20 @@ class MixtureObjective(ObjectiveFunction):
 
     @compiling()
     def step_function(
-        self, *, score=True, obj_optimizer=None, compile_kwargs=None, fn_kwargs=None, **kwargs
+        self,
+        *,
+        score=True,
+        obj_optimizer=None,
+        compile_kwargs=None,
+        fn_kwargs=None,
+        may_reuse=False,
+        **kwargs,
     ):
         """Compile the step; it always returns the loss, NaN when the step was refused.
+
+        With ``may_reuse``, and nothing set that changes the step, one on JAX comes as a loop,
+        :class:`pymc_isomix.fitting.steppers.Looped`: of what was compiled for the model before, if
+        anything was.
 
         For a backend that takes time for each Op, only the model is compiled; the mixture's own
         arithmetic runs in NumPy beside it.
@@ -53,6 +72,12 @@ class MixtureObjective(ObjectiveFunction):
         compile_kwargs = dict(compile_kwargs or fn_kwargs or {})  # the second is an older name
         mode = get_mode(compile_kwargs.get("mode"))
         self.op.backend = backend_name(mode)
+        seed = self.approx.rng.randint(2**30, dtype=np.int64)
+        key = None
+        if may_reuse and mode is get_mode("JAX") and set(compile_kwargs) <= {"mode"}:
+            key = None if obj_optimizer or any(map(_is_set, kwargs.values())) else self.op.key
+        if key in (store := kept(self.op.model)):
+            return store[key].bind(self.op, seed)
         flags: dict = {}
         if is_jax(mode):
             teach_jax()
@@ -62,15 +87,26 @@ class MixtureObjective(ObjectiveFunction):
         elif compiles_slowly(mode) and not kwargs.get("more_obj_params"):  # they need its gradient
             kwargs["model_mode"] = mode
             compile_kwargs["mode"], flags = CHEAP_FAST, {"cxx": ""}
-        with pytensor.config.change_flags(traceback__limit=0):  # which takes a quarter of the time
-            updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
-        seed = self.approx.rng.randint(2**30, dtype=np.int64)
+        updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
         with (
             saying_so(self.op.shows_progress),
             jax_failure(is_jax(mode)),
             pytensor.config.change_flags(**flags),
         ):
-            return compile([], updates.loss, updates=updates, random_seed=seed, **compile_kwargs)
+            function, rngs = compile(
+                [],
+                updates.loss,
+                updates=updates,
+                random_seed=seed,
+                return_updates=True,
+                **compile_kwargs,
+            )
+            if key is None:
+                return function
+            loop = Loop(function, self.op.shared, list(rngs))
+            looped = loop.bind(self.op, seed)
+            store.add(key, loop)
+            return looped
 
     def updates(
         self,
@@ -217,6 +253,24 @@ class MixtureKL(Operator):
             logger.info(f"minibatches without an anchor: {error}")
             return
         self.anchor.move(point[0], log_density[0], gradient[0])
+
+    @property
+    def shared(self):
+        """Shared variables of the step, by name, but for those of the model."""
+        found = {"step_size": self.step_size, **self.approx.groups[0].shared_params}
+        for name in ("info", "anchor"):
+            if (record := getattr(self, name)) is not None:
+                found |= {f"{name}.{f.name}": getattr(record, f.name) for f in fields(record)}
+        return found
+
+    @property
+    def key(self):
+        """Return what tells steps apart that nothing was set for."""
+        group = self.approx.groups[0]
+        if group.user_params is not None or len(self.approx.groups) > 1:
+            return None
+        types = tuple((name, variable.type) for name, variable in self.shared.items())
+        return "step", self.rule, types, group.coordinates.key, baked(group.space)
 
     def set_step_size(self, step_size):
         """Set the size of the next step."""

@@ -15,6 +15,7 @@ from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.products import linear_map
 from pymc_isomix.sites.spatial import spectral
 from pymc_isomix.sites.usage import constant_of, follow
+from pymc_isomix.target.kept import baked, kept, same
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,13 @@ def find_coordinates(space):
     Coordinates
         Without sites where the model has none that are recognised.
     """
-    sites = _without_circles([_candidates(space, name) for name in space.variables])
-    coordinates = Coordinates(space, sites)
+    key = "coordinates", baked(space)
+    coordinates = kept(space.model).get(key)
+    if coordinates is None or not all(
+        same(variable.get_value(borrow=True), value) for variable, value in coordinates.data.items()
+    ):
+        sites = _without_circles([_candidates(space, name) for name in space.variables])
+        coordinates = kept(space.model).add(key, Coordinates(space, sites, space.data_read))
     if coordinates:
         names = ", ".join(space.variables[site.name].name for site in coordinates.sites)
         logger.info(f"coordinates='auto': {names} by the model's own scales")

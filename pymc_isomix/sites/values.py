@@ -27,6 +27,7 @@ def in_values(space, expressions, shapes, *, flat=False):
     if any(v.owner and isinstance(v.owner.op, RandomVariable | MinibatchOp) for v in above):
         return None
     data: dict = {v: pt.as_tensor(v.get_value()) for v in above if isinstance(v, SharedVariable)}
+    space.data_read.update((variable, constant.data) for variable, constant in data.items())
     expressions = graph_replace(expressions, data, strict=False) if data else expressions
     names = {v.name for v in ancestors(expressions) if v in set(model.value_vars)}
     if not names <= set(space.ordering):

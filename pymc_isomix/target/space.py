@@ -35,17 +35,6 @@ class FlatSpace:
             start += size
         return cls(model, ordering)
 
-    def __getstate__(self):
-        """Leave out compiled functions: they are made again when asked for."""
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
-
-    def keep(self, key, make):
-        """Return ``make(space)``, made once; a compiled function, for example."""
-        kept = self.__dict__.setdefault("_kept", {})
-        if key not in kept:
-            kept[key] = make(self)
-        return kept[key]
-
     @cached_property
     def n_dim(self):
         """D."""
@@ -56,6 +45,11 @@ class FlatSpace:
         """Random variables by the name of their value variable, in the order of a flat point."""
         by_value = {self.model.rvs_to_values[rv].name: rv for rv in self.model.free_RVs}
         return {name: by_value[name] for name in self.ordering if name in by_value}
+
+    @cached_property
+    def data_read(self):
+        """Values of shared variables that a graph took as constants; whoever does so notes them."""
+        return {}
 
     @cached_property
     def elsewhere(self):
