@@ -134,25 +134,6 @@ def hierarchies(result):
     return ["model", "written", *own, "worst ratio of sds", "largest W1", "s"], rows
 
 
-PARTS = ("import PyMC", "import", "building", "rewriting", "tracing", "XLA", "run")
-PARTS += ("closing line", "sample", "diagnostics")
-PEERS_WAIT = {"advi": "ADVI", "nuts": "`pm.sample`", "nutpie": "nutpie", "numpyro": "NumPyro"}
-
-
-def waiting(result):
-    """Where the seconds of a default fit go, and what other methods take in all."""
-    rows = []
-    for (model, caches), records in grouped(result["waits"], ("model", "caches")).items():
-        by_method = {record["method"]: record for record in records}
-        ours = by_method.pop("isomix", {})
-        parts = [f"{ours[part]:.2f}" if part in ours else "" for part in (*PARTS, "total")]
-        others = [f"{by_method[m]['total']:.1f}" if m in by_method else "" for m in PEERS_WAIT]
-        starts = [r["first step"] for r in (ours, by_method.get("advi", {})) if "first step" in r]
-        ratio = f"{starts[0] / starts[1]:.2f}" if len(starts) == 2 else ""
-        rows.append([model, caches, *parts, ratio, *others])
-    return ["model", "caches", *PARTS, "total", "first step / ADVI's", *PEERS_WAIT.values()], rows
-
-
 def ensembles(result):
     """Modes, masses and ELBO by the number of restarts; medians over seeds."""
     rows = []
@@ -180,3 +161,38 @@ def ensembles(result):
         )
     headings = ["posterior", "restarts", "modes found", "mass in the wrong place", "ELBO, joined"]
     return [*headings, "of the best fit alone", "components", "s"], rows
+
+
+def ensembles_short(result):
+    """Modes found, and the mass in the wrong place, by restarts; where masses are known."""
+    known = [record for record in result["fits"] if "found" in record]
+    restarts = sorted({record["restarts"] for record in known})
+    rows = []
+    for (target,), records in grouped(known, ("target",)).items():
+        cells = []
+        for n in restarts:
+            own = [record for record in records if record["restarts"] == n]
+            found = min(record["found"] for record in own)
+            wrong = max(record["mass_error"] for record in own)
+            cells.append(f"{found} ({wrong:.2f})")
+        rows.append([target, records[0]["modes"], *cells])
+    return ["posterior", "modes", "1 restart", *map(str, restarts[1:])], rows
+
+
+PARTS = ("import PyMC", "import", "building", "rewriting", "tracing", "XLA", "run")
+PARTS += ("closing line", "sample", "diagnostics")
+PEERS_WAIT = {"advi": "ADVI", "nuts": "`pm.sample`", "nutpie": "nutpie", "numpyro": "NumPyro"}
+
+
+def waiting(result):
+    """Where the seconds of a default fit go, and what other methods take in all."""
+    rows = []
+    for (model, caches), records in grouped(result["waits"], ("model", "caches")).items():
+        by_method = {record["method"]: record for record in records}
+        ours = by_method.pop("isomix", {})
+        parts = [f"{ours[part]:.2f}" if part in ours else "" for part in (*PARTS, "total")]
+        others = [f"{by_method[m]['total']:.1f}" if m in by_method else "" for m in PEERS_WAIT]
+        starts = [r["first step"] for r in (ours, by_method.get("advi", {})) if "first step" in r]
+        ratio = f"{starts[0] / starts[1]:.2f}" if len(starts) == 2 else ""
+        rows.append([model, caches, *parts, ratio, *others])
+    return ["model", "caches", *PARTS, "total", "first step / ADVI's", *PEERS_WAIT.values()], rows

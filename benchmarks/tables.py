@@ -101,6 +101,7 @@ BLOCKS = {
     ),
     "calibration": Listing("calibration", "records", "transitions parameter", CALIBRATION),
     "ensembles": Computed("ensembles_modes", rows.ensembles),
+    "ensembles-short": Computed("ensembles_modes", rows.ensembles_short),
     "ensembles-workers": Listing(
         "ensembles_workers",
         "fits",

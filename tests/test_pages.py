@@ -18,6 +18,7 @@ GUIDES = [  # for users
     "verdict",
     "coming_from",
     "several_modes",
+    "ensembles",
     "hierarchies",
     "large_data",
     "into_nuts",

@@ -50,6 +50,16 @@ class JoinedMixture:
         What each restart ended with, by its number; empty after loading.
     failures : list of Failure
         Restarts that ended without a fit: number, seed and error.
+
+    Examples
+    --------
+    >>> import pymc as pm, pymc_isomix as pmi
+    >>> with pm.Model():
+    ...     mu = pm.Normal("mu", 0, 1)
+    ...     fits = [pmi.IsotropicMixture(n_components=2, random_seed=seed) for seed in (1, 2)]
+    >>> approx = pmi.join(fits, random_seed=1)
+    >>> approx.log_density([[0.0], [1.0]]).shape
+    (2,)
     """
 
     sample = IsotropicMixture.sample
@@ -207,6 +217,15 @@ def join(approximations, *, random_seed=None):
         If they are no approximations.
     ValueError
         If there is none, they are of different models, or none has a draw with a finite density.
+
+    Examples
+    --------
+    >>> import pymc as pm, pymc_isomix as pmi
+    >>> with pm.Model():
+    ...     mu = pm.Normal("mu", 0, 1)
+    ...     fits = [pmi.IsotropicMixture(n_components=2, random_seed=seed) for seed in (1, 2)]
+    >>> pmi.join(fits, random_seed=1).sample(10).posterior.sizes["draw"]
+    10
     """
     approximations = list(approximations)
     if not approximations:
