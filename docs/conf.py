@@ -10,9 +10,10 @@ extensions = [
     "numpydoc",  # unlike napoleon it keeps the numbered references of several docstrings apart
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
+    "sphinx_design",
 ]
 exclude_patterns = ["_build"]
-myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_enable_extensions = ["amsmath", "attrs_block", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 numpydoc_show_class_members = False
 autodoc_member_order = "bysource"
