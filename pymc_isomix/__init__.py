@@ -3,7 +3,10 @@
 import logging
 
 from pymc_isomix._version import __version__  # noqa: F401
-from pymc_isomix.interface.api import fit, load, resume
+from pymc_isomix.ensembles.ensemble import fit_ensemble
+from pymc_isomix.ensembles.joined import JoinedMixture, join, load
+from pymc_isomix.ensembles.many import fit_many
+from pymc_isomix.interface.api import fit, resume
 from pymc_isomix.interface.approximation import IsotropicMixture
 from pymc_isomix.interface.group import IsotropicMixtureGroup
 from pymc_isomix.interface.inference import IsoMix
@@ -23,8 +26,12 @@ __all__ = [
     "IsoMix",
     "IsotropicMixture",
     "IsotropicMixtureGroup",
+    "JoinedMixture",
     "as_prior",
     "fit",
+    "fit_ensemble",
+    "fit_many",
+    "join",
     "load",
     "plot_components",
     "plot_elbo",

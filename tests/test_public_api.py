@@ -21,9 +21,19 @@ def parameters(function):
 
 
 def test_all_names_are_exported():
-    classes = ["IsoMix", "IsotropicMixture", "IsotropicMixtureGroup"]
+    classes = ["IsoMix", "IsotropicMixture", "IsotropicMixtureGroup", "JoinedMixture"]
     plots = ["plot_components", "plot_elbo", "plot_khat", "plot_modes", "plot_shares"]
-    assert sorted(pmi.__all__) == [*classes, "as_prior", "fit", "load", *plots, "resume"]
+    assert sorted(pmi.__all__) == [
+        *classes,
+        "as_prior",
+        "fit",
+        "fit_ensemble",
+        "fit_many",
+        "join",
+        "load",
+        *plots,
+        "resume",
+    ]
     assert all(hasattr(pmi, name) for name in pmi.__all__)
 
 
@@ -177,3 +187,11 @@ def test_every_line_of_the_log_is_seen_once(configured):
     command = [sys.executable, "-c", LOGGING, configured]
     seen = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     assert seen.count("a line") == 1
+
+
+def test_import_is_quick():
+    """What takes long to import is imported when it is used."""
+    late = ("jaxlib", "arviz_stats", "arviz_plots", "scipy.stats", "scipy.linalg", "scipy.cluster")
+    code = f"import sys, pymc_isomix; print(sorted(set({late}) & set(sys.modules)))"
+    command = [sys.executable, "-W", "error", "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True).stdout.strip() == "[]"

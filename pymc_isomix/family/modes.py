@@ -1,8 +1,9 @@
 """Which components make up one mode: those between which the mixture has no deep valley."""
 
+from functools import singledispatch
+
 import numpy as np
-from scipy.cluster.hierarchy import DisjointSet
-from scipy.sparse.csgraph import minimum_spanning_tree
+import scipy  # which loads its parts when they are used
 
 VALLEY = 3.0  # nats
 POINTS = np.linspace(0, 1, 17)[1:-1]  # where to look for a saddle between two points
@@ -74,8 +75,8 @@ def label_modes(mixture, valley=VALLEY):
     alive = np.flatnonzero(~is_dead(mixture))
     start, end = _neighbours(distance[np.ix_(alive, alive)])
     start, end = alive[start], alive[end]
-    peak, saddle = _peaks_and_saddles(mixture, start, end)
-    groups = DisjointSet(range(len(weights)))
+    peak, saddle = peaks_and_saddles(mixture, start, end)
+    groups = scipy.cluster.hierarchy.DisjointSet(range(len(weights)))
     for edge in np.argsort(-saddle, kind="stable"):
         one, other = groups[start[edge]], groups[end[edge]]
         if saddle[edge] >= min(peak[one], peak[other]) - valley:
@@ -93,7 +94,7 @@ def label_modes(mixture, valley=VALLEY):
 def _neighbours(distance):
     """Pairs of components between which to look for a saddle, (edges,) each."""
     # the same for all edges leaves the tree as it is, but for those of length zero, which it drops
-    tree = minimum_spanning_tree(1 + distance).tocoo()
+    tree = scipy.sparse.csgraph.minimum_spanning_tree(1 + distance).tocoo()
     n_nearest = min(NEIGHBOURS + 1, len(distance))  # with itself
     nearest = np.argpartition(distance, n_nearest - 1, axis=1)[:, :n_nearest]
     pairs = np.concatenate(
@@ -106,7 +107,8 @@ def _neighbours(distance):
     return pairs[pairs[:, 0] != pairs[:, 1]].T
 
 
-def _peaks_and_saddles(mixture, start, end):
+@singledispatch
+def peaks_and_saddles(mixture, start, end):
     """Log q at the means (K,), and at its lowest along each edge (edges,), up to a constant."""
     own_deviations = mixture.whitened_deviations
     isotropic = mixture.log_variances.ndim == 1

@@ -90,34 +90,59 @@ class Elementwise:
 
 
 class Rotated(Elementwise):
-    r"""Correlated elements that one constant rotation makes independent.
+    r"""Correlated elements that one constant basis makes independent.
 
     For :math:`\theta = f + s A \zeta` with a constant matrix :math:`A = U S V^T` and a scale s: in
     the basis of U, :math:`\theta` is elementwise, with location :math:`U^T f` and scale s S, and z
-    is rotated back by V, or by U where z is :math:`\theta` itself. A random walk, or a Gaussian
-    process of known length scale, costs one matrix product.
+    is rotated back by V, or by U where z is :math:`\theta` itself. A random walk, a field on a
+    graph, or a Gaussian process of known length scale, costs one matrix product.
 
     Parameters
     ----------
     basis : (n, n) array
-        Orthogonal; its columns are directions of z.
+        Its columns are directions of z.
+    inverse : (n, n) array, optional
+        Of the basis; by default its transpose, where the basis is orthogonal.
     """
 
     pseudo_names = "direction"
 
-    def __init__(self, basis):
+    def __init__(self, basis, inverse=None):
         super().__init__(len(basis))
         self.basis = basis
+        self.inverse = basis.T if inverse is None else inverse
+        self.log_determinant = 0.0 if inverse is None else np.linalg.slogdet(basis)[1]
 
     def to_unconstrained(self, y, given, log_precision, value):
         """Map y (..., n) to z (..., n); with the log absolute determinant (...)."""
         rotated, log_determinant = super().to_unconstrained(y, given, log_precision, value)
+        log_determinant += np.asarray(self.log_determinant, dtype=y.dtype)
         return rotated @ self.basis.T.astype(y.dtype), log_determinant
 
     def to_coordinates(self, z, given, log_precision, value):
         """Map z (..., n) back to y (..., n)."""
-        rotated = z @ self.basis.astype(z.dtype)
+        rotated = z @ self.inverse.T.astype(z.dtype)
         return super().to_coordinates(rotated, given, log_precision, value)
+
+
+class Whitened(Rotated):
+    r"""Correlated elements z = f + G :math:`\zeta`, whose noise is elementwise in a constant basis.
+
+    Given beside what an elementwise site needs of :math:`\zeta`: ``mean`` f (..., n) and ``factor``
+    G (..., n, n), lower triangular. What a matrix site costs, without a Cholesky factor of its own.
+    """
+
+    def to_unconstrained(self, y, given, log_precision, value):
+        """Map y (..., n) to z (..., n); with the log absolute determinant (...)."""
+        *own, mean, factor = given
+        zeta, log_determinant = super().to_unconstrained(y, own, log_precision, value)
+        log_determinant += pt.log(pt.abs(_diagonal(factor))).sum(axis=-1)
+        return mean + (factor @ zeta[..., None])[..., 0], log_determinant
+
+    def to_coordinates(self, z, given, log_precision, value):
+        """Map z (..., n) back to y (..., n)."""
+        *own, mean, factor = given
+        return super().to_coordinates(_solve(factor, z - mean), own, log_precision, value)
 
 
 class Matrix:

@@ -1,38 +1,62 @@
 """State of the random generators of a compiled step: a fit goes on with the same numbers."""
 
 import numpy as np
+import pytensor
+from pymc.pytensorf import reseed_rngs
 from pytensor.tensor.random.type import RandomType
 
 
-def generator_states(step):
-    """States of the random generators of a compiled step, fit for JSON."""
-    states = []
-    for value in _generators(step):
-        if isinstance(value.storage[0], np.random.Generator):
-            states.append(value.storage[0].bit_generator.state)
-        else:  # JAX
-            states.append({"jax_state": np.asarray(value.storage[0]["jax_state"]).tolist()})
-    return states
+def generator_states(generators):
+    """States of the random generators of a compiled step, fit for JSON.
+
+    Parameters
+    ----------
+    generators : list of one-element lists
+        Where they lie.
+    """
+    return [
+        value.bit_generator.state
+        if isinstance(value, np.random.Generator)
+        else {"jax_state": np.asarray(value["jax_state"]).tolist()}
+        for (value,) in generators
+    ]
 
 
-def restore_generators(step, states):
+def restore_generators(generators, states):
     """Set the random generators of a compiled step, where they are as many and of the same kind."""
-    generators = _generators(step)
     if len(generators) != len(states):
         return
-    for value, state in zip(generators, states, strict=True):
-        if isinstance(value.storage[0], np.random.Generator) and "jax_state" not in state:
-            value.storage[0].bit_generator.state = state
-        elif isinstance(value.storage[0], dict) and "jax_state" in state:
-            value.storage[0] = {
-                **value.storage[0],
-                "jax_state": np.array(state["jax_state"], "uint32"),
-            }
+    for storage, state in zip(generators, states, strict=True):
+        value = storage[0]
+        if isinstance(value, np.random.Generator) and "jax_state" not in state:
+            value.bit_generator.state = state
+        elif isinstance(value, dict) and "jax_state" in state:
+            storage[0] = {**value, "jax_state": np.array(state["jax_state"], "uint32")}
 
 
-def _generators(step):
-    """Containers of the random generators among the inputs of a compiled function."""
+def reseed_generators(generators, seed):
+    """Seed the random generators of a compiled step anew."""
+    for i, storage in enumerate(generators):
+        rng, value = np.random.default_rng([seed, i]), storage[0]
+        if isinstance(value, np.random.Generator):
+            value.bit_generator.state = rng.bit_generator.state
+        else:  # JAX
+            state = rng.integers(2**32, size=np.shape(value["jax_state"]), dtype=np.uint32)
+            storage[0] = {**value, "jax_state": state}
+
+
+def generators(step):
+    """Storage of the random generators among the inputs of a compiled function."""
     if not hasattr(step, "maker"):  # not compiled by PyTensor
         return []
     inputs = zip(step.maker.fgraph.inputs, step.input_storage, strict=True)
-    return [storage for variable, storage in inputs if isinstance(variable.type, RandomType)]
+    return [one.storage for variable, one in inputs if isinstance(variable.type, RandomType)]
+
+
+def seeded_for_jax(n, seed):
+    """Return n states of JAX generators, as PyMC seeds those of a function that it compiles."""
+    from pytensor.link.jax.dispatch import jax_typify
+
+    rngs = [pytensor.shared(np.random.default_rng(0)) for _ in range(n)]
+    reseed_rngs(rngs, seed)
+    return [jax_typify(rng.get_value(borrow=True)) for rng in rngs]

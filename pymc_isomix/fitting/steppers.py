@@ -3,12 +3,10 @@
 import time
 
 import numpy as np
+from pytensor.tensor.random.type import RandomType
 
-from pymc_isomix.backend.compilation import (
-    compiling,
-    is_jax,
-    jax_failure,
-)
+from pymc_isomix.backend.compilation import compiling, is_jax, jax_failure
+from pymc_isomix.fitting.random_state import generators, seeded_for_jax
 
 MOST_STEPS = 50  # in one call
 CALL_SECONDS = 0.3  # so that progress shows, and an interrupt is heard, in time
@@ -30,6 +28,11 @@ class OneByOne:
     def __init__(self, function, operator):
         self.function, self.operator = function, operator
 
+    @property
+    def generators(self):
+        """Storage of the random generators."""
+        return generators(self.function)
+
     def take(self, step_sizes):
         """Take one step.
 
@@ -49,33 +52,77 @@ class OneByOne:
         return np.array([loss]), np.asarray(self.operator.info.log_evidence.get_value())[None]
 
 
-class Looped:
-    """Steps in a loop inside JAX, which saves what a call from Python costs.
-
-    The numbers are those of one call a step.
+class Loop:
+    """Steps in a loop inside JAX, compiled, for all approximations of one model and shape.
 
     Parameters
     ----------
     function : pytensor.compile.Function
         The step, compiled with JAX.
+    shared : dict of shared variables
+        Those of an approximation, by name. All others are the model's.
+    rngs : list of shared variables, optional
+        The random generators, in the order in which they are seeded.
+    """
+
+    def __init__(self, function, shared, rngs=None):
+        storage = function.vm.inputs  # one-element lists, shared with the shared variables
+        names = {id(variable.container.storage): name for name, variable in shared.items()}
+        self.names = [names.get(id(one)) for one in storage]
+        places = {  # JAX has copies of the generators
+            given.variable: i
+            for i, given in enumerate(function.maker.inputs)
+            if isinstance(given.variable.type, RandomType)
+        }
+        self.generators = list(places.values()) if rngs is None else [places[r] for r in rngs]
+        self.data = [
+            None if self.names[i] or i in self.generators else one for i, one in enumerate(storage)
+        ]
+        # outputs of the function by the input that they update
+        self.updates = {i: o for o, i in function.maker.fgraph.update_mapping.items()}
+        watched = (self.names.index(name) for name in ("step_size", "info.log_evidence"))
+        self.run = _loop(function.vm.jit_fn, self.updates, *watched)
+
+    def bind(self, operator, seed):
+        """Take these steps for an approximation."""
+        seeded = seeded_for_jax(len(self.generators), seed)
+        states = dict(zip(self.generators, seeded, strict=True))
+        shared = operator.shared
+        storage = [
+            [states[i]] if i in states else shared[name].container.storage if name else data
+            for i, (name, data) in enumerate(zip(self.names, self.data, strict=True))
+        ]
+        return Looped(self, storage, operator)
+
+
+class Looped:
+    """A loop of steps, bound to an approximation: it saves what a call from Python costs.
+
+    The numbers are those of one call a step.
+
+    Parameters
+    ----------
+    loop : Loop
+    storage : list of one-element lists
+        Where the state lies, those of shared variables and of generators.
     operator : MixtureKL
     """
 
-    def __init__(self, function, operator):
+    def __init__(self, loop, storage, operator):
         import jax
 
-        self.function, self.operator = function, operator
-        self.storage = function.vm.inputs  # one-element lists, shared with the shared variables
+        self.loop, self.storage, self.operator = loop, storage, operator
         self.most = 1  # until a call has been timed
-        # outputs of the function by the input that they update
-        self.updates = {i: o for o, i in function.maker.fgraph.update_mapping.items()}
-        step_size, log_evidence = map(self._place, (operator.step_size, operator.info.log_evidence))
-        self.run = _loop(function.vm.jit_fn, self.updates, step_size, log_evidence)
         # numbers of Python's own would have another type after the first call, and JAX would
         # compile again
-        for i in self.updates:
+        for i in loop.updates:
             self.storage[i][0] = jax.tree.map(np.asarray, self.storage[i][0])
         self._call(np.zeros(0))  # compiles
+
+    @property
+    def generators(self):
+        """Storage of the random generators."""
+        return [self.storage[i] for i in sorted(self.loop.generators)]
 
     def take(self, step_sizes):
         """Take several steps; see :meth:`OneByOne.take`."""
@@ -89,17 +136,13 @@ class Looped:
     def _call(self, step_sizes):
         padded = np.zeros(MOST_STEPS)
         padded[: len(step_sizes)] = step_sizes
-        taken, state, losses, log_evidence = self.run(
+        taken, state, losses, log_evidence = self.loop.run(
             tuple(storage[0] for storage in self.storage), padded, len(step_sizes)
         )
         result = int(taken), np.asarray(losses), np.asarray(log_evidence)
-        for i in self.updates:
+        for i in self.loop.updates:
             self.storage[i][0] = state[i]
         return result
-
-    def _place(self, shared):
-        container = shared.container.storage
-        return next(i for i, storage in enumerate(self.storage) if storage is container)
 
 
 def _loop(step, updates, step_size, log_evidence):
@@ -147,4 +190,4 @@ def stepper(function, operator):
     if maker is None or not is_jax(maker.mode):
         return OneByOne(function, operator)
     with jax_failure():
-        return Looped(function, operator)
+        return Looped(Loop(function, operator.shared), function.vm.inputs, operator)

@@ -218,8 +218,8 @@ class IsoMix(Inference):
             ``compile_kwargs`` or PyTensor's configuration name a mode; else PyMC's default.
         **kwargs
             As in :meth:`pymc.variational.inference.Inference.fit`: ``compile_kwargs``,
-            ``obj_optimizer`` (for the means only), ``total_grad_norm_constraint``,
-            ``include_transformed``, and so on.
+            ``obj_optimizer`` (for the means only), ``total_grad_norm_constraint``, and so on; and
+            ``n_devices``, among which JAX spreads the evaluations of the model.
 
         Returns
         -------
@@ -238,6 +238,7 @@ class IsoMix(Inference):
         self.approx.history = self.approx.history or History(settings=self.settings.record())
         self._compile_began, self._taken = time.perf_counter(), 0
         self.objective.op.shows_progress = progressbar
+        kwargs["may_reuse"] = True  # a step compiled before
         fit = partial(super().fit, n, score, callbacks, progressbar, **kwargs)
         if backend is None and prefers_jax(kwargs.get("compile_kwargs")):
             try:
@@ -259,7 +260,7 @@ class IsoMix(Inference):
                 step = steppers.stepper(step, operator)
         trace = Trace(np.full(n, np.nan))
         if self.resumes:
-            restore_generators(step.function, history.generators)
+            restore_generators(step.generators, history.generators)
             first += len(history.elbo)
         self.resumes = False
         compile_seconds = trace.began - (self._compile_began or trace.began)
@@ -277,12 +278,13 @@ class IsoMix(Inference):
                 trace,
                 compile_seconds=compile_seconds,
                 backend=operator.backend,
-                generators=generator_states(step.function),
+                generators=generator_states(step.generators),
             )
             for shared in self.approx.params:  # the jax backend leaves arrays of its own
                 shared.set_value(np.asarray(shared.get_value()))
         self.stop_reason = trace.reason
-        logger.info(self.approx.closing_line(first + trace.taken))
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(self.approx.closing_line(first + trace.taken))
         if n_dropped := int(operator.info.n_dropped.get_value()):
             logger.warning(
                 f"{n_dropped:,d} draws with a log density or gradient that is not finite were "

@@ -1,6 +1,7 @@
 """The step in PyMC's ``Operator`` and ``ObjectiveFunction``."""
 
 import logging
+from dataclasses import fields
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ from pymc.variational.opvi import ObjectiveFunction, ObjectiveUpdates, Operator
 from pymc.variational.updates import total_norm_constraint
 from pytensor.compile.mode import get_mode
 
+from pymc_isomix.backend.checks import check_count
 from pymc_isomix.backend.compilation import (
     CHEAP_FAST,
     backend_name,
@@ -18,15 +20,23 @@ from pymc_isomix.backend.compilation import (
     is_jax,
     jax_failure,
     keep_compiled,
+    lean,
 )
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.fitting.loop import saying_so
+from pymc_isomix.fitting.steppers import Loop
 from pymc_isomix.step.anchor import Anchor
 from pymc_isomix.step.bounds import StepRule
 from pymc_isomix.step.objective import StepInfo, step_updates
 from pymc_isomix.target.compiled import CompiledModel, has_minibatches
+from pymc_isomix.target.kept import baked, kept
 
 logger = logging.getLogger(__name__)
+
+
+def _is_set(value):
+    """Tell whether an argument is other than None, and not empty."""
+    return value is not None and not (hasattr(value, "__len__") and len(value) == 0)
 
 
 class MixtureObjective(ObjectiveFunction):
@@ -34,9 +44,20 @@ class MixtureObjective(ObjectiveFunction):
 
     @compiling()
     def step_function(
-        self, *, score=True, obj_optimizer=None, compile_kwargs=None, fn_kwargs=None, **kwargs
+        self,
+        *,
+        score=True,
+        obj_optimizer=None,
+        compile_kwargs=None,
+        fn_kwargs=None,
+        may_reuse=False,
+        **kwargs,
     ):
         """Compile the step; it always returns the loss, NaN when the step was refused.
+
+        With ``may_reuse``, and nothing set that changes the step, one on JAX comes as a loop,
+        :class:`pymc_isomix.fitting.steppers.Looped`: of what was compiled for the model before, if
+        anything was.
 
         For a backend that takes time for each Op, only the model is compiled; the mixture's own
         arithmetic runs in NumPy beside it.
@@ -51,22 +72,41 @@ class MixtureObjective(ObjectiveFunction):
         compile_kwargs = dict(compile_kwargs or fn_kwargs or {})  # the second is an older name
         mode = get_mode(compile_kwargs.get("mode"))
         self.op.backend = backend_name(mode)
+        seed = self.approx.rng.randint(2**30, dtype=np.int64)
+        key = None
+        if may_reuse and mode is get_mode("JAX") and set(compile_kwargs) <= {"mode"}:
+            key = None if obj_optimizer or any(map(_is_set, kwargs.values())) else self.op.key
+        if key in (store := kept(self.op.model)):
+            return store[key].bind(self.op, seed)
         flags: dict = {}
         if is_jax(mode):
             teach_jax()
             keep_compiled()
+            if not kwargs.get("more_obj_params"):  # their gradient comes after the model's rewrites
+                compile_kwargs["mode"] = lean(mode)
         elif compiles_slowly(mode) and not kwargs.get("more_obj_params"):  # they need its gradient
             kwargs["model_mode"] = mode
             compile_kwargs["mode"], flags = CHEAP_FAST, {"cxx": ""}
-        with pytensor.config.change_flags(traceback__limit=0):  # which takes a quarter of the time
-            updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
-        seed = self.approx.rng.randint(2**30, dtype=np.int64)
+        updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
         with (
             saying_so(self.op.shows_progress),
             jax_failure(is_jax(mode)),
             pytensor.config.change_flags(**flags),
         ):
-            return compile([], updates.loss, updates=updates, random_seed=seed, **compile_kwargs)
+            function, rngs = compile(
+                [],
+                updates.loss,
+                updates=updates,
+                random_seed=seed,
+                return_updates=True,
+                **compile_kwargs,
+            )
+            if key is None:
+                return function
+            loop = Loop(function, self.op.shared, list(rngs))
+            looped = loop.bind(self.op, seed)
+            store.add(key, loop)
+            return looped
 
     def updates(
         self,
@@ -80,6 +120,7 @@ class MixtureObjective(ObjectiveFunction):
         more_replacements=None,
         total_grad_norm_constraint=None,
         model_mode=None,
+        n_devices=1,
     ):
         r"""Build the updates of one step, and the loss.
 
@@ -99,7 +140,10 @@ class MixtureObjective(ObjectiveFunction):
             Bound on the joint norm of the gradients of all means and variances.
         model_mode : Mode, optional
             Compile the model by itself with this mode.
+        n_devices : int
+            Devices of JAX that share the evaluations of the model; on the jax backend.
         """
+        check_devices(n_devices, self.op, obj_n_mc)
         if more_obj_params and obj_optimizer is None:
             raise ValueError("more_obj_params need obj_optimizer, which updates them")
         group = self.approx.groups[0]
@@ -122,6 +166,7 @@ class MixtureObjective(ObjectiveFunction):
             coordinates=group.coordinates,
             n_samples=obj_n_mc,
             model_mode=model_mode,
+            n_devices=n_devices,
             more_replacements=more_replacements,
             constrain=constrain,
             optimiser=None if obj_optimizer is None else optimise,
@@ -131,6 +176,30 @@ class MixtureObjective(ObjectiveFunction):
         result.update(more_updates or {})
         result.loss = loss
         return result
+
+
+def check_devices(n_devices, operator, n_samples=None):
+    """Raise unless JAX has so many devices, and each gets as many draws as the others."""
+    check_count("n_devices", n_devices)
+    if n_devices == 1:
+        return
+    if operator.backend != "jax":
+        raise ValueError(
+            f"n_devices={n_devices} needs the jax backend; this fit is on {operator.backend}"
+        )
+    import jax
+
+    if n_devices > jax.device_count():
+        raise ValueError(
+            f"n_devices must be at most the {jax.device_count()} that JAX has; got {n_devices}"
+        )
+    n_components = operator.approx.groups[0].shared_params["means"].type.shape[0]
+    n_draws = n_components * (n_samples or operator.rule.n_samples)
+    if n_draws % n_devices:
+        raise ValueError(
+            f"n_devices must divide the draws of a step, n_components * n_samples = {n_draws}; got "
+            f"{n_devices}"
+        )
 
 
 class MixtureKL(Operator):
@@ -166,24 +235,42 @@ class MixtureKL(Operator):
         n_components, n_dim = means.type.shape
         self.info = StepInfo.allocate(n_components, n_dim, means.dtype)
         self.anchor: Anchor | None = None
-        # with sites, what all the data say at a point y changes with the coordinates
-        if has_minibatches(self.model) and not approx.groups[0].coordinates:
+        if has_minibatches(self.model):
             self.anchor = Anchor.allocate(n_dim, means.dtype)
 
     def move_anchor(self):
         """Put the anchor of minibatches at the mixture's mean, by one look at all the data."""
         assert self.anchor is not None
-        mixture, space = self.approx.mixture, self.approx.groups[0].space
+        mixture, group = self.approx.mixture, self.approx.groups[0]
+        point, _ = group.coordinates.to_unconstrained(mixture.mean[None], group.pseudo_values)
         # of the fitted model, whatever the context's; beside what the approximation compiles
         compiled = self.approx.__dict__.setdefault("_compiled", {})
         if "anchor" not in compiled:
-            compiled["anchor"] = CompiledModel(space, mixture.means.dtype.name, self.backend)
+            compiled["anchor"] = CompiledModel(group.space, mixture.means.dtype.name, self.backend)
         try:
-            log_density, gradient = compiled["anchor"].log_density_and_gradient(mixture.mean[None])
+            log_density, gradient = compiled["anchor"].log_density_and_gradient(point)
         except ValueError as error:  # random by more than minibatches
             logger.info(f"minibatches without an anchor: {error}")
             return
-        self.anchor.move(mixture.mean, log_density[0], gradient[0])
+        self.anchor.move(point[0], log_density[0], gradient[0])
+
+    @property
+    def shared(self):
+        """Shared variables of the step, by name, but for those of the model."""
+        found = {"step_size": self.step_size, **self.approx.groups[0].shared_params}
+        for name in ("info", "anchor"):
+            if (record := getattr(self, name)) is not None:
+                found |= {f"{name}.{f.name}": getattr(record, f.name) for f in fields(record)}
+        return found
+
+    @property
+    def key(self):
+        """Return what tells steps apart that nothing was set for."""
+        group = self.approx.groups[0]
+        if group.user_params is not None or len(self.approx.groups) > 1:
+            return None
+        types = tuple((name, variable.type) for name, variable in self.shared.items())
+        return "step", self.rule, types, group.coordinates.key, baked(group.space)
 
     def set_step_size(self, step_size):
         """Set the size of the next step."""

@@ -4,9 +4,9 @@ import textwrap
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # which loads its parts when they are used
 import xarray as xr
 from pymc.util import get_untransformed_name, is_transformed_name
-from scipy.stats import norm
 
 from pymc_isomix.plots.canvas import figure_options, visual_options
 
@@ -216,7 +216,7 @@ def densities(mixture):
     for i, name in enumerate(mixture.names):
         mean, sd = mixture.means[:, i], np.linalg.norm(mixture.factors[:, i], axis=1)
         grid = np.sort(np.ravel(mean + sd * DEVIATIONS[:, None]))
-        density = parts @ norm.pdf(grid, mean[:, None], sd[:, None])
+        density = parts @ scipy.stats.norm.pdf(grid, mean[:, None], sd[:, None])
         x = np.broadcast_to(grid, density.shape)
         lines[name] = (("mode", "plot_axis", "point"), np.stack([x, density], axis=1))
     coords = {"mode": mixture.mode_names, "plot_axis": ["x", "y"]}

@@ -5,7 +5,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from arviz_stats.base import array_stats  # type: ignore[attr-defined]
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +74,9 @@ def smooth(log_weight):
 
 
 def _psis(log_weight):
+    # half a second, which the first import of the package need not take
+    from arviz_stats.base import array_stats  # type: ignore[attr-defined]
+
     try:
         smoothed, khat = array_stats.psislw(-log_weight)  # which negates what it gets
     except ValueError:  # the largest weights are all equal: no tail to fit

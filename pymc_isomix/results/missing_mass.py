@@ -4,9 +4,7 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
-from scipy.special import logsumexp
-from scipy.stats import multivariate_t
+import scipy  # which loads its parts when they are used
 
 from pymc_isomix.family import modes
 from pymc_isomix.sampling.progress import LateProgress
@@ -75,7 +73,7 @@ def missing_mass(
         return NOT_LOOKED_FOR
     until = time.perf_counter() + seconds
     centre = mixture.mean
-    scaled = mixture.replace(metric=mixture.typical_metric)  # whitened: one sd is 1
+    scaled = mixture.scaled  # whitened: one sd is 1
     root = scaled.root
 
     def climb(points):
@@ -109,8 +107,8 @@ def missing_mass(
             uncovered = excess(log_p, draws) > UNCOVERED
             log_g = around.logpdf(draws) - np.linalg.slogdet(root)[1]
             log_ratio = np.where(np.isfinite(log_p) & uncovered, log_p - log_g, -np.inf)
-            log_masses.append(logsumexp(log_ratio) - np.log(DRAWS))
-        relative = np.exp(min(logsumexp(log_masses) - log_evidence, 50.0))
+            log_masses.append(scipy.special.logsumexp(log_ratio) - np.log(DRAWS))
+        relative = np.exp(min(scipy.special.logsumexp(log_masses) - log_evidence, 50.0))
     return MissingMass(float(relative / (1 + relative)), n_probes, n_reached)
 
 
@@ -204,12 +202,12 @@ def _student_around(climb, mode, until=np.inf):
             return None
         curvature = (slopes[:n_dim] - slopes[n_dim:-1]) / (2 * STEP)
         try:
-            lower = cholesky((curvature + curvature.T) / 2, lower=True)
+            lower = scipy.linalg.cholesky((curvature + curvature.T) / 2, lower=True)
         except np.linalg.LinAlgError:
             return None
-        root = solve_triangular(lower, np.eye(n_dim), lower=True)
+        root = scipy.linalg.solve_triangular(lower, np.eye(n_dim), lower=True)
         # what is left to climb, in nats a standard deviation of the mode itself
         if np.abs(root @ slopes[-1]).max() < FLAT:
-            return multivariate_t(mode, root.T @ root, df=DEGREES_OF_FREEDOM)
+            return scipy.stats.multivariate_t(mode, root.T @ root, df=DEGREES_OF_FREEDOM)
         mode = mode - root.T @ (root @ slopes[-1])
     return None

@@ -70,6 +70,11 @@ def as_prior(approx, var_names=None, *, name="prior"):
             f"approx must be an IsotropicMixture; got {type(approx).__name__}. Draws do not have "
             "the mixture: keep what pm.fit returned, or pymc_isomix.load(path)"
         )
+    if hasattr(approx.mixture, "blocks"):
+        raise TypeError(
+            "approx must be of one fit: joined fits have coordinates of their own each. Use the "
+            "fit with the most weight, or draws"
+        )
     model, space = pm.modelcontext(None), approx.space
     if model is space.model:
         raise ValueError(

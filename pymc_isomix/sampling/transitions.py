@@ -5,7 +5,7 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
+import scipy  # which loads its parts when they are used
 
 from pymc_isomix.family import modes
 from pymc_isomix.sampling.progress import LateProgress
@@ -181,13 +181,17 @@ def whitening_root(mixture):
     covariance = modes.within_mode_covariance(mixture, modes.label_modes(mixture))
     if covariance.ndim == 1:
         return np.sqrt(covariance)
-    return cholesky(covariance.astype(float), lower=True)
+    return scipy.linalg.cholesky(covariance.astype(float), lower=True)
 
 
 def to_whitened(mixture, points):
     """Map coordinates y (S, d) to u."""
     root, offsets = whitening_root(mixture), points - mixture.mean
-    return offsets / root if root.ndim == 1 else solve_triangular(root, offsets.T, lower=True).T
+    return (
+        offsets / root
+        if root.ndim == 1
+        else scipy.linalg.solve_triangular(root, offsets.T, lower=True).T
+    )
 
 
 def from_whitened(mixture, at):

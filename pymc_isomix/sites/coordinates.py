@@ -49,15 +49,22 @@ class Coordinates:
         Of the model in which the sites were found.
     sites : list of Site
         Parents come before what depends on them.
+    data : dict of shared variable to array, optional
+        Data that the sites hold as constants.
     """
 
-    def __init__(self, space, sites=()):
-        self.space, self.sites = space, list(sites)
+    def __init__(self, space, sites=(), data=None):
+        self.space, self.sites, self.data = space, list(sites), data or {}
         starts = np.cumsum([0, *(site.form.n_pseudo for site in self.sites)]).tolist()
         self.places = [slice(*pair) for pair in pairwise(starts)]
         self.n_pseudo = starts[-1]
 
         self.functions: dict = {}
+
+    @property
+    def key(self):
+        """What tells coordinates apart: themselves, where there are any."""
+        return self if self else None
 
     def __getstate__(self):
         """Leave out the compiled functions: they are made again when asked for."""

@@ -17,8 +17,9 @@ from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type_other import NoneConst
 
-from pymc_isomix.backend.compilation import CHEAP, compiling
+from pymc_isomix.backend.compilation import CHEAP, compiling, lean
 from pymc_isomix.target import batching, traces
+from pymc_isomix.target.kept import baked, keep
 
 RANDOM = (RandomVariable, MinibatchOp)
 FEWEST_AT_ONCE = 150  # points: as a step has, so that memory is bounded by that of a step
@@ -63,9 +64,9 @@ class CompiledModel:
     @cached_property
     def constrained(self):
         """Function from unconstrained points z (S, d) to {name: (S, ...)} in model space."""
-        return _in_pieces_by_name(
-            traces.compile_constrained(self.space, self.dtype), self.at_once, self.dtype
-        )
+        key = "constrained", self.dtype, baked(self.space)
+        function = keep(self.model, key, lambda: traces.compile_constrained(self.space, self.dtype))
+        return _in_pieces_by_name(function, self.at_once, self.dtype)
 
     def to_unconstrained(self, points):
         """Map points y (S, d) to z (S, d) and log |dz/dy| (S,)."""
@@ -87,12 +88,19 @@ class CompiledModel:
     @cached_property
     def subsamples(self):
         """Whether the log density is a random one, of a minibatch."""
-        return _contains(RANDOM, [self._own_log_density])
+        return self._has(RANDOM)
 
     @property
     def is_quick(self):
         """Whether the log density is neither random nor has a loop."""
-        return not self.subsamples and not _contains(Scan, [self._own_log_density])
+        return not self.subsamples and not self._has(Scan)
+
+    def _has(self, kind):
+        return keep(
+            self.model,
+            ("has", kind, baked(self.space)),
+            lambda: _contains(kind, [self._own_log_density]),
+        )
 
     def log_density(self, points):
         """Log joint density (S,) of the model at points (S, d), as a density of y.
@@ -112,19 +120,24 @@ class CompiledModel:
 
     def symbolic_log_density(self, point):
         """Build the log density at one point (d,), a scalar expression; of all the data."""
-        return graph_replace(self._full_log_density, {self._point: point}, strict=False)
+        pseudo = {self._pseudo[name]: value for name, value in (self.pseudo or {}).items()}
+        return graph_replace(self._full_log_density, {self._point: point, **pseudo}, strict=False)
 
     @cached_property
     def _point(self):
         return pt.vector("point", shape=(self.space.n_dim,), dtype=self.dtype)
 
     @cached_property
+    def _pseudo(self):
+        """Variables that stand for the pseudo-observations, by name."""
+        return {name: value.type(name=name) for name, value in (self.pseudo or {}).items()}
+
+    @cached_property
     def _own_log_density(self):
         return self._log_density_of(self.space)
 
     def _log_density_of(self, space):
-        coordinates, pseudo = self.coordinates, self.pseudo
-        return batching.flat_log_density(space, self._point, coordinates, pseudo)[0]
+        return batching.flat_log_density(space, self._point, self.coordinates, self._pseudo)[0]
 
     @cached_property
     def _full_log_density(self):
@@ -141,16 +154,28 @@ class CompiledModel:
 
     @cached_property
     def _evaluate(self):
+        on_jax = self.backend == "jax" and find_spec("jax") is not None
+        which = (self.backend, self.dtype, self.at_once, self.coordinates and self.coordinates.key)
+        key = "evaluate", *which, baked(self.space)
+        function = keep(self.model, key, lambda: self._compile(on_jax))
+        pseudo = list((self.pseudo or {}).values())
+
+        def at(points):
+            return function(points, *map(_as_it_is, pseudo))
+
+        return _in_pieces(at, self.at_once, self.dtype, padded=on_jax)
+
+    def _compile(self, on_jax):
+        """Compile log density and gradient as a function of points and pseudo-observations."""
         with compiling(cxx=""):
             outputs = [self._full_log_density, pt.grad(self._full_log_density, self._point)]
-            on_jax = self.backend == "jax" and find_spec("jax") is not None
             # JAX wants to know how many: the pieces are padded
             shape = (self.at_once if on_jax else None, self.space.n_dim)
             points = pt.matrix("points", shape=shape, dtype=self.dtype)
             batched = batching.vectorise(outputs, self._point, points)
-            mode = "JAX" if on_jax else self._mode_beside_jax(batched)
-            function = compile([points], batched, mode=mode)
-            return _in_pieces(function, self.at_once, self.dtype, padded=on_jax)
+            mode = lean("JAX") if on_jax else self._mode_beside_jax(batched)
+            inputs = [points, *self._pseudo.values()]
+            return compile(inputs, batched, mode=mode, on_unused_input="ignore")
 
     def _mode_beside_jax(self, batched):
         """Choose NumPy, which compiles at once, unless it would loop in Python."""
@@ -194,6 +219,11 @@ def without_minibatches(model):
     for name in ("_coords", "_dim_lengths"):
         setattr(whole, name, getattr(graph, name))
     return model_from_fgraph(whole, mutate_fgraph=True)
+
+
+def _as_it_is(variable):
+    """Value of a shared variable, or of a constant."""
+    return variable.get_value(borrow=True) if hasattr(variable, "get_value") else variable.data
 
 
 def _contains(kind, outputs):

@@ -47,6 +47,11 @@ class FlatSpace:
         return {name: by_value[name] for name in self.ordering if name in by_value}
 
     @cached_property
+    def data_read(self):
+        """Values of shared variables that a graph took as constants; whoever does so notes them."""
+        return {}
+
+    @cached_property
     def elsewhere(self):
         """Values, by name, of the value variables that have no place: the model's initial point."""
         missing = [v.name for v in self.model.value_vars if v.name not in self.ordering]

@@ -8,6 +8,7 @@ from pytensor.graph.basic import Variable
 
 from pymc_isomix.backend.compilation import CHEAP, compiling
 from pymc_isomix.target.batching import stabilise
+from pymc_isomix.target.kept import baked, keep
 
 INITS = ("jitter", "prior", "uniform")
 RETRIES = 50
@@ -213,12 +214,9 @@ def _initial_point_sampler(space, start, strategy):
     unconstrained = {n: v for n, v in unconstrained.items() if space.variables[n].name not in named}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", RuntimeWarning
-            )  # a value outside the support; checked below
-            sampler = make_initial_point_fn(
-                model=model, overrides=overrides, default_strategy=strategy, return_transformed=True
-            )
+            # a value outside the support, which is checked below
+            warnings.simplefilter("ignore", RuntimeWarning)
+            sampler = _point_function(space, overrides, strategy)
             sampler(0)
     except NotImplementedError as error:
         raise ValueError(
@@ -233,6 +231,19 @@ def _initial_point_sampler(space, start, strategy):
         return space.flatten(values | unconstrained)
 
     return sample
+
+
+def _point_function(space, overrides, strategy):
+    """Return PyMC's function from a seed to an initial point; kept, where no values are given."""
+    model, options = space.model, {"default_strategy": strategy, "return_transformed": True}
+
+    def make():
+        return make_initial_point_fn(model=model, overrides=overrides, **options)
+
+    initial = tuple(model.rvs_to_initial_values.values())
+    if not all(isinstance(value, str | None) for value in (*initial, *overrides.values())):
+        return make()
+    return keep(model, ("point", strategy, *overrides.items(), initial, baked(space)), make)
 
 
 def _broadcast(argument, value, shape, name=None):
@@ -251,9 +262,13 @@ def offending_variables(space, flat):
     return finite_check(space)(flat) or []
 
 
-@compiling(cxx="")
 def finite_check(space):
     """Return a function from a flat point to the variables with no finite log density, or None."""
+    return keep(space.model, ("finite", baked(space)), lambda: _finite_check(space))
+
+
+@compiling(cxx="")
+def _finite_check(space):
     model = space.model
     terms_of = model.free_RVs + model.observed_RVs + model.potentials
     names = [variable.name for variable in terms_of]

@@ -8,7 +8,7 @@ from pymc.pytensorf import compile as pymc_compile
 from scipy import stats
 
 from pymc_isomix.backend import jax_ops
-from pymc_isomix.fitting.random_state import generator_states
+from pymc_isomix.fitting.random_state import generator_states, generators
 
 N_CALLS, SHAPE = 40, (5, 21, 7)  # an odd number of draws
 
@@ -86,7 +86,7 @@ def test_noise_on_jax_moves_its_generator_on():
     function = compile_noise()
     states = []
     for _ in range(3):
-        states.append(tuple(generator_states(function)[0]["jax_state"]))
+        states.append(tuple(generator_states(generators(function))[0]["jax_state"]))
         function()
     assert len(set(states)) == 3
 

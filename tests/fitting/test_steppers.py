@@ -8,7 +8,7 @@ from pymc_isomix import IsoMix
 from pymc_isomix.backend import compilation
 from pymc_isomix.backend.compilation import JAXCompilationError
 from pymc_isomix.fitting import steppers
-from pymc_isomix.fitting.steppers import Looped, OneByOne
+from pymc_isomix.fitting.steppers import OneByOne
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +21,13 @@ def inference():
 
 
 @pytest.fixture(scope="module")
-def looped(inference):
-    return Looped(
-        inference.objective.step_function(compile_kwargs={"mode": "JAX"}), inference.objective.op
-    )
+def function(inference):
+    return inference.objective.step_function(compile_kwargs={"mode": "JAX"})
+
+
+@pytest.fixture(scope="module")
+def looped(inference, function):
+    return steppers.stepper(function, inference.objective.op)
 
 
 @pytest.fixture
@@ -48,11 +51,11 @@ def parameters(inference):
 SIZES = np.linspace(0.3, 0.1, 7)
 
 
-def test_steps_in_a_loop_are_those_one_by_one(inference, looped, restore):
+def test_steps_in_a_loop_are_those_one_by_one(inference, function, looped, restore):
     losses, evidence = looped.take(SIZES)
     at_once = parameters(inference)
     restore()
-    one_by_one = OneByOne(looped.function, inference.objective.op)
+    one_by_one = OneByOne(function, inference.objective.op)
     singles = [one_by_one.take([size]) for size in SIZES]
     assert losses.shape == (7,)
     assert evidence.shape == (7, 3)
@@ -85,7 +88,7 @@ def test_the_loop_is_compiled_once(inference, caplog):
     function = inference.objective.step_function(compile_kwargs={"mode": "JAX"})
     group = inference.approx.groups[0]
     with jax.log_compiles(), caplog.at_level("WARNING"):
-        looped = Looped(function, inference.objective.op)
+        looped = steppers.stepper(function, inference.objective.op)
         looped.take(SIZES)
         group.mixture = group.mixture
         looped.take(SIZES[:2])
