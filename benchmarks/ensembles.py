@@ -105,26 +105,40 @@ def modes(arguments):
 
 
 def workers(arguments):
-    """Wall time of one and of two workers, the second time that each is asked."""
+    """Wall time by workers; of few and of many restarts, to tell what each further one takes."""
     name = "twelve modes, d = 20"
     model, _ = problems()[name]
     records, means = [], {}
     for n_jobs in (1, 2):
-        options = {"n_jobs": n_jobs, "random_seed": 0, "progressbar": False, **OPTIONS[name]}
-        for asked in ("cold", "warm"):
+        for restarts in (16, 48):
+            options = {"n_jobs": n_jobs, "random_seed": 0, "progressbar": False, **OPTIONS[name]}
+            options["refine"] = False
             began = time.perf_counter()
-            approx = pmi.fit_ensemble(model, restarts=arguments.restarts[-1], **options)
+            approx = pmi.fit_ensemble(model, restarts=restarts, **options)
             seconds = time.perf_counter() - began
             run = sum(saved.history.run_seconds for saved in approx.fits.values())
             compiling = sum(saved.history.compile_seconds for saved in approx.fits.values())
-            record = {"target": name, "restarts": len(approx.fits), "n_jobs": n_jobs}
-            record |= {"asked": asked, "seconds": seconds, "run_seconds": run}
-            records.append(record | {"compile_seconds": compiling})
+            record = {"target": name, "restarts": restarts, "n_jobs": n_jobs}
+            record |= {"seconds": seconds, "run_seconds": run}
+            record |= {"compile_seconds": compiling}
+            records.append(record | {"join_seconds": approx.table.attrs["join_seconds"]})
             print(records[-1], flush=True)
         means[n_jobs] = {number: saved.mixture.means for number, saved in approx.fits.items()}
     same = all(np.array_equal(means[1][number], means[2][number]) for number in means[1])
-    print("the same fits:", same)
-    save("ensembles_workers", {"same": same}, fits=records)
+    save("ensembles_workers", {"same": same} | efficiency(records, "restarts"), fits=records)
+
+
+def efficiency(records, size):
+    """Seconds that each further piece of work takes by workers, and how well two share it."""
+    each = {}
+    for n_jobs in (1, 2):
+        few, many = (record for record in records if record["n_jobs"] == n_jobs)
+        # of the workers alone
+        seconds = [r["seconds"] - r.get("join_seconds", 0.0) for r in (few, many)]
+        each[n_jobs] = (seconds[1] - seconds[0]) / (many[size] - few[size])
+    found = {"each_of_one": each[1], "each_of_two": each[2], "efficiency": each[1] / each[2] / 2}
+    print(found)
+    return found
 
 
 def join_case(n_fits, n_components, n_dim):
@@ -176,15 +190,13 @@ def calibration(arguments):
     truths, data = zip(*(simulate() for _ in range(arguments.simulations)), strict=True)
     datasets = [{"y_data": values} for values in data]
     records, timings = [], []
-    for n_jobs in (1, 2):
-        for asked in ("cold", "warm"):
-            began = time.perf_counter()
-            options = {"random_seed": 1, "n_jobs": n_jobs, "draws": 1000, "progressbar": False}
-            tree = pmi.fit_many(model, datasets, **options)
-            seconds = time.perf_counter() - began
-            record = {"n_jobs": n_jobs, "asked": asked, "seconds": seconds, "n": len(datasets)}
-            timings.append(record | {"a_second": len(datasets) / seconds})
-            print(timings[-1], flush=True)
+    options = {"random_seed": 1, "draws": 1000, "progressbar": False}
+    for n_jobs, n in ((1, 20), (1, 60), (2, 20), (2, len(datasets))):
+        began = time.perf_counter()
+        tree = pmi.fit_many(model, datasets[:n], n_jobs=n_jobs, **options)
+        seconds = time.perf_counter() - began
+        timings.append({"n_jobs": n_jobs, "n": n, "seconds": seconds, "a_second": n / seconds})
+        print(timings[-1], flush=True)
     for name in ("mu", "tau", "theta"):
         truth = np.array([t[name] for t in truths]).reshape(len(truths), -1)
         draws = tree.posterior[name].values.reshape(len(truths), 1000, -1)
@@ -194,6 +206,7 @@ def calibration(arguments):
             records.append({"parameter": label, **coverage(rank)})
     verdicts = dict(zip(*np.unique(tree.fit["verdict"], return_counts=True), strict=True))
     settings = {"verdicts": {str(k): int(v) for k, v in verdicts.items()}}
+    settings |= efficiency(timings, "n")
     save("ensembles_calibration", settings, records=records, timings=timings)
 
 

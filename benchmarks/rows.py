@@ -151,3 +151,32 @@ def waiting(result):
         ratio = f"{starts[0] / starts[1]:.2f}" if len(starts) == 2 else ""
         rows.append([model, caches, *parts, ratio, *others])
     return ["model", "caches", *PARTS, "total", "first step / ADVI's", *PEERS_WAIT.values()], rows
+
+
+def ensembles(result):
+    """Modes, masses and ELBO by the number of restarts; medians over seeds."""
+    rows = []
+    for (target, restarts), records in grouped(result["fits"], ("target", "restarts")).items():
+        median = {
+            key: np.median([record[key] for record in records])
+            for key in ("elbo", "log_evidence", "best_single", "components", "seconds", "n_modes")
+        }
+        found, masses = f"{median['n_modes']:.0f}, of unknown number", "unknown"
+        if "found" in records[0]:
+            found = ", ".join(str(record["found"]) for record in records)
+            found = f"{found} of {records[0]['modes']}"
+            masses = ", ".join(f"{record['mass_error']:.3f}" for record in records)
+        rows.append(
+            [
+                target,
+                restarts,
+                found,
+                masses,
+                f"{median['elbo']:.2f}",
+                f"{median['best_single']:.2f}",
+                f"{median['components']:.0f}",
+                f"{median['seconds']:.0f}",
+            ]
+        )
+    headings = ["posterior", "restarts", "modes found", "mass in the wrong place", "ELBO, joined"]
+    return [*headings, "of the best fit alone", "components", "s"], rows

@@ -100,6 +100,35 @@ BLOCKS = {
         " | gradients an effective draw {gradients_per_draw:,.1f} | s {seconds:.1f}",
     ),
     "calibration": Listing("calibration", "records", "transitions parameter", CALIBRATION),
+    "ensembles": Computed("ensembles_modes", rows.ensembles),
+    "ensembles-workers": Listing(
+        "ensembles_workers",
+        "fits",
+        "n_jobs restarts",
+        "workers {n_jobs} | restarts {restarts} | wall, s {seconds:.1f}"
+        " | running, of all, s {run_seconds:.1f} | compiling, s {compile_seconds:.1f}"
+        " | joining, s {join_seconds:.1f}",
+    ),
+    "ensembles-join": Listing(
+        "ensembles_join",
+        "cases",
+        "fits n_dim",
+        "fits {fits} | components of each {components} | d {n_dim:,} | fits kept {kept}"
+        " | join, s {seconds:.1f} | MiB {mib:,.0f}"
+        " | log q of all at 1000 points, s {evaluation_seconds:.2f}",
+    ),
+    "ensembles-data-sets": Listing(
+        "ensembles_calibration",
+        "timings",
+        "n_jobs n",
+        "workers {n_jobs} | data sets {n} | s {seconds:.0f} | data sets a second {a_second:.1f}",
+    ),
+    "ensembles-calibration": Listing(
+        "ensembles_calibration",
+        "records",
+        "parameter",
+        CALIBRATION.partition(" | ")[2],
+    ),
     "hierarchies": Computed("hierarchies", rows.hierarchies),
     "hierarchies-nuts": Computed("hierarchies_nuts", rows.hierarchies),
     "hierarchies-sbc": Listing("hierarchies_sbc", "records", "transitions parameter", CALIBRATION),

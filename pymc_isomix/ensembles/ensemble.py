@@ -6,7 +6,7 @@ import numpy as np
 import scipy  # which loads its parts when they are used
 
 from pymc_isomix.backend.checks import check_count, check_model, check_number, check_seed
-from pymc_isomix.ensembles import files, workers
+from pymc_isomix.ensembles import files, joining, workers
 from pymc_isomix.ensembles.joined import join_saved
 from pymc_isomix.ensembles.many import Refitter
 from pymc_isomix.interface.settings import Settings
@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 CANDIDATES = 5  # starts to choose from, for each that is wanted
 FEWEST_COMPONENTS = 20
+FIRST_REFINED = 1_000_000  # number of the first fit of a single mode, after those of all restarts
 
 
 def fit_ensemble(
@@ -28,6 +29,7 @@ def fit_ensemble(
     n_jobs=None,
     random_seed=None,
     init="prior",
+    refine=True,
     time_limit=None,
     checkpoint=None,
     previous=None,
@@ -60,6 +62,9 @@ def fit_ensemble(
         Where starts are spread, as for :class:`IsoMix`: over the prior, over a box of half width
         ``init_width`` in unconstrained space (around ``start`` when given), or near the initial
         point. Where a prior is improper, ``"prior"`` is as ``"uniform"``.
+    refine : bool
+        Fit each mode that was found once more, from draws there, and join these fits too: a mode
+        then has a metric and sites of its own, where a restart shares them among its modes.
     time_limit : float, optional
         Seconds of one restart; one that takes longer has failed.
     checkpoint : str or Path, optional
@@ -113,31 +118,43 @@ def fit_ensemble(
     if seed is None:
         seed = getattr(previous, "random_seed", None) or np.random.SeedSequence().entropy
     seeds = workers.seeds_of(seed, restarts + 1)
-    fits = dict(previous.fits) if previous is not None else {}
+    fits = {} if previous is None else {r: f for r, f in previous.fits.items() if r < FIRST_REFINED}
     fits |= store.read(restarts) if store is not None else {}
-    missing = [number for number in range(restarts) if number not in fits]
+    isomix = {**isomix_kwargs, "n_components": n_components}
+    isomix.pop("start", None)  # the starts are made from it
+    refitter = Refitter(model, isomix, {"backend": backend, "compile_kwargs": compile_kwargs})
+    payload = workers.Payload(fit_one, (refitter, n, time_limit))
+    shown = {"n_jobs": n_jobs, "progressbar": progressbar}
 
     def keep(number, saved):
         fits[number] = saved
-        if store is not None:
+        if store is not None and number < restarts:
             store.write(number, saved)
 
     failures: list[workers.Failure] = []
-    if missing:
+    interrupted = False
+    if missing := [number for number in range(restarts) if number not in fits]:
         places = stratified_starts(space, restarts, settings, seeds[-1])
-        isomix = {**isomix_kwargs, "n_components": n_components}
-        isomix.pop("start", None)  # the starts are made from it
-        refitter = Refitter(model, isomix, {"backend": backend, "compile_kwargs": compile_kwargs})
+        tasks = [workers.Task(number, seeds[number], places[number]) for number in missing]
         failures, interrupted = workers.run(
-            workers.Payload(fit_one, (refitter, n, time_limit)),
-            [workers.Task(number, seeds[number], places[number]) for number in missing],
-            n_jobs=n_jobs,
-            keep=keep,
-            progressbar=progressbar,
-            description="Restarts",
+            payload, tasks, keep=keep, description="Restarts", **shown
         )
         workers.say(failures, "restarts", restarts, len(fits), interrupted)
     approx = join_saved(space, fits, np.random.RandomState(seeds[-1]))
+    if refine and not interrupted:
+        rng = np.random.default_rng(seeds[-1])
+        starts_of_modes = [
+            piece.draw(n_components, rng)
+            for block in approx.mixture.blocks
+            for piece in joining.pieces_of(block)
+        ]
+        tasks = [
+            workers.Task(FIRST_REFINED + i, int(rng.integers(2**30)), start)
+            for i, start in enumerate(starts_of_modes)
+        ]
+        failed, _ = workers.run(payload, tasks, keep=keep, description="Modes", **shown)
+        workers.say(failed, "fits of single modes", len(tasks), len(fits), False)
+        approx = join_saved(space, fits, np.random.RandomState(seeds[-1]))
     approx.fits, approx.failures, approx.random_seed = fits, failures, seed
     logger.info(f"{approx}")
     return approx

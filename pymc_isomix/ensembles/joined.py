@@ -1,5 +1,6 @@
 """The joined result of many fits: samples, diagnoses, saves and starts NUTS as one fit does."""
 
+import time
 from html import escape
 from typing import Any
 
@@ -147,6 +148,7 @@ def joined_mixture(space, blocks, histories, rng):
     -------
     JoinedMixture
     """
+    began = time.perf_counter()
     backend = next((h.backend for h in histories if h.backend), "")
     dtype = blocks[0].mixture.means.dtype.name
     n_components = max(block.mixture.n_components for block in blocks)
@@ -160,6 +162,7 @@ def joined_mixture(space, blocks, histories, rng):
         "n_pieces": weighted.n_pieces,
         "log_evidence": weighted.log_evidence,
         "log_evidence_se": weighted.log_evidence_se,
+        "join_seconds": time.perf_counter() - began,
     }
     about = xr.Dataset(columns, attrs=attrs)
     history = History(

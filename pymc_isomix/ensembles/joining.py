@@ -21,13 +21,15 @@ from pymc_isomix.family import modes
 from pymc_isomix.results.importance import smooth
 
 MOST_NUMBERS = 20_000_000  # among the draws, and among their densities under all pieces
-PILOT = 50, 400  # draws of a piece, fewest and most, to choose among pieces
-PILOT_DRAWS = 40_000  # of all pieces together, where that leaves each enough
+PILOT = 50, 200  # draws of a piece, fewest and most, to choose among pieces
+PILOT_DRAWS = 10_000  # of all pieces together, where that leaves each enough
 FINAL_DRAWS = 1000  # of a chosen piece, for its weight
 LEAST_GAIN = 0.02  # nats of E_p log q, for which a piece is kept
 FLOOR = np.log(1e-6)  # of what no piece covers yet, relative to all pieces together
+SAME_PLACE, SAME_SCALE = 0.5, 0.35  # standard deviations, and their logarithm, root mean square
+COPIES = 2
 LEAST_WEIGHT = 1e-4
-EM_STEPS, EM_STEPS_OF_ONE = 300, 20
+EM_STEPS, EM_STEPS_TO_CHOOSE = 300, 20
 EM_CHANGE = 1e-7
 
 
@@ -94,11 +96,10 @@ def join(blocks, log_density, rng):
         If no draw of any fit has a finite log density.
     """
     pieces = [piece for block in blocks for piece in pieces_of(block)]
-    chosen = list(range(len(pieces)))
-    if len(pieces) > 1:
-        n_each = int(np.clip(PILOT_DRAWS // len(pieces), *PILOT))
-        chosen = choose(draw(pieces, log_density, n_each, rng))
-    kept = [pieces[u] for u in chosen]
+    kept = without_copies(pieces, log_density, rng)
+    if len(kept) > 1:
+        n_each = int(np.clip(PILOT_DRAWS // len(kept), *PILOT))
+        kept = [kept[u] for u in choose(draw(kept, log_density, n_each, rng))]
     draws = draw(kept, log_density, FINAL_DRAWS, rng)
     weight = balance(draws.log_q, draws.weight)
     error, evidence_error = standard_errors(draws, weight)
@@ -119,6 +120,30 @@ def pieces_of(block):
     labels, alive = modes.label_modes(block.mixture), ~modes.is_dead(block.mixture)
     found = [np.flatnonzero(alive & (labels == label)) for label in np.unique(labels)]
     return [block.of_components(own) for own in found if own.size]
+
+
+def without_copies(pieces, log_density, rng):
+    """Leave out all but the best two pieces of the same place and scales, in any dimension alike.
+
+    Many restarts find the same mode, and what follows is quadratic in the number of pieces.
+    """
+    points = np.stack([piece.draw(PILOT[0], rng) for piece in pieces])  # (U, n, d)
+    log_p = np.asarray(log_density(points.reshape(-1, points.shape[2])), dtype=float)
+    log_p = log_p.reshape(len(pieces), -1)
+    elbo = [
+        _mean_of_finite(log_p[u] - densities([piece], points[u])[:, 0])
+        for u, piece in enumerate(pieces)
+    ]
+    mean, scale = points.mean(axis=1), points.std(axis=1)
+    kept: list[int] = []
+    for u in np.argsort(-np.array(elbo), kind="stable"):
+        offset = (mean[u] - mean[kept]) / np.sqrt(scale[u] * scale[kept])
+        stretch = np.log(scale[u] / scale[kept])
+        alike = np.sqrt((offset**2).mean(axis=1)) < SAME_PLACE
+        alike &= np.sqrt((stretch**2).mean(axis=1)) < SAME_SCALE
+        if alike.sum() < COPIES:
+            kept.append(int(u))
+    return [pieces[u] for u in sorted(kept)]
 
 
 def draw(pieces, log_density, n_each, rng):
@@ -148,7 +173,7 @@ def draw(pieces, log_density, n_each, rng):
         [w * np.nan_to_num(s.weight) for w, s in zip(share, smoothed, strict=True)]
     )
     own_ratio = [log_p[own] - log_q[own, u] for u, own in enumerate(strata)]
-    elbo = [r[np.isfinite(r)].mean() if np.isfinite(r).any() else -np.inf for r in own_ratio]
+    elbo = [_mean_of_finite(r) for r in own_ratio]
     return Draws(
         log_q,
         weight,
@@ -156,6 +181,11 @@ def draw(pieces, log_density, n_each, rng):
         np.array(elbo),
         np.array([s.khat for s in smoothed]),
     )
+
+
+def _mean_of_finite(values):
+    finite = np.isfinite(values)
+    return values[finite].mean() if finite.any() else -np.inf
 
 
 def densities(pieces, points):
@@ -233,7 +263,7 @@ def choose(draws):
             chosen.append(u)
             current = np.logaddexp(current + np.log1p(-share), log_q[:, u] + np.log(share))
     while len(chosen) > 1:  # an early one may have become needless, or have next to no weight
-        weights = balance(log_q[:, chosen], weight)
+        weights = balance(log_q[:, chosen], weight, EM_STEPS_TO_CHOOSE)
         losses = [_loss(log_q[:, chosen], weights, i, weight) for i in range(len(chosen))]
         least = int(np.argmin(losses))
         needless = losses[least] <= LEAST_GAIN
@@ -250,7 +280,7 @@ def gain_of(log_new, log_old, weight):
         if weight @ np.exp(log_ratio) < 1:  # the slope at no share
             return 0.0, 0.0
     share = 0.5
-    for _ in range(EM_STEPS_OF_ONE):
+    for _ in range(EM_STEPS_TO_CHOOSE):
         log_odds = np.log(share) - np.log1p(-share)
         share = float(np.clip(weight @ scipy.special.expit(log_odds + log_ratio), 1e-12, 1 - 1e-12))
     gained = np.logaddexp(np.log1p(-share), np.log(share) + log_ratio)

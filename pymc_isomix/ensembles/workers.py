@@ -73,8 +73,14 @@ class Payload:
     """
 
     def __init__(self, work: Callable, shared: Any):
-        import cloudpickle
-
+        try:
+            import cloudpickle
+            import joblib  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                "many fits need joblib and cloudpickle; install them with "
+                "python -m pip install 'pymc-isomix[ensemble]'"
+            ) from error
         content = cloudpickle.dumps(shared)
         self.work, self.key = work, hashlib.sha256(content).hexdigest()
         # joblib gives large arrays to the workers of one machine as files, and to a cluster once

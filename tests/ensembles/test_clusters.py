@@ -15,7 +15,14 @@ import pytest
 
 import pymc_isomix as pmi
 
-FIT = {"restarts": 8, "n": 400, "n_components": 3, "random_seed": 1, "progressbar": False}
+FIT = {
+    "restarts": 8,
+    "n": 400,
+    "n_components": 3,
+    "random_seed": 1,
+    "progressbar": False,
+    "refine": False,
+}
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,7 +48,7 @@ def assert_same(one, other):
     assert sorted(one.fits) == sorted(other.fits)
     for number, saved in one.fits.items():
         np.testing.assert_array_equal(saved.mixture.means, other.fits[number].mixture.means)
-    assert one.table.identical(other.table)
+    assert one.table.equals(other.table)
 
 
 @contextmanager

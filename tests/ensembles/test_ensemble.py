@@ -12,7 +12,7 @@ from pymc_isomix.ensembles.many import Refitter
 from pymc_isomix.interface.settings import Settings
 from pymc_isomix.target.space import FlatSpace
 
-FIT = {"restarts": 4, "n": 400, "n_components": 3, "progressbar": False}
+FIT = {"restarts": 4, "n": 400, "n_components": 3, "progressbar": False, "refine": False}
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,21 @@ def test_each_fit_is_as_if_it_were_the_first(fitted, model):
         alone = refitter.fit(400, start=start, seed=seeds[2])
     np.testing.assert_array_equal(alone.mixture.means, means(fitted)[2])
     assert alone.history.elbo.tolist() == fitted.fits[2].history.elbo.tolist()
+
+
+def test_each_mode_is_fitted_once_more_by_itself(fitted, model):
+    refined = pmi.fit_ensemble(model, previous=fitted, **FIT | {"refine": True})
+    again = {n: f for n, f in refined.fits.items() if n >= ensemble.FIRST_REFINED}
+    assert len(again) == 2
+    centres = [np.average(f.mixture.means[:, 0], weights=f.mixture.weights) for f in again.values()]
+    np.testing.assert_allclose(sorted(centres), [-8, 8], atol=0.5)
+    # with a metric of its own each, which is the shape of the mode
+    for centre, one in zip(centres, again.values(), strict=True):
+        covariance = one.mixture.typical_metric @ one.mixture.typical_metric.T
+        narrow = np.sqrt(covariance[0, 0] / covariance[1, 1])
+        assert narrow == pytest.approx(0.5 if centre < 0 else 0.15, rel=0.3)
+    # a call that goes on from here does them anew
+    assert means(pmi.fit_ensemble(model, previous=refined, **FIT)).keys() == {0, 1, 2, 3}
 
 
 def test_starts_are_strata_of_the_prior(model):
@@ -150,4 +165,4 @@ def test_arguments_are_checked_first(model):
 def test_workers_change_nothing(fitted, model):
     approx = pmi.fit_ensemble(model, random_seed=1, n_jobs=2, **FIT)
     np.testing.assert_equal(means(approx), means(fitted))
-    assert approx.table.identical(fitted.table)
+    assert approx.table.equals(fitted.table)

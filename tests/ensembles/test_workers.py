@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -46,3 +47,9 @@ def test_what_kills_each_worker_is_found_out(tmp_path):
     assert found == {i: i**2 for i in range(6) if i != 2}
     assert [(f.number, f.seed) for f in failures] == [(2, 12)]
     assert "worker died: TerminatedWorkerError" in failures[0].error
+
+
+def test_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "joblib", None)
+    with pytest.raises(ImportError, match=r"pymc-isomix\[ensemble\]"):
+        workers.Payload(square_or_die, None)
