@@ -24,7 +24,7 @@ gallery: $(VENV)/.installed-examples ## run all examples and write their pages, 
 	$(BIN)/python scripts/make_gallery.py
 
 test: $(VENV)/.installed-test ## run the tests, doctests and README code (ARGS="-m slow" for the slow ones)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-dev ## check style and formatting
 	$(BIN)/python -m ruff check .
