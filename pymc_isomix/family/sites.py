@@ -15,6 +15,8 @@ import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 
+from pymc_isomix.family.conditional import gaussian_map, gaussian_pullback
+
 TINY = 1e-30
 UNROLLED = 4  # rows and columns: LAPACK's overhead for each matrix is larger than its work
 
@@ -46,6 +48,10 @@ class Elementwise:
         shift, root, _ = self._posterior(given, log_precision, value)
         log_determinant = pt.log(pt.abs(prior_scale / root)).sum(axis=-1)
         return prior_location + prior_scale * (shift + y / root), log_determinant
+
+    def forward(self, y, given, log_precision, value):
+        """Map one point, and return what is given with what else later uses would compute again."""
+        return *self.to_unconstrained(y, given, log_precision, value), given
 
     def to_coordinates(self, z, given, log_precision, value):
         """Map z (..., n) back to y (..., n)."""
@@ -153,20 +159,22 @@ class Matrix:
 
     def to_unconstrained(self, y, given, log_precision, value):
         """Map y (..., B n) to z (..., B n); with the log absolute determinant (...)."""
-        location, factor, prior_location, prior_scale = given
-        mean, root = self._posterior(given, log_precision, value)
-        zeta = mean + _solve(root, self._blocks(y, self.last), transposed=True)
-        log_determinant = -pt.log(_diagonal(root)).sum(axis=(-1, -2))
-        if self.centred:
-            theta = location + (factor @ zeta[..., None])[..., 0]
-            log_determinant += pt.log(pt.abs(_diagonal(factor))).sum(axis=(-1, -2))
-            return self._flat(theta, self.last), log_determinant
-        log_determinant += pt.log(pt.abs(prior_scale)).sum(axis=-1)
-        return prior_location + prior_scale * self._flat(zeta, self.last), log_determinant
+        blocks = self._blocks(y, self.last)
+        zeta, log_determinant = self._effect(blocks, given, log_precision, value)
+        return self._placed(zeta, log_determinant, given)
+
+    def forward(self, y, given, log_precision, value):
+        """Map one point, and return what is given with the factors of the posterior."""
+        if self.columns <= UNROLLED:
+            return *self.to_unconstrained(y, given, log_precision, value), given
+        location, factor, *_ = given
+        blocks, own = self._blocks(y, self.last), map(self._pseudo, (log_precision, value))
+        zeta, log_determinant, *factors = gaussian_map(blocks, location, factor, *own)
+        return *self._placed(zeta, log_determinant, given), (*given, *factors)
 
     def to_coordinates(self, z, given, log_precision, value):
-        """Map z (..., B n) back to y (..., B n)."""
-        location, factor, prior_location, prior_scale = given
+        """Map z (..., B n) back to y (..., B n); whatever pseudo-observations were used forward."""
+        location, factor, prior_location, prior_scale = given[:4]
         mean, root = self._posterior(given, log_precision, value)
         if self.centred:
             zeta = _solve(factor, self._blocks(z, self.last) - location)
@@ -185,9 +193,16 @@ class Matrix:
 
     def pullback(self, y, given, log_precision, value, cotangent):
         r"""Gradient of :math:`\langle` cotangent, y(z) :math:`\rangle` in log c and m, z fixed."""
-        z = disconnected_grad(self.to_unconstrained(y, given, log_precision, value)[0])
-        again = self.to_coordinates(z, given, log_precision, value)
-        return pytensor.grad((cotangent * again).sum(), [log_precision, value])
+        if len(given) == 4:
+            z = disconnected_grad(self.to_unconstrained(y, given, log_precision, value)[0])
+            again = self.to_coordinates(z, given, log_precision, value)
+            return pytensor.grad((cotangent * again).sum(), [log_precision, value])
+        blocks, cotangent = (self._blocks(part, self.last) for part in (y, cotangent))
+        log_precision, value = self._pseudo(log_precision), self._pseudo(value)
+        location, *_, inverse, whitened, pull = given
+        factors = inverse, whitened, pull
+        found = gaussian_pullback(blocks, location, log_precision, value, factors, cotangent)
+        return [self._flat(part.sum(axis=0)) for part in found]
 
     def typical(self, given):
         """Typical location and log scale of the elements, (B r,) arrays each, from K points."""
@@ -205,7 +220,29 @@ class Matrix:
         pull = (weighted @ (self._pseudo(value) - location)[..., None])[..., 0]
         return _solve(root, _solve(root, pull), transposed=True), root
 
+    def _effect(self, blocks, given, log_precision, value):
+        """Standardised effects (..., B, n), and the log determinant of their map (...)."""
+        if len(given) > 4:  # with the factors of these pseudo-observations
+            inverse, _, pull = given[4:]
+            zeta = (inverse.mT @ (pull + blocks)[..., None])[..., 0]
+            return zeta, pt.log(_diagonal(inverse)).sum(axis=(-1, -2))
+        mean, root = self._posterior(given, log_precision, value)
+        log_determinant = -pt.log(_diagonal(root)).sum(axis=(-1, -2))
+        return mean + _solve(root, blocks, transposed=True), log_determinant
+
+    def _placed(self, zeta, log_determinant, given):
+        """Turn standardised effects into z (..., B n)."""
+        location, factor, prior_location, prior_scale = given[:4]
+        if self.centred:
+            theta = location + (factor @ zeta[..., None])[..., 0]
+            log_determinant += pt.log(pt.abs(_diagonal(factor))).sum(axis=(-1, -2))
+            return self._flat(theta, self.last), log_determinant
+        log_determinant += pt.log(pt.abs(prior_scale)).sum(axis=-1)
+        return prior_location + prior_scale * self._flat(zeta, self.last), log_determinant
+
     def _variance(self, given, log_precision, value):
+        if len(given) > 4:
+            return (given[5] ** 2).sum(axis=-1)
         _, root = self._posterior(given, log_precision, value)
         if self.columns <= UNROLLED:
             half = _solve(root[..., None, :, :], given[1])  # (..., r, n)
