@@ -10,7 +10,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint format types docs clean
+.PHONY: help demo gallery test lint format types docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -20,8 +20,11 @@ help: ## list the targets
 demo: $(VENV)/.installed-examples ## fit the example posterior and write its figure
 	$(BIN)/python examples/breast_cancer.py
 
+gallery: $(VENV)/.installed-examples ## run all examples and write their pages, docs/gallery
+	$(BIN)/python scripts/make_gallery.py
+
 test: $(VENV)/.installed-test ## run the tests, doctests and README code (ARGS="-m slow" for the slow ones)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-dev ## check style and formatting
 	$(BIN)/python -m ruff check .

@@ -21,6 +21,7 @@ from pathlib import Path
 import arviz as az
 import numpy as np
 import pymc as pm
+from calibration import calibrate
 from measure import (
     chosen,
     cost,
@@ -39,7 +40,6 @@ from problems.hierarchies import HIERARCHIES
 from problems.intercepts import intercepts_truth, small_hierarchy, varying_intercepts
 from scipy.special import logsumexp
 from scipy.stats import kurtosis, multivariate_normal
-from trust import calibrate
 
 import pymc_isomix as pmi
 
@@ -220,10 +220,10 @@ def fits(arguments):
 
 
 def sbc(arguments):
-    """Simulation-based calibration of a centred hierarchy of eight groups."""
+    """Simulation-based calibration of a centred hierarchy of eight groups, draws moved or not."""
     options = coordinates(arguments)
-    records = list(calibrate(small_hierarchy, arguments.simulations, arguments.backend, **options))
-    save("hierarchies_sbc", options, records=records)
+    run = (small_hierarchy, arguments.simulations, arguments.backend)
+    save("hierarchies_sbc", options, records=list(calibrate(*run, transitions=(0, 20), **options)))
 
 
 def scaling_case(method, written, n_groups):

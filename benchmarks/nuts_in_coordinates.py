@@ -7,20 +7,17 @@ model as written, gradients for an effective draw (without those of tuning), and
 compiling, for ours those of the fit included. Written: ``results/nuts_in_coordinates.json``.
 """
 
-import argparse
-import json
 import logging
 import time
 import warnings
-from pathlib import Path
 
 import arviz as az
 import numpy as np
 import pymc as pm
+from measure import chosen, parser, save
 
 import pymc_isomix as pmi
 
-RESULTS = Path(__file__).parent / "results" / "nuts_in_coordinates.json"
 SCHOOLS_Y = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
 SCHOOLS_SE = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
 
@@ -92,7 +89,7 @@ def figures(tree, names, seconds):
         "divergences": int(statistics["diverging"].sum()),
         "rhat": float(summary["r_hat"].astype(float).max()),
         "ess": effective,
-        "gradients an effective draw": float(statistics["n_steps"].sum()) / effective,
+        "gradients_per_draw": float(statistics["n_steps"].sum()) / effective,
         "seconds": seconds,
     }
 
@@ -119,11 +116,10 @@ def ways(build, draws, options):
 
 def main():
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sampler", default="numpyro")
-    parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--only", nargs="*")
-    arguments = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--sampler", default="numpyro")
+    command.add_argument("--draws", type=int, default=1000)
+    arguments = command.parse_args()
     for name in ("pymc_isomix", "pymc"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
@@ -135,15 +131,12 @@ def main():
         "compute_convergence_checks": False,
     }
     records = []
-    for name, build in MODELS.items():
-        if arguments.only and name not in arguments.only:
-            continue
-        for way, found in ways(build, arguments.draws, options):
+    for name in chosen(MODELS, arguments.only):
+        for way, found in ways(MODELS[name], arguments.draws, options):
             records.append({"model": name, "way": way, **found})
-            print(name, way, {k: round(v, 2) for k, v in found.items()}, flush=True)
-    if not arguments.only:
-        head = {"sampler": arguments.sampler, "draws": arguments.draws, "nuts": records}
-        RESULTS.write_text(json.dumps(head, indent=1) + "\n")
+            print(records[-1], flush=True)
+    settings = {"sampler": arguments.sampler, "draws": arguments.draws}
+    save("nuts_in_coordinates", settings, key=("model", "way"), runs=records)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,9 @@ def paper_fit(target, n_components, variant, step_size, seed, arguments):
     """Fit from the first rows of one table a seed, the same for all K and variants."""
     variance_update, shared_variance = VARIANTS[variant]
     width = target.start_width
-    table = np.random.default_rng(seed).uniform(-width, width, (max(COMPONENTS), target.n_dim))
+    table = np.random.default_rng(seed).uniform(
+        -width, width, (max(*COMPONENTS, n_components), target.n_dim)
+    )
     inference = pmi.IsoMix.paper(
         n_components,
         variance_update=variance_update,

@@ -48,20 +48,26 @@ def significant(value):
     return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 10 else f"{value:.0f}"
 
 
+def peer_seconds(records, goal):
+    """Median over seeds of the seconds to the goal, infinite where it is not reached."""
+    reached = [
+        min((c["seconds"] for c in r["checkpoints"] if c["w1_median"] <= goal), default=np.inf)
+        for r in records
+        if r["checkpoints"]
+    ]
+    return np.median(reached) if reached else np.inf
+
+
 def peer_cell(records, goal):
     """Seconds to the goal and, in brackets, W1 median/max at the end; medians over seeds."""
+    seconds = peer_seconds(records, goal)
     records = [r["checkpoints"] for r in records if r["checkpoints"]]
     if not records:
         return ""
-    reached = [
-        min((c["seconds"] for c in points if c["w1_median"] <= goal), default=np.inf)
-        for points in records
-    ]
     # a sampler has one checkpoint only, however late
     within = [[c for c in points if c["seconds"] <= LONGEST] or points for points in records]
     ends = [max(points, key=lambda c: c["seconds"]) for points in within]
     w1 = [significant(np.median([c[key] for c in ends])) for key in ("w1_median", "w1_max")]
-    seconds = np.median(reached)
     return f"{'-' if np.isinf(seconds) else f'{seconds:.1f}'} ({'/'.join(w1)})"
 
 
@@ -88,20 +94,21 @@ def peers_compilation(result):
     return ["method", "least", "median", "most"], rows
 
 
-def verdicts(result):
-    """Each verdict, and how many agree with the distance."""
+def confusion(result):
+    """How many verdicts of each kind right and wrong fits got; those that no rule was set on."""
+    kinds = ("good", "doubtful", "bad")
     rows = []
-    for r in result["records"]:
-        figures = [significant(r[key]) for key in ("w1_max", "khat", "kl", "missing_mass")]
-        given = [
-            r[key] + ("" if r[agrees] else " (not so)")
-            for key, agrees in (("verdict", "agrees"), ("unprobed", "unprobed_agrees"))
-        ]
-        rows.append([r["fit"], *figures, *given])
-    agree = [sum(r[key] for r in result["records"]) for key in ("agrees", "unprobed_agrees")]
-    rows.append(["**agree**", *[""] * 4, *(f"{n} of {len(result['records'])}" for n in agree)])
-    headings = ["fit", "W1 max", "k-hat", "KL", "missing mass", "verdict", "without ascents"]
-    return headings, rows
+    for title, fits in (
+        ("all", result["fits"]),
+        ("no rule set on it", [fit for fit in result["fits"] if fit["unseen"]]),
+    ):
+        for wrong in (False, True):
+            given = [fit["verdict"] for fit in fits if fit["wrong"] == wrong]
+            counts = [str(given.count(kind)) for kind in kinds]
+            rows.append([title, "wrong" if wrong else "right", *counts])
+        agree = sum(fit["right_verdict"] for fit in fits)
+        rows.append([f"**{title}**", f"**{agree} of {len(fits)} verdicts right**", *[""] * 3])
+    return ["fits", "", *(f'"{kind}"' for kind in kinds)], rows
 
 
 def hierarchies(result):
@@ -127,6 +134,51 @@ def hierarchies(result):
     return ["model", "written", *own, "worst ratio of sds", "largest W1", "s"], rows
 
 
+def ensembles(result):
+    """Modes, masses and ELBO by the number of restarts; medians over seeds."""
+    rows = []
+    for (target, restarts), records in grouped(result["fits"], ("target", "restarts")).items():
+        median = {
+            key: np.median([record[key] for record in records])
+            for key in ("elbo", "log_evidence", "best_single", "components", "seconds", "n_modes")
+        }
+        found, masses = f"{median['n_modes']:.0f}, of unknown number", "unknown"
+        if "found" in records[0]:
+            found = ", ".join(str(record["found"]) for record in records)
+            found = f"{found} of {records[0]['modes']}"
+            masses = ", ".join(f"{record['mass_error']:.3f}" for record in records)
+        rows.append(
+            [
+                target,
+                restarts,
+                found,
+                masses,
+                f"{median['elbo']:.2f}",
+                f"{median['best_single']:.2f}",
+                f"{median['components']:.0f}",
+                f"{median['seconds']:.0f}",
+            ]
+        )
+    headings = ["posterior", "restarts", "modes found", "mass in the wrong place", "ELBO, joined"]
+    return [*headings, "of the best fit alone", "components", "s"], rows
+
+
+def ensembles_short(result):
+    """Modes found, and the mass in the wrong place, by restarts; where masses are known."""
+    known = [record for record in result["fits"] if "found" in record]
+    restarts = sorted({record["restarts"] for record in known})
+    rows = []
+    for (target,), records in grouped(known, ("target",)).items():
+        cells = []
+        for n in restarts:
+            own = [record for record in records if record["restarts"] == n]
+            found = min(record["found"] for record in own)
+            wrong = max(record["mass_error"] for record in own)
+            cells.append(f"{found} ({wrong:.2f})")
+        rows.append([target, records[0]["modes"], *cells])
+    return ["posterior", "modes", "1 restart", *map(str, restarts[1:])], rows
+
+
 PARTS = ("import PyMC", "import", "building", "rewriting", "tracing", "XLA", "run")
 PARTS += ("closing line", "sample", "diagnostics")
 PEERS_WAIT = {"advi": "ADVI", "nuts": "`pm.sample`", "nutpie": "nutpie", "numpyro": "NumPyro"}
@@ -144,30 +196,3 @@ def waiting(result):
         ratio = f"{starts[0] / starts[1]:.2f}" if len(starts) == 2 else ""
         rows.append([model, caches, *parts, ratio, *others])
     return ["model", "caches", *PARTS, "total", "first step / ADVI's", *PEERS_WAIT.values()], rows
-
-
-def expected(result):
-    """What README tells of all this."""
-    planted, fits = result["fits"], read("accuracy_posteriordb")["fits"]
-    posteriors = [summary(found) for found in grouped(fits, ("posterior",)).values()]
-    medians = [found["w1_median"] for found in posteriors]
-    worst, error = max(fit["w1_max"] for fit in fits), max(f["largest_error"] for f in planted)
-    starts = [
-        np.median(r["isomix"]) for r in read("cold_start")["seconds"] if r["backend"] == "jax"
-    ]
-    seconds = [fit["seconds"] for fit in fits]
-    rows = [
-        [
-            f"{len(posteriors)} posteriors of posteriordb, scaled Wasserstein-1 distance to "
-            "reference draws (exact draws: 0.03 to 0.08)",
-            f"median over parameters {min(medians):.2f} to {max(medians):.2f}, "
-            f"worst parameter {worst:.2f}",
-        ],
-        ["run time of these fits, s", f"{min(seconds):.1f} to {max(seconds):.1f}"],
-        ["from `pm.fit` to the first step, s", f"{min(starts):.1f} to {max(starts):.1f}"],
-        [
-            f"{len(planted)} fits of planted mixtures, 3 to 5 modes in 2 to 20 dimensions",
-            f"largest error of a mode's mass {error:.3f}",
-        ],
-    ]
-    return ["", ""], rows

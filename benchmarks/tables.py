@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/measurements.md, written from the benchmarks' JSON.
+"""The tables of README.md and the pages in docs/, written from the benchmarks' JSON.
 
     python benchmarks/tables.py            # writes them
     python benchmarks/tables.py --check    # says what differs, and fails
@@ -13,22 +13,37 @@ import re
 import sys
 from pathlib import Path
 
+import guide
 import rows
 from results import Computed, Listing, markdown
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/measurements.md")
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+STACKED = ("which-method",)  # of words: on a telephone a row becomes a block
 COST = " | run, s {seconds:.1f} ({seconds_worst:.1f}) | steps {steps:,.0f}"
 MASSES = " | largest error of a mass {largest_error:.3f} ({largest_error_worst:.3f})" + COST
 CALIBRATION = (
-    "parameter {parameter} | in the 50 % interval {within_50:.2f} ± {within_50_se:.2f}"
+    "transitions {transitions} | parameter {parameter}"
+    " | in the 50 % interval {within_50:.2f} ± {within_50_se:.2f}"
     " | in the 90 % one {within_90:.2f} ± {within_90_se:.2f} | inside the band {inside_band}"
     " | data sets {n}"
 )
 
 BLOCKS = {
-    "expected": Computed("accuracy_planted", rows.expected),
+    "expected": Computed("accuracy_planted", guide.expected),
+    "which-method": Computed("accuracy_posteriordb", guide.which_method),
+    "which-seconds": Computed("peers", guide.which_seconds),
+    "verdict-counts": Computed("verdicts", guide.verdict_counts),
+    "planted-short": Listing(
+        "accuracy_planted",
+        "fits",
+        "problem",
+        "planted {problem} | largest error of a mass"
+        " {largest_error:.3f} ({largest_error_worst:.3f})",
+    ),
+    "shapes-short": Computed("shapes", guide.shapes_short),
+    "metric-short": Computed("paper_regressions", guide.metric_short),
+    "scaling-short": Computed("scaling", guide.scaling_short),
     "environments": Computed("accuracy_posteriordb", rows.environments),
     "posteriordb": Listing(
         "accuracy_posteriordb",
@@ -67,11 +82,57 @@ BLOCKS = {
         for kind, methods in rows.PEERS.items()
     },
     "peers-compilation": Computed("peers", rows.peers_compilation),
-    "verdicts": Computed("trust_verdicts", rows.verdicts),
-    "calibration": Listing("trust_calibration", "records", "parameter", CALIBRATION),
+    "confusion": Computed("verdicts", rows.confusion),
+    "verdicts": Listing(
+        "verdicts",
+        "fits",
+        "case",
+        "fit {case} | worst ratio of sds {ratio:.2f} | shift of a mean {shift:.2f}"
+        " | W1 max {w1:.2f} | after 20 transitions {w1_moved:.2f} | verdict {verdict_all}"
+        " | drift {drift:.2f} ± {drift_se:.2f} | k-hat {khat:.2f} | fit, s {fit_s:.1f}"
+        " | diagnostics, s {diagnostics_s:.1f}",
+    ),
+    "nuts-in-coordinates": Listing(
+        "nuts_in_coordinates",
+        "runs",
+        "model way",
+        "model {model} | NUTS {way} | divergences {divergences} | R-hat {rhat:.2f} | ESS {ess:,.0f}"
+        " | gradients an effective draw {gradients_per_draw:,.1f} | s {seconds:.1f}",
+    ),
+    "calibration": Listing("calibration", "records", "transitions parameter", CALIBRATION),
+    "ensembles": Computed("ensembles_modes", rows.ensembles),
+    "ensembles-short": Computed("ensembles_modes", rows.ensembles_short),
+    "ensembles-workers": Listing(
+        "ensembles_workers",
+        "fits",
+        "n_jobs restarts",
+        "workers {n_jobs} | restarts {restarts} | wall, s {seconds:.1f}"
+        " | running, of all, s {run_seconds:.1f} | compiling, s {compile_seconds:.1f}"
+        " | joining, s {join_seconds:.1f}",
+    ),
+    "ensembles-join": Listing(
+        "ensembles_join",
+        "cases",
+        "fits n_dim",
+        "fits {fits} | components of each {components} | d {n_dim:,} | fits kept {kept}"
+        " | join, s {seconds:.1f} | MiB {mib:,.0f}"
+        " | log q of all at 1000 points, s {evaluation_seconds:.2f}",
+    ),
+    "ensembles-data-sets": Listing(
+        "ensembles_calibration",
+        "timings",
+        "n_jobs n",
+        "workers {n_jobs} | data sets {n} | s {seconds:.0f} | data sets a second {a_second:.1f}",
+    ),
+    "ensembles-calibration": Listing(
+        "ensembles_calibration",
+        "records",
+        "parameter",
+        CALIBRATION.partition(" | ")[2],
+    ),
     "hierarchies": Computed("hierarchies", rows.hierarchies),
     "hierarchies-nuts": Computed("hierarchies_nuts", rows.hierarchies),
-    "hierarchies-sbc": Listing("hierarchies_sbc", "records", "parameter", CALIBRATION),
+    "hierarchies-sbc": Listing("hierarchies_sbc", "records", "transitions parameter", CALIBRATION),
     "hierarchies-scaling": Listing(
         "hierarchies_scaling",
         "cases",
@@ -123,7 +184,18 @@ def show(source):
 
 def filled(text):
     """Return a page's text with its blocks written anew."""
-    return MARKED.sub(lambda m: m[1] + markdown(BLOCKS[m[2]]) + m[3], text)
+
+    def block(match):
+        stacked = "{.stack}\n" if match[2] in STACKED else ""
+        return match[1] + stacked + markdown(BLOCKS[match[2]]) + match[3]
+
+    return MARKED.sub(block, text)
+
+
+def pages(root):
+    """README and the pages that have such blocks."""
+    found = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    return [path for path in found if MARKED.search(path.read_text(encoding="utf-8"))]
 
 
 def main():
@@ -132,8 +204,8 @@ def main():
     parser.add_argument("--root", type=Path, default=ROOT)
     arguments = parser.parse_args()
     differences = []
-    for page in PAGES:
-        path = arguments.root / page
+    for path in pages(arguments.root):
+        page = path.relative_to(arguments.root)
         old = path.read_text(encoding="utf-8")
         new = filled(old)
         lines = (old.splitlines(), new.splitlines())

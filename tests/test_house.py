@@ -21,6 +21,7 @@ ROOMS = [
     "results",
     "plots",
     "interface",
+    "ensembles",
 ]
 MOST_FILES, MOST_LINES = 7, 300
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

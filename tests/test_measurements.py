@@ -1,5 +1,6 @@
 """The tables on the pages are what the benchmarks' JSON gives."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TABLES = ROOT / "benchmarks" / "tables.py"
-PAGES = ("README.md", "docs/measurements.md")
+PAGES = ("README.md", "docs/measurements.md", "docs/which_method.md")
 
 
 def check(root):
@@ -28,9 +29,10 @@ def test_altered_figure_is_found(page, tmp_path):
     for name in PAGES:
         shutil.copy(ROOT / name, tmp_path / name)
     lines = (tmp_path / page).read_text(encoding="utf-8").splitlines(keepends=True)
-    first_row = next(i for i, line in enumerate(lines) if line.startswith("<!-- table")) + 3
-    lines[first_row] = lines[first_row].replace(".", ".9", 1)
+    table = next(i for i, line in enumerate(lines) if line.startswith("<!-- table"))
+    row = next(i for i in range(table + 3, len(lines)) if re.search(r"\.\d", lines[i]))
+    lines[row] = re.sub(r"\.(\d)", r".9\1", lines[row], count=1)
     (tmp_path / page).write_text("".join(lines), encoding="utf-8")
     answer = check(tmp_path)
     assert answer.returncode == 1
-    assert lines[first_row].strip() in answer.stdout
+    assert lines[row].strip() in answer.stdout

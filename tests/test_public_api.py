@@ -21,9 +21,19 @@ def parameters(function):
 
 
 def test_all_names_are_exported():
-    classes = ["IsoMix", "IsotropicMixture", "IsotropicMixtureGroup"]
+    classes = ["IsoMix", "IsotropicMixture", "IsotropicMixtureGroup", "JoinedMixture"]
     plots = ["plot_components", "plot_elbo", "plot_khat", "plot_modes", "plot_shares"]
-    assert sorted(pmi.__all__) == [*classes, "fit", "load", *plots, "resume"]
+    assert sorted(pmi.__all__) == [
+        *classes,
+        "as_prior",
+        "fit",
+        "fit_ensemble",
+        "fit_many",
+        "join",
+        "load",
+        *plots,
+        "resume",
+    ]
     assert all(hasattr(pmi, name) for name in pmi.__all__)
 
 

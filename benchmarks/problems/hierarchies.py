@@ -246,3 +246,26 @@ def nested(centred):
         schools = effects("schools", regions[region], sigma_school, 40, centred)
         pm.Normal("y", schools[school], pm.HalfNormal("sigma", 1), observed=y)
     return model
+
+
+@hierarchy("tau")
+def field(centred):
+    """Counts on a grid of eight by eight, with a conditional autoregression (CAR)."""
+    rng, n = np.random.default_rng(10), 8
+    place = np.arange(n * n).reshape(n, n)
+    neighbours = np.zeros((n * n, n * n), int)
+    for one, other in ((place[1:], place[:-1]), (place[:, 1:], place[:, :-1])):
+        neighbours[one, other] = neighbours[other, one] = 1
+    precision = np.diag(neighbours.sum(axis=0)) - 0.9 * neighbours
+    truth = 0.8 * np.linalg.solve(np.linalg.cholesky(precision).T, rng.normal(size=n * n))
+    exposure = rng.uniform(0.5, 4, n * n)
+    y = rng.poisson(exposure * np.exp(0.2 + truth))
+    with pm.Model() as model:
+        alpha, tau = pm.Beta("alpha", 4, 1), pm.Gamma("tau", 2, 1)
+        if centred:
+            phi = pm.CAR("phi", np.zeros(n * n), neighbours, alpha, tau)
+        else:
+            unit = pm.CAR("phi_unit", np.zeros(n * n), neighbours, alpha, 1.0)
+            phi = pm.Deterministic("phi", unit / pt.sqrt(tau))
+        pm.Poisson("y", exposure * pt.exp(pm.Normal("level", 0, 1) + phi), observed=y)
+    return model

@@ -20,6 +20,7 @@ from pytensor.link.jax.linker import JAXLinker
 from pytensor.link.numba.linker import NumbaLinker
 from pytensor.scalar.math import Log1mexp, Softplus
 from pytensor.tensor.elemwise import Elemwise
+from pytensor.tensor.rewriting.basic import topo_constant_folding
 from threadpoolctl import threadpool_limits
 
 AFTER_SPECIALISING = 48  # place among PyTensor's rewrites: none turns these back
@@ -30,8 +31,9 @@ LONGEST_REASON = 200  # characters: the reprs of Ops have thousands
 # Rewrites that ask of each operand of each product whether its graph makes it diagonal: half of the
 # time that rewriting takes. The model's own graph has been through them.
 QUESTIONS = ("dot_diag_to_elemwise", "selection_dot_to_indexing")
-# What XLA does itself, or the model's graph has been through: the other half
-NEEDLESS_ON_JAX = ("stabilize", "specialize", "uncanonicalize", *QUESTIONS)
+# What XLA does itself, or the model's graph has been through. "specialize" stays: without it JAX
+# does not know the lengths of what was vectorised.
+NEEDLESS_ON_JAX = ("stabilize", "uncanonicalize", *QUESTIONS)
 
 
 @node_rewriter([Elemwise])
@@ -194,7 +196,9 @@ def is_jax(mode):
 
 def lean(mode):
     """Return a JAX mode that leaves to XLA what PyTensor need not do, as half of its rewrites."""
-    return get_mode(mode).excluding(*NEEDLESS_ON_JAX)
+    lean_mode = get_mode(mode).excluding(*NEEDLESS_ON_JAX)
+    # they would have folded constants too, without which JAX does not know the length of an ARange
+    return lean_mode.register((topo_constant_folding, 99))
 
 
 def backend_name(mode):

@@ -27,6 +27,20 @@ class ComputeOnce(TypeCastingOp):
         return cotangents
 
 
+class Spread(ComputeOnce):
+    """The value itself, its rows spread over several devices.
+
+    Parameters
+    ----------
+    n_devices : int
+    """
+
+    __props__ = ("n_devices",)
+
+    def __init__(self, n_devices):
+        self.n_devices = n_devices
+
+
 class NoiseRV(NormalRV):
     """Normal draws; on JAX standard normal ones, all from one run of its Threefry generator."""
 
@@ -37,6 +51,11 @@ _once, _noise = ComputeOnce(), NoiseRV()
 def compute_once(value: Any) -> Any:
     """Have XLA store the value where several kernels use it, and no kernel compute it anew."""
     return _once(value)
+
+
+def spread_rows(value, n_devices):
+    """Have JAX keep the rows of a value, and compute what follows of each, on several devices."""
+    return value if n_devices == 1 else Spread(n_devices)(value)
 
 
 def standard_normal(shape, dtype):
@@ -57,6 +76,17 @@ def teach_jax():
     @jax_funcify.register(ComputeOnce)
     def barrier(op, **kwargs):
         return jax.lax.optimization_barrier
+
+    @jax_funcify.register(Spread)
+    def sharded(op, **kwargs):
+        mesh = jax.sharding.Mesh(jax.devices()[: op.n_devices], ("draws",))
+        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("draws"))
+
+        def constrain(*values):
+            shared = [jax.lax.with_sharding_constraint(value, sharding) for value in values]
+            return shared if len(shared) > 1 else shared[0]
+
+        return constrain
 
     @jax_funcify.register(NoiseRV)
     def threefry(op, node, **kwargs):

@@ -19,6 +19,7 @@ from pytensor.gradient import DisconnectedType, disconnected_type
 
 from pymc_isomix.backend.jax_ops import compute_once
 
+UNROLLED = 4  # rows and columns: LAPACK's overhead for each matrix is larger than its work
 GAUSSIAN_MAP = "gaussian_map"  # name of the Op; that of its gradient begins so
 
 
@@ -129,3 +130,39 @@ def _lower(matrix):
 
 def _symmetrised(matrix):
     return matrix + matrix.mT
+
+
+def cholesky(matrices):
+    """Lower Cholesky factors (..., n, n); entry by entry where n is small and there are many."""
+    n = matrices.type.shape[-1]
+    if n is None or n > UNROLLED:
+        return pt.linalg.cholesky(matrices, lower=True)
+    entries: dict = {}
+    for i in range(n):
+        for j in range(i + 1):
+            rest = matrices[..., i, j] - sum(entries[i, k] * entries[j, k] for k in range(j))
+            entries[i, j] = pt.sqrt(rest) if i == j else rest / entries[j, j]
+    zero = pt.zeros_like(matrices[..., 0, 0])
+    rows = [pt.stack([entries.get((i, j), zero) for j in range(n)], axis=-1) for i in range(n)]
+    return pt.stack(rows, axis=-2)
+
+
+def solve(lower, vectors, *, transposed=False):
+    """Solve L x = v, or L^T x = v, for vectors (..., n)."""
+    n = lower.type.shape[-1]
+    if n is None or n > UNROLLED:
+        return pt.linalg.solve_triangular(
+            lower, vectors[..., None], lower=True, trans=1 if transposed else 0, b_ndim=2
+        )[..., 0]
+    found: dict = {}
+    for i in reversed(range(n)) if transposed else range(n):
+        known = sum(
+            (lower[..., k, i] if transposed else lower[..., i, k]) * found[k] for k in found
+        )
+        found[i] = (vectors[..., i] - known) / lower[..., i, i]
+    return pt.stack([found[i] for i in range(n)], axis=-1)
+
+
+def diagonal(matrices):
+    """Diagonals (..., n) of matrices (..., n, n)."""
+    return pt.diagonal(matrices, axis1=-2, axis2=-1)

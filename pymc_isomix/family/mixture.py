@@ -32,6 +32,17 @@ class Mixture:
         Normalised.
     metric : (), (d,) or (d, d) array
         A multiple of the identity, the diagonal of L, or a lower triangular L.
+
+    Examples
+    --------
+    >>> means, log_weights = np.array([[-1.0, 0.0], [1.0, 0.0]]), np.log([0.25, 0.75])
+    >>> mixture = Mixture(means, np.zeros(2), log_weights, np.eye(2))
+    >>> mixture.mean, mixture.standard_deviations
+    (array([0.5, 0. ]), array([[1., 1.],
+           [1., 1.]]))
+    >>> points, component = mixture.draw(100, np.random.default_rng(1))
+    >>> mixture.log_density(points).shape
+    (100,)
     """
 
     means: np.ndarray
@@ -89,6 +100,11 @@ class Mixture:
         """Metric of a component with the mean variance, sum_k w_k eps_k."""
         return self.metric * np.sqrt(self.weights @ np.exp(self.log_variances))
 
+    @property
+    def scaled(self):
+        """The same mixture in coordinates u in which a typical component has deviation 1."""
+        return self.replace(metric=self.typical_metric)
+
     def as_dict(self):
         """Return the parameters by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -103,7 +119,11 @@ class Mixture:
         """Draw points (draws, d), and their components (draws,)."""
         component = rng.choice(self.n_components, p=self.weights, size=draws)
         noise = rng.normal(size=(draws, self.n_dim)).astype(self.means.dtype)
-        return self.means[component] + self.offsets(noise, component), component
+        return self.at(noise, component), component
+
+    def at(self, noise, component):
+        """Turn standard normal noise (S, d) into draws of the components (S,)."""
+        return self.means[component] + self.offsets(noise, component)
 
     def offsets(self, noise, component):
         """Turn standard normal noise (S, d) into offsets from the means of the components (S,)."""

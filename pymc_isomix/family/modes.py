@@ -1,6 +1,9 @@
 """Which components make up one mode: those between which the mixture has no deep valley."""
 
+from functools import singledispatch
+
 import numpy as np
+import scipy  # which loads its parts when they are used
 
 VALLEY = 3.0  # nats
 POINTS = np.linspace(0, 1, 17)[1:-1]  # where to look for a saddle between two points
@@ -72,13 +75,14 @@ def label_modes(mixture, valley=VALLEY):
     alive = np.flatnonzero(~is_dead(mixture))
     start, end = _neighbours(distance[np.ix_(alive, alive)])
     start, end = alive[start], alive[end]
-    peak, saddle = _peaks_and_saddles(mixture, start, end)
-    labels = np.arange(len(weights))
+    peak, saddle = peaks_and_saddles(mixture, start, end)
+    groups = scipy.cluster.hierarchy.DisjointSet(range(len(weights)))
     for edge in np.argsort(-saddle, kind="stable"):
-        one, other = labels[start[edge]], labels[end[edge]]
-        if one != other and saddle[edge] >= min(peak[one], peak[other]) - valley:
-            labels[labels == other] = one
-            peak[one] = max(peak[one], peak[other])
+        one, other = groups[start[edge]], groups[end[edge]]
+        if saddle[edge] >= min(peak[one], peak[other]) - valley:
+            groups.merge(one, other)
+            peak[groups[one]] = max(peak[one], peak[other])
+    labels = np.array([groups[k] for k in range(len(weights))])
     nearest = alive[np.argmin(distance[:, alive], axis=1)]
     labels = np.where(is_dead(mixture), labels[nearest], labels)
     present = np.unique(labels)
@@ -89,11 +93,13 @@ def label_modes(mixture, valley=VALLEY):
 
 def _neighbours(distance):
     """Pairs of components between which to look for a saddle, (edges,) each."""
+    # the same for all edges leaves the tree as it is, but for those of length zero, which it drops
+    tree = scipy.sparse.csgraph.minimum_spanning_tree(1 + distance).tocoo()
     n_nearest = min(NEIGHBOURS + 1, len(distance))  # with itself
     nearest = np.argpartition(distance, n_nearest - 1, axis=1)[:, :n_nearest]
     pairs = np.concatenate(
         [
-            _spanning_tree(distance),
+            np.column_stack([tree.row, tree.col]),
             np.column_stack([np.repeat(np.arange(len(distance)), n_nearest), nearest.ravel()]),
         ]
     )
@@ -101,20 +107,8 @@ def _neighbours(distance):
     return pairs[pairs[:, 0] != pairs[:, 1]].T
 
 
-def _spanning_tree(distance):
-    """Edges (K - 1, 2) of the minimum spanning tree of distances (K, K), by Prim's algorithm."""
-    to_tree, parent = distance[0].copy(), np.zeros(len(distance), dtype=int)
-    outside, edges = np.arange(len(distance)) > 0, []
-    for _ in range(len(distance) - 1):
-        new = int(np.argmin(np.where(outside, to_tree, np.inf)))
-        edges.append((parent[new], new))
-        outside[new] = False
-        closer = distance[new] < to_tree
-        to_tree[closer], parent[closer] = distance[new][closer], new
-    return np.array(edges, dtype=int).reshape(-1, 2)
-
-
-def _peaks_and_saddles(mixture, start, end):
+@singledispatch
+def peaks_and_saddles(mixture, start, end):
     """Log q at the means (K,), and at its lowest along each edge (edges,), up to a constant."""
     own_deviations = mixture.whitened_deviations
     isotropic = mixture.log_variances.ndim == 1

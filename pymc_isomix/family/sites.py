@@ -15,10 +15,16 @@ import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 
-from pymc_isomix.family.conditional import gaussian_map, gaussian_pullback
+from pymc_isomix.family.conditional import (
+    UNROLLED,
+    cholesky,
+    diagonal,
+    gaussian_map,
+    gaussian_pullback,
+    solve,
+)
 
 TINY = 1e-30
-UNROLLED = 4  # rows and columns: LAPACK's overhead for each matrix is larger than its work
 
 
 class Elementwise:
@@ -96,34 +102,59 @@ class Elementwise:
 
 
 class Rotated(Elementwise):
-    r"""Correlated elements that one constant rotation makes independent.
+    r"""Correlated elements that one constant basis makes independent.
 
     For :math:`\theta = f + s A \zeta` with a constant matrix :math:`A = U S V^T` and a scale s: in
     the basis of U, :math:`\theta` is elementwise, with location :math:`U^T f` and scale s S, and z
-    is rotated back by V, or by U where z is :math:`\theta` itself. A random walk, or a Gaussian
-    process of known length scale, costs one matrix product.
+    is rotated back by V, or by U where z is :math:`\theta` itself. A random walk, a field on a
+    graph, or a Gaussian process of known length scale, costs one matrix product.
 
     Parameters
     ----------
     basis : (n, n) array
-        Orthogonal; its columns are directions of z.
+        Its columns are directions of z.
+    inverse : (n, n) array, optional
+        Of the basis; by default its transpose, where the basis is orthogonal.
     """
 
     pseudo_names = "direction"
 
-    def __init__(self, basis):
+    def __init__(self, basis, inverse=None):
         super().__init__(len(basis))
         self.basis = basis
+        self.inverse = basis.T if inverse is None else inverse
+        self.log_determinant = 0.0 if inverse is None else np.linalg.slogdet(basis)[1]
 
     def to_unconstrained(self, y, given, log_precision, value):
         """Map y (..., n) to z (..., n); with the log absolute determinant (...)."""
         rotated, log_determinant = super().to_unconstrained(y, given, log_precision, value)
+        log_determinant += np.asarray(self.log_determinant, dtype=y.dtype)
         return rotated @ self.basis.T.astype(y.dtype), log_determinant
 
     def to_coordinates(self, z, given, log_precision, value):
         """Map z (..., n) back to y (..., n)."""
-        rotated = z @ self.basis.astype(z.dtype)
+        rotated = z @ self.inverse.T.astype(z.dtype)
         return super().to_coordinates(rotated, given, log_precision, value)
+
+
+class Whitened(Rotated):
+    r"""Correlated elements z = f + G :math:`\zeta`, whose noise is elementwise in a constant basis.
+
+    Given beside what an elementwise site needs of :math:`\zeta`: ``mean`` f (..., n) and ``factor``
+    G (..., n, n), lower triangular. What a matrix site costs, without a Cholesky factor of its own.
+    """
+
+    def to_unconstrained(self, y, given, log_precision, value):
+        """Map y (..., n) to z (..., n); with the log absolute determinant (...)."""
+        *own, mean, factor = given
+        zeta, log_determinant = super().to_unconstrained(y, own, log_precision, value)
+        log_determinant += pt.log(pt.abs(diagonal(factor))).sum(axis=-1)
+        return mean + (factor @ zeta[..., None])[..., 0], log_determinant
+
+    def to_coordinates(self, z, given, log_precision, value):
+        """Map z (..., n) back to y (..., n)."""
+        *own, mean, factor = given
+        return super().to_coordinates(solve(factor, z - mean), own, log_precision, value)
 
 
 class Matrix:
@@ -177,7 +208,7 @@ class Matrix:
         location, factor, prior_location, prior_scale = given[:4]
         mean, root = self._posterior(given, log_precision, value)
         if self.centred:
-            zeta = _solve(factor, self._blocks(z, self.last) - location)
+            zeta = solve(factor, self._blocks(z, self.last) - location)
         else:
             zeta = self._blocks((z - prior_location) / prior_scale, self.last)
         return self._flat((root.mT @ (zeta - mean)[..., None])[..., 0], self.last)
@@ -216,26 +247,26 @@ class Matrix:
         location, factor = given[:2]
         precision = self._pseudo(pt.exp(log_precision))
         weighted = factor.mT * precision[..., None, :]  # (..., n, r)
-        root = _cholesky(pt.eye(self.columns) + weighted @ factor)
+        root = cholesky(pt.eye(self.columns) + weighted @ factor)
         pull = (weighted @ (self._pseudo(value) - location)[..., None])[..., 0]
-        return _solve(root, _solve(root, pull), transposed=True), root
+        return solve(root, solve(root, pull), transposed=True), root
 
     def _effect(self, blocks, given, log_precision, value):
         """Standardised effects (..., B, n), and the log determinant of their map (...)."""
         if len(given) > 4:  # with the factors of these pseudo-observations
             inverse, _, pull = given[4:]
             zeta = (inverse.mT @ (pull + blocks)[..., None])[..., 0]
-            return zeta, pt.log(_diagonal(inverse)).sum(axis=(-1, -2))
+            return zeta, pt.log(diagonal(inverse)).sum(axis=(-1, -2))
         mean, root = self._posterior(given, log_precision, value)
-        log_determinant = -pt.log(_diagonal(root)).sum(axis=(-1, -2))
-        return mean + _solve(root, blocks, transposed=True), log_determinant
+        log_determinant = -pt.log(diagonal(root)).sum(axis=(-1, -2))
+        return mean + solve(root, blocks, transposed=True), log_determinant
 
     def _placed(self, zeta, log_determinant, given):
         """Turn standardised effects into z (..., B n)."""
         location, factor, prior_location, prior_scale = given[:4]
         if self.centred:
             theta = location + (factor @ zeta[..., None])[..., 0]
-            log_determinant += pt.log(pt.abs(_diagonal(factor))).sum(axis=(-1, -2))
+            log_determinant += pt.log(pt.abs(diagonal(factor))).sum(axis=(-1, -2))
             return self._flat(theta, self.last), log_determinant
         log_determinant += pt.log(pt.abs(prior_scale)).sum(axis=-1)
         return prior_location + prior_scale * self._flat(zeta, self.last), log_determinant
@@ -245,7 +276,7 @@ class Matrix:
             return (given[5] ** 2).sum(axis=-1)
         _, root = self._posterior(given, log_precision, value)
         if self.columns <= UNROLLED:
-            half = _solve(root[..., None, :, :], given[1])  # (..., r, n)
+            half = solve(root[..., None, :, :], given[1])  # (..., r, n)
             return (half**2).sum(axis=-1)
         half = pt.linalg.solve_triangular(root, given[1].mT, lower=True, b_ndim=2)
         return (half**2).sum(axis=-2)
@@ -261,38 +292,3 @@ class Matrix:
     def _flat(self, blocks, last=False):
         blocks = blocks.mT if last else blocks
         return blocks.reshape((*(blocks.shape[i] for i in range(blocks.ndim - 2)), -1))
-
-
-def _cholesky(matrices):
-    """Lower Cholesky factors (..., n, n); entry by entry where n is small and there are many."""
-    n = matrices.type.shape[-1]
-    if n is None or n > UNROLLED:
-        return pt.linalg.cholesky(matrices, lower=True)
-    entries: dict = {}
-    for i in range(n):
-        for j in range(i + 1):
-            rest = matrices[..., i, j] - sum(entries[i, k] * entries[j, k] for k in range(j))
-            entries[i, j] = pt.sqrt(rest) if i == j else rest / entries[j, j]
-    zero = pt.zeros_like(matrices[..., 0, 0])
-    rows = [pt.stack([entries.get((i, j), zero) for j in range(n)], axis=-1) for i in range(n)]
-    return pt.stack(rows, axis=-2)
-
-
-def _solve(lower, vectors, *, transposed=False):
-    """Solve L x = v, or L^T x = v, for vectors (..., n)."""
-    n = lower.type.shape[-1]
-    if n is None or n > UNROLLED:
-        return pt.linalg.solve_triangular(
-            lower, vectors[..., None], lower=True, trans=1 if transposed else 0, b_ndim=2
-        )[..., 0]
-    found: dict = {}
-    for i in reversed(range(n)) if transposed else range(n):
-        known = sum(
-            (lower[..., k, i] if transposed else lower[..., i, k]) * found[k] for k in found
-        )
-        found[i] = (vectors[..., i] - known) / lower[..., i, i]
-    return pt.stack([found[i] for i in range(n)], axis=-1)
-
-
-def _diagonal(matrices):
-    return pt.diagonal(matrices, axis1=-2, axis2=-1)

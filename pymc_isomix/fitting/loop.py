@@ -49,7 +49,8 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
     controller : Scheduled or Phased
     operator : MixtureKL
     callbacks : list of callables
-        Each gets (approximation, losses, iteration), after every step.
+        Each gets (approximation, losses, iteration), after every step; after every call of many
+        steps where all have ``once_a_call``.
     first : int
         Iterations of earlier runs.
     score : bool
@@ -70,7 +71,8 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
             task = progress.add_task(controller.name, total=budget, state="")
             shown = -UPDATE_EVERY
             while trace.taken < budget:
-                most = 1 if callbacks else stepper.most
+                rarely = all(getattr(callback, "once_a_call", False) for callback in callbacks)
+                most = stepper.most if rarely else 1
                 step_sizes, phase = controller.step_sizes(trace.taken, most), controller.phase
                 began = time.perf_counter()
                 losses, log_evidence = stepper.take(step_sizes)

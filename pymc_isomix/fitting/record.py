@@ -36,6 +36,15 @@ class History:
         By package.
     generators : list of dict
         State of the step's random generators after the last step.
+
+    Examples
+    --------
+    >>> import pymc as pm, pymc_isomix as pmi
+    >>> with pm.Model():
+    ...     mu = pm.Normal("mu")
+    ...     approx = pmi.IsoMix(2, random_seed=1).fit(20, progressbar=False)
+    >>> approx.history.elbo.shape, approx.history.settings["n_components"]
+    ((20,), 2)
     """
 
     elbo: np.ndarray = field(default_factory=lambda: np.zeros(0))

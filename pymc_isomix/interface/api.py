@@ -43,6 +43,16 @@ def fit(
     -------
     xarray.DataTree
         As :meth:`IsotropicMixture.sample` gives, what the fit recorded included.
+
+    Examples
+    --------
+    >>> import pymc as pm, pymc_isomix as pmi
+    >>> with pm.Model():
+    ...     mu = pm.Normal("mu", 0, 10)
+    ...     y = pm.Normal("y", mu, 1, observed=[1.0, 2.0, 3.0])
+    ...     idata = pmi.fit(draws=500, random_seed=1, progressbar=False)
+    >>> dict(idata.posterior.sizes), idata["diagnostics"].attrs["verdict"]
+    ({'chain': 1, 'draw': 500}, 'good')
     """
     check_count("draws", draws)
     inference = IsoMix(random_seed=random_seed, model=model, **isomix_kwargs)

@@ -223,18 +223,19 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         ValueError
             If ``path`` ends otherwise.
         """
-        files.write(
-            path,
-            files.Saved(
-                mixture=self.mixture,
-                pseudo=self.pseudo_values,
-                sites=self.coordinates.names,
-                variables=self.space.describe(),
-                labels=self.space.labels,
-                history=self.history or History(),
-                hist=np.asarray(getattr(self, "hist", ())),
-                random_state=self.rng.get_state(legacy=False),
-            ),
+        files.write(path, self.saved())
+
+    def saved(self):
+        """Return what a file holds."""
+        return files.Saved(
+            mixture=self.mixture,
+            pseudo=self.pseudo_values,
+            sites=self.coordinates.names,
+            variables=self.space.describe(),
+            labels=self.space.labels,
+            history=self.history or History(),
+            hist=np.asarray(getattr(self, "hist", ())),
+            random_state=self.rng.get_state(legacy=False),
         )
 
     def _generator(self, random_seed):

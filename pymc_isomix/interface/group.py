@@ -245,7 +245,7 @@ class IsotropicMixtureGroup(Group):
 
     @property
     def mixture(self):
-        """The variational parameters as numbers, a :class:`Mixture`; set them with another."""
+        """Parameters as a :class:`~pymc_isomix.family.mixture.Mixture`; set them with another."""
         if self.user_params is None:
             values = {name: np.array(self.shared_params[name].get_value()) for name in NAMES}
         else:

@@ -27,9 +27,9 @@ class IsoMix(Inference):
 
     Pass it to ``pm.fit(method=IsoMix(...))``.
 
-    Gradient descent on the means, entropic mirror or Bures descent on the variances of [1]_, and,
-    beyond the paper, a learned metric and learned weights. :meth:`paper` is the paper's own
-    algorithm.
+    Gradient descent on the means, entropic mirror or Bures descent on the variances, as in
+    Petit-Talamon, Lambert and Korba (2025), and, beyond them, a learned metric and learned weights.
+    :meth:`paper` is the paper's own algorithm.
 
     Parameters
     ----------
@@ -218,8 +218,8 @@ class IsoMix(Inference):
             ``compile_kwargs`` or PyTensor's configuration name a mode; else PyMC's default.
         **kwargs
             As in :meth:`pymc.variational.inference.Inference.fit`: ``compile_kwargs``,
-            ``obj_optimizer`` (for the means only), ``total_grad_norm_constraint``,
-            ``include_transformed``, and so on.
+            ``obj_optimizer`` (for the means only), ``total_grad_norm_constraint``, and so on; and
+            ``n_devices``, among which JAX spreads the evaluations of the model.
 
         Returns
         -------
@@ -283,7 +283,8 @@ class IsoMix(Inference):
             for shared in self.approx.params:  # the jax backend leaves arrays of its own
                 shared.set_value(np.asarray(shared.get_value()))
         self.stop_reason = trace.reason
-        logger.info(self.approx.closing_line(first + trace.taken))
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(self.approx.closing_line(first + trace.taken))
         if n_dropped := int(operator.info.n_dropped.get_value()):
             logger.warning(
                 f"{n_dropped:,d} draws with a log density or gradient that is not finite were "

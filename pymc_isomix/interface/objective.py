@@ -11,6 +11,7 @@ from pymc.variational.opvi import ObjectiveFunction, ObjectiveUpdates, Operator
 from pymc.variational.updates import total_norm_constraint
 from pytensor.compile.mode import get_mode
 
+from pymc_isomix.backend.checks import check_count
 from pymc_isomix.backend.compilation import (
     CHEAP_FAST,
     backend_name,
@@ -119,6 +120,7 @@ class MixtureObjective(ObjectiveFunction):
         more_replacements=None,
         total_grad_norm_constraint=None,
         model_mode=None,
+        n_devices=1,
     ):
         r"""Build the updates of one step, and the loss.
 
@@ -138,7 +140,10 @@ class MixtureObjective(ObjectiveFunction):
             Bound on the joint norm of the gradients of all means and variances.
         model_mode : Mode, optional
             Compile the model by itself with this mode.
+        n_devices : int
+            Devices of JAX that share the evaluations of the model; on the jax backend.
         """
+        check_devices(n_devices, self.op, obj_n_mc)
         if more_obj_params and obj_optimizer is None:
             raise ValueError("more_obj_params need obj_optimizer, which updates them")
         group = self.approx.groups[0]
@@ -161,6 +166,7 @@ class MixtureObjective(ObjectiveFunction):
             coordinates=group.coordinates,
             n_samples=obj_n_mc,
             model_mode=model_mode,
+            n_devices=n_devices,
             more_replacements=more_replacements,
             constrain=constrain,
             optimiser=None if obj_optimizer is None else optimise,
@@ -170,6 +176,30 @@ class MixtureObjective(ObjectiveFunction):
         result.update(more_updates or {})
         result.loss = loss
         return result
+
+
+def check_devices(n_devices, operator, n_samples=None):
+    """Raise unless JAX has so many devices, and each gets as many draws as the others."""
+    check_count("n_devices", n_devices)
+    if n_devices == 1:
+        return
+    if operator.backend != "jax":
+        raise ValueError(
+            f"n_devices={n_devices} needs the jax backend; this fit is on {operator.backend}"
+        )
+    import jax
+
+    if n_devices > jax.device_count():
+        raise ValueError(
+            f"n_devices must be at most the {jax.device_count()} that JAX has; got {n_devices}"
+        )
+    n_components = operator.approx.groups[0].shared_params["means"].type.shape[0]
+    n_draws = n_components * (n_samples or operator.rule.n_samples)
+    if n_draws % n_devices:
+        raise ValueError(
+            f"n_devices must divide the draws of a step, n_components * n_samples = {n_draws}; got "
+            f"{n_devices}"
+        )
 
 
 class MixtureKL(Operator):
@@ -205,24 +235,24 @@ class MixtureKL(Operator):
         n_components, n_dim = means.type.shape
         self.info = StepInfo.allocate(n_components, n_dim, means.dtype)
         self.anchor: Anchor | None = None
-        # with sites, what all the data say at a point y changes with the coordinates
-        if has_minibatches(self.model) and not approx.groups[0].coordinates:
+        if has_minibatches(self.model):
             self.anchor = Anchor.allocate(n_dim, means.dtype)
 
     def move_anchor(self):
         """Put the anchor of minibatches at the mixture's mean, by one look at all the data."""
         assert self.anchor is not None
-        mixture, space = self.approx.mixture, self.approx.groups[0].space
+        mixture, group = self.approx.mixture, self.approx.groups[0]
+        point, _ = group.coordinates.to_unconstrained(mixture.mean[None], group.pseudo_values)
         # of the fitted model, whatever the context's; beside what the approximation compiles
         compiled = self.approx.__dict__.setdefault("_compiled", {})
         if "anchor" not in compiled:
-            compiled["anchor"] = CompiledModel(space, mixture.means.dtype.name, self.backend)
+            compiled["anchor"] = CompiledModel(group.space, mixture.means.dtype.name, self.backend)
         try:
-            log_density, gradient = compiled["anchor"].log_density_and_gradient(mixture.mean[None])
+            log_density, gradient = compiled["anchor"].log_density_and_gradient(point)
         except ValueError as error:  # random by more than minibatches
             logger.info(f"minibatches without an anchor: {error}")
             return
-        self.anchor.move(mixture.mean, log_density[0], gradient[0])
+        self.anchor.move(point[0], log_density[0], gradient[0])
 
     @property
     def shared(self):

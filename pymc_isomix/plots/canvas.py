@@ -5,6 +5,7 @@ import xarray as xr
 
 SAMPLED = 4000  # draws, of an approximation given instead of a DataTree
 TICKS = 25  # labels that an axis has room for
+MOST_LOG_TICKS = 7
 
 
 def import_arviz_plots():
@@ -62,6 +63,20 @@ def group_of(dt, name):
 def sparse(positions, most=TICKS):
     """Leave out positions, evenly, until there are few enough to label."""
     return positions[:: int(np.ceil(len(positions) / most))]
+
+
+def log_ticks(da, target, *, low, high):
+    """Label a logarithmic horizontal axis at 1, 2 and 5, or at powers of ten, in plain numbers."""
+    from arviz_plots.plot_collection import backend_from_object
+
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    ticks = np.outer(decades, [1, 2, 5]).ravel()
+    inside = ticks[(ticks >= low) & (ticks <= high)]
+    if len(inside) > MOST_LOG_TICKS:
+        inside = sparse(decades[(decades >= low) & (decades <= high)], MOST_LOG_TICKS)
+    backend_from_object(target).xticks(inside, [f"{tick:g}" for tick in inside], target)
+    if hasattr(target, "minorticks_off"):  # Matplotlib labels those too where there are few others
+        target.tick_params(axis="x", which="minor", labelbottom=False)
 
 
 class Plot:

@@ -4,6 +4,7 @@ import textwrap
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # which loads its parts when they are used
 import xarray as xr
 from pymc.util import get_untransformed_name, is_transformed_name
 
@@ -215,8 +216,7 @@ def densities(mixture):
     for i, name in enumerate(mixture.names):
         mean, sd = mixture.means[:, i], np.linalg.norm(mixture.factors[:, i], axis=1)
         grid = np.sort(np.ravel(mean + sd * DEVIATIONS[:, None]))
-        scaled = (grid - mean[:, None]) / sd[:, None]
-        density = parts @ (np.exp(-0.5 * scaled**2) / (np.sqrt(2 * np.pi) * sd[:, None]))
+        density = parts @ scipy.stats.norm.pdf(grid, mean[:, None], sd[:, None])
         x = np.broadcast_to(grid, density.shape)
         lines[name] = (("mode", "plot_axis", "point"), np.stack([x, density], axis=1))
     coords = {"mode": mixture.mode_names, "plot_axis": ["x", "y"]}

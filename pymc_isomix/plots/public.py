@@ -4,8 +4,16 @@ import numpy as np
 import xarray as xr
 
 from pymc_isomix.plots import components as component_plot
-from pymc_isomix.plots.canvas import Plot, group_of, import_arviz_plots, points, sparse
+from pymc_isomix.plots.canvas import (
+    Plot,
+    group_of,
+    import_arviz_plots,
+    log_ticks,
+    points,
+    sparse,
+)
 from pymc_isomix.results import importance
+from pymc_isomix.results.rules import NEARLY_EQUAL
 
 ERRORS = 2  # standard errors each way
 LEAST_DEPTH = 2.0  # nats of ELBO
@@ -104,13 +112,16 @@ def plot_elbo(dt, *, visuals=None, **pc_kwargs):
 def plot_modes(dt, *, visuals=None, **pc_kwargs):
     """Plot the mass of each mode, with two standard errors each way.
 
+    The title says what there is of one mode, and what ascents found outside the modes, where
+    ``dt["diagnostics"]`` is of :meth:`IsotropicMixture.diagnostics`.
+
     Parameters
     ----------
     dt : DataTree or IsotropicMixture
         With the group ``diagnostics``.
     visuals : mapping of {str : mapping or bool}, optional
         Options of each visual, False to leave it out: ``error`` (lines), ``mass`` (points),
-        ``xlabel``, ``ylabel``.
+        ``xlabel``, ``ylabel``, ``title``.
     **pc_kwargs
         Passed to :meth:`arviz_plots.PlotCollection.wrap`.
 
@@ -138,6 +149,8 @@ def plot_modes(dt, *, visuals=None, **pc_kwargs):
     plot.draw("mass", azp.visuals.scatter_xy, masses, color="C0", size=30)
     plot.label("xlabel", azp.visuals.labelled_x, "mode")
     plot.label("ylabel", azp.visuals.labelled_y, f"mass ± {ERRORS} standard errors")
+    if title := _of_the_modes(group):
+        plot.label("title", azp.visuals.labelled_title, title)
     plot.limits(x=(-0.6, mass.size - 0.4), y=(0, 1.05 * np.nanmax([mass, high])))
     ticks = sparse(position)
     names = [str(name) for name in group["mode"].values[ticks]]
@@ -160,7 +173,7 @@ def plot_khat(dt, *, visuals=None, **pc_kwargs):
         With ``log_weight`` in the group ``sample_stats``.
     visuals : mapping of {str : mapping or bool}, optional
         Options of each visual, False to leave it out: ``weights`` (points), ``tails`` (lines),
-        ``legend``, ``xlabel``, ``ylabel``.
+        ``legend``, ``xlabel``, ``ylabel``, ``title`` (where the weights hardly differ).
     **pc_kwargs
         Passed to :meth:`arviz_plots.PlotCollection.wrap`.
 
@@ -190,13 +203,13 @@ def plot_khat(dt, *, visuals=None, **pc_kwargs):
             f"k-hat needs at least {importance.FEWEST_DRAWS} finite log_weight in group "
             f"'sample_stats'; got {n_draws}"
         )
-    khat, good_k = importance.smooth(log_weight).khat, importance.good_khat(n_draws)
+    smooth, good_k = importance.smooth(log_weight), importance.good_khat(n_draws)
     weight = np.exp(log_weight - log_weight[0])
     weight /= weight.mean()
     share = np.arange(1, n_draws + 1) / n_draws
     n_tail = int(np.ceil(min(0.2 * n_draws, 3 * np.sqrt(n_draws))))
     curves = _pareto_tails(
-        weight[: n_tail + 1], n_draws, {"k-hat": khat, "good up to": good_k, "bad from": 1.0}
+        weight[: n_tail + 1], n_draws, {"k-hat": smooth.khat, "good up to": good_k, "bad from": 1.0}
     )
     plot = Plot(azp, curves, visuals, pc_kwargs, figsize=(6, 4), color=["k"], linestyle=["k"])
     # down to the median: what is left of it is no tail
@@ -208,10 +221,23 @@ def plot_khat(dt, *, visuals=None, **pc_kwargs):
     plot.label("ylabel", azp.visuals.labelled_y, "share of draws above")
     plot.set_axes(azp.visuals.set_xscale, scale="log")
     plot.set_axes(azp.visuals.set_yscale, scale="log")
-    span = weight[shown]
-    plot.limits(x=(span[-1] / 1.2, span[0] * 3), y=(0.5 / n_draws, 0.7))
+    low, high = weight[shown][-1] / 1.2, weight[shown][0] * 3
+    plot.limits(x=(low, high), y=(0.5 / n_draws, 0.7))
+    plot.set_axes(log_ticks, low=low, high=high)
+    if smooth.effective > NEARLY_EQUAL * n_draws:
+        text = "the weights hardly differ:\nk-hat says nothing"
+        plot.label("title", azp.visuals.labelled_title, text)
     plot.legend("k", title="Pareto k")
     return plot.collection
+
+
+def _of_the_modes(group):
+    """Say what masses alone do not: that there is one mode, and what is outside."""
+    says = ["one mode: all of the mixture"] if group["mode_mass"].size == 1 else []
+    if "n_ascents" in group and (n_ascents := int(group["n_ascents"])):
+        says.append(f"{int(group['n_ascents_at_modes'])} of {n_ascents} ascents end inside")
+        says.append(f"missing mass {float(group['missing_mass']):.3f}")
+    return "\n".join(says)
 
 
 def _phase_runs(group):

@@ -40,6 +40,15 @@ def plot_shares(dt, *, visuals=None, **pc_kwargs):
         Without arviz-plots; the extra ``plots`` has it.
     ValueError
         If there is no group ``isomix``, or the fit had no sites.
+
+    Examples
+    --------
+    >>> import pymc as pm, pymc_isomix as pmi
+    >>> with pm.Model(coords={"group": ["a", "b", "c"]}):
+    ...     tau = pm.HalfNormal("tau")
+    ...     theta = pm.Normal("theta", 0, tau, dims="group")
+    ...     approx = pmi.IsoMix(2, random_seed=1).approx
+    >>> collection = pmi.plot_shares(approx.sample(50, random_seed=1))
     """
     azp = import_arviz_plots()
     sites = shares_by_site(group_of(dt, "isomix"))

@@ -69,7 +69,7 @@ def _places(mixture, compiled, dims):
     half = np.random.default_rng(0).normal(size=(SD_PAIRS * mixture.n_components, mixture.n_dim))
     component = np.repeat(np.arange(mixture.n_components), 2 * SD_PAIRS)
     noise = np.stack([half, -half], axis=1).reshape(len(component), -1)
-    points = mixture.means[component] + mixture.offsets(noise, component)
+    points = mixture.at(noise, component)
     draws = compiled.to_unconstrained(points)[0].reshape(mixture.n_components, -1, mixture.n_dim)
     return {
         "unconstrained_mean": (dims, draws.mean(axis=1)),

@@ -48,11 +48,6 @@ class Saved(NamedTuple):
 
 def write(path, saved):
     """Write an approximation; see :meth:`pymc_isomix.IsotropicMixture.save`."""
-    path = checked_path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"path must be in a folder that exists; there is no {str(path.parent)!r}: make it first"
-        )
     arrays = {**saved.mixture.as_dict(), **saved.pseudo, "hist": saved.hist}
     state = xr.Dataset(
         {name: (DIMS[name][: value.ndim], value) for name, value in arrays.items()},
@@ -63,11 +58,20 @@ def write(path, saved):
         "format": FORMAT,
         "variables": json.dumps(saved.variables),
         "sites": json.dumps(saved.sites),
-        "random_state": json.dumps(_pack(saved.random_state)),
+        "random_state": pack(saved.random_state),
         "generators": json.dumps(saved.history.generators),
     }
     attrs["checksum"] = _checksum(state, fit, attrs)
-    tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), "/state": state, "/fit": fit})
+    write_tree(path, {"/": xr.Dataset(attrs=attrs), "/state": state, "/fit": fit})
+
+
+def write_tree(path, groups):
+    """Write datasets by group to a file, whole or not at all."""
+    path, tree = checked_path(path), xr.DataTree.from_dict(groups)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"path must be in a folder that exists; there is no {str(path.parent)!r}: make it first"
+        )
     # beside the file, so that renaming stays within its file system
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
     try:
@@ -133,7 +137,7 @@ def read(path):
         labels=state["unconstrained"].values,
         history=history,
         hist=state["hist"].values,
-        random_state=_unpack(json.loads(attrs["random_state"])),
+        random_state=unpack(attrs["random_state"]),
     )
 
 
@@ -240,11 +244,13 @@ def _not_whole(path):
     )
 
 
-def _pack(state):
-    """Turn the state of a RandomState into what JSON can hold."""
+def pack(state):
+    """Turn the state of a RandomState into JSON."""
     key = state["state"]["key"].tolist()
-    return {**state, "state": {**state["state"], "key": key}}
+    return json.dumps({**state, "state": {**state["state"], "key": key}})
 
 
-def _unpack(state):
+def unpack(text):
+    """Read back what :func:`pack` gave."""
+    state = json.loads(text)
     return {**state, "state": {**state["state"], "key": np.array(state["state"]["key"], "uint32")}}

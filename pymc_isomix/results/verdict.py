@@ -44,6 +44,18 @@ class Diagnostics:
     advice : str
     names : tuple of str
         Dimensions that the advice names.
+
+    Examples
+    --------
+    >>> import pymc as pm, pymc_isomix as pmi
+    >>> with pm.Model():
+    ...     mu = pm.Normal("mu")
+    ...     approx = pmi.IsotropicMixture(n_components=1, start_sigma=1.0, random_seed=1)
+    >>> report = approx.diagnostics(draws=500, n_probes=5, progressbar=False)
+    >>> report["n_modes"].item(), report["n_draws"].item()
+    (1, 500)
+    >>> sorted(report.to_dataset().attrs)
+    ['advice', 'verdict']
     """
 
     dataset: xr.Dataset

@@ -128,8 +128,7 @@ def _finite_draws(approx, component, rng, space):
     for chain, k in enumerate(component):
         for _ in range(RETRIES):
             noise = rng.normal(size=(1, points.shape[1]))
-            draw = mixture.means[[k]] + mixture.offsets(noise, [k])
-            points[chain] = approx.to_unconstrained(draw)[0][0]
+            points[chain] = approx.to_unconstrained(mixture.at(noise, np.array([k])))[0][0]
             if (offenders := check(points[chain])) is None:
                 break
         else:

@@ -59,6 +59,23 @@ def sample_nuts(
     As with :meth:`IsotropicMixture.sample`, a model of the context stands in for the fitted one.
     NUTS rarely moves between modes far apart: draws are split between them as the chains are.
     nutpie takes one start for all chains.
+
+    Examples
+    --------
+    >>> import pymc as pm, pymc_isomix as pmi
+    >>> with pm.Model():
+    ...     mu = pm.Normal("mu")
+    ...     approx = pmi.IsotropicMixture(n_components=1, start_sigma=1.0, random_seed=1)
+    >>> idata = approx.sample_nuts(
+    ...     20,
+    ...     tune=20,
+    ...     chains=1,
+    ...     random_seed=1,
+    ...     progressbar=False,
+    ...     compute_convergence_checks=False,
+    ... )
+    >>> dict(idata.posterior["mu"].sizes)
+    {'chain': 1, 'draw': 20}
     """
     check_count("draws", draws)
     check_count("tune", tune, least=0)
@@ -104,9 +121,7 @@ def _starts(compiled, mixture, chains, rng):
     starts = []
     for k in component:
         tries = np.full(RETRIES, k)
-        points = mixture.means[k] + mixture.offsets(
-            rng.normal(size=(RETRIES, mixture.n_dim)), tries
-        )
+        points = mixture.at(rng.normal(size=(RETRIES, mixture.n_dim)), tries)
         finite = np.isfinite(compiled.log_density(points))
         if not finite.any():
             raise ValueError(

@@ -3,29 +3,24 @@
 import logging
 import math
 from graphlib import CycleError, TopologicalSorter
-from typing import NamedTuple
 
 import numpy as np
 import pytensor.tensor as pt
-from pymc.data import MinibatchOp
 from pymc.distributions.transforms import ZeroSumTransform
-from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.replace import graph_replace
-from pytensor.graph.traversal import ancestors
-from pytensor.tensor.random.op import RandomVariable
 
-from pymc_isomix.backend.compilation import CHEAP
-from pymc_isomix.family.sites import Elementwise, Matrix, Rotated
+from pymc_isomix.family.sites import Elementwise, Matrix, Rotated, Whitened
+from pymc_isomix.sites import values
 from pymc_isomix.sites.coordinates import PSEUDO, Coordinates, Site
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.products import linear_map
+from pymc_isomix.sites.spatial import spectral
 from pymc_isomix.sites.usage import constant_of, follow
 from pymc_isomix.target.kept import baked, kept, same
 
 logger = logging.getLogger(__name__)
 
 FARTHEST = 100.0  # standard deviations given the scales: how far off an effect starts
-LARGEST_MATRIX = 128**2  # entries of the factors of one site; above, elements by themselves
+LARGEST_MATRIX = 128**2  # entries of the factors of one site; above, in a basis that stays
 LARGEST_BASIS = 1000  # rows and columns of a constant matrix
 LEAST_LOG_SCALE = -5.0  # of an element beside the largest, where pseudo-observations start
 
@@ -60,7 +55,11 @@ def _candidates(space, name):
     rv, shape = space.variables[name], space.ordering[name][2]
     if 0 in shape:
         return []
-    return [*_of_linear_map(space, name, rv, shape), *_elementwise(space, name, rv, shape)]
+    return [
+        *_of_linear_map(space, name, rv, shape),
+        *_spectral(space, name, rv, shape),
+        *_elementwise(space, name, rv, shape),
+    ]
 
 
 def _elementwise(space, name, rv, shape):
@@ -91,7 +90,7 @@ def _of_linear_map(space, name, rv, shape):
     linear = linear_map(space.model, rv, shape)
     if linear is None:
         return []
-    rows = _n_rows(space, linear.matrix)
+    rows = values.n_rows(space, linear.matrix)
     batch, n = linear.batch, linear.columns
     if rows is None:
         return []
@@ -99,7 +98,7 @@ def _of_linear_map(space, name, rv, shape):
     if linear.varying or wide or batch > 1:
         if not batch * max(rows, n) * n <= LARGEST_MATRIX:
             logger.info(f"{name} is too large for correlated coordinates ({rows} x {n})")
-            return []
+            return _rotated(space, name, linear, rows) if batch == 1 else []
         scale = pt.broadcast_to(linear.scale, (batch, rows))
         factor = pt.broadcast_to(linear.matrix, (batch, rows, n)) * scale[..., None]
         form = Matrix(batch, rows, n, centred=linear.centred, last=linear.last)
@@ -119,87 +118,74 @@ def _locations(linear):
 
 
 def _rotated(space, name, linear, rows):
-    """Return the site of a constant matrix with one scale."""
-    matrix = _in_values(space, [linear.matrix], None)
-    if matrix is None or matrix.parents or max(rows, linear.columns) > LARGEST_BASIS:
+    """Return the site of a matrix with one scale, in the basis that it has at the start.
+
+    Exact where the matrix is constant; elsewhere each direction is given the scale that it has
+    there.
+    """
+    if max(rows, linear.columns) > LARGEST_BASIS:
         return []
     if not linear.centred and not all(
         constant_of(pt.as_tensor(p)) == i for i, p in enumerate(linear.prior)
     ):
         return []
-    n, dtype = linear.columns, linear.matrix.dtype
-    left, singular, right = np.linalg.svd(matrix.expressions[0].eval(mode=CHEAP))
-    scales = np.zeros(n)
-    scales[: len(singular)] = singular
-    to_basis = np.zeros((n, rows))
-    to_basis[: min(n, rows)] = left.T[: min(n, rows)]
-    scale = linear.scale.squeeze() * scales.astype(dtype)
-    form, found = Rotated(left if linear.centred else right.T), []
+    constant = not linear.varying and all(linear.scale.type.broadcastable)
+    matrix = linear.matrix
+    if not constant:
+        matrix *= pt.broadcast_to(linear.scale, (1, rows))[0, :, None]
+    at_start = values.at_start(space, matrix)
+    if at_start is None:
+        return []
+    n, dtype = linear.columns, matrix.dtype
+    left, singular, right = np.linalg.svd(at_start)
+    least = min(n, rows)
+    to_basis = np.zeros((n, rows), dtype)
+    to_basis[:least] = left.T[:least]
+    if constant:
+        scale = linear.scale.squeeze() * np.pad(singular, (0, n - least)).astype(dtype)
+    else:
+        scale = ((to_basis @ matrix) * right.astype(dtype)).sum(axis=1)
+    found = []
     for added in _locations(linear):
         added = pt.broadcast_to(added, (1, rows))[0]
-        location = pt.as_tensor(to_basis.astype(dtype)) @ added
-        prior = (location, scale) if linear.centred else linear.prior
-        given = [location, scale, *map(pt.as_tensor, prior)]
-        found.append(_site(space, name, form, given, [(n,)] * 4, part=linear.part))
+        location = pt.as_tensor(to_basis) @ added
+        shapes: list = [(n,)] * 4
+        form, given = Rotated(right.T), [location, scale, pt.zeros(()), pt.ones(())]  # the noise
+        if linear.centred and constant:
+            form, given = Rotated(left), [location, scale, location, scale]
+        elif linear.centred:
+            form, given = Whitened(right.T), [*given, added, matrix]
+            shapes += [(n,), (n, n)]
+        found.append(_site(space, name, form, given, shapes, flat=False, part=linear.part))
     return [site for site in found if site is not None]
 
 
-def _n_rows(space, matrix):
-    """Return the rows of a matrix in the model's graph: what its shape is at the start."""
-    if (rows := matrix.type.shape[0]) is not None:
-        return rows
-    found = _in_values(space, [matrix.shape[0]], None)
-    if found is None:
-        return None
-    initial = space.model.initial_point(0)
-    values = {v: pt.as_tensor(initial[v.name]) for v in space.model.value_vars}
-    return int(graph_replace(found.expressions[0], values, strict=False).eval(mode=CHEAP))
+def _spectral(space, name, rv, shape):
+    """Return the site of a field on a graph, with one scale or none."""
+    prior = spectral(rv.owner.op, rv)
+    if prior is None or len(shape) != 1 or shape[0] > LARGEST_BASIS:
+        return []
+    added, factor = follow(space.model, rv)
+    factor = pt.ones(()) if factor is None else factor
+    if not all(factor.type.broadcastable):
+        return []
+    factor, dtype = factor.squeeze(), rv.dtype
+    to_basis = pt.as_tensor(prior.inverse.astype(dtype))
+    prior_location = to_basis @ pt.broadcast_to(prior.mean, shape)
+    form, found = Rotated(prior.basis, prior.inverse), []
+    for extra in ([] if added is None else [added]) + [pt.zeros((1,))]:
+        location = factor * prior_location + to_basis @ pt.broadcast_to(extra, shape)
+        given = [location, factor * prior.scales, prior_location, prior.scales]
+        found.append(_site(space, name, form, given, [shape] * 4))
+    return [site for site in found if site is not None]
 
 
 def _site(space, name, form, expressions, shapes, *, flat=True, part=None):
     """Make a site of expressions in the model's graph; None where they are of no use."""
-    given = _in_values(space, expressions, shapes, flat=flat)
+    given = values.in_values(space, expressions, shapes, flat=flat)
     if given is None or not given.parents - {name} or (part is None and name in given.parents):
         return None
     return Site(name, form, given.expressions, given.parents, part)
-
-
-class _Given(NamedTuple):
-    """Expressions in value variables, and the names of those that they depend on."""
-
-    expressions: tuple
-    parents: frozenset
-
-
-def _in_values(space, expressions, shapes, *, flat=False):
-    """Express in value variables, flat, and None where that cannot be."""
-    model = space.model
-    expressions = model.replace_rvs_by_values(expressions)
-    above = list(ancestors(expressions))
-    if any(v.owner and isinstance(v.owner.op, RandomVariable | MinibatchOp) for v in above):
-        return None
-    data: dict = {v: pt.as_tensor(v.get_value()) for v in above if isinstance(v, SharedVariable)}
-    space.data_read.update((variable, constant.data) for variable, constant in data.items())
-    expressions = graph_replace(expressions, data, strict=False) if data else expressions
-    values = {v.name for v in ancestors(expressions) if v in set(model.value_vars)}
-    if not values <= set(space.ordering):
-        return None  # of another group
-    if shapes is not None:
-        if not all(_fits(e, shape) for e, shape in zip(expressions, shapes, strict=True)):
-            return None
-        expressions = [pt.broadcast_to(e, s) for e, s in zip(expressions, shapes, strict=True)]
-    if flat:
-        expressions = [e.ravel() for e in expressions]
-    return _Given(tuple(expressions), frozenset(values))
-
-
-def _fits(expression, shape):
-    """Tell whether an expression broadcasts to a shape, as far as is known."""
-    known = expression.type.shape
-    return len(known) <= len(shape) and all(
-        length in (None, 1, wanted)
-        for length, wanted in zip(known[::-1], shape[::-1], strict=False)
-    )
 
 
 def _without_circles(candidates):

@@ -6,17 +6,19 @@ from typing import Any
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
+from pytensor.gradient import disconnected_grad
 
 
 @dataclass(frozen=True, eq=False)
 class Anchor:
     r"""Control variate of the log density of a minibatch, in shared variables.
 
-    .. math:: \log \hat p(z) + [\log p - \log \hat p](z_0)
-        + (z - z_0) \cdot [\nabla \log p - \nabla \log \hat p](z_0)
+    .. math:: \log \hat p(y) + [\log p - \log \hat p](y_0)
+        + (y - y_0) \cdot [\nabla \log p - \nabla \log \hat p](y_0)
 
-    has the expectation of the minibatch's :math:`\log \hat p(z)` and little of its noise where z is
-    near :math:`z_0`.
+    has the expectation of the minibatch's :math:`\log \hat p(y)` and little of its noise where y is
+    near :math:`y_0`. Coordinates y, whose log Jacobian is part of both densities; the anchor itself
+    stays where it is in unconstrained space while the coordinates are learned.
 
     Parameters
     ----------
@@ -25,7 +27,7 @@ class Anchor:
     log_density : scalar
         Of all the data, at the anchor.
     gradient : (d,)
-        Its gradient.
+        Its gradient in z.
     is_set : scalar
         0 until there is an anchor, then 1.
 
@@ -39,6 +41,12 @@ class Anchor:
     log_density: Any
     gradient: Any
     is_set: Any
+
+    def lift(self):
+        """Forget the anchor."""
+        for field in fields(self):
+            shared = getattr(self, field.name)
+            shared.set_value(np.zeros_like(shared.get_value()))
 
     @classmethod
     def allocate(cls, n_dim, dtype):
@@ -62,9 +70,24 @@ class Anchor:
             shared = getattr(self, name)
             shared.set_value(np.asarray(value, dtype=shared.dtype))
 
-    def correct(self, points, log_density, gradient):
-        """Correct values of the same minibatch at points (S, d) and, behind them, the anchor."""
+    def at(self, coordinates, pseudo):
+        """Return the anchor y (d,), and log density and gradient (d,) of all the data there."""
+        if not coordinates:
+            return self.point, self.log_density, self.gradient
+        values, *_ = coordinates.backward(self.point, pseudo)
+        point = disconnected_grad(_flat(coordinates, values))
+        values, log_determinant, _ = coordinates.forward(point, pseudo)
+        rest = log_determinant + _flat(coordinates, values) @ self.gradient
+        return point, self.log_density + log_determinant, pytensor.grad(rest, point)
+
+    def correct(self, points, at_anchor, log_density, gradient):
+        """Correct values of a minibatch at points y (S, d) and, behind them, the anchor."""
+        anchor, level, slope = at_anchor
         is_set = pt.gt(self.is_set, 0)
-        slope = pt.switch(is_set, self.gradient - gradient[-1], 0.0)
-        level = pt.switch(is_set, self.log_density - log_density[-1], 0.0)
-        return log_density[:-1] + level + (points - self.point) @ slope, gradient[:-1] + slope
+        slope = pt.switch(is_set, slope - gradient[-1], 0.0)
+        level = pt.switch(is_set, level - log_density[-1], 0.0)
+        return log_density[:-1] + level + (points - anchor) @ slope, gradient[:-1] + slope
+
+
+def _flat(coordinates, values):
+    return pt.concatenate([values[name].ravel() for name in coordinates.space.ordering])

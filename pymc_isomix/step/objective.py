@@ -7,7 +7,7 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
-from pymc_isomix.backend.jax_ops import compute_once, standard_normal
+from pymc_isomix.backend.jax_ops import compute_once, spread_rows, standard_normal
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.sites.coordinates import PSEUDO
@@ -77,6 +77,7 @@ def step_updates(
     constrain=None,
     optimiser=None,
     anchor=None,
+    n_devices=1,
 ):
     r"""Build the updates of one step, and the loss.
 
@@ -104,6 +105,8 @@ def step_updates(
 
     anchor : Anchor, optional
         Takes noise out of a minibatch's log density.
+    n_devices : int
+        Devices of JAX among which the draws are spread.
 
     Returns
     -------
@@ -120,8 +123,10 @@ def step_updates(
     noise = standard_normal((n_components, n_samples, n_dim), means.dtype)
     draws = estimator.draw(noise, means, whitened_means, log_variances, metric)
     points = pt.specify_shape(draws.coordinates, (n_components * n_samples, n_dim))
-    behind = [] if anchor is None else [anchor.point[None]]
+    points = spread_rows(points, n_devices)
     pseudo = {name: params[name] for name in PSEUDO} if coordinates else None
+    at_anchor = None if anchor is None else anchor.at(coordinates, pseudo)
+    behind = [] if at_anchor is None else [at_anchor[0][None]]
     target = batched_log_density(
         space,
         pt.concatenate([points, *behind]) if behind else points,
@@ -131,8 +136,10 @@ def step_updates(
         mode=model_mode,
     )
     log_p, gradient_p = target.log_density, target.gradient
+    given = target.given
     if anchor is not None:
-        log_p, gradient_p = anchor.correct(points, log_p, gradient_p)
+        log_p, gradient_p = anchor.correct(points, at_anchor, log_p, gradient_p)
+        given = [tuple(part[:-1] for part in here) for here in given]
     log_p, gradient_p = compute_once(log_p), compute_once(gradient_p)
     estimates = estimator.estimate(
         draws, log_p, gradient_p, whitened_means, log_variances, log_weights, metric
@@ -162,7 +169,7 @@ def step_updates(
         moved = new_pseudo(
             coordinates,
             pseudo,
-            AtSites(draws.coordinates, target.given),
+            AtSites(draws.coordinates, given),
             at_means,
             metrics.unwhiten_gradient(metric, estimates.scores),
             estimates.draw_weights,

@@ -51,7 +51,7 @@ def starting_means(
     """
     rng = np.random.default_rng(random_seed)
     n_dim = space.n_dim
-    check = keep(space.model, ("finite", baked(space)), lambda: finite_check(space))
+    check = finite_check(space)
     if isinstance(start, list | tuple) and start and isinstance(start[0], dict):
         if len(start) != n_components:
             raise ValueError(
@@ -214,9 +214,8 @@ def _initial_point_sampler(space, start, strategy):
     unconstrained = {n: v for n, v in unconstrained.items() if space.variables[n].name not in named}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", RuntimeWarning
-            )  # a value outside the support; checked below
+            # a value outside the support, which is checked below
+            warnings.simplefilter("ignore", RuntimeWarning)
             sampler = _point_function(space, overrides, strategy)
             sampler(0)
     except NotImplementedError as error:
@@ -263,9 +262,13 @@ def offending_variables(space, flat):
     return finite_check(space)(flat) or []
 
 
-@compiling(cxx="")
 def finite_check(space):
     """Return a function from a flat point to the variables with no finite log density, or None."""
+    return keep(space.model, ("finite", baked(space)), lambda: _finite_check(space))
+
+
+@compiling(cxx="")
+def _finite_check(space):
     model = space.model
     terms_of = model.free_RVs + model.observed_RVs + model.potentials
     names = [variable.name for variable in terms_of]

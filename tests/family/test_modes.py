@@ -41,7 +41,7 @@ def test_depth_of_a_valley_is_that_of_the_density(distance):
     def log_q(z):
         return np.log(0.3 * stats.norm(0, 1).pdf(z) + 0.7 * stats.norm(distance, 2**0.5).pdf(z))
 
-    peaks, saddles = modes._peaks_and_saddles(values, [0], [1])
+    peaks, saddles = modes.peaks_and_saddles(values, [0], [1])
     expected = [log_q(distance) - log_q(0.0), log_q(t * distance).min() - log_q(0.0)]
     np.testing.assert_allclose([peaks[1] - peaks[0], saddles[0] - peaks[0]], expected, rtol=1e-10)
 
@@ -172,7 +172,7 @@ def test_depth_of_a_valley_between_diagonal_components():
 
     start, end = values.means[:2]
     along = start + modes.POINTS[:, None] * (end - start)
-    peaks, saddles = modes._peaks_and_saddles(values, [0], [1])
+    peaks, saddles = modes.peaks_and_saddles(values, [0], [1])
     expected = log_q(values.means)
     lowest = min(log_q(along).min(), *expected[:2])
     np.testing.assert_allclose(peaks - peaks[0], expected - expected[0], rtol=1e-9, atol=1e-12)

@@ -9,7 +9,7 @@ from pymc.pytensorf import compile
 import pymc_isomix as pmi
 
 QUIET = {"progressbar": False}
-X = np.random.default_rng(0).normal(size=(12, 3))
+X = np.random.default_rng(0).normal(size=(12, 6))
 
 
 def schools(centred=True):
@@ -26,11 +26,11 @@ def schools(centred=True):
 
 
 def ridge():
-    """A site with a matrix."""
+    """A site with a matrix, too large to be unrolled."""
     with pm.Model() as model:
-        scales = pm.HalfNormal("tau") * np.array([1.0, 2.0, 0.5])
-        beta = pm.Normal("beta", 0.0, scales, shape=3)
-        pm.Normal("y", X @ beta, 0.5, observed=X @ [1.0, -2.0, 0.0])
+        scales = pm.HalfNormal("tau") * np.array([1.0, 2.0, 0.5, 1.0, 1.0, 1.0])
+        beta = pm.Normal("beta", 0.0, scales, shape=6)
+        pm.Normal("y", X @ beta, 0.5, observed=X @ [1.0, -2.0, 0.0, 0.0, 0.0, 1.0])
     return model
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pymc as pm
@@ -377,6 +378,19 @@ def test_the_labels_of_many_modes_are_thinned():
     ]
 
 
+def test_one_mode_says_so_and_what_is_outside():
+    group = modes_group([1.0], [0.0])
+    assert only_axes(pmi.plot_modes(tree(diagnostics=group))).get_title() == (
+        "one mode: all of the mixture"
+    )
+    group = modes_group([0.6, 0.4], [0.01, 0.01])
+    assert only_axes(pmi.plot_modes(tree(diagnostics=group))).get_title() == ""
+    group = group.assign(n_ascents=20, n_ascents_at_modes=19, missing_mass=0.0312)
+    assert only_axes(pmi.plot_modes(tree(diagnostics=group))).get_title() == (
+        "19 of 20 ascents end inside\nmissing mass 0.031"
+    )
+
+
 # plot_khat
 
 
@@ -421,6 +435,27 @@ def test_lines_of_reference_are_pareto_tails_from_the_same_start():
         scale = (x[50] - x[0]) / stats.genpareto(shape).ppf(1 - share[50] / share[0])
         survival = stats.genpareto(shape, loc=x[0], scale=scale).sf(x)
         np.testing.assert_allclose(share, share[0] * survival, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels"),
+    [(0.05, ["1", "2"]), (0.4, ["1", "2", "5", "10", "20", "50"]), (4.0, ["1e-09", "1e-07"])],
+)
+def test_ticks_are_plain_numbers_that_do_not_overlap(shape, labels):
+    log_weight = pareto_log_weights(shape, n_draws=1000)
+    axes = only_axes(pmi.plot_khat(tree(sample_stats=weights_group(log_weight))))
+    axes.figure.canvas.draw()
+    ticks = [tick for tick in axes.get_xticklabels(which="both") if tick.get_visible()]
+    boxes = sorted((box.x0, box.x1) for box in (tick.get_window_extent() for tick in ticks))
+    boxes = [box for box in boxes if box[0] < box[1]]
+    assert all(right < left for (_, right), (left, _) in pairwise(boxes))
+    assert [tick.get_text() for tick in ticks][: len(labels)] == labels
+
+
+def test_weights_that_hardly_differ_say_so():
+    for shape, title in [(0.05, "the weights hardly differ:\nk-hat says nothing"), (0.4, "")]:
+        group = weights_group(pareto_log_weights(shape, n_draws=1000))
+        assert only_axes(pmi.plot_khat(tree(sample_stats=group))).get_title() == title
 
 
 def test_draws_that_are_not_finite_are_left_out():

@@ -5,7 +5,7 @@ import pymc as pm
 import pytensor.tensor as pt
 import pytest
 
-from pymc_isomix.family.sites import Elementwise, Matrix, Rotated
+from pymc_isomix.family.sites import Elementwise, Matrix, Rotated, Whitened
 from pymc_isomix.sites import find
 from pymc_isomix.sites.coordinates import Coordinates
 from pymc_isomix.sites.find import find_coordinates, starting_coordinates
@@ -91,6 +91,14 @@ def latent_process():
     pm.Normal("y", f, NOISE, observed=ROWS[:5])
 
 
+def marginal():
+    """The same process, centred."""
+    kernel = pm.gp.cov.Matern52(1, ls=scale())
+    covariance = kernel(TIME) + 1e-6 * pt.eye(5)
+    f = pm.MvNormal("f", 0.3, covariance, shape=5)
+    pm.Normal("y", f, NOISE, observed=ROWS[:5])
+
+
 def correlated():
     factor, _, _ = pm.LKJCholeskyCov("factor", n=2, eta=2, sd_dist=pm.Exponential.dist(1))
     theta = pm.MvNormal("theta", pm.Normal("mu", shape=2), chol=factor, shape=(5, 2))
@@ -126,6 +134,27 @@ def autoregression():
     pm.Normal("y", x, NOISE, observed=ROWS[:5])
 
 
+EDGES = np.array(
+    [[0, 1, 1, 0, 0], [1, 0, 1, 1, 0], [1, 1, 0, 0, 0], [0, 1, 0, 0, 1], [0, 0, 0, 1, 0]]
+)
+DEGREES = EDGES.sum(axis=0)
+
+
+def field():
+    phi = pm.ICAR("phi", W=EDGES, zero_sum_stdev=0.1)
+    pm.Normal("y", pm.Normal("mu") + scale() * phi, NOISE, observed=ROWS[:5])
+
+
+def field_of_unknown_scale():
+    phi = pm.ICAR("phi", W=EDGES, sigma=scale(), zero_sum_stdev=0.1)
+    pm.Normal("y", phi, NOISE, observed=ROWS[:5])
+
+
+def autoregressive_field():
+    phi = pm.CAR("phi", pm.Normal("mu") * np.ones(5), EDGES, pm.Beta("alpha", 2, 2), scale())
+    pm.Normal("y", phi, NOISE / np.sqrt(DEGREES), observed=ROWS[:5])
+
+
 def zero_sum():
     a = pm.ZeroSumNormal("a", sigma=scale(), shape=5)
     pm.Normal("y", a, NOISE, observed=ROWS[:5])
@@ -155,12 +184,16 @@ FOUND = {
     matrix_product: ("z", Matrix, {"tau_log__"}),
     weighted_basis: ("beta", Matrix, {"tau_log__"}),
     latent_process: ("f_rotated_", Matrix, {"tau_log__"}),
+    marginal: ("f", Matrix, {"tau_log__"}),
     correlated: ("theta", Matrix, {"mu", "factor_cholesky-cov-packed__"}),
     correlated_by_a_full_root: ("theta", Matrix, {"mu", "tau_log__"}),
     correlated_by_product: ("z", Matrix, {"mu", "factor_cholesky-cov-packed__"}),
     walk: ("x", Rotated, {"tau_log__", "x"}),
     cumulative_sum: ("z", Rotated, {"mu", "tau_log__"}),
     autoregression: ("x", Matrix, {"tau_log__"}),
+    field: ("phi", Rotated, {"mu", "tau_log__"}),
+    field_of_unknown_scale: ("phi", Rotated, {"tau_log__"}),
+    autoregressive_field: ("phi", Rotated, {"mu", "alpha_logodds__", "tau_log__"}),
     zero_sum: ("a_zerosum__", Elementwise, {"tau_log__"}),
     zero_sum_multiplied: ("a_zerosum__", Elementwise, {"tau_log__"}),
 }
@@ -169,6 +202,7 @@ BY_ROW = {
     matrix_product: ROWS[:3],
     weighted_basis: ROWS,
     latent_process: ROWS[:5],
+    marginal: ROWS[:5],
     correlated: ROWS,
     correlated_by_a_full_root: ROWS,
     correlated_by_product: ROWS,
@@ -211,7 +245,7 @@ def test_there_and_back_with_opposite_determinants(function):
     np.testing.assert_allclose(forward, -backward, rtol=1e-9, atol=1e-9)
 
 
-@named([nested, correlated_by_product, walk])
+@named([nested, correlated_by_product, walk, autoregressive_field])
 def test_determinant_is_that_of_the_jacobian(function):
     coordinates, pseudo, points, _ = start(function)
     y, _ = coordinates.from_unconstrained(points[:1], pseudo)
@@ -240,7 +274,8 @@ def test_gaussian_data_as_pseudo_observations_leave_a_standard_gaussian(function
     if isinstance(site.form, Rotated):
         data = ROWS[1:5] if function is walk else ROWS[:5]
         left = np.linalg.svd(np.tril(np.ones((len(data), len(data)))))[0]
-        values, precisions = left.T @ data, np.full(len(data), NOISE**-2)
+        to_basis = left.T if function in (walk, cumulative_sum) else site.form.inverse
+        values, precisions = to_basis @ data, np.full(len(data), NOISE**-2)
     pseudo["values"][here] = values
     pseudo["log_precisions"][here] = np.log(precisions)
     target = CompiledModel(
@@ -320,8 +355,32 @@ def test_too_large_a_matrix_is_left_to_its_elements(monkeypatch, caplog):
     monkeypatch.setattr(find, "LARGEST_MATRIX", 4)
     with caplog.at_level("INFO"):
         coordinates = find_coordinates(FlatSpace.of(build(weighted_basis)))
+    # the coefficients have scales of their own
     assert type(coordinates.sites[0].form) is Elementwise
     assert "too large for correlated coordinates (10 x 3)" in caplog.text
+
+
+@pytest.mark.parametrize(("function", "form"), [(latent_process, Rotated), (marginal, Whitened)])
+def test_too_large_a_process_keeps_the_basis_that_it_has_at_the_start(function, form, monkeypatch):
+    """There its covariance is exactly the model's; anywhere, the map is invertible."""
+    monkeypatch.setattr(find, "LARGEST_MATRIX", 4)
+    coordinates, pseudo, points, _ = start(function)
+    site = site_of(coordinates, FOUND[function][0])
+    initial = coordinates.space.model.initial_point(0)
+    points[0] = np.concatenate([np.ravel(initial[v]) for v in coordinates.space.ordering])
+    scales = coordinates.by_site(coordinates.evaluate("given", points, pseudo))[0][1]
+    kernel = pm.gp.cov.Matern52(1, ls=np.exp(points[0, 0]))(TIME).eval() + 1e-6 * np.eye(5)
+    np.testing.assert_allclose(scales[0], np.sqrt(np.linalg.eigvalsh(kernel)[::-1]), rtol=1e-6)
+    y, backward = coordinates.from_unconstrained(points, pseudo)
+    z, forward = coordinates.to_unconstrained(y, pseudo)
+    np.testing.assert_allclose(z, points, atol=1e-8)
+    np.testing.assert_allclose(forward, -backward, atol=1e-8)
+    steps = 1e-6 * np.eye(y.shape[1])
+    up, down = (coordinates.to_unconstrained(y[1] + s * steps, pseudo)[0] for s in (1, -1))
+    np.testing.assert_allclose(
+        forward[1], np.linalg.slogdet(up - down)[1] - 6 * np.log(2e-6), atol=1e-4
+    )
+    assert type(site.form) is form
 
 
 def test_effects_far_out_start_within_reach():

@@ -5,7 +5,11 @@ import pytensor.tensor as pt
 import pytest
 
 from pymc_isomix import IsoMix
+from pymc_isomix.sites.coordinates import PSEUDO
+from pymc_isomix.sites.find import find_coordinates
 from pymc_isomix.step.anchor import Anchor
+from pymc_isomix.target.compiled import CompiledModel
+from pymc_isomix.target.space import FlatSpace
 
 
 def at_anchor(move):
@@ -16,7 +20,7 @@ def at_anchor(move):
     points = pt.as_tensor([[0.0], [1.0]])
     z = pt.concatenate([points, anchor.point[None]])[:, 0]
     log_density, gradient = 10.0 + 20.0 * z + 3.0 * z**2, (20.0 + 6.0 * z)[:, None]
-    corrected = anchor.correct(points, log_density, gradient)
+    corrected = anchor.correct(points, anchor.at(None, None), log_density, gradient)
     return pytensor.function([], list(corrected), mode="FAST_COMPILE")()
 
 
@@ -75,3 +79,23 @@ def test_minibatches_end_where_all_the_data_do_and_stop(likelihood):
     # standard errors: .007 of a mean, in standard deviations, and half a percent of those
     np.testing.assert_allclose((points.mean(axis=0) - mean) / sd, 0.0, atol=0.1)
     np.testing.assert_allclose(points.std(axis=0) / sd, 1.0, atol=0.05)
+
+
+def test_with_sites_the_anchor_keeps_its_place_and_what_the_data_say_there():
+    """In y, level and slope are those of log p(C(y)) + log |dC/dy|, whatever the coordinates."""
+    with pm.Model() as model:
+        tau = pm.HalfNormal("tau", 1.0)
+        pm.Normal("theta", pm.Normal("mu"), tau, shape=3)
+    coordinates, rng = find_coordinates(FlatSpace.of(model)), np.random.default_rng(0)
+    pseudo = {name: pytensor.shared(rng.normal(size=3)) for name in PSEUDO}
+    exact = CompiledModel(coordinates.space, "float64", coordinates=coordinates, pseudo=pseudo)
+    plain = CompiledModel(coordinates.space, "float64")
+    z = rng.normal(size=(1, 5))
+    anchor = Anchor.allocate(5, "float64")
+    log_density, gradient = plain.log_density_and_gradient(z)
+    anchor.move(z[0], log_density[0], gradient[0])
+    y, level, slope = pytensor.function([], list(anchor.at(coordinates, pseudo)))()
+    expected, expected_slope = exact.log_density_and_gradient(y[None])
+    np.testing.assert_allclose(exact.to_unconstrained(y[None])[0], z, rtol=1e-9)
+    np.testing.assert_allclose(level, expected[0], rtol=1e-9)
+    np.testing.assert_allclose(slope, expected_slope[0], rtol=1e-9)

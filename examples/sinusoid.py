@@ -1,0 +1,65 @@
+# %% [markdown]
+# # A sinusoid of unknown frequency
+#
+# Few and noisy points: many frequencies fit, and the posterior has a mode at each. The
+# frequency's posterior can be computed by quadrature, so that the masses of the modes can be
+# checked.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import pymc as pm
+
+import pymc_isomix as pmi
+
+rng = np.random.default_rng(38)
+t = np.sort(rng.uniform(0, 10, 10))
+y = 1.2 * np.cos(2 * np.pi * 0.31 * t) + 0.5 * np.sin(2 * np.pi * 0.31 * t) + rng.normal(0, 1, 10)
+
+# %% [markdown]
+# Amplitudes of cosine and sine are Gaussian a priori, the noise is known, and the frequency is
+# uniform between 0 and 1. Components start all over the prior (`init="prior"`): from one point,
+# modes far away would be a matter of luck.
+
+# %%
+with pm.Model() as model:
+    frequency = pm.Uniform("frequency", 0, 1)
+    angle = 2 * np.pi * frequency * t
+    part = pm.Normal("part", 0, 1, shape=2)
+    pm.Normal("y", part[0] * pm.math.cos(angle) + part[1] * pm.math.sin(angle), 1, observed=y)
+    approx = pm.fit(
+        method=pmi.IsoMix(n_components=80, init="prior", random_seed=1), progressbar=False
+    )
+idata = approx.sample(8000, random_seed=1)
+report = approx.diagnostics(progressbar=False)
+print("verdict:", report.verdict)
+print(report.advice)
+
+# %% [markdown]
+# Given the frequency, y is Gaussian: its density on a grid is the exact posterior.
+
+# %%
+grid = np.linspace(0, 1, 4001)
+log_p = np.empty_like(grid)
+for i, f in enumerate(grid):
+    basis = np.stack([np.cos(2 * np.pi * f * t), np.sin(2 * np.pi * f * t)], axis=1)
+    covariance = np.eye(len(t)) + basis @ basis.T
+    log_p[i] = -0.5 * (y @ np.linalg.solve(covariance, y) + np.linalg.slogdet(covariance)[1])
+exact = np.exp(log_p - log_p.max())
+exact /= np.trapezoid(exact, grid)
+
+found = idata.posterior["frequency"].values.ravel()
+edges = np.linspace(0, 1, 21)
+mass = np.histogram(found, edges)[0] / len(found)
+exact_mass = np.histogram(grid, edges, weights=exact)[0] / exact.sum()
+largest = np.abs(mass - exact_mass).max()
+print(f"modes: {report['n_modes'].item()}; largest error of a mass in 20 bins: {largest:.3f}")
+assert largest < 0.06
+
+# %%
+figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
+axis.hist(found, 200, range=(0, 1), density=True, alpha=0.5, label="approximation")
+axis.plot(grid, exact, "k", lw=1, label="exact")
+axis.axvline(0.31, color="C3", lw=1, ls="--", label="truth")
+axis.set(xlabel="frequency", ylabel="density")
+axis.legend()

@@ -1,0 +1,1 @@
+"""Many fits: ensembles over processes and clusters, joined into one mixture."""

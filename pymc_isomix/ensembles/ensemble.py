@@ -1,0 +1,204 @@
+"""An ensemble: fits of one model from many starts, on many workers, joined."""
+
+import logging
+
+import numpy as np
+import scipy  # which loads its parts when they are used
+
+from pymc_isomix.backend.checks import check_count, check_model, check_number, check_seed
+from pymc_isomix.ensembles import files, joining, workers
+from pymc_isomix.ensembles.joined import join_saved
+from pymc_isomix.ensembles.many import Refitter
+from pymc_isomix.interface.settings import Settings
+from pymc_isomix.target import starts
+from pymc_isomix.target.space import FlatSpace
+
+logger = logging.getLogger(__name__)
+
+CANDIDATES = 5  # starts to choose from, for each that is wanted
+FEWEST_COMPONENTS = 20
+FIRST_REFINED = 1_000_000  # number of the first fit of a single mode, after those of all restarts
+
+
+def fit_ensemble(
+    model=None,
+    *,
+    restarts=8,
+    n=10000,
+    n_components=FEWEST_COMPONENTS,
+    n_jobs=None,
+    random_seed=None,
+    init="prior",
+    refine=True,
+    time_limit=None,
+    checkpoint=None,
+    previous=None,
+    progressbar=True,
+    backend=None,
+    compile_kwargs=None,
+    **isomix_kwargs,
+):
+    r"""Fit a model from many starts, on as many workers as there are, and join the fits.
+
+    Each restart is a fit of its own, with a metric and sites of its own, from its own stratum of
+    the starts: of the prior, or of a box. :func:`join` makes one mixture of them. What works, and
+    where, is joblib's to say: ``with joblib.parallel_config(backend="dask")`` (or ``"ray"``) is all
+    that changes on a cluster. The results do not depend on it, nor on ``n_jobs``.
+
+    Parameters
+    ----------
+    model : pymc.Model, optional
+        The model of the context when not given.
+    restarts : int
+    n : int
+        Most iterations of each.
+    n_components : int
+        Of each.
+    n_jobs : int, optional
+        Workers; -1 for all cores. When not given, one, or what ``joblib.parallel_config`` says.
+    random_seed : int or Generator, optional
+        Seeds each restart by its number.
+    init : {"prior", "uniform", "jitter"}
+        Where starts are spread, as for :class:`IsoMix`: over the prior, over a box of half width
+        ``init_width`` in unconstrained space (around ``start`` when given), or near the initial
+        point. Where a prior is improper, ``"prior"`` is as ``"uniform"``.
+    refine : bool
+        Fit each mode that was found once more, from draws there, and join these fits too: a mode
+        then has a metric and sites of its own, where a restart shares them among its modes.
+    time_limit : float, optional
+        Seconds of one restart; one that takes longer has failed.
+    checkpoint : str or Path, optional
+        A folder where every restart is kept as soon as it has ended. A call with the same arguments
+        goes on from there.
+    previous : JoinedMixture, optional
+        Of an earlier call with the same arguments: only restarts that it has not are fitted, those
+        that failed or were not reached, or further ones.
+    progressbar : bool
+    backend, compile_kwargs
+        As in :meth:`IsoMix.fit`.
+    **isomix_kwargs
+        Of :class:`IsoMix`.
+
+    Returns
+    -------
+    JoinedMixture
+        Its ``failures`` are the restarts that raised an error, died with their worker, or went past
+        their time. After an interrupt it is what had been done by then.
+
+    Raises
+    ------
+    RuntimeError
+        If all restarts failed; says why.
+    ValueError
+        If an argument breaks its rule, or ``checkpoint`` is of other fits.
+
+    Examples
+    --------
+    >>> import pymc as pm, pymc_isomix as pmi
+    >>> with pm.Model() as model:
+    ...     mu = pm.NormalMixture("mu", w=[0.5, 0.5], mu=[-5, 5], sigma=1)
+    >>> approx = pmi.fit_ensemble(
+    ...     model, restarts=2, n=300, n_components=2, random_seed=1, progressbar=False
+    ... )
+    >>> approx.sample(100).posterior["mu"].shape
+    (1, 100)
+    """
+    model = check_model(model)
+    check_count("restarts", restarts)
+    if time_limit is not None:
+        check_number("time_limit", time_limit)
+    seed = check_seed(random_seed)
+    settings = Settings(n_components=n_components, init=init, **isomix_kwargs)
+    space = FlatSpace.of(model)
+    store = None
+    if checkpoint is not None:
+        about = {"random_seed": seed, "n": n, "restarts": restarts, "variables": space.describe()}
+        store = files.Checkpoints(checkpoint, {**about, "settings": settings.record()})
+        seed = store.random_seed
+    if seed is None:
+        seed = getattr(previous, "random_seed", None) or np.random.SeedSequence().entropy
+    seeds = workers.seeds_of(seed, restarts + 1)
+    fits = {} if previous is None else {r: f for r, f in previous.fits.items() if r < FIRST_REFINED}
+    fits |= store.read(restarts) if store is not None else {}
+    isomix = {**isomix_kwargs, "n_components": n_components}
+    isomix.pop("start", None)  # the starts are made from it
+    refitter = Refitter(model, isomix, {"backend": backend, "compile_kwargs": compile_kwargs})
+    payload = workers.Payload(fit_one, (refitter, n, time_limit))
+    shown = {"n_jobs": n_jobs, "progressbar": progressbar}
+
+    def keep(number, saved):
+        fits[number] = saved
+        if store is not None and number < restarts:
+            store.write(number, saved)
+
+    failures: list[workers.Failure] = []
+    interrupted = False
+    if missing := [number for number in range(restarts) if number not in fits]:
+        places = stratified_starts(space, restarts, settings, seeds[-1])
+        tasks = [workers.Task(number, seeds[number], places[number]) for number in missing]
+        failures, interrupted = workers.run(
+            payload, tasks, keep=keep, description="Restarts", **shown
+        )
+        workers.say(failures, "restarts", restarts, len(fits), interrupted)
+    approx = join_saved(space, fits, np.random.RandomState(seeds[-1]))
+    if refine and not interrupted:
+        rng = np.random.default_rng(seeds[-1])
+        starts_of_modes = [
+            piece.draw(n_components, rng)
+            for block in approx.mixture.blocks
+            for piece in joining.pieces_of(block)
+        ]
+        tasks = [
+            workers.Task(FIRST_REFINED + i, int(rng.integers(2**30)), start)
+            for i, start in enumerate(starts_of_modes)
+        ]
+        failed, _ = workers.run(payload, tasks, keep=keep, description="Modes", **shown)
+        workers.say(failed, "fits of single modes", len(tasks), len(fits), False)
+        approx = join_saved(space, fits, np.random.RandomState(seeds[-1]))
+    approx.fits, approx.failures, approx.random_seed = fits, failures, seed
+    logger.info(f"{approx}")
+    return approx
+
+
+def fit_one(shared, task):
+    """Fit one restart, in a worker."""
+    refitter, n, time_limit = shared
+    callbacks = [] if time_limit is None else [workers.TimeLimit(time_limit)]
+    return refitter.fit(n, start=task.own, seed=task.seed, callbacks=callbacks).saved()
+
+
+def stratified_starts(space, restarts, settings, seed):
+    """Choose starts of all components of each restart, from a stratum of the candidates.
+
+    Strata are clusters of the candidates' ranks, which know of no scale.
+
+    Returns
+    -------
+    list of (K, d) array
+    """
+    n_components, rng = settings.n_components, np.random.default_rng(seed)
+    options = {"start": settings.start, "init_width": settings.init_width}
+    n_candidates = CANDIDATES * restarts * n_components
+    try:
+        candidates = starts.starting_means(
+            space, n_candidates, init=settings.init, random_seed=seed, **options
+        )
+    except ValueError:
+        if settings.init != "prior":
+            raise
+        logger.info("a prior is improper: the starts are uniform in a box of init_width")
+        candidates = starts.starting_means(
+            space, n_candidates, init="uniform", random_seed=seed, **options
+        )
+    ranks = candidates.argsort(axis=0).argsort(axis=0) / n_candidates
+    label = np.zeros(n_candidates, dtype=int)
+    if restarts > 1:
+        _, label = scipy.cluster.vq.kmeans2(ranks, restarts, minit="++", rng=rng)
+    found = []
+    for number in range(restarts):
+        own = np.flatnonzero(label == number)
+        if not own.size:
+            own = np.arange(n_candidates)
+        chosen = rng.choice(own, n_components, replace=own.size < n_components)
+        found.append(candidates[chosen])
+    return found

@@ -1,0 +1,288 @@
+"""The joined result of many fits: samples, diagnoses, saves and starts NUTS as one fit does."""
+
+import time
+from html import escape
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import xarray as xr
+
+from pymc_isomix.backend.checks import check_seed
+from pymc_isomix.ensembles import files, joining
+from pymc_isomix.ensembles.blocks import Block, Joined
+from pymc_isomix.fitting.record import History
+from pymc_isomix.interface import api
+from pymc_isomix.interface.approximation import IsotropicMixture
+from pymc_isomix.results.files import refuse_other_variables
+from pymc_isomix.sites.coordinates import Coordinates
+from pymc_isomix.sites.find import find_coordinates
+from pymc_isomix.target.compiled import CompiledModel
+from pymc_isomix.target.space import FlatSpace
+
+groups_of_one: Any = IsotropicMixture._add_groups
+
+SHOWN = 5  # weights
+COLUMNS = ("weight", "weight_se", "elbo", "khat")
+
+
+class JoinedMixture:
+    r"""A weighted union of fits, each in coordinates of its own: an exact mixture.
+
+    :func:`pymc_isomix.fit_ensemble` and :func:`pymc_isomix.join` make it. ``sample``,
+    ``diagnostics``, ``sample_nuts`` and ``nuts_init`` are those of :class:`IsotropicMixture`.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    mixture : Joined
+        Blocks and their weights.
+    table : xarray.Dataset
+        What is known of each piece, that is of what one fit has of one mode: ``fit``, ``weight``
+        and ``weight_se``, ``elbo`` of the piece alone, ``khat``, ``n_components``; and attributes.
+    history : History
+        Seconds of all fits together, and their settings.
+    rng : numpy.random.RandomState, optional
+
+    Attributes
+    ----------
+    fits : dict of int to Saved
+        What each restart ended with, by its number; empty after loading.
+    failures : list of Failure
+        Restarts that ended without a fit: number, seed and error.
+
+    Examples
+    --------
+    >>> import pymc as pm, pymc_isomix as pmi
+    >>> with pm.Model():
+    ...     mu = pm.Normal("mu", 0, 1)
+    ...     fits = [pmi.IsotropicMixture(n_components=2, random_seed=seed) for seed in (1, 2)]
+    >>> approx = pmi.join(fits, random_seed=1)
+    >>> approx.log_density([[0.0], [1.0]]).shape
+    (2,)
+    """
+
+    sample = IsotropicMixture.sample
+    diagnostics = IsotropicMixture.diagnostics
+    sample_nuts = IsotropicMixture.sample_nuts
+    nuts_init = IsotropicMixture.nuts_init
+    compiled_model = IsotropicMixture.compiled_model
+    space_of_context = IsotropicMixture.space_of_context
+    __getstate__ = IsotropicMixture.__getstate__
+    _generator, _move = IsotropicMixture._generator, IsotropicMixture._move
+    _report = None
+
+    def __init__(self, space, mixture, table, history, rng=None):
+        self.space, self.mixture, self.table, self.history = space, mixture, table, history
+        self.rng = np.random.RandomState() if rng is None else rng
+        self.fits: dict = {}
+        self.random_seed: int | None = None
+        self.failures: list = []
+
+    @property
+    def model(self):
+        """The model."""
+        return self.space.model
+
+    @property
+    def coordinates(self):
+        """The map between the coordinates of the heaviest block and unconstrained space."""
+        return self.mixture.blocks[0].coordinates
+
+    @property
+    def pseudo(self):
+        """The pseudo-observations of the heaviest block, arrays by name."""
+        return self.mixture.blocks[0].pseudo
+
+    def to_unconstrained(self, points):
+        """Map points y (S, d), of the heaviest block, to z (S, d) and log |dz/dy| (S,)."""
+        return self.mixture.blocks[0].to_unconstrained(points)
+
+    def draw_unconstrained(self, draws, rng):
+        """Draw points (draws, d) in unconstrained space, and their components (draws,)."""
+        points, component = self.mixture.draw(draws, rng)
+        return self.to_unconstrained(points)[0], component
+
+    def log_density(self, points):
+        """Log density (S,) at unconstrained points (S, d), exact."""
+        return self.mixture.evaluate_unconstrained(np.asarray(points))[0]
+
+    def save(self, path):
+        """Write the joined mixture to a file, for :func:`pymc_isomix.load`.
+
+        Parameters
+        ----------
+        path : str or Path
+            Ends in ``.nc`` (netCDF) or ``.zarr``.
+        """
+        files.write(path, self)
+
+    def _add_groups(self, tree, compiled, weighted, moved=None):
+        tree = groups_of_one(self, tree, compiled, weighted, moved)
+        tree["ensemble"] = self.table
+        return tree
+
+    def __str__(self):
+        weights = self.mixture.block_weights
+        shown = ", ".join(f"{weight:.2g}" for weight in weights[:SHOWN])
+        shown += ", ..." if len(weights) > SHOWN else ""
+        about = self.table.attrs
+        said = f"log evidence {about['log_evidence']:.2f} ± {about['log_evidence_se']:.2f}"
+        if self._report is not None:
+            said += f", verdict: {self._report.verdict}"
+        if self.failures:
+            said += f"; {len(self.failures)} restarts failed"
+        return (
+            f"<JoinedMixture: {len(weights)} of {about['n_fits']} fits with weights {shown}, "
+            f"{self.mixture.n_components} components, d = {self.mixture.n_dim}; {said}>"
+        )
+
+    __repr__ = __str__
+
+    def _repr_html_(self):
+        return f"<p>{escape(str(self))}</p>{self.table._repr_html_()}"
+
+
+def joined_mixture(space, blocks, histories, rng):
+    """Join blocks of fits of one model.
+
+    Parameters
+    ----------
+    space : FlatSpace
+    blocks : list of Block
+    histories : list of History
+        Of the same fits.
+    rng : numpy.random.RandomState
+
+    Returns
+    -------
+    JoinedMixture
+    """
+    began = time.perf_counter()
+    backend = next((h.backend for h in histories if h.backend), "")
+    dtype = blocks[0].mixture.means.dtype.name
+    n_components = max(block.mixture.n_components for block in blocks)
+    compiled = CompiledModel(space, dtype, backend, n_components)
+    weighted = joining.join(blocks, compiled.log_density, np.random.default_rng(rng.randint(2**30)))
+    columns = {name: ("piece", getattr(weighted, name)) for name in COLUMNS}
+    columns["fit"] = ("piece", [piece.source for piece in weighted.pieces])
+    columns["n_components"] = ("piece", [p.mixture.n_components for p in weighted.pieces])
+    attrs = {
+        "n_fits": len(blocks),
+        "n_pieces": weighted.n_pieces,
+        "log_evidence": weighted.log_evidence,
+        "log_evidence_se": weighted.log_evidence_se,
+        "join_seconds": time.perf_counter() - began,
+    }
+    about = xr.Dataset(columns, attrs=attrs)
+    history = History(
+        compile_seconds=sum(h.compile_seconds for h in histories),
+        run_seconds=sum(h.run_seconds for h in histories),
+        stop_reason=f"{len(blocks)} fits joined",
+        settings=histories[0].settings,
+        backend=backend,
+        versions=histories[0].versions,
+    )
+    return JoinedMixture(space, weighted.joined, about, history, rng)
+
+
+def join_saved(space, fits, rng):
+    """Join what restarts ended with, {number: Saved}."""
+    numbers = sorted(fits)
+    coordinates = coordinates_of(space, fits[numbers[0]].sites)
+    blocks = [Block(fits[r].mixture, coordinates, fits[r].pseudo, r) for r in numbers]
+    return joined_mixture(space, blocks, [fits[r].history for r in numbers], rng)
+
+
+def join(approximations, *, random_seed=None):
+    r"""Join fits of one model into one mixture, each in coordinates of its own.
+
+    Each fit is split into its modes. Draws of all of these together, weighted by :math:`p / q` with
+    the density of all of them together, tell how much of the posterior each has: fits that overlap
+    are not counted twice. What adds nothing is left out.
+
+    Parameters
+    ----------
+    approximations : list of IsotropicMixture
+        Of the same model.
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    JoinedMixture
+
+    Raises
+    ------
+    TypeError
+        If they are no approximations.
+    ValueError
+        If there is none, they are of different models, or none has a draw with a finite density.
+
+    Examples
+    --------
+    >>> import pymc as pm, pymc_isomix as pmi
+    >>> with pm.Model():
+    ...     mu = pm.Normal("mu", 0, 1)
+    ...     fits = [pmi.IsotropicMixture(n_components=2, random_seed=seed) for seed in (1, 2)]
+    >>> pmi.join(fits, random_seed=1).sample(10).posterior.sizes["draw"]
+    10
+    """
+    approximations = list(approximations)
+    if not approximations:
+        raise ValueError("approximations must hold at least one; got none")
+    for approx in approximations:
+        if not isinstance(approx, IsotropicMixture):
+            raise TypeError(f"approximations must be of IsotropicMixture; got {approx!r}")
+    first = approximations[0]
+    for approx in approximations[1:]:
+        if approx.space.describe() != first.space.describe():
+            raise ValueError("approximations must be of one model; their variables differ")
+    blocks = [
+        Block(approx.mixture, approx.coordinates, approx.pseudo_values, source)
+        for source, approx in enumerate(approximations)
+    ]
+    histories = [approx.history or History() for approx in approximations]
+    rng = np.random.RandomState(check_seed(random_seed))
+    return joined_mixture(first.space, blocks, histories, rng)
+
+
+def load(path, model=None):
+    """Read an approximation that its ``save`` wrote, of one fit or joined.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.nc`` or ``.zarr``.
+    model : pymc.Model, optional
+        With the same free variables; the model of the context when not given.
+
+    Returns
+    -------
+    IsotropicMixture or JoinedMixture
+        With the same parameters and ``history``. It samples and diagnoses as before, with the same
+        random numbers; :func:`pymc_isomix.resume` fits a single one further.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no whole file of an approximation, or the model's free variables differ in name,
+        shape or transform.
+    """
+    saved = files.read(path)
+    if saved is None:
+        return api.load(path, model)
+    space = FlatSpace.of(pm.modelcontext(model))
+    refuse_other_variables(saved.variables, space.describe())
+    coordinates = coordinates_of(space, saved.sites)
+    blocks = [Block(b.mixture, coordinates, b.pseudo, b.source) for b in saved.blocks]
+    mixture = Joined.of(blocks, [b.log_weight for b in saved.blocks])
+    rng = np.random.RandomState()
+    rng.set_state(saved.random_state)
+    return JoinedMixture(space, mixture, saved.table, saved.history, rng)
+
+
+def coordinates_of(space, sites):
+    """Find the sites of a model anew, where fits had any."""
+    return find_coordinates(space) if sites else Coordinates(space)

@@ -1,0 +1,297 @@
+r"""How fits are joined: which pieces of them are kept, and with what weights.
+
+A *piece* is what one fit has of one mode. Draws of all pieces together, of density
+:math:`m(z) = \sum_u \alpha_u q_u(z)`, are weighted by :math:`p / m`, the balance heuristic of
+multiple importance sampling: fits that overlap are not counted twice. Weights of pieces are
+those of the highest :math:`\mathbb E_p[\log \sum_u W_u q_u]`, by EM steps
+
+.. math:: W_u \leftarrow \sum_s \bar\omega_s \, \frac{W_u q_u(z_s)}{\sum_v W_v q_v(z_s)},
+
+the step by which a fit corrects its own weights. Separate pieces get their shares of the evidence.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import scipy  # which loads its parts when they are used
+
+from pymc_isomix.ensembles.blocks import Block, Joined
+from pymc_isomix.family import modes
+from pymc_isomix.results.importance import smooth
+
+MOST_NUMBERS = 20_000_000  # among the draws, and among their densities under all pieces
+PILOT = 50, 200  # draws of a piece, fewest and most, to choose among pieces
+PILOT_DRAWS = 10_000  # of all pieces together, where that leaves each enough
+FINAL_DRAWS = 1000  # of a chosen piece, for its weight
+LEAST_GAIN = 0.02  # nats of E_p log q, for which a piece is kept
+FLOOR = np.log(1e-6)  # of what no piece covers yet, relative to all pieces together
+SAME_PLACE, SAME_SCALE = 0.5, 0.35  # standard deviations, and their logarithm, root mean square
+COPIES = 2
+LEAST_WEIGHT = 1e-4
+EM_STEPS, EM_STEPS_TO_CHOOSE = 300, 20
+EM_CHANGE = 1e-7
+
+
+class Draws(NamedTuple):
+    """Draws of several pieces, as many of each, with what importance sampling needs."""
+
+    log_q: np.ndarray  # (S, U) by piece
+    weight: np.ndarray  # (S,) sums to 1: p / m, smoothed by piece
+    log_evidence: float
+    elbo: np.ndarray  # (U,) of the piece alone, in nats
+    khat: np.ndarray  # (U,) of p / m among its draws
+
+
+class Weighted(NamedTuple):
+    """The pieces that were kept, and what was found out about each."""
+
+    pieces: list[Block]
+    weight: np.ndarray  # (U,)
+    weight_se: np.ndarray  # (U,)
+    elbo: np.ndarray  # (U,)
+    khat: np.ndarray  # (U,)
+    log_evidence: float
+    log_evidence_se: float
+    n_pieces: int  # of all fits
+
+    @property
+    def joined(self):
+        """Pieces of one fit make up one block."""
+        sources = dict.fromkeys(piece.source for piece in self.pieces)
+        blocks, log_weights = [], []
+        for source in sources:
+            own = [u for u, piece in enumerate(self.pieces) if piece.source == source]
+            parts = [self.pieces[u].mixture for u in own]
+            names = ("means", "log_variances", "log_weights")
+            arrays = {n: np.concatenate([getattr(part, n) for part in parts]) for n in names}
+            log_own = np.log(self.weight[own])
+            sizes = [part.n_components for part in parts]
+            arrays["log_weights"] = arrays["log_weights"] + np.repeat(log_own, sizes)
+            arrays = {n: a.astype(parts[0].means.dtype) for n, a in arrays.items()}
+            first = self.pieces[own[0]]
+            blocks.append(replace(first, mixture=first.mixture.replace(**arrays)))
+            log_weights.append(np.logaddexp.reduce(log_own))
+        return Joined.of(blocks, log_weights)
+
+
+def join(blocks, log_density, rng):
+    """Join fits: choose pieces and weigh them.
+
+    Parameters
+    ----------
+    blocks : list of Block
+        One for each fit.
+    log_density : callable
+        Log joint density of the model, from points (S, d) in unconstrained space to (S,).
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Weighted
+
+    Raises
+    ------
+    ValueError
+        If no draw of any fit has a finite log density.
+    """
+    pieces = [piece for block in blocks for piece in pieces_of(block)]
+    kept = without_copies(pieces, log_density, rng)
+    if len(kept) > 1:
+        n_each = int(np.clip(PILOT_DRAWS // len(kept), *PILOT))
+        kept = [kept[u] for u in choose(draw(kept, log_density, n_each, rng))]
+    draws = draw(kept, log_density, FINAL_DRAWS, rng)
+    weight = balance(draws.log_q, draws.weight)
+    error, evidence_error = standard_errors(draws, weight)
+    return Weighted(
+        kept,
+        weight,
+        error,
+        draws.elbo,
+        draws.khat,
+        draws.log_evidence,
+        evidence_error,
+        len(pieces),
+    )
+
+
+def pieces_of(block):
+    """Split a fit into its modes, and leave out components of next to no weight."""
+    labels, alive = modes.label_modes(block.mixture), ~modes.is_dead(block.mixture)
+    found = [np.flatnonzero(alive & (labels == label)) for label in np.unique(labels)]
+    return [block.of_components(own) for own in found if own.size]
+
+
+def without_copies(pieces, log_density, rng):
+    """Leave out all but the best two pieces of the same place and scales, in any dimension alike.
+
+    Many restarts find the same mode, and what follows is quadratic in the number of pieces.
+    """
+    points = np.stack([piece.draw(PILOT[0], rng) for piece in pieces])  # (U, n, d)
+    log_p = np.asarray(log_density(points.reshape(-1, points.shape[2])), dtype=float)
+    log_p = log_p.reshape(len(pieces), -1)
+    elbo = [
+        _mean_of_finite(log_p[u] - densities([piece], points[u])[:, 0])
+        for u, piece in enumerate(pieces)
+    ]
+    mean, scale = points.mean(axis=1), points.std(axis=1)
+    kept: list[int] = []
+    for u in np.argsort(-np.array(elbo), kind="stable"):
+        offset = (mean[u] - mean[kept]) / np.sqrt(scale[u] * scale[kept])
+        stretch = np.log(scale[u] / scale[kept])
+        alike = np.sqrt((offset**2).mean(axis=1)) < SAME_PLACE
+        alike &= np.sqrt((stretch**2).mean(axis=1)) < SAME_SCALE
+        if alike.sum() < COPIES:
+            kept.append(int(u))
+    return [pieces[u] for u in sorted(kept)]
+
+
+def draw(pieces, log_density, n_each, rng):
+    """Draw of all pieces, and weigh the draws by the balance heuristic.
+
+    Weights are smoothed among the draws of each piece, so that a poor one does not spoil those of
+    the rest.
+
+    Returns
+    -------
+    Draws
+    """
+    n_pieces = len(pieces)
+    most = MOST_NUMBERS // (n_pieces * max(n_pieces, pieces[0].mixture.n_dim))
+    n_each = max(min(n_each, most), PILOT[0])
+    points = np.concatenate([piece.draw(n_each, rng) for piece in pieces])
+    log_p = np.asarray(log_density(points), dtype=float)
+    log_q = densities(pieces, points)
+    log_weight = log_p - np.logaddexp.reduce(log_q, axis=1) + np.log(n_pieces)
+    strata = [slice(u * n_each, (u + 1) * n_each) for u in range(n_pieces)]
+    smoothed = [smooth(log_weight[own]) for own in strata]
+    evidence = np.array([s.log_evidence for s in smoothed])
+    if not np.isfinite(evidence.max()):
+        raise ValueError("no draw of any fit has a finite log density: there is nothing to join")
+    share = np.exp(evidence - np.logaddexp.reduce(evidence))
+    weight = np.concatenate(
+        [w * np.nan_to_num(s.weight) for w, s in zip(share, smoothed, strict=True)]
+    )
+    own_ratio = [log_p[own] - log_q[own, u] for u, own in enumerate(strata)]
+    elbo = [_mean_of_finite(r) for r in own_ratio]
+    return Draws(
+        log_q,
+        weight,
+        float(np.logaddexp.reduce(evidence) - np.log(n_pieces)),
+        np.array(elbo),
+        np.array([s.khat for s in smoothed]),
+    )
+
+
+def _mean_of_finite(values):
+    finite = np.isfinite(values)
+    return values[finite].mean() if finite.any() else -np.inf
+
+
+def densities(pieces, points):
+    """Log density (S, U) of each piece at unconstrained points (S, d)."""
+    columns, seen = [], None
+    for piece in pieces:
+        if seen is None or seen[0] is not piece.pseudo:  # pieces of a fit share its coordinates
+            seen = piece.pseudo, piece.from_unconstrained(points)
+        y, log_determinant = seen[1]
+        columns.append(piece.mixture.log_density(y) + log_determinant)
+    return np.nan_to_num(np.stack(columns, axis=1), nan=-np.inf, neginf=-np.inf)
+
+
+def balance(log_q, weight, steps=EM_STEPS):
+    """Weights (U,) of the pieces under which weighted draws have the highest mean log density."""
+    log_w = np.full(log_q.shape[1], -np.log(log_q.shape[1]))
+    counts = weight > 0
+    log_q, weight = log_q[counts], weight[counts]
+    for _ in range(steps):
+        shares = weight @ responsibilities(log_q, log_w)
+        with np.errstate(divide="ignore"):
+            new = np.log(shares / shares.sum())
+        change = np.abs(np.exp(new) - np.exp(log_w)).max()
+        log_w = new
+        if change < EM_CHANGE:
+            break
+    return np.exp(log_w)
+
+
+def responsibilities(log_q, log_w):
+    """Probability (S, U) of each piece given a draw."""
+    log_joint = log_q + log_w
+    largest = log_joint.max(axis=1, keepdims=True)
+    joint = np.exp(log_joint - np.where(np.isfinite(largest), largest, 0.0))
+    total = joint.sum(axis=1, keepdims=True)
+    return joint / np.where(total > 0, total, 1.0)
+
+
+def standard_errors(draws, weight):
+    """Return standard errors of the weights (U,) and of the log evidence, by strata of the draws.
+
+    Of the ratio of two means, to first order, with the responsibilities as they are.
+    """
+    n_pieces = len(weight)
+    with np.errstate(divide="ignore"):
+        excess = responsibilities(draws.log_q, np.log(weight)) - weight
+    n_each = len(excess) // n_pieces
+    by_stratum = (draws.weight[:, None] * excess).reshape(n_pieces, n_each, n_pieces)
+    variance = n_each * by_stratum.var(axis=1, ddof=1).sum(axis=0)
+    own = draws.weight.reshape(n_pieces, n_each)
+    return np.sqrt(variance), float(np.sqrt(n_each * own.var(axis=1, ddof=1).sum()))
+
+
+def choose(draws):
+    """Choose pieces one by one, from the best fit of its own mode to the worst.
+
+    A piece is kept if it raises the mean log density under the posterior: where the posterior has
+    mass that the others do not cover, or cover worse. One that is nearly the same as another adds
+    nothing.
+
+    Returns
+    -------
+    list of int
+    """
+    counts = draws.weight > 0
+    log_q, weight = draws.log_q[counts], draws.weight[counts]
+    order = [int(u) for u in np.argsort(-draws.elbo, kind="stable") if np.isfinite(draws.elbo[u])]
+    # far from those that are chosen so far, any piece would seem a gain
+    everywhere = np.logaddexp.reduce(log_q, axis=1) - np.log(log_q.shape[1])
+    chosen = [order[0]]
+    current = np.logaddexp(log_q[:, order[0]], everywhere + FLOOR)
+    for u in order[1:]:
+        share, gain = gain_of(log_q[:, u], current, weight)
+        if share > LEAST_WEIGHT and gain > min(LEAST_GAIN, share):
+            chosen.append(u)
+            current = np.logaddexp(current + np.log1p(-share), log_q[:, u] + np.log(share))
+    while len(chosen) > 1:  # an early one may have become needless, or have next to no weight
+        weights = balance(log_q[:, chosen], weight, EM_STEPS_TO_CHOOSE)
+        losses = [_loss(log_q[:, chosen], weights, i, weight) for i in range(len(chosen))]
+        least = int(np.argmin(losses))
+        needless = losses[least] <= LEAST_GAIN
+        if not needless and weights.min() > LEAST_WEIGHT:
+            break
+        chosen.pop(least if needless else int(np.argmin(weights)))
+    return chosen
+
+
+def gain_of(log_new, log_old, weight):
+    """Best share of a new piece, and by how many nats it raises the mean log density."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        log_ratio = np.nan_to_num(log_new - log_old, nan=0.0, posinf=700.0, neginf=-700.0)
+        if weight @ np.exp(log_ratio) < 1:  # the slope at no share
+            return 0.0, 0.0
+    share = 0.5
+    for _ in range(EM_STEPS_TO_CHOOSE):
+        log_odds = np.log(share) - np.log1p(-share)
+        share = float(np.clip(weight @ scipy.special.expit(log_odds + log_ratio), 1e-12, 1 - 1e-12))
+    gained = np.logaddexp(np.log1p(-share), np.log(share) + log_ratio)
+    return share, float(weight @ gained)
+
+
+def _loss(log_q, weights, i, weight):
+    """Nats that the mean log density loses without one of the pieces."""
+    others = np.delete(np.arange(len(weights)), i)
+    with np.errstate(divide="ignore"):
+        log_w = np.log(weights)
+        rest = np.logaddexp.reduce(log_q[:, others] + log_w[others], axis=1)
+        rest = rest - np.log(max(1 - weights[i], 1e-300))
+    return gain_of(log_q[:, i], rest, weight)[1]

@@ -1,0 +1,246 @@
+"""Work spread over processes or machines by joblib, and what to do when some of it fails.
+
+Which workers there are, ``joblib.parallel_config`` says: processes of this machine, a Dask or a Ray
+cluster. Nothing here knows of any of them.
+"""
+
+import hashlib
+import logging
+import os
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pymc_isomix.sampling.progress import LateProgress
+
+logger = logging.getLogger(__name__)
+
+ROUNDS = 3  # where workers die: all at once, the rest once more, then one by one
+LONGEST_REASON = 300  # characters
+
+_of_this_thread = threading.local()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Work that ended with an error.
+
+    Parameters
+    ----------
+    number : int
+        Of the restart, or the data set.
+    seed : int
+    error : str
+        Kind and text of the exception, in one line.
+    details : str
+        Its traceback; empty where a worker died.
+    """
+
+    number: int
+    seed: int
+    error: str
+    details: str = ""
+
+    def __str__(self):
+        return f"{self.number} (seed {self.seed}): {self.error}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work: its number, its seed, and what is its own."""
+
+    number: int
+    seed: int
+    own: Any = None
+
+
+class Payload:
+    """What all tasks share, pickled once: a worker unpickles it once, and keeps it.
+
+    Parameters
+    ----------
+    work : callable
+        ``work(shared, task)``, a function of a module.
+    shared : object
+        Travels by cloudpickle: a model, above all.
+    """
+
+    def __init__(self, work: Callable, shared: Any):
+        try:
+            import cloudpickle
+            import joblib  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                "many fits need joblib and cloudpickle; install them with "
+                "python -m pip install 'pymc-isomix[ensemble]'"
+            ) from error
+        content = cloudpickle.dumps(shared)
+        self.work, self.key = work, hashlib.sha256(content).hexdigest()
+        # joblib gives large arrays to the workers of one machine as files, and to a cluster once
+        self.content = np.frombuffer(content, dtype=np.uint8)
+        self.home = os.getpid()
+
+
+def do(work, key, home, content, task):
+    """Do one task in a worker: (number, result, None), or (number, None, Failure)."""
+    if os.getpid() != home:
+        # XLA's threads, before JAX starts: as many workers as there are cores would fight
+        os.environ.setdefault("NPROC", "1")
+    try:
+        with quiet():
+            return task.number, work(_unpickled(key, content), task), None
+    except Exception as error:  # the others' results must not depend on it
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        if len(reason) > LONGEST_REASON:
+            reason = reason[:LONGEST_REASON] + "..."
+        return task.number, None, Failure(task.number, task.seed, reason, traceback.format_exc())
+
+
+def _unpickled(key, content):
+    """Unpickle what tasks share once in each thread, since fits may change it."""
+    import cloudpickle
+
+    if getattr(_of_this_thread, "key", None) != key:
+        _of_this_thread.key, _of_this_thread.shared = key, cloudpickle.loads(content.tobytes())
+    return _of_this_thread.shared
+
+
+@contextmanager
+def quiet():
+    """Let fits say nothing but warnings: there are many."""
+    ours = logging.getLogger("pymc_isomix")
+    level = ours.level
+    ours.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        ours.setLevel(level)
+
+
+def run(payload, tasks, *, n_jobs, keep, progressbar, description):
+    """Do all tasks, each on whatever worker is free.
+
+    Parameters
+    ----------
+    payload : Payload
+    tasks : list of Task
+    n_jobs : int or None
+        As for ``joblib.Parallel``: None is one, or what ``joblib.parallel_config`` says.
+    keep : callable
+        ``keep(number, result)`` gets each result as soon as it is there.
+    progressbar : bool
+    description : str
+
+    Returns
+    -------
+    failures : list of Failure
+        By number.
+    interrupted : bool
+        Whether the user interrupted; then some tasks have neither result nor failure.
+    """
+    waiting = {task.number: task for task in tasks}
+    failures: dict[int, Failure] = {}
+    reason = ""
+    with LateProgress(description, len(tasks), disable=not progressbar) as progress:
+
+        def take(outcome):
+            number, result, failure = outcome
+            waiting.pop(number, None)
+            if failure is None:
+                keep(number, result)
+            else:
+                failures[number] = failure
+            progress.update(len(tasks) - len(waiting))
+
+        try:
+            for round_ in range(ROUNDS):
+                # what has killed a worker twice may be any of those that are left
+                groups = [[task] for task in waiting.values()]
+                if round_ < ROUNDS - 1:
+                    groups = [list(waiting.values())] if waiting else []
+                for group in groups:
+                    reason = _run_together(payload, group, n_jobs, take) or reason
+                if waiting and round_ < ROUNDS - 1:
+                    logger.warning(f"{len(waiting)} of {len(tasks)} are run again: {reason}")
+        except KeyboardInterrupt:
+            return [failures[number] for number in sorted(failures)], True
+    for task in waiting.values():
+        failures[task.number] = Failure(task.number, task.seed, f"its worker died: {reason}")
+    return [failures[number] for number in sorted(failures)], False
+
+
+def _run_together(payload, tasks, n_jobs, take):
+    """Do tasks at the same time; return why that broke off, or None.
+
+    Errors of the work itself are results: what is raised here comes from the workers' machinery.
+    """
+    from joblib import Parallel, delayed
+    from joblib.parallel import get_active_backend
+
+    backend, _ = get_active_backend()
+    options = {"n_jobs": n_jobs, "batch_size": 1}
+    if backend.supports_return_generator:
+        options["return_as"] = "generator_unordered"
+    parts = payload.work, payload.key, payload.home, payload.content
+    outcomes: Any = None
+    try:
+        outcomes = Parallel(**options)(delayed(do)(*parts, task) for task in tasks)
+        for outcome in outcomes:
+            take(outcome)
+    except Exception as error:
+        time.sleep(0.1)  # what died is cleared away
+        return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
+    finally:
+        if hasattr(outcomes, "close"):
+            outcomes.close()
+    return None
+
+
+def seeds_of(seed, n):
+    """Return a seed of each of n tasks, the same whatever n is; drawn, where there is none."""
+    if seed is None:
+        seed = np.random.SeedSequence().entropy
+    return [int(np.random.SeedSequence([seed, i]).generate_state(1)[0] >> 2) for i in range(n)]
+
+
+def say(failures, what, n_tasks, n_done, interrupted):
+    """Say what failed; raise where nothing else is there."""
+    if interrupted and not n_done:
+        raise KeyboardInterrupt
+    if interrupted:
+        logger.warning(f"Interrupted: {n_done} of {n_tasks} {what} were done.")
+    reasons = Counter(failure.error for failure in failures).most_common()
+    listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
+    if not n_done:
+        raise RuntimeError(f"all {n_tasks} {what} failed: {listed}")
+    if failures:
+        logger.warning(f"{len(failures)} of {n_tasks} {what} failed: {listed}")
+
+
+class TimeLimit:
+    """A callback that ends a fit with an error once its time is up.
+
+    Parameters
+    ----------
+    seconds : float
+        From now on.
+    """
+
+    once_a_call = True  # many steps may run in one call
+
+    def __init__(self, seconds):
+        self.seconds, self.began = seconds, time.perf_counter()
+
+    def __call__(self, approx, losses, iteration):
+        """Raise TimeoutError if time is up."""
+        if time.perf_counter() - self.began > self.seconds:
+            raise TimeoutError(
+                f"its limit of {self.seconds:g} s was over; pass a larger time_limit or a smaller n"
+            )

@@ -1,0 +1,255 @@
+"""The approximation as the prior of another model."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+from pytensor.compile import SharedVariable
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.op import RandomVariable
+
+from pymc_isomix.family import density
+from pymc_isomix.target.space import axis_labels
+
+
+def as_prior(approx, var_names=None, *, name="prior"):
+    r"""Make the fitted mixture the prior of variables of the model of the context.
+
+    For data that come later: what the first fit learned, with its correlations and its modes, is
+    what the next model starts from. The joint prior is the approximation exactly, transforms and
+    coordinates of a hierarchy included, and nothing is estimated from draws.
+
+    Parameters
+    ----------
+    approx : IsotropicMixture
+        Or one mixture group of an approximation of several.
+    var_names : str or list of str, optional
+        Free variables, or deterministics, of the fitted model; all free variables when not given.
+        What is left out is integrated out.
+    name : str
+        Of the one free variable that this adds, a vector u with mean zero and unit covariance, of
+        which the others are deterministic functions.
+
+    Returns
+    -------
+    dict of str to TensorVariable
+        The variables by their names, deterministics of the model of the context, with their dims.
+
+    Raises
+    ------
+    TypeError
+        If ``approx`` is no approximation, or there is no model in the context.
+    ValueError
+        If a name is none of the fitted model's or is taken in the new one, a dim has other coords
+        there, or a variable depends on what the approximation does not have.
+
+    Notes
+    -----
+    A mixture in coordinates y, :math:`y = \bar\mu + R u` with :math:`R R^T` its covariance; u is
+    the free variable, and z and the values of the variables follow. Of y only the part
+    is kept that the variables depend on: their own places and, where the fit saw effects by the
+    scales that the model gives them, those of the scales. Data that a deterministic depends on stay
+    as they are now.
+
+    Examples
+    --------
+    >>> import pymc as pm, pymc_isomix as pmi
+    >>> with pm.Model():
+    ...     mu, sigma = pm.Normal("mu", 0, 10), pm.HalfNormal("sigma")
+    ...     approx = pmi.IsotropicMixture(n_components=2, random_seed=1)
+    >>> with pm.Model() as model:
+    ...     prior = pmi.as_prior(approx, ["mu", "sigma"])
+    ...     y = pm.Normal("y", prior["mu"], prior["sigma"], observed=[0.3])
+    >>> model.free_RVs, model.deterministics
+    ([prior], [mu, sigma])
+    """
+    if not hasattr(approx, "draw_unconstrained"):
+        raise TypeError(
+            f"approx must be an IsotropicMixture; got {type(approx).__name__}. Draws do not have "
+            "the mixture: keep what pm.fit returned, or pymc_isomix.load(path)"
+        )
+    if hasattr(approx.mixture, "blocks"):
+        raise TypeError(
+            "approx must be of one fit: joined fits have coordinates of their own each. Use the "
+            "fit with the most weight, or draws"
+        )
+    model, space = pm.modelcontext(None), approx.space
+    if model is space.model:
+        raise ValueError(
+            "as_prior makes variables of another model than the fitted one: call it inside "
+            "`with pm.Model():`"
+        )
+    expressions = _chosen(space.model, var_names)
+    for taken in {name, *expressions} & set(model.named_vars):
+        way_out = "pass another name=" if taken == name else "leave it out of var_names"
+        raise ValueError(f"the model of the context has a variable {taken!r} already; {way_out}")
+    dims = {own: _agreed_dims(space.model, model, own) for own in expressions}
+    kept = _places(approx, expressions)
+    standard = standardise(approx.mixture, kept)
+    with model:
+        u = _standard_variable(name, standard)
+        part = standard.centre + (
+            standard.root @ u if standard.root.ndim == 2 else standard.root * u
+        )
+        y = pt.set_subtensor(pt.zeros(space.n_dim, dtype=part.dtype)[kept], part)
+        pseudo = {key: pt.constant(value) for key, value in approx.pseudo_values.items()}
+        values, _, _ = approx.coordinates.forward(y, pseudo)
+        replaced = graph_replace(
+            list(expressions.values()),
+            {v: values[v.name] for v in space.model.value_vars if v.name in values},
+            strict=False,
+        )
+        return {
+            own: pm.Deterministic(own, expression, dims=dims[own])
+            for own, expression in zip(expressions, replaced, strict=True)
+        }
+
+
+class Standard(NamedTuple):
+    """A mixture of some dimensions, standardised: y = centre + root u, v = whitening u.
+
+    v is where the components are ``means``, ``log_variances`` and ``log_weights``, without a
+    metric. Matrices (n, n) where the metric is dense, else their diagonals (n,).
+    """
+
+    centre: np.ndarray
+    root: np.ndarray
+    whitening: np.ndarray
+    unwhitening: np.ndarray
+    means: np.ndarray
+    log_variances: np.ndarray
+    log_weights: np.ndarray
+
+
+def standardise(mixture, kept):
+    """Standardise the marginal of a mixture: mean zero, unit covariance.
+
+    Parameters
+    ----------
+    mixture : Mixture
+    kept : (n,) integer array
+        Dimensions of the marginal; of diagonal components with a dense metric, all.
+
+    Returns
+    -------
+    Standard
+    """
+    weights, means, log_variances = mixture.weights, mixture.means[:, kept], mixture.log_variances
+    centre, own = weights @ means, np.exp(log_variances)
+    if log_variances.ndim == 2:
+        log_variances, own = log_variances[:, kept], own[:, kept]
+    within, offsets = weights @ own, means - centre
+    if mixture.metric.ndim == 2:
+        metric = mixture.metric
+        if len(kept) < mixture.n_dim:
+            metric = np.linalg.cholesky((metric @ metric.T)[np.ix_(kept, kept)])
+        between = (weights[:, None] * offsets).T @ offsets
+        root = np.linalg.cholesky(metric * within @ metric.T + between)
+        whitening, unwhitening = np.linalg.solve(metric, root), np.linalg.solve(root, metric)
+        whitened = np.linalg.solve(metric, offsets.T).T
+    else:
+        metric = np.broadcast_to(mixture.metric, (mixture.n_dim,))[kept]
+        root = np.sqrt(metric**2 * within + weights @ offsets**2)
+        whitening, unwhitening, whitened = root / metric, metric / root, offsets / metric
+    parts = (centre, root, whitening, unwhitening, whitened, log_variances, mixture.log_weights)
+    return Standard(*(np.asarray(part, dtype=means.dtype) for part in parts))
+
+
+def _standard_variable(name, standard):
+    """Make the free variable u (n,) in the model of the context."""
+    means, log_variances, log_weights = (pt.constant(part) for part in standard[-3:])
+    whitening, n_dim = standard.whitening, len(standard.centre)
+    dense = whitening.ndim == 2
+    diagonal = np.diag(whitening) if dense else whitening
+    log_determinant = float(np.log(np.abs(diagonal)).sum())
+
+    def logp(value):
+        v = whitening @ value if dense else whitening * value
+        log_q = density.log_density(v[None], means, log_variances, log_weights)[0]
+        return log_q + log_determinant
+
+    def dist(size):
+        component = pm.Categorical.dist(p=pt.exp(log_weights), size=size)
+        deviations = density.as_matrix(pt.exp(0.5 * log_variances)) * np.ones(n_dim)
+        v = pm.Normal.dist(means[component], deviations[component])
+        back = standard.unwhitening.astype(v.dtype)
+        return v @ back.T if dense else v * back
+
+    return pm.CustomDist(
+        name,
+        logp=logp,
+        dist=dist,
+        support_point=lambda rv, size: pt.zeros_like(rv),
+        signature="->(d)",
+        class_name="FittedMixture",
+    )
+
+
+def _chosen(model, var_names):
+    """Return the variables as expressions of value variables and constants, by name."""
+    free = [variable.name for variable in model.free_RVs]
+    known = [*free, *(variable.name for variable in model.deterministics)]
+    names = [var_names] if isinstance(var_names, str) else var_names
+    names = free if names is None else list(dict.fromkeys(names))
+    for own in names:
+        if own not in known:
+            raise ValueError(
+                f"var_names has {own!r}, which is no free variable or deterministic of the fitted "
+                f"model; they are {', '.join(known)}"
+            )
+    by_name = {v.name: v for v in model.unobserved_value_vars}
+    expressions = [by_name[own] for own in names]
+    shared: dict = {
+        v: pt.constant(v.get_value(), dtype=v.type.dtype)
+        for v in ancestors(expressions)
+        if isinstance(v, SharedVariable) and hasattr(v.type, "dtype")
+    }
+    expressions = graph_replace(expressions, shared, strict=False) if shared else expressions
+    found = dict(zip(names, expressions, strict=True))
+    for own, expression in found.items():
+        if any(v.owner and isinstance(v.owner.op, RandomVariable) for v in ancestors([expression])):
+            raise ValueError(
+                f"{own!r} is random given the free variables, by an unnamed or observed variable: "
+                "leave it out of var_names, and write it again in the new model"
+            )
+    return found
+
+
+def _agreed_dims(fitted, model, own):
+    """Return the dims of a variable, after giving the new model their coords, or None."""
+    dims = fitted.named_vars_to_dims.get(own)
+    for dim in dims or ():
+        if dim is None:
+            continue
+        length = int(fitted.dim_lengths[dim].eval())
+        if dim not in model.dim_lengths:
+            model.add_coord(dim, fitted.coords.get(dim), length=length)
+            continue
+        there = int(model.dim_lengths[dim].eval())
+        if list(axis_labels(model, dim, there)) != list(axis_labels(fitted, dim, length)):
+            raise ValueError(
+                f"dim {dim!r} of {own!r} has other coords in the model of the context than in the "
+                "fitted one; give it those, or another name"
+            )
+    return dims
+
+
+def _places(approx, expressions):
+    """Return the dimensions of y (n,) that variables depend on, in order."""
+    space, mixture = approx.space, approx.mixture
+    values = {v: v.name for v in space.model.value_vars}
+    needed = {values[v] for v in ancestors(list(expressions.values())) if v in values}
+    if missing := needed - set(space.ordering):
+        raise ValueError(
+            f"{', '.join(expressions)} depend on {', '.join(sorted(missing))}, which the "
+            "approximation does not have; choose other var_names"
+        )
+    for site in reversed(approx.coordinates.sites):  # parents come before
+        if site.name in needed:
+            needed |= site.parents
+    places = [place for name, (_, place, _, _) in space.ordering.items() if name in needed]
+    if mixture.metric.ndim == 2 and mixture.log_variances.ndim == 2:
+        places = [slice(0, space.n_dim)]  # a marginal of these is none of the family
+    return np.concatenate([np.arange(place.start, place.stop) for place in places])

@@ -1,0 +1,168 @@
+"""Ensembles: what restarts give, whoever does the work, and what is kept when some fail."""
+
+import logging
+
+import numpy as np
+import pymc as pm
+import pytest
+
+import pymc_isomix as pmi
+from pymc_isomix.ensembles import ensemble, workers
+from pymc_isomix.ensembles.many import Refitter
+from pymc_isomix.interface.settings import Settings
+from pymc_isomix.target.space import FlatSpace
+
+FIT = {"restarts": 4, "n": 400, "n_components": 3, "progressbar": False, "refine": False}
+
+
+@pytest.fixture(scope="module")
+def model():
+    with pm.Model() as model:
+        pm.NormalMixture("x", w=[0.7, 0.3], mu=[-8, 8], sigma=[1.0, 0.3])
+        pm.Normal("y", 0, 2)
+    return model
+
+
+@pytest.fixture(scope="module")
+def fitted(model):
+    return pmi.fit_ensemble(model, random_seed=1, **FIT)
+
+
+def means(approx):
+    return {number: saved.mixture.means for number, saved in approx.fits.items()}
+
+
+def test_finds_both_modes_with_their_masses(fitted):
+    assert sorted(fitted.fits) == [0, 1, 2, 3]
+    assert not fitted.failures
+    tree = fitted.sample(4000, random_seed=1)
+    # four standard errors of a share, and those of the weights
+    error = np.sqrt(0.21 / 4000) + fitted.table["weight_se"].max().item()
+    assert abs((tree.posterior["x"] < 0).mean().item() - 0.7) < 4 * error
+    assert tree.fit.attrs["stop_reason"] == "4 fits joined"
+
+
+def test_each_fit_is_as_if_it_were_the_first(fitted, model):
+    space, settings = FlatSpace.of(model), Settings(n_components=3, init="prior")
+    seeds = workers.seeds_of(1, 5)
+    start = ensemble.stratified_starts(space, 4, settings, seeds[-1])[2]
+    refitter = Refitter(model, {"n_components": 3, "init": "prior"}, {"backend": None})
+    with workers.quiet():
+        with pytest.raises(TimeoutError, match="larger time_limit"):
+            refitter.fit(400, start=start, seed=9, callbacks=[workers.TimeLimit(1e-9)])
+        alone = refitter.fit(400, start=start, seed=seeds[2])
+    np.testing.assert_array_equal(alone.mixture.means, means(fitted)[2])
+    assert alone.history.elbo.tolist() == fitted.fits[2].history.elbo.tolist()
+
+
+def test_each_mode_is_fitted_once_more_by_itself(fitted, model):
+    refined = pmi.fit_ensemble(model, previous=fitted, **FIT | {"refine": True})
+    again = {n: f for n, f in refined.fits.items() if n >= ensemble.FIRST_REFINED}
+    assert len(again) == 2
+    centres = [np.average(f.mixture.means[:, 0], weights=f.mixture.weights) for f in again.values()]
+    np.testing.assert_allclose(sorted(centres), [-8, 8], atol=0.5)
+    # with a metric of its own each, which is the shape of the mode
+    for centre, one in zip(centres, again.values(), strict=True):
+        covariance = one.mixture.typical_metric @ one.mixture.typical_metric.T
+        narrow = np.sqrt(covariance[0, 0] / covariance[1, 1])
+        assert narrow == pytest.approx(0.5 if centre < 0 else 0.15, rel=0.3)
+    # a call that goes on from here does them anew
+    assert means(pmi.fit_ensemble(model, previous=refined, **FIT)).keys() == {0, 1, 2, 3}
+
+
+def test_starts_are_strata_of_the_prior(model):
+    settings = Settings(n_components=10, init="prior")
+    places = ensemble.stratified_starts(FlatSpace.of(model), 4, settings, 1)
+    assert [place.shape for place in places] == [(10, 2)] * 4
+    within = np.mean([place.std(axis=0) for place in places], axis=0)
+    assert (within < np.concatenate(places).std(axis=0)).all()
+
+
+def test_an_improper_prior_has_a_box(caplog):
+    with pm.Model() as flat:
+        pm.Flat("x", shape=2)
+    settings = Settings(n_components=5, init="prior", init_width=3.0)
+    with caplog.at_level(logging.INFO, "pymc_isomix"):
+        places = ensemble.stratified_starts(FlatSpace.of(flat), 2, settings, 1)
+    assert 2 < np.abs(places).max() <= 3
+    assert "improper" in caplog.text
+
+
+@pytest.fixture
+def failing(monkeypatch, fitted):
+    """Make the restarts of the given numbers raise an error; the others end as they did."""
+    fault = {}
+
+    def fit_one(shared, task):
+        if task.number in fault.get("numbers", ()):
+            raise fault["error"]
+        return fitted.fits[task.number]
+
+    monkeypatch.setattr(ensemble, "fit_one", fit_one)
+    return fault
+
+
+def test_failures_are_kept_apart_and_run_again_on_request(fitted, model, failing, caplog):
+    failing |= {"numbers": (1, 2), "error": FloatingPointError("no luck")}
+    approx = pmi.fit_ensemble(model, random_seed=1, **FIT)
+    assert sorted(approx.fits) == [0, 3]
+    assert [failure.number for failure in approx.failures] == [1, 2]
+    assert approx.failures[0].seed == workers.seeds_of(1, 2)[1]
+    assert approx.failures[0].error == "FloatingPointError: no luck"
+    assert "fit_one" in approx.failures[0].details
+    assert "2 of 4 restarts failed: 2 x FloatingPointError: no luck" in caplog.text
+    assert "2 restarts failed" in repr(approx)
+    failing.clear()
+    again = pmi.fit_ensemble(model, previous=approx, **FIT)
+    np.testing.assert_equal(means(again), means(fitted))
+    assert not again.failures
+
+
+def test_if_all_fail_one_error_says_why(model, failing):
+    failing |= {"numbers": range(4), "error": FloatingPointError("no luck")}
+    with pytest.raises(
+        RuntimeError, match="all 4 restarts failed: 4 x FloatingPointError: no luck"
+    ):
+        pmi.fit_ensemble(model, random_seed=1, **FIT)
+
+
+def test_an_interrupt_keeps_what_is_done(fitted, model, failing, caplog):
+    failing |= {"numbers": (2,), "error": KeyboardInterrupt()}
+    approx = pmi.fit_ensemble(model, random_seed=1, **FIT)
+    assert sorted(approx.fits) == [0, 1]
+    assert "Interrupted: 2 of 4 restarts were done" in caplog.text
+    failing["numbers"] = (0,)
+    with pytest.raises(KeyboardInterrupt):
+        pmi.fit_ensemble(model, random_seed=1, **FIT)
+
+
+def test_goes_on_from_checkpoints(fitted, model, failing, tmp_path):
+    folder = tmp_path / "restarts"
+    failing |= {"numbers": (2,), "error": KeyboardInterrupt()}
+    pmi.fit_ensemble(model, random_seed=1, checkpoint=folder, **FIT)
+    files = sorted(path.name for path in folder.iterdir())
+    assert files == ["ensemble.json", "restart_00000.nc", "restart_00001.nc"]
+    (folder / files[2]).write_bytes(b"cut short")
+    failing["numbers"], failing["error"] = (0,), AssertionError("it is done already")
+    approx = pmi.fit_ensemble(model, checkpoint=folder, **FIT)
+    np.testing.assert_equal(means(approx), means(fitted))
+    with pytest.raises(ValueError, match="differ in n, random_seed"):
+        pmi.fit_ensemble(model, random_seed=2, checkpoint=folder, **FIT | {"n": 5})
+
+
+def test_arguments_are_checked_first(model):
+    with pytest.raises(ValueError, match="restarts"):
+        pmi.fit_ensemble(model, restarts=0)
+    with pytest.raises(ValueError, match="time_limit"):
+        pmi.fit_ensemble(model, time_limit=-1)
+    with pytest.raises(ValueError, match="metric"):
+        pmi.fit_ensemble(model, metric="round")
+    with pytest.raises(TypeError, match="unknown"):
+        pmi.fit_ensemble(model, unknown=1)
+
+
+@pytest.mark.slow
+def test_workers_change_nothing(fitted, model):
+    approx = pmi.fit_ensemble(model, random_seed=1, n_jobs=2, **FIT)
+    np.testing.assert_equal(means(approx), means(fitted))
+    assert approx.table.equals(fitted.table)
