@@ -15,8 +15,16 @@ import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 
+from pymc_isomix.family.conditional import (
+    UNROLLED,
+    cholesky,
+    diagonal,
+    gaussian_map,
+    gaussian_pullback,
+    solve,
+)
+
 TINY = 1e-30
-UNROLLED = 4  # rows and columns: LAPACK's overhead for each matrix is larger than its work
 
 
 class Elementwise:
@@ -46,6 +54,10 @@ class Elementwise:
         shift, root, _ = self._posterior(given, log_precision, value)
         log_determinant = pt.log(pt.abs(prior_scale / root)).sum(axis=-1)
         return prior_location + prior_scale * (shift + y / root), log_determinant
+
+    def forward(self, y, given, log_precision, value):
+        """Map one point, and return what is given with what else later uses would compute again."""
+        return *self.to_unconstrained(y, given, log_precision, value), given
 
     def to_coordinates(self, z, given, log_precision, value):
         """Map z (..., n) back to y (..., n)."""
@@ -136,13 +148,13 @@ class Whitened(Rotated):
         """Map y (..., n) to z (..., n); with the log absolute determinant (...)."""
         *own, mean, factor = given
         zeta, log_determinant = super().to_unconstrained(y, own, log_precision, value)
-        log_determinant += pt.log(pt.abs(_diagonal(factor))).sum(axis=-1)
+        log_determinant += pt.log(pt.abs(diagonal(factor))).sum(axis=-1)
         return mean + (factor @ zeta[..., None])[..., 0], log_determinant
 
     def to_coordinates(self, z, given, log_precision, value):
         """Map z (..., n) back to y (..., n)."""
         *own, mean, factor = given
-        return super().to_coordinates(_solve(factor, z - mean), own, log_precision, value)
+        return super().to_coordinates(solve(factor, z - mean), own, log_precision, value)
 
 
 class Matrix:
@@ -178,23 +190,25 @@ class Matrix:
 
     def to_unconstrained(self, y, given, log_precision, value):
         """Map y (..., B n) to z (..., B n); with the log absolute determinant (...)."""
-        location, factor, prior_location, prior_scale = given
-        mean, root = self._posterior(given, log_precision, value)
-        zeta = mean + _solve(root, self._blocks(y, self.last), transposed=True)
-        log_determinant = -pt.log(_diagonal(root)).sum(axis=(-1, -2))
-        if self.centred:
-            theta = location + (factor @ zeta[..., None])[..., 0]
-            log_determinant += pt.log(pt.abs(_diagonal(factor))).sum(axis=(-1, -2))
-            return self._flat(theta, self.last), log_determinant
-        log_determinant += pt.log(pt.abs(prior_scale)).sum(axis=-1)
-        return prior_location + prior_scale * self._flat(zeta, self.last), log_determinant
+        blocks = self._blocks(y, self.last)
+        zeta, log_determinant = self._effect(blocks, given, log_precision, value)
+        return self._placed(zeta, log_determinant, given)
+
+    def forward(self, y, given, log_precision, value):
+        """Map one point, and return what is given with the factors of the posterior."""
+        if self.columns <= UNROLLED:
+            return *self.to_unconstrained(y, given, log_precision, value), given
+        location, factor, *_ = given
+        blocks, own = self._blocks(y, self.last), map(self._pseudo, (log_precision, value))
+        zeta, log_determinant, *factors = gaussian_map(blocks, location, factor, *own)
+        return *self._placed(zeta, log_determinant, given), (*given, *factors)
 
     def to_coordinates(self, z, given, log_precision, value):
-        """Map z (..., B n) back to y (..., B n)."""
-        location, factor, prior_location, prior_scale = given
+        """Map z (..., B n) back to y (..., B n); whatever pseudo-observations were used forward."""
+        location, factor, prior_location, prior_scale = given[:4]
         mean, root = self._posterior(given, log_precision, value)
         if self.centred:
-            zeta = _solve(factor, self._blocks(z, self.last) - location)
+            zeta = solve(factor, self._blocks(z, self.last) - location)
         else:
             zeta = self._blocks((z - prior_location) / prior_scale, self.last)
         return self._flat((root.mT @ (zeta - mean)[..., None])[..., 0], self.last)
@@ -210,9 +224,16 @@ class Matrix:
 
     def pullback(self, y, given, log_precision, value, cotangent):
         r"""Gradient of :math:`\langle` cotangent, y(z) :math:`\rangle` in log c and m, z fixed."""
-        z = disconnected_grad(self.to_unconstrained(y, given, log_precision, value)[0])
-        again = self.to_coordinates(z, given, log_precision, value)
-        return pytensor.grad((cotangent * again).sum(), [log_precision, value])
+        if len(given) == 4:
+            z = disconnected_grad(self.to_unconstrained(y, given, log_precision, value)[0])
+            again = self.to_coordinates(z, given, log_precision, value)
+            return pytensor.grad((cotangent * again).sum(), [log_precision, value])
+        blocks, cotangent = (self._blocks(part, self.last) for part in (y, cotangent))
+        log_precision, value = self._pseudo(log_precision), self._pseudo(value)
+        location, *_, inverse, whitened, pull = given
+        factors = inverse, whitened, pull
+        found = gaussian_pullback(blocks, location, log_precision, value, factors, cotangent)
+        return [self._flat(part.sum(axis=0)) for part in found]
 
     def typical(self, given):
         """Typical location and log scale of the elements, (B r,) arrays each, from K points."""
@@ -226,14 +247,36 @@ class Matrix:
         location, factor = given[:2]
         precision = self._pseudo(pt.exp(log_precision))
         weighted = factor.mT * precision[..., None, :]  # (..., n, r)
-        root = _cholesky(pt.eye(self.columns) + weighted @ factor)
+        root = cholesky(pt.eye(self.columns) + weighted @ factor)
         pull = (weighted @ (self._pseudo(value) - location)[..., None])[..., 0]
-        return _solve(root, _solve(root, pull), transposed=True), root
+        return solve(root, solve(root, pull), transposed=True), root
+
+    def _effect(self, blocks, given, log_precision, value):
+        """Standardised effects (..., B, n), and the log determinant of their map (...)."""
+        if len(given) > 4:  # with the factors of these pseudo-observations
+            inverse, _, pull = given[4:]
+            zeta = (inverse.mT @ (pull + blocks)[..., None])[..., 0]
+            return zeta, pt.log(diagonal(inverse)).sum(axis=(-1, -2))
+        mean, root = self._posterior(given, log_precision, value)
+        log_determinant = -pt.log(diagonal(root)).sum(axis=(-1, -2))
+        return mean + solve(root, blocks, transposed=True), log_determinant
+
+    def _placed(self, zeta, log_determinant, given):
+        """Turn standardised effects into z (..., B n)."""
+        location, factor, prior_location, prior_scale = given[:4]
+        if self.centred:
+            theta = location + (factor @ zeta[..., None])[..., 0]
+            log_determinant += pt.log(pt.abs(diagonal(factor))).sum(axis=(-1, -2))
+            return self._flat(theta, self.last), log_determinant
+        log_determinant += pt.log(pt.abs(prior_scale)).sum(axis=-1)
+        return prior_location + prior_scale * self._flat(zeta, self.last), log_determinant
 
     def _variance(self, given, log_precision, value):
+        if len(given) > 4:
+            return (given[5] ** 2).sum(axis=-1)
         _, root = self._posterior(given, log_precision, value)
         if self.columns <= UNROLLED:
-            half = _solve(root[..., None, :, :], given[1])  # (..., r, n)
+            half = solve(root[..., None, :, :], given[1])  # (..., r, n)
             return (half**2).sum(axis=-1)
         half = pt.linalg.solve_triangular(root, given[1].mT, lower=True, b_ndim=2)
         return (half**2).sum(axis=-2)
@@ -249,38 +292,3 @@ class Matrix:
     def _flat(self, blocks, last=False):
         blocks = blocks.mT if last else blocks
         return blocks.reshape((*(blocks.shape[i] for i in range(blocks.ndim - 2)), -1))
-
-
-def _cholesky(matrices):
-    """Lower Cholesky factors (..., n, n); entry by entry where n is small and there are many."""
-    n = matrices.type.shape[-1]
-    if n is None or n > UNROLLED:
-        return pt.linalg.cholesky(matrices, lower=True)
-    entries: dict = {}
-    for i in range(n):
-        for j in range(i + 1):
-            rest = matrices[..., i, j] - sum(entries[i, k] * entries[j, k] for k in range(j))
-            entries[i, j] = pt.sqrt(rest) if i == j else rest / entries[j, j]
-    zero = pt.zeros_like(matrices[..., 0, 0])
-    rows = [pt.stack([entries.get((i, j), zero) for j in range(n)], axis=-1) for i in range(n)]
-    return pt.stack(rows, axis=-2)
-
-
-def _solve(lower, vectors, *, transposed=False):
-    """Solve L x = v, or L^T x = v, for vectors (..., n)."""
-    n = lower.type.shape[-1]
-    if n is None or n > UNROLLED:
-        return pt.linalg.solve_triangular(
-            lower, vectors[..., None], lower=True, trans=1 if transposed else 0, b_ndim=2
-        )[..., 0]
-    found: dict = {}
-    for i in reversed(range(n)) if transposed else range(n):
-        known = sum(
-            (lower[..., k, i] if transposed else lower[..., i, k]) * found[k] for k in found
-        )
-        found[i] = (vectors[..., i] - known) / lower[..., i, i]
-    return pt.stack([found[i] for i in range(n)], axis=-1)
-
-
-def _diagonal(matrices):
-    return pt.diagonal(matrices, axis1=-2, axis2=-1)

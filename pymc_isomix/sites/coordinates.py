@@ -93,7 +93,7 @@ class Coordinates:
         for site, place in zip(self.sites, self.places, strict=True):
             here = self._given(values, point.dtype, [site])[0]
             old = values[site.name]
-            z, log_scale = site.form.to_unconstrained(
+            z, log_scale, here = site.form.forward(
                 _part(old, site.part), here, *self._own(pseudo, place)
             )
             values[site.name] = _with_part(old, site.part, z)
@@ -130,7 +130,7 @@ class Coordinates:
         flat = pt.concatenate([values[name].ravel() for name in self.space.ordering])
         outputs = [flat, log_determinant, *(part for here in given for part in here)]
         flat, log_determinant, *rest = vectorise(outputs, point, points)
-        return flat, log_determinant, self.by_site(rest)
+        return flat, log_determinant, self.by_site(rest, given)
 
     def function(self, what, dtype):
         """Return a compiled function of points (S, d), log c and m.
@@ -200,10 +200,11 @@ class Coordinates:
             labels += own
         return np.array(labels)
 
-    def by_site(self, given):
-        """Group a flat list of what is given by site."""
-        given = iter(given)
-        return [tuple(next(given) for _ in site.given) for site in self.sites]
+    def by_site(self, flat, given=None):
+        """Group a flat list of what is given by site, as ``given`` is, or the sites' own."""
+        parts = iter(flat)
+        given = [site.given for site in self.sites] if given is None else given
+        return [tuple(next(parts) for _ in here) for here in given]
 
     def at(self, pseudo):
         """Yield each site's form, its slice of a point, and its own (log c, m)."""

@@ -11,6 +11,7 @@ from pymc.logprob.utils import (
 )
 from pymc.pytensorf import rewrite_pregrad
 from pytensor.compile.builders import OpFromGraph
+from pytensor.compile.rewriting import inline_ofg_node
 from pytensor.gradient import DisconnectedGrad, GradClip, GradScale, ZeroGrad
 from pytensor.graph.basic import Constant
 from pytensor.graph.replace import graph_replace, vectorize_graph
@@ -30,6 +31,7 @@ from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorVariable
 
 from pymc_isomix.backend.compilation import CompiledApart
+from pymc_isomix.family.conditional import GAUSSIAN_MAP
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +92,9 @@ def batched_log_density(
         inner, apart, outside = _closed(vectorise(outputs, point, batch), batch)
         batched = CompiledApart([batch, *inner], apart, mode)(points, *outside, return_list=True)
     log_density, gradient, *flat = batched
-    return BatchedTarget(log_density, gradient, coordinates.by_site(flat) if coordinates else [])
+    return BatchedTarget(
+        log_density, gradient, coordinates.by_site(flat, given) if coordinates else []
+    )
 
 
 def flat_log_density(space, point, coordinates=None, pseudo=None, *, more_replacements=None):
@@ -131,9 +135,26 @@ def stabilise(outputs):
     The modes that compile cheaply leave this out, and once a graph is vectorised it has other forms
     than the rewrites look for.
     """
+    outputs = opened(outputs)  # of sites, whose gradient has been taken
     # what a rewrite puts into one Op, the softmax for example, would be compiled by itself
     last = dfs_rewriter(inline_symbolic_for_fusion, constant_mask_to_indices)
     return rewrite_graph(outputs, include=STABLE, custom_rewrite=last, clone=True)
+
+
+def opened(outputs):
+    """Put the graphs of sites that are one Op, for their gradient, in its place."""
+    if not any(v.owner and _is_site(v.owner.op) for v in ancestors(outputs)):
+        return outputs
+    inline = dfs_rewriter(node_rewriter([OpFromGraph])(_opened))
+    return rewrite_graph(outputs, include=(), custom_rewrite=inline, clone=True)
+
+
+def _opened(fgraph, node):
+    return inline_ofg_node(node) if _is_site(node.op) else None
+
+
+def _is_site(op):
+    return isinstance(op, OpFromGraph) and (op.name or "").startswith(GAUSSIAN_MAP)
 
 
 @node_rewriter([AdvancedSubtensor, AdvancedIncSubtensor])

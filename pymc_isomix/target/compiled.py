@@ -121,7 +121,10 @@ class CompiledModel:
     def symbolic_log_density(self, point):
         """Build the log density at one point (d,), a scalar expression; of all the data."""
         pseudo = {self._pseudo[name]: value for name, value in (self.pseudo or {}).items()}
-        return graph_replace(self._full_log_density, {self._point: point, **pseudo}, strict=False)
+        [log_density] = batching.opened(
+            [self._full_log_density]
+        )  # any sampler knows what is inside
+        return graph_replace(log_density, {self._point: point, **pseudo}, strict=False)
 
     @cached_property
     def _point(self):
