@@ -20,17 +20,19 @@ from pytensor.link.jax.linker import JAXLinker
 from pytensor.link.numba.linker import NumbaLinker
 from pytensor.scalar.math import Log1mexp, Softplus
 from pytensor.tensor.elemwise import Elemwise
-from pytensor.tensor.rewriting.basic import topo_constant_folding
 from threadpoolctl import threadpool_limits
 
 AFTER_SPECIALISING = 48  # place among PyTensor's rewrites: none turns these back
 LARGEST_CACHE = 2**30  # bytes
-# Of PyTensor's JAX functions: they copy random generators, and sum in types that are cut to 32 bits
-NOT_FOR_USERS = ("The RandomType SharedVariables", "Explicitly requested dtype")
+# Of PyTensor's JAX functions: they copy random generators, sum in types that are cut to 32 bits,
+# and check nothing
+NOT_FOR_USERS = ("The RandomType SharedVariables", "Explicitly requested dtype", "Skipping Assert")
 LONGEST_REASON = 200  # characters: the reprs of Ops have thousands
 # Rewrites that ask of each operand of each product whether its graph makes it diagonal: half of the
 # time that rewriting takes. The model's own graph has been through them.
 QUESTIONS = ("dot_diag_to_elemwise", "selection_dot_to_indexing")
+# It takes lengths that are not known, as of what stands for missing data, to be different ones
+UNSOUND = ("local_merge_alloc",)
 # What XLA does itself, or the model's graph has been through. "specialize" stays: without it JAX
 # does not know the lengths of what was vectorised.
 NEEDLESS_ON_JAX = ("stabilize", "uncanonicalize", *QUESTIONS)
@@ -50,7 +52,7 @@ def numpy_functions(fgraph, node):
 
 def _numpy_mode(optimizer, *excluded):
     mode = Mode(linker="py", optimizer=optimizer)
-    mode = mode.excluding("symbolic_op_recognition", *QUESTIONS, *excluded)
+    mode = mode.excluding("symbolic_op_recognition", *UNSOUND, *QUESTIONS, *excluded)
     return mode.register((dfs_rewriter(numpy_functions), AFTER_SPECIALISING))
 
 
@@ -196,9 +198,12 @@ def is_jax(mode):
 
 def lean(mode):
     """Return a JAX mode that leaves to XLA what PyTensor need not do, as half of its rewrites."""
-    lean_mode = get_mode(mode).excluding(*NEEDLESS_ON_JAX)
-    # they would have folded constants too, without which JAX does not know the length of an ARange
-    return lean_mode.register((topo_constant_folding, 99))
+    return sound(mode).excluding(*NEEDLESS_ON_JAX)
+
+
+def sound(mode):
+    """Return a mode without the rewrites of PyTensor that fail where a model was vectorised."""
+    return get_mode(mode).excluding(*UNSOUND)
 
 
 def backend_name(mode):

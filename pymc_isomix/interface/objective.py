@@ -21,6 +21,7 @@ from pymc_isomix.backend.compilation import (
     jax_failure,
     keep_compiled,
     lean,
+    sound,
 )
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.fitting.loop import saying_so
@@ -85,7 +86,7 @@ class MixtureObjective(ObjectiveFunction):
             if not kwargs.get("more_obj_params"):  # their gradient comes after the model's rewrites
                 compile_kwargs["mode"] = lean(mode)
         elif compiles_slowly(mode) and not kwargs.get("more_obj_params"):  # they need its gradient
-            kwargs["model_mode"] = mode
+            kwargs["model_mode"] = sound(mode)
             compile_kwargs["mode"], flags = CHEAP_FAST, {"cxx": ""}
         updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
         with (

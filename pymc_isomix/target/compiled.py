@@ -17,7 +17,7 @@ from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type_other import NoneConst
 
-from pymc_isomix.backend.compilation import CHEAP, compiling, lean
+from pymc_isomix.backend.compilation import CHEAP, compiling, lean, sound
 from pymc_isomix.target import batching, traces
 from pymc_isomix.target.kept import baked, keep
 
@@ -183,8 +183,8 @@ class CompiledModel:
     def _mode_beside_jax(self, batched):
         """Choose NumPy, which compiles at once, unless it would loop in Python."""
         if self.backend == "numba" and _contains((Scan, Blockwise), batched):
-            return "NUMBA"
-        return None if _contains(Scan, batched) else CHEAP
+            return sound("NUMBA")
+        return sound(None) if _contains(Scan, batched) else CHEAP
 
 
 def has_minibatches(model):

@@ -324,6 +324,23 @@ def test_far_out_deterministics_are_finite():
     np.testing.assert_allclose(draws["log_q"], [-800, -np.log(2)])
 
 
+@pytest.mark.filterwarnings("ignore::pymc.exceptions.ImputationWarning")
+def test_two_variables_with_missing_data_that_meet():
+    """PyTensor takes the lengths of what stands for the missing data to be different ones."""
+    rows = np.random.default_rng(0).normal(size=(3, 20))
+    one, other = (
+        np.ma.masked_array(row, np.arange(20) < n) for row, n in ((rows[0], 5), (rows[1], 4))
+    )
+    with pm.Model() as model:
+        x = pm.Normal("x", observed=one)
+        y = pm.Normal("y", pm.Normal("b") * x, observed=other)
+        pm.Normal("seen", x + y, observed=rows[2])
+    points = np.random.default_rng(1).normal(size=(2, 10))
+    by_numpy, by_jax = (CompiledModel(FlatSpace.of(model), "float64", b) for b in ("", "jax"))
+    found, expected = (c.log_density_and_gradient(points) for c in (by_jax, by_numpy))
+    assert_same(found, expected)
+
+
 MASK = np.array([[True, False, True], [False, True, True]])
 
 
