@@ -8,7 +8,7 @@ import scipy  # which loads its parts when they are used
 from pymc_isomix.backend.checks import check_count, check_model, check_number, check_seed
 from pymc_isomix.ensembles import files, joining, workers
 from pymc_isomix.ensembles.joined import join_saved
-from pymc_isomix.ensembles.many import Refitter
+from pymc_isomix.ensembles.many import Fitter
 from pymc_isomix.interface.settings import Settings
 from pymc_isomix.target import starts
 from pymc_isomix.target.space import FlatSpace
@@ -122,8 +122,8 @@ def fit_ensemble(
     fits |= store.read(restarts) if store is not None else {}
     isomix = {**isomix_kwargs, "n_components": n_components}
     isomix.pop("start", None)  # the starts are made from it
-    refitter = Refitter(model, isomix, {"backend": backend, "compile_kwargs": compile_kwargs})
-    payload = workers.Payload(fit_one, (refitter, n, time_limit))
+    options = {"backend": backend, "compile_kwargs": compile_kwargs}
+    payload = workers.Payload(fit_one, Fitter(model, isomix, options, n, time_limit))
     shown = {"n_jobs": n_jobs, "progressbar": progressbar}
 
     def keep(number, saved):
@@ -160,11 +160,9 @@ def fit_ensemble(
     return approx
 
 
-def fit_one(shared, task):
+def fit_one(fitter, task):
     """Fit one restart, in a worker."""
-    refitter, n, time_limit = shared
-    callbacks = [] if time_limit is None else [workers.TimeLimit(time_limit)]
-    return refitter.fit(n, start=task.own, seed=task.seed, callbacks=callbacks).saved()
+    return fitter.fit(task.own, task.seed).saved()
 
 
 def stratified_starts(space, restarts, settings, seed):

@@ -1,8 +1,6 @@
 """One model, many data sets, or many starts: compiled once a worker."""
 
-import time
-from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pymc as pm
@@ -10,76 +8,33 @@ import xarray as xr
 
 from pymc_isomix.backend.checks import check_count, check_model, check_number, check_seed
 from pymc_isomix.ensembles import workers
-from pymc_isomix.fitting.random_state import reseed_generators
-from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.inference import IsoMix
-from pymc_isomix.interface.parameters import first_values
 from pymc_isomix.interface.settings import Settings
 
 FIGURES = ("elbo", "log_evidence", "khat", "importance_ess")
 SECONDS = ("compile_seconds", "run_seconds")
 
 
-class Refitter:
-    """Fits of one model from many starts, or to many data sets, compiled once.
+class Fitter(NamedTuple):
+    """Fits one model from many starts, or to many data sets.
 
-    Each fit is as if it were the first: it depends on its start and seed alone.
-
-    Parameters
-    ----------
-    model : pymc.Model
-    isomix : dict
-        Arguments of :class:`pymc_isomix.IsoMix`, but ``start`` and ``random_seed``.
-    fit : dict
-        Those of its ``fit``.
+    On JAX what the first fit compiled is kept with the model, so that a worker compiles once.
     """
 
-    def __init__(self, model, isomix, fit):
-        self.model, self.isomix, self.options = model, isomix, fit
-        self.inference: Any = None
-        self.shapes: dict = {}
+    model: Any
+    isomix: dict  # arguments of IsoMix, but start and random_seed
+    options: dict  # of its fit
+    n: int
+    time_limit: float | None
 
-    def fit(self, n, *, start, seed, callbacks=None):
-        """Fit from a start; returns the approximation, which the next fit overwrites."""
-        began = time.perf_counter()
-        shapes = data_shapes(self.model)
-        if self.inference is None or shapes != self.shapes:
-            self.shapes = shapes
-            self.inference = IsoMix(model=self.model, start=start, random_seed=seed, **self.isomix)
-            self.inference.fit(0, progressbar=False, **self.options)  # compiles
-        inference, approx = self.inference, self.inference.approx
-        settings = replace(inference.settings, start=start, random_seed=seed)
-        inference.settings = settings
-        group = approx.groups[0]
-        group.rng = np.random.RandomState(seed)
-        options = {**settings.for_the_group}
-        del options["coordinates"]  # known by now
-        values = first_values(group.coordinates, group.rng, **options)
-        for name, value in values.items():
-            shared = group.shared_params[name]
-            shared.set_value(np.asarray(value, dtype=shared.dtype))
-        if (anchor := inference.objective.op.anchor) is not None:
-            anchor.lift()
-        step = inference.state.step
-        reseed_generators(step.generators, seed)
-        inference.hist, inference.resumes, inference._taken = np.zeros(0), False, 0
-        approx.history = History(settings=settings.record(), backend=inference.objective.op.backend)
-        inference.state = inference.state._replace(callbacks=list(callbacks or ()))
-        compile_seconds = time.perf_counter() - began
-        inference.refine(n, progressbar=False)
-        approx.history.compile_seconds += compile_seconds
+    def fit(self, start, seed):
+        """Fit from a start, None for the one that IsoMix chooses; returns the approximation."""
+        callbacks = [] if self.time_limit is None else [workers.TimeLimit(self.time_limit)]
+        inference = IsoMix(model=self.model, start=start, random_seed=seed, **self.isomix)
+        approx = inference.fit(self.n, callbacks=callbacks, progressbar=False, **self.options)
         if approx.history.stop_reason == "interrupted":
             raise KeyboardInterrupt
         return approx
-
-
-def data_shapes(model):
-    """Return what is compiled in of a model's data: shapes, and masks, which make shapes."""
-    values = {variable.name: variable.get_value(borrow=True) for variable in model.data_vars}
-    return {
-        name: (value.shape, value.tobytes() if value.dtype == bool else b"")
-        for name, value in values.items()
-    }
 
 
 def fit_many(
@@ -98,9 +53,9 @@ def fit_many(
 ):
     """Fit one model to many data sets: many series, or simulated data for calibration.
 
-    A worker compiles the model once and changes its data by :func:`pymc.set_data`; where lengths
-    differ from those of the data set before, it compiles anew. Results do not depend on the
-    workers, nor on what else is fitted.
+    On JAX a worker compiles the model once and changes its data by :func:`pymc.set_data`; data of
+    other lengths it compiles anew, and other backends do so for each data set. Results do not
+    depend on the workers, nor on what else is fitted.
 
     Parameters
     ----------
@@ -161,12 +116,11 @@ def fit_many(
         raise ValueError("datasets must hold at least one; got none")
     seed = check_seed(random_seed)
     seeds = workers.seeds_of(seed, len(datasets))
-    refitter = Refitter(
-        model, isomix_kwargs, {"backend": backend, "compile_kwargs": compile_kwargs}
-    )
+    options = {"backend": backend, "compile_kwargs": compile_kwargs}
+    fitter = Fitter(model, isomix_kwargs, options, n, time_limit)
     found: dict = {}
     failures, interrupted = workers.run(
-        workers.Payload(fit_data, (refitter, n, draws, time_limit)),
+        workers.Payload(fit_data, (fitter, draws)),
         [workers.Task(i, seeds[i], dataset) for i, dataset in enumerate(datasets)],
         n_jobs=n_jobs,
         keep=found.__setitem__,
@@ -179,10 +133,9 @@ def fit_many(
 
 def fit_data(shared, task):
     """Fit to one data set, in a worker: (posterior, sample_stats, figures)."""
-    refitter, n, draws, time_limit = shared
-    pm.set_data(task.own, model=refitter.model)
-    callbacks = [] if time_limit is None else [workers.TimeLimit(time_limit)]
-    approx = refitter.fit(n, start=None, seed=task.seed, callbacks=callbacks)
+    fitter, draws = shared
+    pm.set_data(task.own, model=fitter.model)
+    approx = fitter.fit(None, task.seed)
     tree = approx.sample(draws, random_seed=task.seed, progressbar=False)
     history = approx.history
     figures = {name: getattr(history, name) for name in SECONDS} | {"steps": len(history.elbo)}
@@ -190,8 +143,7 @@ def fit_data(shared, task):
         report = tree["diagnostics"]
         figures |= {name: report[name].item() for name in FIGURES}
         figures["verdict"] = report.attrs["verdict"]
-    # no arrays of the worker's own, which the next fit may change
-    groups = [tree[name].to_dataset().copy(deep=True) for name in ("posterior", "sample_stats")]
+    groups = [tree[name].to_dataset() for name in ("posterior", "sample_stats")]
     return *groups, figures
 
 

@@ -34,17 +34,6 @@ def restore_generators(generators, states):
             storage[0] = {**value, "jax_state": np.array(state["jax_state"], "uint32")}
 
 
-def reseed_generators(generators, seed):
-    """Seed the random generators of a compiled step anew."""
-    for i, storage in enumerate(generators):
-        rng, value = np.random.default_rng([seed, i]), storage[0]
-        if isinstance(value, np.random.Generator):
-            value.bit_generator.state = rng.bit_generator.state
-        else:  # JAX
-            state = rng.integers(2**32, size=np.shape(value["jax_state"]), dtype=np.uint32)
-            storage[0] = {**value, "jax_state": state}
-
-
 def generators(step):
     """Storage of the random generators among the inputs of a compiled function."""
     if not hasattr(step, "maker"):  # not compiled by PyTensor

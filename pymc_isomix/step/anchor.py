@@ -42,12 +42,6 @@ class Anchor:
     gradient: Any
     is_set: Any
 
-    def lift(self):
-        """Forget the anchor."""
-        for field in fields(self):
-            shared = getattr(self, field.name)
-            shared.set_value(np.zeros_like(shared.get_value()))
-
     @classmethod
     def allocate(cls, n_dim, dtype):
         """Make the shared variables, of no anchor yet."""

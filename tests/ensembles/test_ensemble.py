@@ -8,7 +8,7 @@ import pytest
 
 import pymc_isomix as pmi
 from pymc_isomix.ensembles import ensemble, workers
-from pymc_isomix.ensembles.many import Refitter
+from pymc_isomix.ensembles.many import Fitter
 from pymc_isomix.interface.settings import Settings
 from pymc_isomix.target.space import FlatSpace
 
@@ -46,11 +46,11 @@ def test_each_fit_is_as_if_it_were_the_first(fitted, model):
     space, settings = FlatSpace.of(model), Settings(n_components=3, init="prior")
     seeds = workers.seeds_of(1, 5)
     start = ensemble.stratified_starts(space, 4, settings, seeds[-1])[2]
-    refitter = Refitter(model, {"n_components": 3, "init": "prior"}, {"backend": None})
+    isomix = {"n_components": 3, "init": "prior"}
     with workers.quiet():
         with pytest.raises(TimeoutError, match="larger time_limit"):
-            refitter.fit(400, start=start, seed=9, callbacks=[workers.TimeLimit(1e-9)])
-        alone = refitter.fit(400, start=start, seed=seeds[2])
+            Fitter(model, isomix, {}, 400, 1e-9).fit(start, 9)
+        alone = Fitter(model, isomix, {}, 400, None).fit(start, seeds[2])
     np.testing.assert_array_equal(alone.mixture.means, means(fitted)[2])
     assert alone.history.elbo.tolist() == fitted.fits[2].history.elbo.tolist()
 
