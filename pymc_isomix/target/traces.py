@@ -4,7 +4,6 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import xarray as xr
-from arviz_base import dict_to_dataset
 from pymc.backends.arviz import coords_and_dims_for_inferencedata
 from pymc.backends.base import MultiTrace
 from pymc.backends.ndarray import NDArray
@@ -87,6 +86,8 @@ def to_datatree(model, trace, **kwargs):
 
 def to_dataset(model, values):
     """Convert draws, {name: (S, ...) array}, to a dataset of one chain with the model's dims."""
+    from arviz_base import dict_to_dataset  # imports JAX where NumPyro is not installed
+
     coords, dims = coords_and_dims_for_inferencedata(model)
     return dict_to_dataset(
         {name: np.asarray(value)[None] for name, value in values.items()}, coords=coords, dims=dims
