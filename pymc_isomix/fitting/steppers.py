@@ -81,7 +81,8 @@ class Loop:
         # outputs of the function by the input that they update
         self.updates = {i: o for o, i in function.maker.fgraph.update_mapping.items()}
         watched = (self.names.index(name) for name in ("step_size", "info.log_evidence"))
-        self.run = _loop(function.vm.jit_fn, self.updates, *watched)
+        self.step = function.vm.jit_fn
+        self.run = _loop(self.step, self.updates, *watched)
 
     def bind(self, operator, seed):
         """Take these steps for an approximation."""
