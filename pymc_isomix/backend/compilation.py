@@ -197,7 +197,7 @@ def is_jax(mode):
 
 
 def lean(mode):
-    """Return a JAX mode that leaves to XLA what PyTensor need not do, as half of its rewrites."""
+    """Return a JAX mode that leaves to XLA what PyTensor need not do."""
     return sound(mode).excluding(*NEEDLESS_ON_JAX)
 
 
