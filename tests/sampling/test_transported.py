@@ -123,7 +123,7 @@ def test_draws_are_exact(by_pymc):
             marks=pytest.mark.xfail(
                 raises=(TypeError, ValueError),
                 strict=False,
-                reason="PyMC 6.4 calls blackjax 1.7 by arguments, or devices, that it does not have",
+                reason="PyMC 6.4 calls blackjax 1.7 by what it does not have",
             ),
         ),
     ],
