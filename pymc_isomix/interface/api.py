@@ -117,29 +117,7 @@ def resume(approx, **changes):
 
 
 def load(path, model=None):
-    """Read an approximation that :meth:`IsotropicMixture.save` wrote.
-
-    Parameters
-    ----------
-    path : str or Path
-        Ends in ``.nc`` or ``.zarr``.
-    model : pymc.Model, optional
-        With the same free variables; the model of the context when not given.
-
-    Returns
-    -------
-    IsotropicMixture
-        With the same parameters, ``hist`` and ``history``. It samples and diagnoses as before, with
-        the same random numbers; :func:`pymc_isomix.resume` fits it further.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is no whole file of an approximation, or the model's free variables differ in name,
-        shape or transform.
-    """
+    """Read a file of one fit; see :func:`pymc_isomix.load`, which reads those of ensembles too."""
     model = pm.modelcontext(model)
     saved = files.read(path)
     files.refuse_other_variables(saved.variables, FlatSpace.of(model).describe())

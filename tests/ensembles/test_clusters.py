@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 import joblib
 import numpy as np
-import pymc as pm
 import pytest
 
 import pymc_isomix as pmi
@@ -29,14 +28,6 @@ pytestmark = [
     # of clusters that are shut down, and of what they depend on
     pytest.mark.filterwarnings("ignore"),
 ]
-
-
-@pytest.fixture(scope="module")
-def model():
-    with pm.Model() as model:
-        pm.NormalMixture("x", w=[0.7, 0.3], mu=[-8, 8], sigma=[1.0, 0.3])
-        pm.Normal("y", 0, 2)
-    return model
 
 
 @pytest.fixture(scope="module")

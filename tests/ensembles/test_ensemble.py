@@ -16,14 +16,6 @@ FIT = {"restarts": 4, "n": 400, "n_components": 3, "progressbar": False, "refine
 
 
 @pytest.fixture(scope="module")
-def model():
-    with pm.Model() as model:
-        pm.NormalMixture("x", w=[0.7, 0.3], mu=[-8, 8], sigma=[1.0, 0.3])
-        pm.Normal("y", 0, 2)
-    return model
-
-
-@pytest.fixture(scope="module")
 def fitted(model):
     return pmi.fit_ensemble(model, random_seed=1, **FIT)
 
