@@ -49,7 +49,9 @@ class OneByOne:
         """
         self.operator.set_step_size(step_sizes[0])
         loss = float(self.function())
-        return np.array([loss]), np.asarray(self.operator.info.log_evidence.get_value())[None]
+        return np.array([loss]), np.asarray(self.operator.info.log_evidence.get_value(borrow=True))[
+            None
+        ]
 
 
 class Loop:

@@ -73,6 +73,10 @@ class Coordinates:
     def __bool__(self):
         return bool(self.sites)
 
+    def variables(self, dtype):
+        """Variables (P,) that stand for the pseudo-observations, by name."""
+        return {name: pt.vector(name, shape=(self.n_pseudo,), dtype=dtype) for name in PSEUDO}
+
     def forward(self, point, pseudo):
         """Map a symbolic point y (d,), and say what is given at each site.
 
@@ -144,7 +148,7 @@ class Coordinates:
         """
         if (what, dtype) not in self.functions:
             points = pt.matrix("points", shape=(None, self.space.n_dim), dtype=dtype)
-            pseudo = {name: pt.vector(name, shape=(self.n_pseudo,), dtype=dtype) for name in PSEUDO}
+            pseudo = self.variables(dtype)
             backward = what in ("coordinates", "given")
             *outputs, given = self.batched(points, pseudo, backward=backward)
             if what == "given":
@@ -168,7 +172,7 @@ class Coordinates:
         These may be arrays, or shared variables as they are now.
         """
         numbers = [pseudo[name] for name in PSEUDO]
-        numbers = [n.get_value() if hasattr(n, "get_value") else n for n in numbers]
+        numbers = [n.get_value(borrow=True) if hasattr(n, "get_value") else n for n in numbers]
         with np.errstate(all="ignore"):
             return self.function(what, points.dtype.name)(points, *numbers)
 
