@@ -6,7 +6,6 @@ import traceback
 import warnings
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from threading import Lock, RLock
 
 import pytensor
@@ -23,7 +22,6 @@ from pytensor.tensor.elemwise import Elemwise
 from threadpoolctl import threadpool_limits
 
 AFTER_SPECIALISING = 48  # place among PyTensor's rewrites: none turns these back
-LARGEST_CACHE = 2**30  # bytes
 # Of PyTensor's JAX functions: they copy random generators, sum in types that are cut to 32 bits,
 # and check nothing
 NOT_FOR_USERS = ("The RandomType SharedVariables", "Explicitly requested dtype", "Skipping Assert")
@@ -164,23 +162,6 @@ def _comes_from_jax(error):
         frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)
     }
     return any(name.startswith(("jax.", "jaxlib.", "pytensor.link.jax.")) for name in modules)
-
-
-def keep_compiled():
-    """Have JAX keep what XLA compiles beside what PyTensor keeps, for the next process.
-
-    Not where the user has a folder for it, or has switched JAX's compilation cache off
-    (``JAX_ENABLE_COMPILATION_CACHE=false``). It is bounded, and locked while it is written.
-    """
-    import jax
-
-    if not jax.config.jax_enable_compilation_cache or jax.config.jax_compilation_cache_dir:
-        return
-    folder = Path(pytensor.config.compiledir) / "jax"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_compilation_cache_max_size", LARGEST_CACHE)
-    # small functions too: there are dozens, of a tenth of a second each
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def prefers_jax(compile_kwargs):

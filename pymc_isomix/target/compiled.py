@@ -18,6 +18,7 @@ from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type_other import NoneConst
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, lean, sound
+from pymc_isomix.backend.disk import on_disk
 from pymc_isomix.target import batching, traces
 from pymc_isomix.target.kept import baked, keep
 
@@ -163,8 +164,10 @@ class CompiledModel:
             shape = (self.at_once if on_jax else None, self.space.n_dim)
             points = pt.matrix("points", shape=shape, dtype=self.dtype)
             batched = batching.batch(target.outputs[:2], target.point, points)
-            mode = lean("JAX") if on_jax else self._mode_beside_jax(batched)
             inputs = [points, *target.pseudo.values()]
+            if on_jax:
+                return on_disk(inputs, batched, lean("JAX"))
+            mode = self._mode_beside_jax(batched)
             return compile(inputs, batched, mode=mode, on_unused_input="ignore")
 
     def _mode_beside_jax(self, batched):
