@@ -5,6 +5,7 @@ import math
 import traceback
 import warnings
 from contextlib import contextmanager
+from functools import wraps
 from importlib.util import find_spec
 from threading import Lock, RLock
 
@@ -98,7 +99,19 @@ def compiles_slowly(mode):
     return c_thunks or isinstance(linker, NumbaLinker | CLinker | OpWiseCLinker)
 
 
-_compiling = RLock()
+compile_lock = RLock()
+
+
+def one_at_a_time(function):
+    """Have threads wait for each other: what PyTensor compiles holds arguments and results."""
+    lock = Lock()
+
+    @wraps(function)
+    def call(*args, **kwargs):
+        with lock:
+            return function(*args, **kwargs)
+
+    return call
 
 
 @contextmanager
@@ -116,7 +129,7 @@ def compiling(**flags):
         Of ``pytensor.config``. ``cxx=""`` is for what compiles cheaply: an Op with a graph inside,
         as PyMC's log-sum-exp is, would compile C all the same, for seconds.
     """
-    with _compiling:
+    with compile_lock:
         enabled = gc.isenabled()
         gc.disable()
         try:

@@ -151,7 +151,8 @@ def stabilise(outputs):
 
     log(1 - sigmoid(x)) becomes softplus, a softmax the one that subtracts the maximum, and so on.
     The modes that compile cheaply leave this out, and once a graph is vectorised it has other forms
-    than the rewrites look for.
+    than the rewrites look for. What only depends on shapes is folded while they are plain
+    constants: batched, they would become tensors, which neither JAX nor the rewrites see through.
     """
     outputs = opened(outputs)  # of sites, whose gradient has been taken
     # what a rewrite puts into one Op, the softmax for example, would be compiled by itself
@@ -195,15 +196,6 @@ def constant_mask_to_indices(fgraph, node):
     if not is_update:
         return [part]
     return [part.set(update) if node.op.set_instead_of_inc else part.inc(update)]
-
-
-def vectorise(outputs, point, points):
-    """Turn expressions of one point (d,) into those of many (S, d).
-
-    First what only depends on shapes is folded while they are plain constants: batched, they would
-    become tensors, which neither JAX nor the rewrites see through.
-    """
-    return batch(stabilise(outputs), point, points)
 
 
 def batch(outputs, point, points):

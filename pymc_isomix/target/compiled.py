@@ -17,7 +17,7 @@ from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type_other import NoneConst
 
-from pymc_isomix.backend.compilation import CHEAP, compiling, lean, sound
+from pymc_isomix.backend.compilation import CHEAP, compiling, lean, one_at_a_time, sound
 from pymc_isomix.backend.disk import on_disk
 from pymc_isomix.target import batching, traces
 from pymc_isomix.target.kept import baked, keep
@@ -168,7 +168,8 @@ class CompiledModel:
             if on_jax:
                 return on_disk(inputs, batched, lean("JAX"))
             mode = self._mode_beside_jax(batched)
-            return compile(inputs, batched, mode=mode, on_unused_input="ignore")
+            function = compile(inputs, batched, mode=mode, on_unused_input="ignore")
+            return one_at_a_time(function)
 
     def _mode_beside_jax(self, batched):
         """Choose NumPy, which compiles at once, unless it would loop in Python."""
