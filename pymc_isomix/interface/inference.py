@@ -215,7 +215,8 @@ class IsoMix(Inference):
         progressbar : bool
         backend : str, optional
             When not given, JAX where it is installed and can compile the model, unless
-            ``compile_kwargs`` or PyTensor's configuration name a mode; else PyMC's default.
+            ``compile_kwargs`` or PyTensor's configuration name a mode; else PyMC's default. Numba
+            compiles the model alone; by ``compile_kwargs={"mode": "NUMBA"}`` the whole step.
         **kwargs
             As in :meth:`pymc.variational.inference.Inference.fit`: ``compile_kwargs``,
             ``obj_optimizer`` (for the means only), ``total_grad_norm_constraint``, and so on; and
@@ -239,6 +240,7 @@ class IsoMix(Inference):
         self._compile_began, self._taken = time.perf_counter(), 0
         self.objective.op.shows_progress = progressbar
         kwargs["may_reuse"] = True  # a step compiled before
+        kwargs["whole"] = backend is None and "mode" in (kwargs.get("compile_kwargs") or {})
         fit = partial(super().fit, n, score, callbacks, progressbar, **kwargs)
         if backend is None and prefers_jax(kwargs.get("compile_kwargs")):
             try:

@@ -52,6 +52,7 @@ class MixtureObjective(ObjectiveFunction):
         compile_kwargs=None,
         fn_kwargs=None,
         may_reuse=False,
+        whole=False,
         **kwargs,
     ):
         """Compile the step; it always returns the loss, NaN when the step was refused.
@@ -60,8 +61,8 @@ class MixtureObjective(ObjectiveFunction):
         :class:`pymc_isomix.fitting.steppers.Looped`: of what was compiled for the model before, if
         anything was.
 
-        For a backend that takes time for each Op, only the model is compiled; the mixture's own
-        arithmetic runs in NumPy beside it.
+        For a backend that takes time for each Op, only the model is compiled, unless the ``whole``
+        step is asked for; the mixture's own arithmetic runs in NumPy beside it.
 
         Parameters are those of PyMC's method.
 
@@ -85,6 +86,8 @@ class MixtureObjective(ObjectiveFunction):
             keep_compiled()
             if not kwargs.get("more_obj_params"):  # their gradient comes after the model's rewrites
                 compile_kwargs["mode"] = lean(mode)
+        elif whole:
+            compile_kwargs["mode"] = sound(mode)
         elif compiles_slowly(mode) and not kwargs.get("more_obj_params"):  # they need its gradient
             kwargs["model_mode"] = sound(mode)
             compile_kwargs["mode"], flags = CHEAP_FAST, {"cxx": ""}

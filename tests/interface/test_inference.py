@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import pymc_isomix as pmi
 from pymc_isomix import IsoMix, IsotropicMixture
+from pymc_isomix.backend.compilation import CompiledApart
 from pymc_isomix.fitting.loop import hint_at_cost
 
 FAST_COMPILE = {"mode": "FAST_COMPILE"}
@@ -319,6 +320,22 @@ def test_options_of_the_step():
     # A thousand times the step size, bounded by the norm of all gradients.
     assert 1e-3 < np.abs(moved).max() <= 5 * 0.1
     assert set(approx.state.mean) == {"tau", "tau_log__"}
+
+
+@pytest.mark.parametrize(
+    ("options", "apart"),
+    [({"backend": "FAST_COMPILE"}, True), ({"compile_kwargs": FAST_COMPILE}, False)],
+    ids=["by a backend", "by a mode"],
+)
+def test_a_mode_compiles_the_whole_step(options, apart, monkeypatch):
+    """As numba would; a backend compiles the model alone."""
+    monkeypatch.setattr("pymc_isomix.interface.objective.compiles_slowly", lambda mode: True)
+    with pm.Model() as model:
+        pm.Normal("x")
+    inference = IsoMix.paper(2, random_seed=1, model=model)
+    inference.fit(2, progressbar=False, **options)
+    nodes = inference.state.step.function.maker.fgraph.apply_nodes
+    assert any(isinstance(node.op, CompiledApart) for node in nodes) is apart
 
 
 def test_backend_excludes_another_mode(paper):
