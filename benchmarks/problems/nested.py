@@ -6,7 +6,7 @@ R-hat of 1.002 had .38 as the standard deviation of its logarithm, which is .46.
 
 import numpy as np
 from scipy.special import logsumexp
-from scipy.stats import halfnorm, norm
+from scipy.stats import halfnorm
 
 N_REGIONS, N_SCHOOLS = 8, 40
 REGION = np.repeat(np.arange(N_REGIONS), N_SCHOOLS // N_REGIONS)  # of a school
@@ -23,7 +23,7 @@ def nested_data():
 
 
 def sums(region, school, sigma):
-    """Precision and mean of the regions (..., 8) given mu, and the log density of the schools' means.
+    """Precisions and means of regions (..., 8) and schools (..., 40), and what is left of log p.
 
     ``region``, ``school`` and ``sigma`` are logarithms of deviations, of one shape.
     """
@@ -35,10 +35,10 @@ def sums(region, school, sigma):
     by_region = p.reshape(*p.shape[:-1], N_REGIONS, -1)
     p_region = by_region.sum(-1)
     mean_region = (by_region * mean.reshape(N_REGIONS, -1)).sum(-1) / p_region
-    centred = (by_region * (mean.reshape(N_REGIONS, -1) - mean_region[..., None]) ** 2).sum(
-        (-1, -2)
+    off = mean.reshape(N_REGIONS, -1) - mean_region[..., None]
+    log_p = 0.5 * (
+        np.log(p).sum(-1) - np.log(p_region).sum(-1) - (by_region * off**2).sum((-1, -2))
     )
-    log_p = 0.5 * (np.log(p).sum(-1) - np.log(p_region).sum(-1) - centred)
     log_p -= (len(y) - N_SCHOOLS) * sigma + 0.5 * within / np.exp(2 * sigma)
     log_p -= 0.5 * (np.log(size).sum() + (len(y) - N_REGIONS) * np.log(2 * np.pi))
     return 1 / (np.exp(2 * region)[..., None] + 1 / p_region), mean_region, p, mean, log_p
