@@ -124,7 +124,8 @@ def page(found, name):
             number += 1
             picture = f"{name}-{number}.png"
             figure.savefig(GALLERY / picture, dpi=DPI)
-            lines += [f"![{found[0].text.splitlines()[0].removeprefix('# ')}]({picture})", ""]
+            title = found[0].text.splitlines()[0].removeprefix("# ")
+            lines += ["{.painted}", f"![{title}]({picture})", ""]  # on white: docs/_static/pages.css
     lines += [f"The script: `examples/{name}.py`.", ""]
     return "\n".join(lines)
 
