@@ -125,7 +125,7 @@ def page(found, name):
             picture = f"{name}-{number}.png"
             figure.savefig(GALLERY / picture, dpi=DPI)
             title = found[0].text.splitlines()[0].removeprefix("# ")
-            lines += ["{.painted}", f"![{title}]({picture})", ""]  # on white: docs/_static/pages.css
+            lines += ["{.painted}", f"![{title}]({picture})", ""]  # on white; see pages.css
     lines += [f"The script: `examples/{name}.py`.", ""]
     return "\n".join(lines)
 
