@@ -277,14 +277,18 @@ def images(hidden=160):
     x, y = load_digits(return_X_y=True)
     x, rows = (x - x.mean(axis=0)) / 4, np.random.RandomState(42).permutation(len(y))
     train, test = np.split(rows, [int(0.8 * len(y))])
-    with pm.Model() as model:
-        inner = pm.Normal("inner", 0, 1, shape=(64, hidden))
-        shift = pm.Normal("shift", 0, 1, shape=hidden)
-        outer = pm.Normal("outer", 0, 1, shape=(hidden, 10))
-        level = pm.Normal("level", 0, 1, shape=10)
-        rows_x, rows_y = pm.Minibatch(x[train], y[train].astype("int32"), batch_size=128)
-        logits = pm.math.maximum(rows_x @ inner + shift, 0) @ outer + level
-        pm.Categorical("digit", logit_p=logits, observed=rows_y, total_size=len(train))
+
+    def network(batch_size):
+        with pm.Model() as model:
+            inner = pm.Normal("inner", 0, 1, shape=(64, hidden))
+            shift = pm.Normal("shift", 0, 1, shape=hidden)
+            outer = pm.Normal("outer", 0, 1, shape=(hidden, 10))
+            level = pm.Normal("level", 0, 1, shape=10)
+            seen = x[train], y[train].astype("int32")
+            of_x, of_y = pm.Minibatch(*seen, batch_size=batch_size) if batch_size else seen
+            logits = pm.math.maximum(of_x @ inner + shift, 0) @ outer + level
+            pm.Categorical("digit", logit_p=logits, observed=of_y, total_size=len(train))
+        return model
 
     def probabilities(approx, chosen):
         values, total = approx.space.with_model(model), 0.0
@@ -296,15 +300,19 @@ def images(hidden=160):
 
     def paper(n_components, **options):
         start = {"start_sigma": 0.1, "init_width": 0.1, "n_samples": 1, "step_size": 2e-4}
-        return pmi.IsoMix.paper(n_components, **start, **options, **shared), 6000
+        options |= {"model": model, "random_seed": SEED}
+        return pmi.IsoMix.paper(n_components, **start, **options), 6000
 
-    shared = {"random_seed": SEED, "model": model}
+    model = network(batch_size=128)
     fits = {
         "mirror descent, K = 1": paper(1),
         "mirror descent, K = 5": paper(5),
         "Bures, K = 5": paper(5, variance_update="bures"),
         "mirror descent, K = 5, diagonal": paper(5, component_variances="diagonal"),
-        "IsoMix(5)": (pmi.IsoMix(5, n_samples=10, **shared), 10_000),
+        "IsoMix(1), all rows": (
+            pmi.IsoMix(1, n_samples=5, random_seed=SEED, model=network(None)),
+            3000,
+        ),
     }
     found, means = [], {}
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
