@@ -60,6 +60,12 @@ def allocate(values):
     }
 
 
+def numbers(shared, names):
+    """Return copies of the values of shared variables, {name: array}."""
+    # JAX, whose arrays they may hold, would compile a copy of its own for every shape
+    return {name: np.array(shared[name].get_value(borrow=True)) for name in names}
+
+
 def adopt(params, n_dim):
     """Check the user's own parameters, and give them their static shapes.
 

@@ -232,7 +232,7 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
     if not coordinates:
         return points, {}
     nothing = {name: np.zeros(coordinates.n_pseudo, points.dtype) for name in PSEUDO}
-    given = coordinates.by_site(coordinates.evaluate("given", points, nothing))
+    given = coordinates.by_site(coordinates.evaluate("coordinates", points, nothing)[2:])
     typical = [
         site.form.typical(given) for site, given in zip(coordinates.sites, given, strict=True)
     ]

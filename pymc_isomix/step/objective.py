@@ -60,7 +60,7 @@ class StepInfo:
     @property
     def lost_components(self):
         """Which components had no finite draw, (K,) booleans."""
-        return np.asarray(self.n_finite.get_value()) == 0
+        return np.asarray(self.n_finite.get_value(borrow=True)) == 0
 
 
 def step_updates(

@@ -20,7 +20,6 @@ from pymc_isomix.backend.compilation import (
     compiles_slowly,
     compiling,
     jax_failure,
-    keep_compiled,
     one_blas_thread,
 )
 
@@ -116,41 +115,6 @@ def test_no_function_is_a_loop_of_python_s(function, mode):
 
 
 # The cache on disk of what XLA compiles
-
-
-@pytest.fixture
-def jax_settings():
-    """JAX's settings of its compilation cache, put back afterwards."""
-    jax = pytest.importorskip("jax")
-    names = [
-        "jax_enable_compilation_cache",
-        "jax_compilation_cache_dir",
-        "jax_compilation_cache_max_size",
-        "jax_persistent_cache_min_compile_time_secs",
-    ]
-    before = {name: getattr(jax.config, name) for name in names}
-    jax.config.update("jax_compilation_cache_dir", None)
-    yield jax.config
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
-def test_what_xla_compiles_is_kept_beside_what_pytensor_keeps(jax_settings):
-    keep_compiled()
-    assert jax_settings.jax_compilation_cache_dir.startswith(str(pytensor.config.compiledir))
-    assert 0 < jax_settings.jax_compilation_cache_max_size < 2**34
-
-
-def test_a_folder_of_the_user_s_is_left_alone(jax_settings, tmp_path):
-    jax_settings.update("jax_compilation_cache_dir", str(tmp_path))
-    keep_compiled()
-    assert jax_settings.jax_compilation_cache_dir == str(tmp_path)
-
-
-def test_the_cache_can_be_off(jax_settings):
-    jax_settings.update("jax_enable_compilation_cache", False)
-    keep_compiled()
-    assert jax_settings.jax_compilation_cache_dir is None
 
 
 def test_what_jax_raises_is_told_in_one_short_line():

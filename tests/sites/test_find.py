@@ -368,7 +368,7 @@ def test_too_large_a_process_keeps_the_basis_that_it_has_at_the_start(function, 
     site = site_of(coordinates, FOUND[function][0])
     initial = coordinates.space.model.initial_point(0)
     points[0] = np.concatenate([np.ravel(initial[v]) for v in coordinates.space.ordering])
-    scales = coordinates.by_site(coordinates.evaluate("given", points, pseudo))[0][1]
+    scales = coordinates.by_site(coordinates.evaluate("coordinates", points, pseudo)[2:])[0][1]
     kernel = pm.gp.cov.Matern52(1, ls=np.exp(points[0, 0]))(TIME).eval() + 1e-6 * np.eye(5)
     np.testing.assert_allclose(scales[0], np.sqrt(np.linalg.eigvalsh(kernel)[::-1]), rtol=1e-6)
     y, backward = coordinates.from_unconstrained(points, pseudo)
