@@ -18,6 +18,7 @@ from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.link.c.basic import CLinker, OpWiseCLinker
 from pytensor.link.jax.linker import JAXLinker
 from pytensor.link.numba.linker import NumbaLinker
+from pytensor.scalar.basic import Clip
 from pytensor.scalar.math import Log1mexp, Softplus
 from pytensor.tensor.elemwise import Elemwise
 from threadpoolctl import threadpool_limits
@@ -44,9 +45,12 @@ NEEDLESS_ON_JAX = ("stabilize", "uncanonicalize", *QUESTIONS)
 def numpy_functions(fgraph, node):
     """Write what NumPy has no function of, and Python would loop over, with those that it has."""
     scalar_op = node.op.scalar_op
-    if not isinstance(scalar_op, Softplus | Log1mexp):
+    if not isinstance(scalar_op, Softplus | Log1mexp | Clip):
         return None
-    x = node.inputs[0].astype(node.outputs[0].dtype)
+    x, *bounds = (value.astype(node.outputs[0].dtype) for value in node.inputs)
+    if isinstance(scalar_op, Clip):
+        least, most = bounds
+        return [pt.switch(x < least, least, pt.switch(x > most, most, x))]
     if isinstance(scalar_op, Softplus):
         return [pt.maximum(x, 0) + pt.log1p(pt.exp(-pt.abs(x)))]
     return [pt.switch(x > math.log(0.5), pt.log(-pt.expm1(x)), pt.log1p(-pt.exp(x)))]

@@ -1,5 +1,9 @@
 """What is kept on disk: read by who comes later, for the same graph alone, and never an error."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pymc as pm
 import pytensor
@@ -50,6 +54,14 @@ def test_a_folder_of_the_user_s_is_left_alone(jax_settings, tmp_path):
     jax_settings.update("jax_compilation_cache_dir", str(tmp_path))
     keep_compiled()
     assert jax_settings.jax_compilation_cache_dir == str(tmp_path)
+
+
+def test_other_shapes_are_traced_too(empty):
+    """What is rewritten while the first ones are traced is no part of that trace."""
+    x = pt.matrix("x")
+    double = on_disk([x], [x + np.arange(3.0)], get_mode("JAX"))
+    for n in (1, 2):
+        np.testing.assert_array_equal(double(np.ones((n, 3)))[0], np.ones((n, 3)) + np.arange(3.0))
 
 
 def test_the_cache_can_be_off(jax_settings, empty):
@@ -180,3 +192,28 @@ def test_the_next_process_has_the_same_fit(empty):
     assert len(rewritten) == 2
     inference.refine(10, progressbar=False)
     assert again.hist.shape == (70,)
+
+
+OF_A_STEP = """
+import pymc as pm
+from pymc_isomix import IsoMix
+from pymc_isomix.backend.disk import digest_of
+
+with pm.Model():
+    theta = pm.Normal("theta", 0.0, pm.HalfNormal("scale", 2.0), shape=3)
+    pm.Normal("y", theta, 1.0, observed=[3.0, 1.0, -1.0])
+    updates = IsoMix(3, random_seed=1).objective.updates()
+print(digest_of(list(updates), [updates.loss, *updates.values()])[0].hex())
+"""
+
+
+@pytest.mark.slow
+def test_another_process_has_the_same_digest():
+    command = [sys.executable, "-c", OF_A_STEP]
+    told = {
+        subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(told) == 1
