@@ -212,7 +212,7 @@ def without_minibatches(model):
             if isinstance(node.op, MinibatchRandomVariable)
         ]
     )
-    full = {}
+    full: dict = {}
     for node in graph.toposort():
         if isinstance(node.op, MinibatchOp):
             full |= zip(node.outputs, node.inputs, strict=False)
