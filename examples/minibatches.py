@@ -78,4 +78,4 @@ axis.errorbar(
 axis.axhline(0, color="0.7", lw=0.8)
 axis.set_xticks(place, list("abcdefgh"))
 axis.set(ylabel="slope less its true value", xlabel="feature")
-axis.legend(ncols=2)
+axis.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
