@@ -69,6 +69,25 @@ for name in ("line, normal", "line, Student-t"):
     print(f"{name:18} slope {slopes[name].mean():.2f} ± {slopes[name].std():.2f} (truth 0.80)")
     assert abs(slopes[name].mean() - 0.8) < 3 * slopes[name].std()
 
+# %% [markdown]
+# The comparison says which model is better, a predictive check whether it is good enough: is the
+# largest residual, in units of the standard deviation of all, one that the model makes?
+
+# %%
+for name, model in models.items():
+    with model:
+        drawn = pm.sample_posterior_predictive(
+            fits[name].sel(draw=slice(0, 999)), random_seed=1, progressbar=False
+        ).posterior_predictive["y"]
+    beta = fits[name].posterior["beta"].values[0, :1000]
+    mu = beta @ x ** np.arange(beta.shape[1])[:, None]
+    largest = [
+        np.abs(part - mu).max(axis=1) / (part - mu).std(axis=1) for part in (y, drawn.values[0])
+    ]
+    p_value = np.mean(largest[1] >= largest[0])
+    print(f"{name:18} largest residual {largest[0].mean():.1f} sd; as large: {p_value:.3f}")
+    assert (p_value < 0.01) == (name == "line, normal")
+
 # %%
 figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
 axis.plot(x, y, "k.", ms=4)

@@ -59,6 +59,24 @@ print(f"the Kaplan-Meier curve is within the 90 % band (and .02) for {inside:.0%
 assert inside > 0.8
 assert report.verdict == "good"
 
+# %% [markdown]
+# A predictive check of counts: deaths within three months, and within twelve. A replicated patient
+# is watched for as long as the real one was. The first count shows what the picture shows.
+
+# %%
+with model:
+    replicated = pm.sample_posterior_predictive(
+        idata, var_names=["months"], random_seed=1, progressbar=False
+    ).posterior_predictive["months"]
+for month in (3, 12):
+    seen = np.sum(died & (months < month))
+    drawn = (replicated.values[0] < np.minimum(upper, month)).sum(axis=1)
+    least, most = np.quantile(drawn, [0.05, 0.95])
+    print(
+        f"deaths within {month:2} months: {seen}, replicated {least:.0f} to {most:.0f}; "
+        f"as many: {np.mean(drawn >= seen):.3f}"
+    )
+
 # %%
 figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
 axis.fill_between(times, low, high, color="C0", alpha=0.3)

@@ -58,6 +58,27 @@ print("their shares       ", in_order[1].mean(axis=0).round(2), "truth", truth["
 for found, name in zip(in_order, ("centre", "share"), strict=True):
     assert np.all(np.abs(found.mean(axis=0) - truth[name]) < 4 * found.std(axis=0))
 
+# %% [markdown]
+# A predictive check has no labels either. Does the model make the gaps between the groups as empty
+# as they are?
+
+# %%
+with model:
+    replicated = pm.sample_posterior_predictive(
+        idata.sel(draw=slice(0, 1000)), random_seed=1, progressbar=False
+    ).posterior_predictive["y"]
+
+
+def between(y):
+    return ((np.abs(y + 2) < 0.5) | (np.abs(y - 1.75) < 0.5)).sum(axis=-1)
+
+
+found = between(replicated.values[0])
+p_value = np.mean(found <= between(y))
+print(f"in the gaps: {between(y)}, replicated {np.quantile(found, [0.05, 0.95])}")
+print(f"as few: {p_value:.2f}")
+assert 0.02 < p_value < 0.98
+
 # %%
 grid = np.linspace(-8, 8, 300)
 sigmas = idata.posterior["sigma"].values[0]

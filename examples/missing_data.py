@@ -65,6 +65,21 @@ for k, name in enumerate(("bmi", "bp")):
     assert abs(slopes[:, k].mean() - exact[k]) < 2.5 * slopes[:, k].std()
 assert report.verdict == "good"
 
+# %% [markdown]
+# A predictive check, of what the model has no parameter for: the skewness of the residuals, beside
+# that of data which the model made.
+
+# %%
+draws = {name: values.values[0] for name, values in idata.posterior.items()}
+everyone = np.tile(bmi_complete, (len(imputed), 1))
+everyone[:, missing] = imputed
+mean = slopes[:, :1] * everyone + slopes[:, 1:] * bp
+scaled = (progress - mean) / draws["noise"][:, None]
+replicated = rng.normal(size=scaled.shape)
+skewness = [np.mean(part**3, axis=1) for part in (scaled, replicated)]
+p_value = np.mean(skewness[1] >= skewness[0])
+print(f"skewness {skewness[0].mean():.2f}; as large by chance: {p_value:.3f}")
+
 # %%
 figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
 axis.vlines(taken, low, high, color="C0", alpha=0.3)

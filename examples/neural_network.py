@@ -68,6 +68,17 @@ assert 0.84 < covered < 0.96
 assert in_gap > 1.5 * at_data
 assert beyond > 2 * at_data
 
+# %% [markdown]
+# In the data themselves, how the residuals follow each other says whether ten units bend enough:
+
+# %%
+at = np.stack([np.interp(x, grid, curve) for curve in curves.T])
+seen = (y - at) / draws["noise"][:, None]
+alike = [(part[:, 1:] * part[:, :-1]).mean(axis=1) for part in (seen, rng.normal(size=seen.shape))]
+p_value = np.mean(alike[1] >= alike[0])
+print(f"product of neighbouring residuals {alike[0].mean():.2f}; by chance as large: {p_value:.2f}")
+assert 0.02 < p_value < 0.98
+
 # %%
 figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
 axis.fill_between(grid, low, high, color="C0", alpha=0.15, label="new observations, 90 %")

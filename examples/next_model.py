@@ -71,6 +71,28 @@ assert np.abs(off).max() < 0.12
 assert np.abs(ratio - 1).max() < 0.1
 assert report.verdict == "good"
 
+# %% [markdown]
+# And a predictive check of this year's sales: do they scatter more than a Poisson distribution
+# makes them?
+
+# %%
+with next_model:
+    drawn = pm.sample_posterior_predictive(
+        second.sample(1000, random_seed=1), var_names=["sales"], random_seed=1, progressbar=False
+    ).posterior_predictive["sales"]
+
+
+def dispersion(sales):
+    """Variance over mean within the shops, averaged."""
+    by_shop = sales.reshape(*sales.shape[:-1], -1, len(shops))
+    return (by_shop.var(axis=-2) / by_shop.mean(axis=-2)).mean(axis=-1)
+
+
+seen, replicated = dispersion(this_year), dispersion(drawn.values[0])
+p_value = np.mean(replicated >= seen)
+print(f"dispersion {seen:.2f}, replicated {replicated.mean():.2f}; as large: {p_value:.2f}")
+assert 0.02 < p_value < 0.98
+
 # %%
 figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
 posteriors = {"last year": before.prior, "then this year": in_turn, "both at once": at_once}

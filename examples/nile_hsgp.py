@@ -60,6 +60,20 @@ print(
 assert covered >= 0.75
 assert (fall > 0).mean() > 0.99
 
+# %% [markdown]
+# A predictive check of what the model leaves out: if years followed each other beyond the trend,
+# neighbouring residuals would be correlated. Data of the model itself say how much of that is
+# chance.
+
+# %%
+years = np.sort(fitted)
+seen = (y[years, None] - curve[years]) / noise
+replicated = rng.normal(size=seen.shape)
+alike = [(part[1:] * part[:-1]).mean(axis=0) for part in (seen, replicated)]
+p_value = np.mean(alike[1] >= alike[0])
+print(f"product of neighbouring residuals {alike[0].mean():.2f}; by chance as large: {p_value:.2f}")
+assert 0.02 < p_value < 0.98
+
 # %%
 figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
 axis.fill_between(year, centre + scale * low, centre + scale * high, color="C0", alpha=0.15)

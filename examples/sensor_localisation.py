@@ -55,6 +55,19 @@ print("truth, in standard deviations from the folded mean:", off.round(1).ravel(
 assert abs(above - 0.5) < 0.1
 assert np.abs(off).max() < 4
 
+# %% [markdown]
+# A predictive check that no mode may fail: the measured distances beside those of the draws, in
+# units of their noise.
+
+# %%
+every = np.concatenate([np.broadcast_to(anchors, (len(found), 3, 2)), found], axis=1)
+implied = np.linalg.norm(every[:, i] - every[:, j], axis=2)
+misfit = (((measured - implied) / noise) ** 2).sum(axis=1)
+chance = (rng.normal(size=implied.shape) ** 2).sum(axis=1)
+p_value = np.mean(chance >= misfit)
+print(f"sum of squares {misfit.mean():.1f}, by chance {chance.mean():.1f}; as large: {p_value:.2f}")
+assert 0.02 < p_value < 0.98
+
 # %%
 figure, axis = plt.subplots(figsize=(5, 5), layout="constrained")
 for k in range(4):

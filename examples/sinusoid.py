@@ -56,6 +56,21 @@ largest = np.abs(mass - exact_mass).max()
 print(f"modes: {report['n_modes'].item()}; largest error of a mass in 20 bins: {largest:.3f}")
 assert largest < 0.06
 
+# %% [markdown]
+# A predictive check by mode: a wrong frequency may fit ten points as well as the true one, and
+# does. The largest residual, beside what the noise alone makes:
+
+# %%
+part = idata.posterior["part"].values[0]
+angles = 2 * np.pi * found[:, None] * t
+left = np.abs(y - part[:, :1] * np.cos(angles) - part[:, 1:] * np.sin(angles)).max(axis=1)
+chance = np.abs(rng.normal(size=(len(left), len(t)))).max(axis=1)
+near = np.abs(found - 0.31) < 0.05
+for name, inside in {"near the truth": near, "elsewhere": ~near}.items():
+    p_value = np.mean(chance[inside] >= left[inside])
+    print(f"{name:14}: {inside.mean():.0%} of the draws; residuals as large: {p_value:.2f}")
+    assert 0.02 < p_value < 0.98
+
 # %%
 figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
 axis.hist(found, 200, range=(0, 1), density=True, alpha=0.5, label="approximation")

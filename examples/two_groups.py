@@ -70,6 +70,20 @@ assert abs(np.abs(gains).mean() - square**0.5) < 0.02
 assert np.abs(off).max() < 0.4
 assert abs(ratio.mean() - 1) < 0.1
 
+# %% [markdown]
+# A predictive check for both groups at once: within units the data scatter by noise and by what
+# the gain makes of x.
+
+# %%
+some = slice(0, 500)
+mean = levels[some, :, None] + gains[some, None, None] ** 2 * x
+replicated = (mean + rng.normal(size=mean.shape)).std(axis=2)
+for what, of in {"mean": np.mean, "largest": np.max}.items():
+    seen, drawn = of(y.std(axis=1)), of(replicated, axis=1)
+    p_value = np.mean(drawn >= seen)
+    print(f"{what} deviation within units: {seen:.3f}, as large: {p_value:.2f}")
+    assert 0.01 < p_value < 0.99
+
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 axes[0].hist(gains, 80)

@@ -89,6 +89,34 @@ for name, idata in draws.items():
 # writing it down cannot be told apart. The share of the data, `pmi.plot_shares`, says how far
 # each level is its own.
 
+# %% [markdown]
+# A predictive check of the hierarchy itself: if the counties were not normal around their mean, the
+# extreme ones would not be as far out as those that the model makes.
+
+# %%
+with survey(centred=True):
+    replicated = pm.sample_posterior_predictive(
+        draws["centred"].sel(draw=slice(0, 1000)),
+        var_names=["log_radon"],
+        random_seed=1,
+        progressbar=False,
+    ).posterior_predictive["log_radon"]
+
+
+def county_means(values):
+    """Means of the counties with ten houses or more, (..., counties)."""
+    large = np.flatnonzero(houses >= 10)
+    return np.stack([values[..., county == k].mean(axis=-1) for k in large], axis=-1)
+
+
+for what, of in {"lowest": np.min, "highest": np.max, "spread of": np.std}.items():
+    seen, drawn = of(county_means(log_radon)), of(county_means(replicated.values[0]), axis=-1)
+    p_value = np.mean(drawn >= seen)
+    print(
+        f"{what} county means: {seen:.2f}, replicated {drawn.mean():.2f}; as large: {p_value:.2f}"
+    )
+    assert 0.02 < p_value < 0.98
+
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 for k, (name, idata) in enumerate(draws.items()):

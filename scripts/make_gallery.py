@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES, GALLERY = ROOT / "examples", ROOT / "docs" / "gallery"
 CELL = re.compile(r"^# %%(.*)$", re.MULTILINE)
 DPI = 80
+FONT_SIZE = 12  # of figures, which telephones show at half their size
 LOGGER = "pymc_isomix"
 FIRST = ("breast_cancer",)  # in the order of the page of thumbnails; the rest by their titles
 
@@ -124,7 +125,8 @@ def page(found, name):
             number += 1
             picture = f"{name}-{number}.png"
             figure.savefig(GALLERY / picture, dpi=DPI)
-            lines += [f"![{found[0].text.splitlines()[0].removeprefix('# ')}]({picture})", ""]
+            title = found[0].text.splitlines()[0].removeprefix("# ")
+            lines += ["{.painted}", f"![{title}]({picture})", ""]  # on white; see pages.css
     lines += [f"The script: `examples/{name}.py`.", ""]
     return "\n".join(lines)
 
@@ -146,9 +148,9 @@ def index(names):
     # Gallery
 
     Models as people write them, each fitted in less than two minutes on two cores, with nothing set
-    but the seed unless the page says why. Every page ends with the verdict and with a check of the
-    result: the known truth, an exact answer, held-out data or a predictive check. The data come
-    with scikit-learn or statsmodels, or are simulated with a seed.
+    but the seed unless the page says why. Every page has the verdict, a check of the result (the
+    known truth, an exact answer, held-out data) and, where there are data, a posterior predictive
+    check. The data come with scikit-learn or statsmodels, or are simulated with a seed.
 
     """
     toctree = "\n".join(["```{toctree}", ":hidden:", "", *pages, "```", ""])
@@ -159,6 +161,7 @@ def index(names):
 def main(chosen):
     logging.getLogger().addHandler(logging.NullHandler())  # no copy of the log on the terminal
     logging.getLogger(LOGGER).setLevel(logging.INFO)
+    plt.rcParams["font.size"] = FONT_SIZE
     names = in_order(path.stem for path in EXAMPLES.glob("*.py"))
     GALLERY.mkdir(exist_ok=True)
     home = Path.cwd()

@@ -123,7 +123,7 @@ PAPER_TARGETS = (
 
 
 def training_rows(features, labels):
-    """The 60 % of the rows that the paper trains on, features standardised."""
+    """Sixty percent of the rows, features standardised."""
     order = np.random.RandomState(SPLIT_SEED).permutation(len(labels))
     rows = order[: int(TRAINING_SHARE * len(labels))]
     features, labels = features[rows], labels[rows]

@@ -179,7 +179,10 @@ class JAXFunction:
             variable.type() if isinstance(variable, SharedVariable) else variable
             for variable in self.roots
         ]
-        with compiling(cxx=""):
+        import jax
+
+        # not as a part of what is being traced: constants are arrays, for whatever shapes come next
+        with compiling(cxx=""), jax.ensure_compile_time_eval():
             outputs = graph_replace(
                 self.outputs, dict(zip(self.roots, stand_ins, strict=True)), strict=False
             )

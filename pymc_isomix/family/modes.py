@@ -76,12 +76,13 @@ def label_modes(mixture, valley=VALLEY):
     start, end = _neighbours(distance[np.ix_(alive, alive)])
     start, end = alive[start], alive[end]
     peak, saddle = peaks_and_saddles(mixture, start, end)
-    labels = np.arange(len(weights))
+    groups = scipy.cluster.hierarchy.DisjointSet(range(len(weights)))
     for edge in np.argsort(-saddle, kind="stable"):
-        one, other = labels[start[edge]], labels[end[edge]]
-        if one != other and saddle[edge] >= min(peak[one], peak[other]) - valley:
-            labels[labels == other] = one
-            peak[one] = max(peak[one], peak[other])
+        one, other = groups[start[edge]], groups[end[edge]]
+        if saddle[edge] >= min(peak[one], peak[other]) - valley:
+            groups.merge(one, other)
+            peak[groups[one]] = max(peak[one], peak[other])
+    labels = np.array([groups[k] for k in range(len(weights))])
     nearest = alive[np.argmin(distance[:, alive], axis=1)]
     labels = np.where(is_dead(mixture), labels[nearest], labels)
     present = np.unique(labels)

@@ -36,8 +36,7 @@ class IsoMix(Inference):
     n_components : int
         K, the components of the mixture.
     component_variances : {"isotropic", "diagonal"}
-        One variance of each component, or one for each dimension, as in the paper's mean-field
-        variant: for modes whose shapes differ.
+        One variance of each component, or one for each dimension: for modes whose shapes differ.
     variance_update : {"mirror", "bures", "natural", "fixed"}
         Geometry of the variances: entropic mirror descent, Bures-Wasserstein, natural gradient, or
         none.

@@ -259,10 +259,13 @@ class MixtureKL(Operator):
         compiled = self.approx.__dict__.setdefault("_compiled", {})
         if "anchor" not in compiled:
             compiled["anchor"] = CompiledModel(group.space, mixture.means.dtype.name, self.backend)
+        if compiled["anchor"] is None:
+            return
         try:
             log_density, gradient = compiled["anchor"].log_density_and_gradient(point)
         except ValueError as error:  # random by more than minibatches
             logger.info(f"minibatches without an anchor: {error}")
+            compiled["anchor"] = None  # said once
             return
         self.anchor.move(point[0], log_density[0], gradient[0])
 

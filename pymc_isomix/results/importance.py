@@ -1,4 +1,4 @@
-"""Importance weights of draws from the approximation, Pareto-smoothed."""
+"""Importance weights of draws from the approximation, Pareto-smoothed by ArviZ."""
 
 import logging
 import math
@@ -74,50 +74,14 @@ def smooth(log_weight):
 
 
 def _psis(log_weight):
-    """Smooth log weights (S,): normalised, with k-hat. The numbers are ArviZ's.
+    # half a second, which the first import of the package need not take
+    from arviz_stats.base import array_stats  # type: ignore[attr-defined]
 
-    Its ``psislw`` would take half a second to import, before the first fit has said anything.
-    """
-    shifted, n_draws = log_weight - log_weight.max(), len(log_weight)
-    n_tail = int(3 * n_draws**0.5) if n_draws > 225 else n_draws // 5
-    order = np.argsort(shifted)
-    tail, cutoff = order[-n_tail:], np.exp(shifted[order[-n_tail - 1]])
-    if shifted[tail[0]] == 0:  # the largest weights are all equal: no tail to fit
+    try:
+        smoothed, khat = array_stats.psislw(-log_weight)  # which negates what it gets
+    except ValueError:  # the largest weights are all equal: no tail to fit
         return log_weight - np.logaddexp.reduce(log_weight), -np.inf
-    khat, scale = _generalised_pareto(np.exp(shifted[tail]) - cutoff)
-    if np.isfinite(khat):
-        log_survival = np.log1p(-(np.arange(n_tail) + 0.5) / n_tail)
-        excess = np.expm1(-khat * log_survival) / khat if khat else -log_survival
-        shifted[tail] = np.minimum(np.log(cutoff + scale * excess), 0.0)
-    return shifted - np.logaddexp.reduce(shifted), khat
-
-
-def _generalised_pareto(excess):
-    r"""Fit a generalised Pareto distribution to sorted excesses (n,): shape k and scale.
-
-    The posterior mean of :math:`b = -k / \sigma` on a grid, with the profile likelihood of [1]_,
-    and k drawn to one half as by ten draws.
-
-    References
-    ----------
-    .. [1] Zhang and Stephens (2009), A new and efficient estimation method for the generalized
-       Pareto distribution, Technometrics 51.
-    """
-    n, n_grid = len(excess), 30 + int(len(excess) ** 0.5)
-    quartile = excess[int(n / 4 + 0.5) - 1]
-    if quartile <= excess[0]:
-        return np.nan, np.nan
-    spread = 1 - np.sqrt(n_grid / (np.arange(n_grid) + 0.5))
-    b = 1 / excess[-1] + spread / (3 * quartile)
-    k = np.log1p(-b[:, None] * excess).mean(axis=1)
-    profile = n * (np.log(-b / k) - k - 1)
-    weight = np.exp(profile - np.logaddexp.reduce(profile))
-    weight = np.where(weight < 10 * np.finfo(float).eps, 0.0, weight)
-    b_mean = (weight @ b) / weight.sum()
-    k_mean = np.log1p(-b_mean * excess).mean()
-    scale = -k_mean / b_mean
-    shape = (n * k_mean + 10 * 0.5) / (n + 10)
-    return (np.inf, np.nan) if np.isnan(shape) else (shape, scale)
+    return smoothed, khat
 
 
 def resample(weight, n_draws, rng):

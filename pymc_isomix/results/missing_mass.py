@@ -36,31 +36,6 @@ class MissingMass(NamedTuple):
 NOT_LOOKED_FOR = MissingMass()
 
 
-class Student(NamedTuple):
-    """A multivariate Student t."""
-
-    centre: np.ndarray  # (d,)
-    root: np.ndarray  # (d, d), triangular: its scale is R R^T
-
-    def draw(self, n, rng):
-        """Draw points (n, d)."""
-        normal = rng.normal(size=(n, len(self.centre))) @ self.root.T
-        spread = np.sqrt(rng.chisquare(DEGREES_OF_FREEDOM, size=(n, 1)) / DEGREES_OF_FREEDOM)
-        return self.centre + normal / spread
-
-    def log_density(self, points):
-        """Log density at points (n, d)."""
-        df, n_dim = DEGREES_OF_FREEDOM, len(self.centre)
-        offsets = np.linalg.solve(self.root, (points - self.centre).T)
-        constant = (
-            scipy.special.gammaln((df + n_dim) / 2)
-            - scipy.special.gammaln(df / 2)
-            - n_dim / 2 * np.log(df * np.pi)
-        )
-        constant -= np.log(np.abs(np.diagonal(self.root))).sum()
-        return constant - (df + n_dim) / 2 * np.log1p((offsets**2).sum(axis=0) / df)
-
-
 def missing_mass(
     compiled, mixture, log_evidence, n_probes, rng, *, progressbar=False, seconds=np.inf
 ):
@@ -125,12 +100,12 @@ def missing_mass(
         components = scaled.whiten(mixture.means - centre)[~modes.is_dead(mixture)]
         log_masses = [-np.inf]
         for around in _distinct_modes([around for around in found if around is not None]):
-            if not _is_apart(climb, around.centre, components):
+            if not _is_apart(climb, around.loc, components):
                 continue
-            draws = around.draw(DRAWS, rng)
+            draws = around.rvs(DRAWS, random_state=rng).reshape(DRAWS, n_dim)
             log_p = compiled.log_density(centre + draws @ root.T)
             uncovered = excess(log_p, draws) > UNCOVERED
-            log_g = around.log_density(draws) - np.linalg.slogdet(root)[1]
+            log_g = around.logpdf(draws) - np.linalg.slogdet(root)[1]
             log_ratio = np.where(np.isfinite(log_p) & uncovered, log_p - log_g, -np.inf)
             log_masses.append(scipy.special.logsumexp(log_ratio) - np.log(DRAWS))
         relative = np.exp(min(scipy.special.logsumexp(log_masses) - log_evidence, 50.0))
@@ -208,8 +183,8 @@ def _distinct(points, limit):
 
 def _distinct_modes(modes):
     """Keep one Student t of each mode: ends of ascents may have been apart on the way to it."""
-    kept = _distinct([mode.centre for mode in modes], SAME_MODE)
-    return [next(mode for mode in modes if mode.centre is centre) for centre in kept]
+    kept = _distinct([mode.loc for mode in modes], SAME_MODE)
+    return [next(mode for mode in modes if mode.loc is loc) for loc in kept]
 
 
 def _student_around(climb, mode, until=np.inf):
@@ -233,6 +208,6 @@ def _student_around(climb, mode, until=np.inf):
         root = scipy.linalg.solve_triangular(lower, np.eye(n_dim), lower=True)
         # what is left to climb, in nats a standard deviation of the mode itself
         if np.abs(root @ slopes[-1]).max() < FLAT:
-            return Student(mode, root.T)
+            return scipy.stats.multivariate_t(mode, root.T @ root, df=DEGREES_OF_FREEDOM)
         mode = mode - root.T @ (root @ slopes[-1])
     return None

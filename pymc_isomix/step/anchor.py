@@ -8,6 +8,10 @@ import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 
+from pymc_isomix.family import metric as metrics
+
+MEMORY = 0.9  # of the products that tell whether the correction helps
+
 
 @dataclass(frozen=True, eq=False)
 class Anchor:
@@ -17,8 +21,15 @@ class Anchor:
         + (y - y_0) \cdot [\nabla \log p - \nabla \log \hat p](y_0)
 
     has the expectation of the minibatch's :math:`\log \hat p(y)` and little of its noise where y is
-    near :math:`y_0`. Coordinates y, whose log Jacobian is part of both densities; the anchor itself
-    stays where it is in unconstrained space while the coordinates are learned.
+    near :math:`y_0`. Where the model is so curved that the minibatch says other things at the draws
+    than at :math:`y_0`, as in a neural network, it would add noise, and is not made. It takes noise
+    off if the gradients at the draws have more than half of that at the anchor,
+    :math:`\delta = [\nabla \log \hat p - \nabla \log p](y_0)`:
+    :math:`\langle \nabla \log \hat p(y), \delta \rangle > \tfrac12 \langle \delta, \delta \rangle`
+    in whitened coordinates, on average over the steps before, so that the expectation stays.
+
+    Coordinates y, whose log Jacobian is part of both densities; the anchor itself stays where it is
+    in unconstrained space while the coordinates are learned.
 
     Parameters
     ----------
@@ -30,6 +41,8 @@ class Anchor:
         Its gradient in z.
     is_set : scalar
         0 until there is an anchor, then 1.
+    products : (2,)
+        Running means of both sides, the half apart; 0 before the first step.
 
     References
     ----------
@@ -41,11 +54,13 @@ class Anchor:
     log_density: Any
     gradient: Any
     is_set: Any
+    products: Any
 
     @classmethod
     def allocate(cls, n_dim, dtype):
         """Make the shared variables, of no anchor yet."""
         shapes = {"point": (n_dim,), "log_density": (), "gradient": (n_dim,), "is_set": ()}
+        shapes["products"] = (2,)
         return cls(
             **{
                 field.name: pytensor.shared(
@@ -74,13 +89,27 @@ class Anchor:
         rest = log_determinant + _flat(coordinates, values) @ self.gradient
         return point, self.log_density + log_determinant, pytensor.grad(rest, point)
 
-    def correct(self, points, at_anchor, log_density, gradient):
-        """Correct values of a minibatch at points y (S, d) and, behind them, the anchor."""
+    def correct(self, points, at_anchor, log_density, gradient, metric):
+        """Correct values of a minibatch at points y (S, d) and, behind them, the anchor.
+
+        Returns
+        -------
+        log_density, gradient : (S,) and (S, d)
+        updates : dict of shared variable to TensorVariable
+        """
         anchor, level, slope = at_anchor
         is_set = pt.gt(self.is_set, 0)
         slope = pt.switch(is_set, slope - gradient[-1], 0.0)
         level = pt.switch(is_set, level - log_density[-1], 0.0)
-        return log_density[:-1] + level + (points - anchor) @ slope, gradient[:-1] + slope
+        both = pt.stack([gradient[:-1].mean(axis=0), -slope])  # at the draws, and what is wrong
+        both = metrics.whiten_gradient(metric, both)
+        now = both @ both[1]
+        known = is_set & pt.isfinite(now).all()
+        products = pt.switch(known, MEMORY * self.products + (1 - MEMORY) * now, self.products)
+        helps = pt.ge(self.products[0], 0.5 * self.products[1])
+        level, slope = pt.switch(helps, level, 0.0), pt.switch(helps, slope, 0.0)
+        corrected = log_density[:-1] + level + (points - anchor) @ slope
+        return corrected, gradient[:-1] + slope, {self.products: products}
 
 
 def _flat(coordinates, values):

@@ -136,9 +136,9 @@ def step_updates(
         mode=model_mode,
     )
     log_p, gradient_p = target.log_density, target.gradient
-    given = target.given
+    given, learned = target.given, {}
     if anchor is not None:
-        log_p, gradient_p = anchor.correct(points, at_anchor, log_p, gradient_p)
+        log_p, gradient_p, learned = anchor.correct(points, at_anchor, log_p, gradient_p, metric)
         given = [tuple(part[:-1] for part in here) for here in given]
     log_p, gradient_p = compute_once(log_p), compute_once(gradient_p)
     estimates = estimator.estimate(
@@ -166,7 +166,7 @@ def step_updates(
         )
     if coordinates:
         at_means = AtSites(means, coordinates.batched(means, pseudo)[2])
-        moved = new_pseudo(
+        moved, scaling = new_pseudo(
             coordinates,
             pseudo,
             AtSites(draws.coordinates, given),
@@ -174,12 +174,16 @@ def step_updates(
             metrics.unwhiten_gradient(metric, estimates.scores),
             estimates.draw_weights,
             step_size,
+            metric,
         )
         # the means' own step is added to where the new coordinates put them
         new["means"] += moved_means(coordinates, at_means, pseudo, moved) - means
         new |= moved
     if metric.ndim > 0:
         new["metric"] = rule.new_metric(metric, estimates.metric_gradient, step_size)
+        if coordinates:
+            new["metric"] = metrics.scale_rows(new["metric"], scaling)
+    extra |= learned
     extra[info.log_evidence] = estimates.log_evidence
     return guarded(new, params, estimates.n_finite, n_samples, loss, extra, info)
 

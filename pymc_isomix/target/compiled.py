@@ -9,8 +9,9 @@ from pymc.data import MinibatchOp
 from pymc.model.fgraph import fgraph_from_model, model_from_fgraph
 from pymc.pytensorf import compile
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
+from pytensor.compile.builders import SymbolicOp
 from pytensor.graph.fg import FunctionGraph
-from pytensor.graph.replace import clone_replace, graph_replace
+from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
@@ -202,13 +203,18 @@ def without_minibatches(model):
             if isinstance(node.op, MinibatchRandomVariable)
         ]
     )
-    full = {
-        minibatch: data
-        for node in graph.apply_nodes
-        if isinstance(node.op, MinibatchOp)
-        for data, minibatch in zip(node.inputs, node.outputs, strict=False)
-    }
-    outputs = clone_replace(graph.outputs, full, rebuild_strict=False)
+    full: dict = {}
+    for node in graph.toposort():
+        if isinstance(node.op, MinibatchOp):
+            full |= zip(node.outputs, node.inputs, strict=False)
+            continue
+        inputs = [full.get(variable, variable) for variable in node.inputs]
+        if isinstance(node.op, SymbolicOp):  # its own graph has the shape of a minibatch
+            full |= zip(node.outputs, node.op(*inputs, return_list=True), strict=True)
+        else:
+            clone = node.clone_with_new_inputs(inputs, strict=False)
+            full |= zip(node.outputs, clone.outputs, strict=True)
+    outputs = [full.get(variable, variable) for variable in graph.outputs]
     whole = FunctionGraph(outputs=outputs, clone=False)
     for name in ("_coords", "_dim_lengths"):
         setattr(whole, name, getattr(graph, name))

@@ -56,6 +56,14 @@ def test_a_folder_of_the_user_s_is_left_alone(jax_settings, tmp_path):
     assert jax_settings.jax_compilation_cache_dir == str(tmp_path)
 
 
+def test_other_shapes_are_traced_too(empty):
+    """What is rewritten while the first ones are traced is no part of that trace."""
+    x = pt.matrix("x")
+    double = on_disk([x], [x + np.arange(3.0)], get_mode("JAX"))
+    for n in (1, 2):
+        np.testing.assert_array_equal(double(np.ones((n, 3)))[0], np.ones((n, 3)) + np.arange(3.0))
+
+
 def test_the_cache_can_be_off(jax_settings, empty):
     folder, _ = empty
     jax_settings.update("jax_enable_compilation_cache", False)

@@ -73,22 +73,8 @@ def test_curvature_of_a_mode():
         return 0.5 * np.einsum("si,ij,sj->s", away, precision, away), away @ precision
 
     around = missing_mass._student_around(climb, np.zeros(2))
-    np.testing.assert_allclose(around.centre, [1.0, -1.0], atol=1e-6)
-    np.testing.assert_allclose(around.root @ around.root.T, np.linalg.inv(precision), rtol=1e-5)
-
-
-def test_student_around_a_mode_is_scipy_s():
-    student = missing_mass.Student(np.array([1.0, -2.0]), np.array([[2.0, 0.0], [0.5, 0.3]]))
-    reference = stats.multivariate_t(
-        student.centre, student.root @ student.root.T, df=missing_mass.DEGREES_OF_FREEDOM
-    )
-    draws = student.draw(20_000, np.random.default_rng(1))
-    np.testing.assert_allclose(student.log_density(draws), reference.logpdf(draws), rtol=1e-10)
-    # how far out the draws are has an F distribution: its levels to four standard errors
-    scaled = np.linalg.solve(student.root, (draws - student.centre).T)
-    level = stats.f(2, missing_mass.DEGREES_OF_FREEDOM).cdf((scaled**2).sum(axis=0) / 2)
-    assert np.mean(level) == pytest.approx(0.5, abs=4 / np.sqrt(12 * len(draws)))
-    assert np.mean(scaled[0] * scaled[1] > 0) == pytest.approx(0.5, abs=2 / np.sqrt(len(draws)))
+    np.testing.assert_allclose(around.loc, [1.0, -1.0], atol=1e-6)
+    np.testing.assert_allclose(around.shape, np.linalg.inv(precision), rtol=1e-5)
 
 
 def test_no_mode_no_student():

@@ -388,7 +388,10 @@ def test_effects_far_out_start_within_reach():
         pm.Normal("theta", 0.0, pt.exp(-50 * pm.HalfNormal("tau")), shape=3)
     coordinates = find_coordinates(FlatSpace.of(model))
     means, pseudo = starting_coordinates(coordinates, np.ones((2, 4)))
-    assert np.abs(means).max() <= find.FARTHEST
+    assert np.abs(means[:, 1:]).max() == find.FARTHEST
+    nearer, _ = starting_coordinates(coordinates, np.ones((2, 4)), find.TYPICAL)
+    assert np.abs(nearer[:, 1:]).max() == find.TYPICAL
+    np.testing.assert_array_equal(nearer[:, 0], 1)  # what is no effect stays
     assert np.isfinite(pseudo["log_precisions"]).all()
 
 

@@ -11,6 +11,8 @@ from pymc_isomix.step.anchor import Anchor
 from pymc_isomix.target.compiled import CompiledModel
 from pymc_isomix.target.space import FlatSpace
 
+ONE = pt.as_tensor(1.0)  # the identity metric
+
 
 def at_anchor(move):
     """Corrected values of log p = a + b z + c z^2 of a minibatch whose a and b are wrong."""
@@ -20,8 +22,8 @@ def at_anchor(move):
     points = pt.as_tensor([[0.0], [1.0]])
     z = pt.concatenate([points, anchor.point[None]])[:, 0]
     log_density, gradient = 10.0 + 20.0 * z + 3.0 * z**2, (20.0 + 6.0 * z)[:, None]
-    corrected = anchor.correct(points, anchor.at(None, None), log_density, gradient)
-    return pytensor.function([], list(corrected), mode="FAST_COMPILE")()
+    *corrected, _ = anchor.correct(points, anchor.at(None, None), log_density, gradient, ONE)
+    return pytensor.function([], corrected, mode="FAST_COMPILE")()
 
 
 def test_level_and_slope_are_those_of_all_the_data():
@@ -40,6 +42,21 @@ def test_an_anchor_that_is_not_finite_is_not_taken():
     anchor = Anchor.allocate(1, "float64")
     anchor.move(np.array([2.0]), -np.inf, np.array([0.0]))
     assert anchor.is_set.get_value() == 0
+
+
+def test_where_draws_do_not_see_the_noise_of_the_anchor_it_is_not_taken_off():
+    anchor, rng = Anchor.allocate(50, "float64"), np.random.default_rng(1)
+    anchor.move(np.zeros(50), 0.0, np.ones(50))
+    noise, share = pt.vector("noise", shape=(50,)), pt.scalar("share")
+    gradient = pt.stack([2 + share * noise, 1 + noise])  # of one draw, and of the anchor
+    at = anchor.at(None, None)
+    _, corrected, updates = anchor.correct(pt.zeros((1, 50)), at, pt.zeros(2), gradient, ONE)
+    step = pytensor.function([noise, share], corrected, updates=updates, mode="FAST_COMPILE")
+    for true_share, left in ((1.0, 0.0), (0.0, 0.0), (0.8, -0.2), (0.2, 0.2)):
+        for _ in range(60):
+            drawn = 10 * rng.normal(size=50)
+            (found,) = step(drawn, true_share)
+        np.testing.assert_allclose(found, 2 + left * drawn, atol=1e-9)
 
 
 def minibatches(likelihood, n_rows=20_000, n_dim=3):

@@ -14,7 +14,7 @@ from pymc_isomix import IsotropicMixture
 from pymc_isomix.fitting.record import History
 from pymc_isomix.results import importance
 from pymc_isomix.target import compiled, traces
-from pymc_isomix.target.compiled import CompiledModel
+from pymc_isomix.target.compiled import CompiledModel, without_minibatches
 
 ROWS = np.random.default_rng(1).normal(1.0, 1.0, size=60)
 
@@ -83,6 +83,25 @@ def test_minibatches_of_matrices_use_all_the_data(total_size):
     approx = IsotropicMixture(params=exact().params_dict, model=model, random_seed=1)
     result = approx.diagnostics(500, random_seed=1, n_probes=0)
     assert result["log_evidence"].item() == pytest.approx(EVIDENCE, abs=0.01)
+
+
+def test_minibatches_within_a_softmax_use_all_the_data():
+    # A softmax is a graph of its own, made for the shape of its input.
+    x = np.linspace(-1, 1, 12).reshape(6, 2)
+    answer = np.array([0, 1, 2, 0, 1, 2], dtype="int32")
+
+    def model(x, answer):
+        with pm.Model() as model:
+            slope = pm.Normal("slope", shape=(2, 3))
+            pm.Categorical("answer", logit_p=x @ slope, observed=answer, total_size=6)
+        return model
+
+    of_some = without_minibatches(model(*pm.Minibatch(x, answer, batch_size=4)))
+    point = {"slope": np.arange(6.0).reshape(2, 3)}
+    for name in ("compile_logp", "compile_dlogp"):
+        found = getattr(of_some, name)(mode="FAST_COMPILE")(point)
+        exact = getattr(model(x, answer), name)(mode="FAST_COMPILE")(point)
+        np.testing.assert_allclose(found, exact, rtol=1e-12)
 
 
 def test_a_model_of_the_context_stands_in():
