@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
-from scipy.special import logsumexp
-from scipy.stats import halfcauchy, norm
+import scipy  # which loads its parts when they are used
 
 from problems.nested import REGION, exact_nested, nested_data
 
@@ -78,10 +77,11 @@ def exact_eight_schools(n):
     var = 1 / (1 / 25 + precision.sum(1))
     mean = var * (precision @ EFFECT)
     # marginal likelihood as prior times likelihood over posterior, at mu = its mean
+    norm = scipy.stats.norm
     joint = norm.logpdf(EFFECT, mean[:, None], precision**-0.5).sum(1) + norm(0, 5).logpdf(mean)
-    joint += 0.5 * np.log(2 * np.pi * var) + halfcauchy(scale=5).logpdf(tau) + log_tau
-    evidence = logsumexp(joint) + np.log(log_tau[1] - log_tau[0])
-    at = rng.choice(len(tau), n, p=np.exp(joint - logsumexp(joint)))
+    joint += 0.5 * np.log(2 * np.pi * var) + scipy.stats.halfcauchy(scale=5).logpdf(tau) + log_tau
+    evidence = scipy.special.logsumexp(joint) + np.log(log_tau[1] - log_tau[0])
+    at = rng.choice(len(tau), n, p=np.exp(joint - scipy.special.logsumexp(joint)))
     mu, tau = rng.normal(mean[at], var[at] ** 0.5), tau[at]
     v = 1 / (1 / ERROR**2 + 1 / tau[:, None] ** 2)
     theta = rng.normal(v * (EFFECT / ERROR**2 + (mu / tau**2)[:, None]), v**0.5)

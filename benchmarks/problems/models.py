@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+import scipy  # which loads its parts when they are used
 from pymc.distributions.transforms import ordered
-from scipy.special import log_softmax
 
 from problems.hierarchies import horseshoe
 
@@ -233,7 +233,7 @@ def sinusoid(seed, *, largest=5.0, noise=0.7):
     basis = np.stack([np.sin(angle), np.cos(angle)], axis=-1)  # (grid, rows, 2)
     covariance = noise**2 * np.eye(12) + basis @ basis.transpose(0, 2, 1)
     fit = np.einsum("i,gi->g", y, np.linalg.solve(covariance, y[None, :, None])[..., 0])
-    density = np.exp(log_softmax(-0.5 * (fit + np.linalg.slogdet(covariance)[1])))
+    density = np.exp(scipy.special.log_softmax(-0.5 * (fit + np.linalg.slogdet(covariance)[1])))
     valleys = (density[1:-1] < density[:-2]) & (density[1:-1] <= density[2:])
     masses = np.add.reduceat(density, np.r_[0, np.flatnonzero(valleys) + 1])
     edges = grid[1:-1][valleys]

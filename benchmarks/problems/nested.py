@@ -5,8 +5,7 @@ R-hat of 1.002 had .38 as the standard deviation of its logarithm, which is .46.
 """
 
 import numpy as np
-from scipy.special import logsumexp
-from scipy.stats import halfnorm
+import scipy  # which loads its parts when they are used
 
 N_REGIONS, N_SCHOOLS = 8, 40
 REGION = np.repeat(np.arange(N_REGIONS), N_SCHOOLS // N_REGIONS)  # of a school
@@ -54,11 +53,11 @@ def exact_nested(n):
         log_p = log_p + 0.5 * (np.log(w).sum(-1) - N_REGIONS * np.log(2 * np.pi))
         centre = (w * m).sum(-1) / (1 + w.sum(-1))  # of mu, whose prior is a standard normal
         log_p -= 0.5 * ((w * m**2).sum(-1) - (1 + w.sum(-1)) * centre**2 + np.log1p(w.sum(-1)))
-        joint.append(log_p + sum(halfnorm.logpdf(np.exp(log)) + log for log in logs))
+        joint.append(log_p + sum(scipy.stats.halfnorm.logpdf(np.exp(log)) + log for log in logs))
     joint = np.stack(joint, axis=-1)
     steps = [axis[1] - axis[0] for axis in axes]
-    evidence = logsumexp(joint) + np.log(steps).sum()
-    at = rng.choice(joint.size, n, p=np.exp(joint - logsumexp(joint)).ravel())
+    evidence = scipy.special.logsumexp(joint) + np.log(steps).sum()
+    at = rng.choice(joint.size, n, p=np.exp(joint - scipy.special.logsumexp(joint)).ravel())
     cells = np.unravel_index(at, joint.shape)
     region, school, sigma = (
         axis[cell] + step * rng.uniform(-0.5, 0.5, n)

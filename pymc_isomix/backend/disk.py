@@ -153,7 +153,7 @@ def _of_this_place():
 
 
 class JAXFunction:
-    """A graph as a function of JAX, of values of its roots; rewritten when it is first called.
+    """A graph as a function of JAX, of values of its roots.
 
     Parameters
     ----------
@@ -174,28 +174,21 @@ class JAXFunction:
         self.digest, self.roots = digest_of(inputs, outputs)
 
     @cached_property
-    def _function(self):
+    def rewritten(self):
+        """What PyTensor makes of it; not to be asked for first while something is being traced."""
         stand_ins = [
             variable.type() if isinstance(variable, SharedVariable) else variable
             for variable in self.roots
         ]
-        import jax
-
-        # not as a part of what is being traced: constants are arrays, for whatever shapes come next
-        with compiling(cxx=""), jax.ensure_compile_time_eval():
+        with compiling(cxx=""):
             outputs = graph_replace(
                 self.outputs, dict(zip(self.roots, stand_ins, strict=True)), strict=False
             )
-            return compile(
-                stand_ins,
-                outputs,
-                random_seed=False,
-                mode=self.mode,
-                on_unused_input="ignore",
-            ).vm.jit_fn
+            options = {"random_seed": False, "mode": self.mode, "on_unused_input": "ignore"}
+            return compile(stand_ins, outputs, **options).vm.jit_fn
 
     def __call__(self, *values):  # noqa: D102
-        return self._function(*values)
+        return self.rewritten(*values)
 
 
 class Traced:
@@ -205,12 +198,12 @@ class Traced:
     ----------
     function : callable
         Of arrays; called where it has to be traced.
-    digest : bytes or None
-        Of all that it computes; None keeps nothing.
+    graph : JAXFunction, optional
+        On which alone depends what it computes; without it nothing is kept.
     """
 
-    def __init__(self, function, digest):
-        self.function, self.digest = function, digest
+    def __init__(self, function, graph=None):
+        self.function, self.graph = function, graph
         self.by_shapes: dict = {}
 
     def __call__(self, *arguments):  # noqa: D102
@@ -226,14 +219,16 @@ class Traced:
         import jax
         from jax import export
 
-        plain = jax.jit(self.function)
-        if self.digest is None or not jax.config.jax_enable_compilation_cache:
+        plain, graph = jax.jit(self.function), self.graph
+        if graph is None:
             return plain
+        if graph.digest is None or not jax.config.jax_enable_compilation_cache:
+            return graph.rewritten and plain
         settings = repr((pytensor.config.floatX, jax.config.jax_enable_x64)).encode()
-        parts = (self.digest, shapes, settings, _of_this_place())
+        parts = (graph.digest, shapes, settings, _of_this_place())
         path = folder() / hashlib.sha256(b"\0".join(parts)).hexdigest()
         content = _read(path)
-        if content is None:
+        if content is None and graph.rewritten:
             plain.trace(*arguments)  # what fails here is a fault of the function, not of the disk
         try:
             if content is None:
@@ -244,7 +239,7 @@ class Traced:
             return jax.jit(pickle.loads(content).call).lower(*arguments).compile()
         except Exception as error:
             logger.debug(f"not kept on disk: {error}")
-            return plain
+            return graph.rewritten and plain
 
 
 def on_disk(inputs, outputs, mode):
@@ -252,7 +247,7 @@ def on_disk(inputs, outputs, mode):
     teach_jax()
     keep_compiled()
     function = JAXFunction(inputs, outputs, mode)
-    traced = Traced(function, function.digest)
+    traced = Traced(function, function)
     data = [variable.container.storage for variable in function.roots[len(inputs) :]]
     return lambda *values: traced(*values, *(storage[0] for storage in data))
 

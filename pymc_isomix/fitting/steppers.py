@@ -6,7 +6,7 @@ import numpy as np
 from pytensor.tensor.random.type import RandomType
 
 from pymc_isomix.backend.compilation import compiling, is_jax, jax_failure
-from pymc_isomix.backend.disk import Traced
+from pymc_isomix.backend.disk import JAXFunction, Traced
 from pymc_isomix.fitting.random_state import generators, seeded_for_jax
 
 MOST_STEPS = 50  # in one call
@@ -61,7 +61,8 @@ class Loop:
     Parameters
     ----------
     step : callable
-        From the state, a value of each input, to (loss, new values of those that are updated).
+        From the state, a value of each input, to (loss, new values of those that are updated); of
+        a JAXFunction the loop is kept on disk.
     storage : list of one-element lists
         Where the values of the inputs lie, those of an approximation and the model's.
     shared : dict of shared variables
@@ -70,11 +71,9 @@ class Loop:
         Which inputs are random generators, in the order in which they are seeded.
     updates : dict of int to int
         Outputs of the step by the input that they update.
-    digest : bytes, optional
-        Of the step: then the loop is kept on disk.
     """
 
-    def __init__(self, step, storage, shared, generators, updates, digest=None):
+    def __init__(self, step, storage, shared, generators, updates):
         names = {id(variable.container.storage): name for name, variable in shared.items()}
         self.names = [names.get(id(one)) for one in storage]
         self.generators, self.updates = generators, updates
@@ -82,7 +81,8 @@ class Loop:
             None if self.names[i] or i in generators else one for i, one in enumerate(storage)
         ]
         watched = (self.names.index(name) for name in ("step_size", "info.log_evidence"))
-        self.run = Traced(_loop(step, updates, *watched), digest)
+        graph = step if isinstance(step, JAXFunction) else None
+        self.run = Traced(_loop(step, updates, *watched), graph)
 
     @classmethod
     def of(cls, function, shared):

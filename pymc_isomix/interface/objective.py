@@ -117,7 +117,6 @@ class MixtureObjective(ObjectiveFunction):
             self.op.shared,
             generators=list(range(len(updates), n_updates)),
             updates={i: i + 1 for i in range(n_updates)},
-            digest=step.digest,
         )
 
     def updates(
