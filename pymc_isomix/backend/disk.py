@@ -10,6 +10,7 @@ import os
 import pickle
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -266,7 +267,8 @@ def _read(path):
     checksum, content = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != checksum:
         return None
-    os.utime(path)
+    with suppress(OSError):  # a folder that may only be read
+        os.utime(path)
     return content
 
 

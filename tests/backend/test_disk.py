@@ -122,6 +122,19 @@ def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
     assert doubled()[0](np.ones(2))[0].tolist() == [2.0, 2.0]
 
 
+def test_a_folder_may_be_one_to_read_only(monkeypatch, empty):
+    _, rewritten = empty
+    doubled()[0](np.ones(2))
+
+    def refuse(*args):
+        raise PermissionError
+
+    monkeypatch.setattr(disk.os, "utime", refuse)
+    monkeypatch.setattr(disk, "_write", refuse)
+    assert doubled()[0](np.ones(2))[0].tolist() == [2.0, 2.0]
+    assert len(rewritten) == 1
+
+
 def test_those_not_used_for_longest_go(monkeypatch, empty):
     folder, _ = empty
     monkeypatch.setattr(disk, "MOST_FILES", 2)
