@@ -179,20 +179,40 @@ def ensembles_short(result):
     return ["posterior", "modes", "1 restart", *map(str, restarts[1:])], rows
 
 
-PARTS = ("import PyMC", "import", "building", "rewriting", "tracing", "XLA", "run")
+PARTS = ("import PyMC", "import", "import JAX", "building", "rewriting", "tracing", "XLA", "run")
 PARTS += ("closing line", "sample", "diagnostics")
-PEERS_WAIT = {"advi": "ADVI", "nuts": "`pm.sample`", "nutpie": "nutpie", "numpyro": "NumPyro"}
+WAITS = {"isomix": "`IsoMix()`", "advi": "ADVI", "nuts": "PyMC's NUTS", "nutpie": "nutpie"}
+WAITS |= {"numpyro": "NumPyro"}
+SAMPLERS = ("nuts", "nutpie")  # whose faster one ours is measured by
 
 
 def waiting(result):
-    """Where the seconds of a default fit go, and what other methods take in all."""
+    """Where the seconds of a default fit go."""
+    ours = [record for record in result["waits"] if record["method"] == "isomix"]
+    rows = [
+        [r["model"], r["caches"], *(f"{r[p]:.2f}" if p in r else "" for p in (*PARTS, "total"))]
+        for r in ours
+    ]
+    return ["model", "caches", *PARTS, "total"], rows
+
+
+def waiting_beside(result):
+    """Seconds in all by method and, in brackets, W1 max; ratios to the best of the others."""
     rows = []
     for (model, caches), records in grouped(result["waits"], ("model", "caches")).items():
         by_method = {record["method"]: record for record in records}
-        ours = by_method.pop("isomix", {})
-        parts = [f"{ours[part]:.2f}" if part in ours else "" for part in (*PARTS, "total")]
-        others = [f"{by_method[m]['total']:.1f}" if m in by_method else "" for m in PEERS_WAIT]
-        starts = [r["first step"] for r in (ours, by_method.get("advi", {})) if "first step" in r]
-        ratio = f"{starts[0] / starts[1]:.2f}" if len(starts) == 2 else ""
-        rows.append([model, caches, *parts, ratio, *others])
-    return ["model", "caches", *PARTS, "total", "first step / ADVI's", *PEERS_WAIT.values()], rows
+        cells = []
+        for record in map(by_method.get, WAITS):
+            distance = f" ({record['w1_max']:.2f})" if record and "w1_max" in record else ""
+            cells.append(f"{record['total']:.1f}{distance}" if record else "")
+        total, first = (
+            {m: record[part] for m, record in by_method.items() if part in record}
+            for part in ("total", "first step")
+        )
+        others = [total[m] for m in SAMPLERS if m in total]
+        beside = f"{total['isomix'] / min(others):.2f}" if others and "isomix" in total else ""
+        start = f"{first['isomix'] / first['advi']:.2f}" if len(first) == 2 else ""
+        repeats = by_method.get("isomix", records[0]).get("repeats", 1)
+        rows.append([model, caches, repeats, *cells, beside, start])
+    headings = ["model", "caches", "repeats", *WAITS.values(), "ours / faster NUTS"]
+    return [*headings, "first step / ADVI's"], rows

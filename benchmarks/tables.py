@@ -151,6 +151,7 @@ BLOCKS = {
         " | a thousand gradients {ess_per_thousand:.2f} | share {share_all}",
     ),
     "waiting": Computed("waiting", rows.waiting),
+    "waiting-beside": Computed("waiting", rows.waiting_beside),
     "cold-start": Listing(
         "cold_start",
         "seconds",

@@ -13,6 +13,8 @@ import pytensor.tensor as pt
 from scipy.special import logsumexp
 from scipy.stats import halfcauchy, norm
 
+from problems.nested import REGION, exact_nested, nested_data
+
 EFFECT = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
 ERROR = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
 
@@ -231,19 +233,15 @@ def random_walk(centred):
     return model
 
 
-@hierarchy("sigma_region", "sigma_school", "sigma")
+@hierarchy("sigma_region", "sigma_school", "sigma", exact=exact_nested)
 def nested(centred):
     """Rows in forty schools in eight regions."""
-    rng = np.random.default_rng(9)
-    region = np.repeat(np.arange(8), 5)
-    school, _ = groups_of(rng, rng.integers(2, 7, 40))
-    truth = rng.normal(0, 0.7, 8)[region] + rng.normal(0, 0.4, 40)
-    y = truth[school] + rng.normal(size=len(school))
+    y, school = nested_data()
     with pm.Model() as model:
         mu = pm.Normal("mu", 0, 1)
         regions = effects("regions", mu, pm.HalfNormal("sigma_region", 1), 8, centred)
         sigma_school = pm.HalfNormal("sigma_school", 1)
-        schools = effects("schools", regions[region], sigma_school, 40, centred)
+        schools = effects("schools", regions[REGION], sigma_school, 40, centred)
         pm.Normal("y", schools[school], pm.HalfNormal("sigma", 1), observed=y)
     return model
 

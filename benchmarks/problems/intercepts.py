@@ -43,7 +43,7 @@ def varying_intercepts(n_groups, centred):
     return model
 
 
-def intercepts_truth(n_groups, n_grid=600):
+def intercepts_truth(n_groups, n_grid=1200):
     """Mean and standard deviation of log tau and log sigma, by quadrature.
 
     The effects and mu are integrated out; groups of one size share their sums.
@@ -53,9 +53,8 @@ def intercepts_truth(n_groups, n_grid=600):
     mean = np.bincount(group, y) / size
     within = (y**2).sum() - (size * mean**2).sum()
     width = 6 / n_groups**0.5
-    below = max(np.log(TAU) - 10 * width, -9)  # tau alone may be near zero
     log_tau, log_sigma = np.meshgrid(
-        np.linspace(below, np.log(TAU) + 5 * width, n_grid),
+        np.linspace(-14, np.log(TAU) + 5 * width, n_grid),
         np.linspace(-width, width, n_grid),
         indexing="ij",
     )

@@ -5,8 +5,8 @@ import math
 import traceback
 import warnings
 from contextlib import contextmanager
+from functools import wraps
 from importlib.util import find_spec
-from pathlib import Path
 from threading import Lock, RLock
 
 import pytensor
@@ -18,19 +18,22 @@ from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.link.c.basic import CLinker, OpWiseCLinker
 from pytensor.link.jax.linker import JAXLinker
 from pytensor.link.numba.linker import NumbaLinker
+from pytensor.scalar.basic import Clip
 from pytensor.scalar.math import Log1mexp, Softplus
 from pytensor.tensor.elemwise import Elemwise
 from threadpoolctl import threadpool_limits
 
 AFTER_SPECIALISING = 48  # place among PyTensor's rewrites: none turns these back
-LARGEST_CACHE = 2**30  # bytes
 # Of PyTensor's JAX functions: they copy random generators, sum in types that are cut to 32 bits,
 # and check nothing
 NOT_FOR_USERS = ("The RandomType SharedVariables", "Explicitly requested dtype", "Skipping Assert")
 LONGEST_REASON = 200  # characters: the reprs of Ops have thousands
-# Rewrites that ask of each operand of each product whether its graph makes it diagonal: half of the
+# A rewrite that asks of each transposed matrix whether its graph makes it symmetric: a third of the
+# time that rewriting takes, for a transposition that costs nothing
+SYMMETRY = "useless_symmetric_transpose"
+# Those that ask of each operand of each product whether its graph makes it diagonal: half of the
 # time that rewriting takes. The model's own graph has been through them.
-QUESTIONS = ("dot_diag_to_elemwise", "selection_dot_to_indexing")
+QUESTIONS = ("dot_diag_to_elemwise", "selection_dot_to_indexing", SYMMETRY)
 # It takes lengths that are not known, as of what stands for missing data, to be different ones
 UNSOUND = ("local_merge_alloc",)
 # What XLA does itself, or the model's graph has been through. "specialize" stays: without it JAX
@@ -42,9 +45,12 @@ NEEDLESS_ON_JAX = ("stabilize", "uncanonicalize", *QUESTIONS)
 def numpy_functions(fgraph, node):
     """Write what NumPy has no function of, and Python would loop over, with those that it has."""
     scalar_op = node.op.scalar_op
-    if not isinstance(scalar_op, Softplus | Log1mexp):
+    if not isinstance(scalar_op, Softplus | Log1mexp | Clip):
         return None
-    x = node.inputs[0].astype(node.outputs[0].dtype)
+    x, *bounds = (value.astype(node.outputs[0].dtype) for value in node.inputs)
+    if isinstance(scalar_op, Clip):
+        least, most = bounds
+        return [pt.switch(x < least, least, pt.switch(x > most, most, x))]
     if isinstance(scalar_op, Softplus):
         return [pt.maximum(x, 0) + pt.log1p(pt.exp(-pt.abs(x)))]
     return [pt.switch(x > math.log(0.5), pt.log(-pt.expm1(x)), pt.log1p(-pt.exp(x)))]
@@ -97,7 +103,19 @@ def compiles_slowly(mode):
     return c_thunks or isinstance(linker, NumbaLinker | CLinker | OpWiseCLinker)
 
 
-_compiling = RLock()
+compile_lock = RLock()
+
+
+def one_at_a_time(function):
+    """Have threads wait for each other: what PyTensor compiles holds arguments and results."""
+    lock = Lock()
+
+    @wraps(function)
+    def call(*args, **kwargs):
+        with lock:
+            return function(*args, **kwargs)
+
+    return call
 
 
 @contextmanager
@@ -115,7 +133,7 @@ def compiling(**flags):
         Of ``pytensor.config``. ``cxx=""`` is for what compiles cheaply: an Op with a graph inside,
         as PyMC's log-sum-exp is, would compile C all the same, for seconds.
     """
-    with _compiling:
+    with compile_lock:
         enabled = gc.isenabled()
         gc.disable()
         try:
@@ -161,23 +179,6 @@ def _comes_from_jax(error):
         frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)
     }
     return any(name.startswith(("jax.", "jaxlib.", "pytensor.link.jax.")) for name in modules)
-
-
-def keep_compiled():
-    """Have JAX keep what XLA compiles beside what PyTensor keeps, for the next process.
-
-    Not where the user has a folder for it, or has switched JAX's compilation cache off
-    (``JAX_ENABLE_COMPILATION_CACHE=false``). It is bounded, and locked while it is written.
-    """
-    import jax
-
-    if not jax.config.jax_enable_compilation_cache or jax.config.jax_compilation_cache_dir:
-        return
-    folder = Path(pytensor.config.compiledir) / "jax"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_compilation_cache_max_size", LARGEST_CACHE)
-    # small functions too: there are dozens, of a tenth of a second each
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def prefers_jax(compile_kwargs):

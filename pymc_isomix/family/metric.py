@@ -42,6 +42,11 @@ def unwhiten_gradient(metric, gradients):
     return gradients / metric
 
 
+def scale_rows(metric, factors):
+    """Scale each unconstrained dimension by a factor, (d,); of a diagonal or dense metric."""
+    return metric * factors if metric.ndim == 1 else metric * factors[:, None]
+
+
 def log_determinant(metric, n_dim):
     """Log |det L|, a scalar; ``n_dim`` is d."""
     if metric.ndim == 2:

@@ -8,7 +8,7 @@ import pytensor
 import pytensor.tensor as pt
 import scipy  # which loads its parts when they are used
 
-from pymc_isomix.backend.compilation import CHEAP
+from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 
@@ -162,6 +162,7 @@ NAMES = tuple(field.name for field in fields(Mixture))
 
 
 @lru_cache
+@compiling(cxx="")
 def _compile_evaluation(metric_ndim, variances_ndim, dtype):
     points, means = pt.matrix("points", dtype=dtype), pt.matrix("means", dtype=dtype)
     log_variances = pt.tensor("log_variances", dtype=dtype, shape=(None,) * variances_ndim)
@@ -177,8 +178,6 @@ def _compile_evaluation(metric_ndim, variances_ndim, dtype):
     log_q = density.log_density(*whitened) - metrics.log_determinant(
         metric, points.shape[1].astype(dtype)
     )
-    return pytensor.function(
-        [points, means, log_variances, log_weights, metric],
-        [log_q, density.responsibilities(*whitened)],
-        mode=CHEAP,
-    )
+    inputs = [points, means, log_variances, log_weights, metric]
+    outputs = [log_q, density.responsibilities(*whitened)]
+    return one_at_a_time(pytensor.function(inputs, outputs, mode=CHEAP))

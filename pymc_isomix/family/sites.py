@@ -44,6 +44,7 @@ class Elementwise:
     """
 
     pseudo_names: str | None = None  # of what is observed, where it is not the elements of z
+    is_elementwise = True
 
     def __init__(self, n):
         self.n_dim = self.n_pseudo = n
@@ -181,6 +182,8 @@ class Matrix:
     last : bool
         Whether the blocks are the last axis of z, not the first.
     """
+
+    is_elementwise = False
 
     def __init__(self, batch, rows, columns, *, centred, last=False):
         self.batch, self.rows, self.columns, self.centred = batch, rows, columns, centred

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 CHECK_EVERY = 50  # steps between two looks at the ELBO
 SETTLE_STEPS = 400  # after a plateau
-LEAST_WITH_SITES = 800  # steps of exploring: the ELBO hardly tells when coordinates have settled
+LEAST_WITH_SITES = 600  # steps of exploring: the ELBO hardly tells when coordinates have settled
 AVERAGE_EVERY = 5  # neighbouring iterates say nearly the same
 MAX_RESPAWNS = 3
 MAX_HALVINGS = 10

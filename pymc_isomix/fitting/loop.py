@@ -155,10 +155,10 @@ def describe_fault(operator, iteration):
             f"and gradient, {place}. {kept} Use another start, a smaller start_sigma or a smaller "
             "step_size."
         )
-    finite = np.asarray(operator.info.finite_dimensions.get_value())
+    finite = np.asarray(operator.info.finite_dimensions.get_value(borrow=True))
     places = {name: place for name, (_, place, _, _) in group.ordering.items()}
     names = [name for name, place in places.items() if not finite[place].all()] or list(places)
-    wrong = np.flatnonzero(~np.asarray(operator.info.finite_components.get_value()))
+    wrong = np.flatnonzero(~np.asarray(operator.info.finite_components.get_value(borrow=True)))
     return (
         f"iteration {iteration}: a parameter of component {', '.join(f'{k}' for k in wrong)} "
         f"would not be finite, at variable {', '.join(names)}. {kept} Use a smaller step_size."

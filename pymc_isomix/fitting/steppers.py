@@ -6,6 +6,7 @@ import numpy as np
 from pytensor.tensor.random.type import RandomType
 
 from pymc_isomix.backend.compilation import compiling, is_jax, jax_failure
+from pymc_isomix.backend.disk import Traced
 from pymc_isomix.fitting.random_state import generators, seeded_for_jax
 
 MOST_STEPS = 50  # in one call
@@ -49,7 +50,9 @@ class OneByOne:
         """
         self.operator.set_step_size(step_sizes[0])
         loss = float(self.function())
-        return np.array([loss]), np.asarray(self.operator.info.log_evidence.get_value())[None]
+        return np.array([loss]), np.asarray(self.operator.info.log_evidence.get_value(borrow=True))[
+            None
+        ]
 
 
 class Loop:
@@ -57,32 +60,40 @@ class Loop:
 
     Parameters
     ----------
-    function : pytensor.compile.Function
-        The step, compiled with JAX.
+    step : callable
+        From the state, a value of each input, to (loss, new values of those that are updated).
+    storage : list of one-element lists
+        Where the values of the inputs lie, those of an approximation and the model's.
     shared : dict of shared variables
-        Those of an approximation, by name. All others are the model's.
-    rngs : list of shared variables, optional
-        The random generators, in the order in which they are seeded.
+        Those of an approximation, by name.
+    generators : list of int
+        Which inputs are random generators, in the order in which they are seeded.
+    updates : dict of int to int
+        Outputs of the step by the input that they update.
+    digest : bytes, optional
+        Of the step: then the loop is kept on disk.
     """
 
-    def __init__(self, function, shared, rngs=None):
-        storage = function.vm.inputs  # one-element lists, shared with the shared variables
+    def __init__(self, step, storage, shared, generators, updates, digest=None):
         names = {id(variable.container.storage): name for name, variable in shared.items()}
         self.names = [names.get(id(one)) for one in storage]
-        places = {  # JAX has copies of the generators
-            given.variable: i
-            for i, given in enumerate(function.maker.inputs)
-            if isinstance(given.variable.type, RandomType)
-        }
-        self.generators = list(places.values()) if rngs is None else [places[r] for r in rngs]
+        self.generators, self.updates = generators, updates
         self.data = [
-            None if self.names[i] or i in self.generators else one for i, one in enumerate(storage)
+            None if self.names[i] or i in generators else one for i, one in enumerate(storage)
         ]
-        # outputs of the function by the input that they update
-        self.updates = {i: o for o, i in function.maker.fgraph.update_mapping.items()}
         watched = (self.names.index(name) for name in ("step_size", "info.log_evidence"))
-        self.step = function.vm.jit_fn
-        self.run = _loop(self.step, self.updates, *watched)
+        self.run = Traced(_loop(step, updates, *watched), digest)
+
+    @classmethod
+    def of(cls, function, shared):
+        """Return the loop of a step that PyTensor has compiled with JAX."""
+        places = [
+            i
+            for i, given in enumerate(function.maker.inputs)
+            if isinstance(given.variable.type, RandomType)  # JAX has copies of them
+        ]
+        updates = {i: o for o, i in function.maker.fgraph.update_mapping.items()}
+        return cls(function.vm.jit_fn, function.vm.inputs, shared, places, updates)
 
     def bind(self, operator, seed):
         """Take these steps for an approximation."""
@@ -123,7 +134,7 @@ class Looped:
     @property
     def generators(self):
         """Storage of the random generators."""
-        return [self.storage[i] for i in sorted(self.loop.generators)]
+        return [self.storage[i] for i in self.loop.generators]
 
     def take(self, step_sizes):
         """Take several steps; see :meth:`OneByOne.take`."""
@@ -138,7 +149,7 @@ class Looped:
         padded = np.zeros(MOST_STEPS)
         padded[: len(step_sizes)] = step_sizes
         taken, state, losses, log_evidence = self.loop.run(
-            tuple(storage[0] for storage in self.storage), padded, len(step_sizes)
+            tuple(storage[0] for storage in self.storage), padded, np.asarray(len(step_sizes))
         )
         result = int(taken), np.asarray(losses), np.asarray(log_evidence)
         for i in self.loop.updates:
@@ -147,7 +158,7 @@ class Looped:
 
 
 def _loop(step, updates, step_size, log_evidence):
-    """Return a compiled loop over the step: (state, step sizes, n) to (t, state, losses, evidence).
+    """Return a loop over the step: from (state, step sizes, n) to (t, state, losses, evidence).
 
     The state is the inputs of the step; ``step_size`` and ``log_evidence`` are places in it.
     """
@@ -173,7 +184,6 @@ def _loop(step, updates, step_size, log_evidence):
     def _like(value, old):
         return jnp.asarray(value, old.dtype).reshape(old.shape)
 
-    @jax.jit
     def run(state, step_sizes, n):
         state = jax.tree.map(jnp.asarray, state)
         losses = jnp.zeros(MOST_STEPS + 1)  # the last is never set
@@ -191,4 +201,4 @@ def stepper(function, operator):
     if maker is None or not is_jax(maker.mode):
         return OneByOne(function, operator)
     with jax_failure():
-        return Looped(Loop(function, operator.shared), function.vm.inputs, operator)
+        return Looped(Loop.of(function, operator.shared), function.vm.inputs, operator)

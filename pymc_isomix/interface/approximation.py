@@ -127,13 +127,13 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             chosen = weighted = weigh_if_possible(compiled, self.mixture, *drawn)
             if weighted.log_p is not None:
                 chosen = draw_inside(self.mixture, weighted, compiled, rng)
-        points, moved, statistics = chosen.points, None, traces.sample_stats(chosen)
+        unconstrained, moved, statistics = chosen.unconstrained, None, traces.sample_stats(chosen)
         if transitions:
-            points, statistics, figures = self._move(
-                compiled, points, transitions, rng, progressbar=progressbar
+            unconstrained, statistics, figures = self._move(
+                compiled, chosen.points, transitions, rng, progressbar=progressbar
             )
             moved = figures if importance == "none" else None  # of q's own draws
-        values = compiled.constrained(compiled.to_unconstrained(points)[0])
+        values = compiled.constrained(unconstrained)
         trace = traces.to_trace(compiled.model, values)
         if not return_inferencedata:
             return trace
@@ -279,11 +279,11 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         return cached[key]
 
     def _move(self, compiled, points, n, rng, **options):
-        """Move draws: (points, statistics, figures of the drift)."""
+        """Move draws: (unconstrained draws, statistics, figures of the drift)."""
         moved = transitions(compiled, self.mixture, points, n, rng, **options)
-        log_determinant = compiled.to_unconstrained(moved.points)[1]
+        unconstrained, log_determinant = compiled.to_unconstrained(moved.points)
         figures = drift.figures(compiled, points, moved)
-        return moved.points, sample_stats(moved, log_determinant), figures
+        return unconstrained, sample_stats(moved, log_determinant), figures
 
     def _add_groups(self, tree, compiled, weighted, moved=None):
         weight = None if weighted.importance is None else weighted.importance.weight

@@ -98,7 +98,7 @@ class IsotropicMixtureGroup(Group):
     @property
     def pseudo_values(self):
         """The pseudo-observations as numbers, arrays (P,) by name; set them with others."""
-        return {name: np.array(shared.get_value()) for name, shared in self.pseudo.items()}
+        return parameters.numbers(self.pseudo, self.pseudo)
 
     @pseudo_values.setter
     def pseudo_values(self, values):
@@ -247,7 +247,7 @@ class IsotropicMixtureGroup(Group):
     def mixture(self):
         """Parameters as a :class:`~pymc_isomix.family.mixture.Mixture`; set them with another."""
         if self.user_params is None:
-            values = {name: np.array(self.shared_params[name].get_value()) for name in NAMES}
+            values = parameters.numbers(self.shared_params, NAMES)
         else:
             values = {name: getattr(self, name).eval(mode=CHEAP) for name in NAMES}
         return Mixture(**values).replace()

@@ -280,11 +280,11 @@ class IsoMix(Inference):
                 generators=generator_states(step.generators),
             )
             for shared in self.approx.params:  # the jax backend leaves arrays of its own
-                shared.set_value(np.asarray(shared.get_value()))
+                shared.set_value(np.array(shared.get_value(borrow=True)), borrow=True)
         self.stop_reason = trace.reason
         if logger.isEnabledFor(logging.INFO):
             logger.info(self.approx.closing_line(first + trace.taken))
-        if n_dropped := int(operator.info.n_dropped.get_value()):
+        if n_dropped := int(operator.info.n_dropped.get_value(borrow=True)):
             logger.warning(
                 f"{n_dropped:,d} draws with a log density or gradient that is not finite were "
                 "left out of the averages"

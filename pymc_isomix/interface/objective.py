@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytensor
-from pymc.pytensorf import compile, floatX
+from pymc.pytensorf import collect_default_updates, compile, floatX
 from pymc.variational.opvi import ObjectiveFunction, ObjectiveUpdates, Operator
 from pymc.variational.updates import total_norm_constraint
 from pytensor.compile.mode import get_mode
@@ -19,10 +19,10 @@ from pymc_isomix.backend.compilation import (
     compiling,
     is_jax,
     jax_failure,
-    keep_compiled,
     lean,
     sound,
 )
+from pymc_isomix.backend.disk import JAXFunction, keep_compiled
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.fitting.loop import saying_so
 from pymc_isomix.fitting.steppers import Loop
@@ -94,20 +94,28 @@ class MixtureObjective(ObjectiveFunction):
             jax_failure(is_jax(mode)),
             pytensor.config.change_flags(**flags),
         ):
-            function, rngs = compile(
-                [],
-                updates.loss,
-                updates=updates,
-                random_seed=seed,
-                return_updates=True,
-                **compile_kwargs,
-            )
             if key is None:
-                return function
-            loop = Loop(function, self.op.shared, list(rngs))
-            looped = loop.bind(self.op, seed)
-            store.add(key, loop)
+                return compile(
+                    [], updates.loss, updates=updates, random_seed=seed, **compile_kwargs
+                )
+            looped = self.loop(updates, compile_kwargs["mode"]).bind(self.op, seed)
+            store.add(key, looped.loop)
             return looped
+
+    def loop(self, updates, mode):
+        """Return the loop of a step on JAX, from the disk where a process before has left it."""
+        rngs = collect_default_updates(outputs=[updates.loss, *updates.values()])
+        every = {**updates, **rngs}
+        step = JAXFunction(list(every), [updates.loss, *every.values()], mode)
+        n_updates = len(every)
+        return Loop(
+            step,
+            [variable.container.storage for variable in step.roots],
+            self.op.shared,
+            generators=list(range(len(updates), n_updates)),
+            updates={i: i + 1 for i in range(n_updates)},
+            digest=step.digest,
+        )
 
     def updates(
         self,

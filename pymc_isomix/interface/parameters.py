@@ -8,7 +8,7 @@ from pymc.variational.opvi import ParametrizationError
 
 from pymc_isomix.family.mixture import NAMES
 from pymc_isomix.interface.settings import metric_kind
-from pymc_isomix.sites.find import starting_coordinates
+from pymc_isomix.sites.find import FARTHEST, TYPICAL, starting_coordinates
 from pymc_isomix.target import starts
 
 SEVERAL = {"metric": "(), (d,) or (d, d)", "log_variances": "(K,) or (K, d)"}  # shapes to choose
@@ -41,7 +41,8 @@ def first_values(
     log_variance, metric = starts.starting_scale(
         space, kind, start_sigma, diagonal=component_variances == "diagonal"
     )
-    means, pseudo = starting_coordinates(coordinates, means)
+    chosen = start is not None or init == "uniform"
+    means, pseudo = starting_coordinates(coordinates, means, FARTHEST if chosen else TYPICAL)
     return {
         "means": means,
         "log_variances": np.full((n_components, *np.shape(log_variance)), log_variance),
@@ -57,6 +58,12 @@ def allocate(values):
         name: pytensor.shared(floatX(value), name, shape=value.shape)
         for name, value in values.items()
     }
+
+
+def numbers(shared, names):
+    """Return copies of the values of shared variables, {name: array}."""
+    # JAX, whose arrays they may hold, would compile a copy of its own for every shape
+    return {name: np.array(shared[name].get_value(borrow=True)) for name in names}
 
 
 def adopt(params, n_dim):

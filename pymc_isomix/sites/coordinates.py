@@ -9,8 +9,8 @@ import pytensor
 import pytensor.tensor as pt
 from pytensor.graph.replace import graph_replace
 
-from pymc_isomix.backend.compilation import CHEAP, compiling
-from pymc_isomix.target.batching import vectorise
+from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
+from pymc_isomix.target.batching import batch, stabilise
 
 PSEUDO = ("log_precisions", "values")  # parameters that all sites share, flat
 
@@ -73,6 +73,10 @@ class Coordinates:
     def __bool__(self):
         return bool(self.sites)
 
+    def variables(self, dtype):
+        """Variables (P,) that stand for the pseudo-observations, by name."""
+        return {name: pt.vector(name, shape=(self.n_pseudo,), dtype=dtype) for name in PSEUDO}
+
     def forward(self, point, pseudo):
         """Map a symbolic point y (d,), and say what is given at each site.
 
@@ -124,31 +128,40 @@ class Coordinates:
         log_determinant : (S,) TensorVariable
         given : list of tuples of (S, ...) TensorVariable
         """
-        point = pt.vector("point", shape=(self.space.n_dim,), dtype=points.dtype)
-        through = self.backward if backward else self.forward
-        values, log_determinant, given = through(point, pseudo)
-        flat = pt.concatenate([values[name].ravel() for name in self.space.ordering])
-        outputs = [flat, log_determinant, *(part for here in given for part in here)]
-        flat, log_determinant, *rest = vectorise(outputs, point, points)
+        point, variables, outputs, given = self._at_point(points.dtype, backward)
+        replacements = {variables[name]: pseudo[name] for name in PSEUDO}
+        outputs = graph_replace(outputs, replacements, strict=False)
+        flat, log_determinant, *rest = batch(outputs, point, points)
         return flat, log_determinant, self.by_site(rest, given)
+
+    def _at_point(self, dtype, backward):
+        """Return the map of one point: (y or z, pseudo-observations, image, what is given)."""
+        if (key := ("point", dtype, backward)) not in self.functions:
+            point = pt.vector("point", shape=(self.space.n_dim,), dtype=dtype)
+            pseudo = self.variables(dtype)
+            through = self.backward if backward else self.forward
+            values, log_determinant, given = through(point, pseudo)
+            flat = pt.concatenate([values[name].ravel() for name in self.space.ordering])
+            outputs = [flat, log_determinant, *(part for here in given for part in here)]
+            self.functions[key] = point, pseudo, stabilise(outputs), given
+        return self.functions[key]
 
     def function(self, what, dtype):
         """Return a compiled function of points (S, d), log c and m.
 
         Parameters
         ----------
-        what : {"unconstrained", "coordinates", "given", "share"}
-            z and log |dz/dy| at y; y and log |dy/dz| at z; what is given at z, flat; or the mean
-            over points y of the share of each pseudo-observation, (P,).
+        what : {"unconstrained", "coordinates", "share"}
+            z and log |dz/dy| at y; y, log |dy/dz| and what is given, flat, at z; or the mean over
+            points y of the share of each pseudo-observation, (P,).
         dtype : str
         """
         if (what, dtype) not in self.functions:
             points = pt.matrix("points", shape=(None, self.space.n_dim), dtype=dtype)
-            pseudo = {name: pt.vector(name, shape=(self.n_pseudo,), dtype=dtype) for name in PSEUDO}
-            backward = what in ("coordinates", "given")
-            *outputs, given = self.batched(points, pseudo, backward=backward)
-            if what == "given":
-                outputs = [part for here in given for part in here]
+            pseudo = self.variables(dtype)
+            *outputs, given = self.batched(points, pseudo, backward=what == "coordinates")
+            if what == "coordinates":
+                outputs += [part for here in given for part in here]
             if what == "share":
                 shares = [
                     form.share(here, *own).mean(axis=0)
@@ -157,8 +170,8 @@ class Coordinates:
                 outputs = [pt.concatenate(shares)]
             inputs = [points, *pseudo.values()]
             with compiling(cxx=""):
-                self.functions[what, dtype] = pytensor.function(
-                    inputs, outputs, mode=CHEAP, on_unused_input="ignore"
+                self.functions[what, dtype] = one_at_a_time(
+                    pytensor.function(inputs, outputs, mode=CHEAP, on_unused_input="ignore")
                 )
         return self.functions[what, dtype]
 
@@ -168,7 +181,7 @@ class Coordinates:
         These may be arrays, or shared variables as they are now.
         """
         numbers = [pseudo[name] for name in PSEUDO]
-        numbers = [n.get_value() if hasattr(n, "get_value") else n for n in numbers]
+        numbers = [n.get_value(borrow=True) if hasattr(n, "get_value") else n for n in numbers]
         with np.errstate(all="ignore"):
             return self.function(what, points.dtype.name)(points, *numbers)
 
@@ -182,7 +195,7 @@ class Coordinates:
         """Map points z (S, d), an array, to y (S, d) and log |dy/dz| (S,)."""
         if not self:
             return points, np.zeros(len(points), points.dtype)
-        return self.evaluate("coordinates", points, pseudo)
+        return self.evaluate("coordinates", points, pseudo)[:2]
 
     @property
     def names(self):

@@ -19,7 +19,9 @@ from pymc_isomix.target.kept import baked, kept, same
 
 logger = logging.getLogger(__name__)
 
-FARTHEST = 100.0  # standard deviations given the scales: how far off an effect starts
+# how far off an effect starts, in standard deviations given the scales: where somebody chose the
+# start, and where nobody did (jitter of a smooth process is a thousand of them away)
+FARTHEST, TYPICAL = 100.0, 3.0
 LARGEST_MATRIX = 128**2  # entries of the factors of one site; above, in a basis that stays
 LARGEST_BASIS = 1000  # rows and columns of a constant matrix
 LEAST_LOG_SCALE = -5.0  # of an element beside the largest, where pseudo-observations start
@@ -209,7 +211,7 @@ def _without_circles(candidates):
     return kept
 
 
-def starting_coordinates(coordinates, points):
+def starting_coordinates(coordinates, points, farthest=FARTHEST):
     """Place the pseudo-observations where the effects are, each worth half of what is known.
 
     Parameters
@@ -217,18 +219,20 @@ def starting_coordinates(coordinates, points):
     coordinates : Coordinates
     points : (K, d) array
         Where the components start, unconstrained space.
+    farthest : float
+        Effects that lie farther out, in standard deviations given the scales, start at that.
 
     Returns
     -------
     means : (K, d) array
-        The same points, coordinates y.
+        The points, coordinates y.
     pseudo : dict of (P,) arrays
         Empty without sites.
     """
     if not coordinates:
         return points, {}
     nothing = {name: np.zeros(coordinates.n_pseudo, points.dtype) for name in PSEUDO}
-    given = coordinates.by_site(coordinates.evaluate("given", points, nothing))
+    given = coordinates.by_site(coordinates.evaluate("coordinates", points, nothing)[2:])
     typical = [
         site.form.typical(given) for site, given in zip(coordinates.sites, given, strict=True)
     ]
@@ -243,5 +247,5 @@ def starting_coordinates(coordinates, points):
     means = coordinates.evaluate("coordinates", points, pseudo)[0]
     for _, place, _ in coordinates.at(pseudo):
         # an effect may start 1e40 of its own standard deviations away
-        means[:, place] = np.clip(means[:, place], -FARTHEST, FARTHEST)
+        means[:, place] = np.clip(means[:, place], -farthest, farthest)
     return means, pseudo

@@ -60,7 +60,7 @@ class StepInfo:
     @property
     def lost_components(self):
         """Which components had no finite draw, (K,) booleans."""
-        return np.asarray(self.n_finite.get_value()) == 0
+        return np.asarray(self.n_finite.get_value(borrow=True)) == 0
 
 
 def step_updates(
@@ -166,7 +166,7 @@ def step_updates(
         )
     if coordinates:
         at_means = AtSites(means, coordinates.batched(means, pseudo)[2])
-        moved = new_pseudo(
+        moved, scaling = new_pseudo(
             coordinates,
             pseudo,
             AtSites(draws.coordinates, given),
@@ -174,12 +174,15 @@ def step_updates(
             metrics.unwhiten_gradient(metric, estimates.scores),
             estimates.draw_weights,
             step_size,
+            metric,
         )
         # the means' own step is added to where the new coordinates put them
         new["means"] += moved_means(coordinates, at_means, pseudo, moved) - means
         new |= moved
     if metric.ndim > 0:
         new["metric"] = rule.new_metric(metric, estimates.metric_gradient, step_size)
+        if coordinates:
+            new["metric"] = metrics.scale_rows(new["metric"], scaling)
     extra |= learned
     extra[info.log_evidence] = estimates.log_evidence
     return guarded(new, params, estimates.n_finite, n_samples, loss, extra, info)

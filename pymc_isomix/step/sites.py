@@ -1,7 +1,7 @@
 r"""The step of the sites: path gradients in log c and m, divided by their Fisher information.
 
-The centres of the components stay where they are in unconstrained space, so that the noise vanishes
-where q = p.
+The components stay where they are in unconstrained space, as far as means and metric can keep them
+there, so that what counts of a pseudo-observation is what neither of them could do.
 """
 
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ import pytensor.tensor as pt
 
 STEP = 1 / 3  # relative to that of the means, as for the metric
 LARGEST_LOG_PRECISION, LARGEST_VALUE = 0.1, 0.3  # of one step; of m in standard deviations
-FLOOR = 0.02  # of the Fisher information, where the data's share is next to none
+FLOOR = 0.01  # of the Fisher information, where pseudo-observations hardly matter
 
 
 class AtSites(NamedTuple):
@@ -20,14 +20,18 @@ class AtSites(NamedTuple):
     given: list  # at each site, tuples of (S, ...)
 
 
-def new_pseudo(coordinates, pseudo, draws, means, scores, draw_weights, step_size):
+def new_pseudo(coordinates, pseudo, draws, means, scores, draw_weights, step_size, metric):
     r"""Take one step on the pseudo-observations.
 
     .. math:: \frac{dF}{d\phi} = \sum_k w_k \, \mathbb E\left[s_k \cdot \left(\frac{\partial
         y}{\partial \phi}(\mu_k) - \frac{\partial y}{\partial \phi}(z)\right)\right]
 
-    with :math:`\partial y / \partial \phi` at fixed z. The Fisher information is half the mean
-    square of the share for log c, and the mean of share / variance for m.
+    with :math:`\partial y / \partial \phi` at fixed z, where the means stay where they are. A
+    change of log c scales y by half the share, too; where the site is elementwise, the row of the
+    metric takes back what that is on average, :math:`\tfrac12 \bar s \, d \log c`, with the
+    gradient :math:`\tfrac12 \bar s \, dF / d \log \ell` of its own. The Fisher information is half
+    the variance of the share for log c (half its mean square where no metric helps), and the
+    mean square of share / standard deviation less that at the component's mean for m.
 
     Parameters
     ----------
@@ -40,14 +44,24 @@ def new_pseudo(coordinates, pseudo, draws, means, scores, draw_weights, step_siz
     draw_weights : (S,) TensorVariable
         w_k / B of each draw, zero for a draw left out.
     step_size : scalar
+    metric : TensorVariable
 
     Returns
     -------
-    dict of (P,) TensorVariable
+    new : dict of (P,) TensorVariable
+    scaling : (d,) TensorVariable
+        What the rows of the metric are multiplied by.
     """
-    n_components = means.points.type.shape[0]
+    n_components, n_dim = means.points.type.shape
+
+    def by_component(values):  # (S, n) -> (K, B, n)
+        return values.reshape((n_components, -1, values.type.shape[1]))
+
     weighted = scores * draw_weights[:, None]
-    of_means = weighted.reshape((n_components, -1, weighted.type.shape[1])).sum(axis=1)  # (K, d)
+    of_means = by_component(weighted).sum(axis=1)  # (K, d)
+    offsets = by_component(draws.points) - means.points[:, None]
+    by_log_scale = (by_component(weighted) * offsets).sum(axis=(0, 1))  # (d,), of the metric's rows
+    scaling = pt.ones(n_dim, dtype=scores.dtype)
     new: dict = {name: [] for name in pseudo}
     for (form, place, own), at_draws, at_means in zip(
         coordinates.at(pseudo), draws.given, means.given, strict=True
@@ -56,18 +70,29 @@ def new_pseudo(coordinates, pseudo, draws, means, scores, draw_weights, step_siz
         there = form.pullback(means.points[:, place], at_means, *own, of_means[:, place])
         by_log_precision, by_value = (t - h for t, h in zip(there, here, strict=True))
         share, spread = form.share(at_draws, *own), form.spread(at_draws, *own)
-        typical = spread.mean(axis=0)
-        fisher = draw_weights @ share**2 / 2 + FLOOR
+        fisher = draw_weights @ share**2 / 2
+        scaled = form.is_elementwise and metric.ndim > 0
+        if scaled:
+            half = draw_weights @ share / 2
+            by_log_precision += half * by_log_scale[place]
+            fisher = pt.maximum(fisher - 2 * half**2, 0)
         change = pt.clip(
-            STEP * step_size * by_log_precision / fisher,
+            STEP * step_size * by_log_precision / (fisher + FLOOR),
             -LARGEST_LOG_PRECISION,
             LARGEST_LOG_PRECISION,
         )
-        fisher_value = draw_weights @ (share / spread) ** 2 + FLOOR / typical**2
+        if scaled:
+            scaling = pt.set_subtensor(scaling[place], pt.exp(-half * change))
+        typical, centre = (
+            spread.mean(axis=0),
+            form.share(at_means, *own) / form.spread(at_means, *own),
+        )
+        varying = by_component(share / spread) - centre[:, None]
+        fisher_value = draw_weights @ varying.reshape(share.shape) ** 2 + FLOOR / typical**2
         move = STEP * step_size * by_value / fisher_value / typical
         new["log_precisions"].append(own[0] - change)
         new["values"].append(own[1] - typical * pt.clip(move, -LARGEST_VALUE, LARGEST_VALUE))
-    return {name: pt.concatenate(parts) for name, parts in new.items()}
+    return {name: pt.concatenate(parts) for name, parts in new.items()}, scaling
 
 
 def moved_means(coordinates, means, old, new):

@@ -30,8 +30,9 @@ from pytensor.tensor.subtensor import (
 from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorVariable
 
-from pymc_isomix.backend.compilation import CompiledApart
+from pymc_isomix.backend.compilation import SYMMETRY, CompiledApart
 from pymc_isomix.family.conditional import GAUSSIAN_MAP
+from pymc_isomix.target.kept import baked, keep
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +40,22 @@ STABLE = ("ShapeOpt", "canonicalize", "stabilize")
 STOPS_GRADIENT = (DisconnectedGrad, ZeroGrad, GradClip, GradScale)
 
 
-class BatchedTarget(NamedTuple):
-    """A model's log density at a batch of points, seen in its coordinates y."""
+class PointTarget(NamedTuple):
+    """A model's log density at one point y (d,), seen in its coordinates."""
 
-    log_density: TensorVariable  # (S,) log p(z) + log |dz/dy|
+    point: TensorVariable  # (d,)
+    pseudo: dict  # variables that stand for the pseudo-observations, by name
+    log_density: TensorVariable  # log p(z) + log |dz/dy|
+    outputs: list  # it and its gradient, then what is given at the sites; finite far out
+    given: list  # what is given at each site, tuples
+
+
+class BatchedTarget(NamedTuple):
+    """The same at a batch of points (S, d)."""
+
+    log_density: TensorVariable  # (S,)
     gradient: TensorVariable  # (S, d) in y
-    given: list  # what is given at each site, tuples of (S, ...)
+    given: list  # tuples of (S, ...)
 
 
 def batched_log_density(
@@ -75,57 +86,64 @@ def batched_log_density(
     BatchedTarget
         The log density includes the log Jacobian of the transforms, and potentials.
     """
-    point = pt.vector("point", shape=(points.type.shape[1],), dtype=points.dtype)
-    log_density, given = flat_log_density(
-        space,
-        point,
-        coordinates,
-        pseudo,
-        more_replacements={**space.constants(), **(more_replacements or {})},
-    )
-    gradient: Any = pt.grad(log_density, point)
-    outputs = [log_density, gradient, *(part for here in given for part in here)]
-    if mode is None:
-        batched = vectorise(outputs, point, points)
+    if more_replacements:
+        target = _target_at_point(space, points.dtype, coordinates, more_replacements)
     else:
-        batch = points.type()
-        inner, apart, outside = _closed(vectorise(outputs, point, batch), batch)
-        batched = CompiledApart([batch, *inner], apart, mode)(points, *outside, return_list=True)
+        target = target_at_point(space, points.dtype, coordinates)
+    outputs, point = target.outputs, target.point
+    if pseudo:
+        given = {target.pseudo[name]: value for name, value in pseudo.items()}
+        outputs = graph_replace(outputs, given, strict=False)
+    if mode is None:
+        batched = batch(outputs, point, points)
+    else:
+        inside = points.type()
+        inner, apart, outside = _closed(batch(outputs, point, inside), inside)
+        batched = CompiledApart([inside, *inner], apart, mode)(points, *outside, return_list=True)
     log_density, gradient, *flat = batched
     return BatchedTarget(
-        log_density, gradient, coordinates.by_site(flat, given) if coordinates else []
+        log_density, gradient, coordinates.by_site(flat, target.given) if coordinates else []
     )
 
 
-def flat_log_density(space, point, coordinates=None, pseudo=None, *, more_replacements=None):
-    """Build the model's log joint density at one flat point y (d,), a scalar.
+def target_at_point(space, dtype, coordinates=None):
+    """Build the model's log joint density and gradient at one point; kept with the model.
 
     Returns
     -------
-    log_density : scalar TensorVariable
-        Log p(z) + log |dz/dy|, z itself without sites.
-    given : list of tuples of TensorVariable
-        What is given at each site.
+    PointTarget
     """
-    values, log_determinant, given = space.unflatten(point), None, []
+    key = "target", dtype, coordinates.key if coordinates else None, baked(space)
+    return keep(space.model, key, lambda: _target_at_point(space, dtype, coordinates))
+
+
+def _target_at_point(space, dtype, coordinates, more_replacements=None):
+    point = pt.vector("point", shape=(space.n_dim,), dtype=dtype)
+    values, log_determinant, given, pseudo = space.unflatten(point), None, [], {}
     if coordinates:
+        pseudo = coordinates.variables(dtype)
         values, log_determinant, given = coordinates.forward(point, pseudo)
+    replacements = {**space.constants(), **(more_replacements or {})}
     log_density = space.model.logp()
-    if more_replacements:
-        log_density = graph_replace(log_density, more_replacements, strict=False)
+    if replacements:
+        log_density = graph_replace(log_density, replacements, strict=False)
     flat: Any = graph_replace(log_density, space.replacements(values), strict=False)
     if log_determinant is not None:
         flat = flat + log_determinant
-    flat = flat.astype(point.dtype)
+    flat = _stable_gradient(flat.astype(dtype), space.model.check_bounds)
+    outputs = [flat, pt.grad(flat, point), *(part for here in given for part in here)]
+    return PointTarget(point, pseudo, flat, stabilise(outputs), given)
+
+
+def _stable_gradient(log_density, check_bounds):
+    """Rewrite a log density so that its gradient is finite as far out as it is."""
     # as pm.compile does; vectorised, a check that fails at one point would fail at all
-    checks = local_remove_check_parameter
-    if space.model.check_bounds:
-        checks = local_check_parameter_to_ninf_switch
-    flat = rewrite_graph(flat, include=(), custom_rewrite=dfs_rewriter(checks))
+    checks = local_check_parameter_to_ninf_switch if check_bounds else local_remove_check_parameter
+    flat: Any = rewrite_graph(log_density, include=(), custom_rewrite=dfs_rewriter(checks))
     if any(v.owner and isinstance(v.owner.op, STOPS_GRADIENT) for v in ancestors([flat])):
-        return flat, given  # the rewrites would take it out
+        return flat  # the rewrites would take it out
     # far out the gradient of log(1 - sigmoid(x)) is 0/0; that of softplus is not
-    return rewrite_pregrad(flat), given
+    return rewrite_pregrad(flat)
 
 
 def stabilise(outputs):
@@ -133,12 +151,14 @@ def stabilise(outputs):
 
     log(1 - sigmoid(x)) becomes softplus, a softmax the one that subtracts the maximum, and so on.
     The modes that compile cheaply leave this out, and once a graph is vectorised it has other forms
-    than the rewrites look for.
+    than the rewrites look for. What only depends on shapes is folded while they are plain
+    constants: batched, they would become tensors, which neither JAX nor the rewrites see through.
     """
     outputs = opened(outputs)  # of sites, whose gradient has been taken
     # what a rewrite puts into one Op, the softmax for example, would be compiled by itself
     last = dfs_rewriter(inline_symbolic_for_fusion, constant_mask_to_indices)
-    return rewrite_graph(outputs, include=STABLE, custom_rewrite=last, clone=True)
+    rewrites = {"include": STABLE, "exclude": [SYMMETRY]}
+    return rewrite_graph(outputs, custom_rewrite=last, clone=True, **rewrites)
 
 
 def opened(outputs):
@@ -178,11 +198,8 @@ def constant_mask_to_indices(fgraph, node):
     return [part.set(update) if node.op.set_instead_of_inc else part.inc(update)]
 
 
-def vectorise(outputs, point, points):
-    """Turn expressions of one point (d,) into those of many (S, d)."""
-    # Fold what only depends on shapes while they are plain constants: batched, they would become
-    # tensors, which neither JAX nor the rewrites see through.
-    outputs = stabilise(outputs)
+def batch(outputs, point, points):
+    """Turn stabilised expressions of one point (d,) into those of many (S, d)."""
     if any(isinstance(node.op, Scan) for node in toposort(outputs)):
         logger.info(
             "The log density contains a scan, which has no vectorised form: it is evaluated draw "

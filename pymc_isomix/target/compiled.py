@@ -18,7 +18,8 @@ from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type_other import NoneConst
 
-from pymc_isomix.backend.compilation import CHEAP, compiling, lean, sound
+from pymc_isomix.backend.compilation import CHEAP, compiling, lean, one_at_a_time, sound
+from pymc_isomix.backend.disk import on_disk
 from pymc_isomix.target import batching, traces
 from pymc_isomix.target.kept import baked, keep
 
@@ -100,7 +101,7 @@ class CompiledModel:
         return keep(
             self.model,
             ("has", kind, baked(self.space)),
-            lambda: _contains(kind, [self._own_log_density]),
+            lambda: _contains(kind, [self._target(self.space).log_density]),
         )
 
     def log_density(self, points):
@@ -121,40 +122,27 @@ class CompiledModel:
 
     def symbolic_log_density(self, point):
         """Build the log density at one point (d,), a scalar expression; of all the data."""
-        pseudo = {self._pseudo[name]: value for name, value in (self.pseudo or {}).items()}
-        [log_density] = batching.opened(
-            [self._full_log_density]
-        )  # any sampler knows what is inside
-        return graph_replace(log_density, {self._point: point, **pseudo}, strict=False)
+        target = self._full
+        pseudo = {target.pseudo[name]: value for name, value in (self.pseudo or {}).items()}
+        [log_density] = batching.opened([target.log_density])  # any sampler knows what is inside
+        return graph_replace(log_density, {target.point: point, **pseudo}, strict=False)
+
+    def _target(self, space):
+        return batching.target_at_point(space, self.dtype, self.coordinates)
 
     @cached_property
-    def _point(self):
-        return pt.vector("point", shape=(self.space.n_dim,), dtype=self.dtype)
-
-    @cached_property
-    def _pseudo(self):
-        """Variables that stand for the pseudo-observations, by name."""
-        return {name: value.type(name=name) for name, value in (self.pseudo or {}).items()}
-
-    @cached_property
-    def _own_log_density(self):
-        return self._log_density_of(self.space)
-
-    def _log_density_of(self, space):
-        return batching.flat_log_density(space, self._point, self.coordinates, self._pseudo)[0]
-
-    @cached_property
-    def _full_log_density(self):
+    def _full(self):
+        """The log density of all the data, at one point."""
         if not self.subsamples:
-            return self._own_log_density
-        expression = self._log_density_of(self.space.with_model(without_minibatches(self.model)))
-        if _contains(RANDOM, [expression]):
+            return self._target(self.space)
+        target = self._target(self.space.with_model(without_minibatches(self.model)))
+        if _contains(RANDOM, [target.log_density]):
             raise ValueError(
                 "the model's log density is random, and not through pm.Minibatch: its weights "
                 "would mean nothing, nor would transitions. Call this inside `with full_model:`, a "
                 "model of the same variables with all the data"
             )
-        return expression
+        return target
 
     @cached_property
     def _evaluate(self):
@@ -172,14 +160,17 @@ class CompiledModel:
     def _compile(self, on_jax):
         """Compile log density and gradient as a function of points and pseudo-observations."""
         with compiling(cxx=""):
-            outputs = [self._full_log_density, pt.grad(self._full_log_density, self._point)]
+            target = self._full
             # JAX wants to know how many: the pieces are padded
             shape = (self.at_once if on_jax else None, self.space.n_dim)
             points = pt.matrix("points", shape=shape, dtype=self.dtype)
-            batched = batching.vectorise(outputs, self._point, points)
-            mode = lean("JAX") if on_jax else self._mode_beside_jax(batched)
-            inputs = [points, *self._pseudo.values()]
-            return compile(inputs, batched, mode=mode, on_unused_input="ignore")
+            batched = batching.batch(target.outputs[:2], target.point, points)
+            inputs = [points, *target.pseudo.values()]
+            if on_jax:
+                return on_disk(inputs, batched, lean("JAX"))
+            mode = self._mode_beside_jax(batched)
+            function = compile(inputs, batched, mode=mode, on_unused_input="ignore")
+            return one_at_a_time(function)
 
     def _mode_beside_jax(self, batched):
         """Choose NumPy, which compiles at once, unless it would loop in Python."""

@@ -3,6 +3,8 @@
 import numpy as np
 import pytensor
 
+from pymc_isomix.backend.compilation import compile_lock
+
 MOST = 32  # things kept of one model; the oldest goes first
 
 
@@ -34,8 +36,9 @@ def kept(model):
 
 def keep(model, key, make):
     """Return what is kept of a model under a key, made now if it is not there yet."""
-    store = kept(model)
-    return store[key] if key in store else store.add(key, make())
+    with compile_lock:  # a thread that wants the same waits for it
+        store = kept(model)
+        return store[key] if key in store else store.add(key, make())
 
 
 def baked(space):

@@ -6,7 +6,7 @@ import numpy as np
 from pymc.initial_point import make_initial_point_fn
 from pytensor.graph.basic import Variable
 
-from pymc_isomix.backend.compilation import CHEAP, compiling
+from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.target.batching import stabilise
 from pymc_isomix.target.kept import baked, keep
 
@@ -238,7 +238,7 @@ def _point_function(space, overrides, strategy):
     model, options = space.model, {"default_strategy": strategy, "return_transformed": True}
 
     def make():
-        return make_initial_point_fn(model=model, overrides=overrides, **options)
+        return one_at_a_time(make_initial_point_fn(model=model, overrides=overrides, **options))
 
     initial = tuple(model.rvs_to_initial_values.values())
     if not all(isinstance(value, str | None) for value in (*initial, *overrides.values())):
@@ -276,9 +276,8 @@ def _finite_check(space):
     with warnings.catch_warnings():
         # PyMC clones a minibatch that is a count or a truth value; here any one will do
         warnings.filterwarnings("ignore", message="RNG Variable .* multiple distinct clients")
-        evaluate = model.compile_fn(
-            terms, inputs=model.value_vars, mode=CHEAP, on_unused_input="ignore"
-        )
+        options = {"inputs": model.value_vars, "mode": CHEAP, "on_unused_input": "ignore"}
+        evaluate = one_at_a_time(model.compile_fn(terms, **options))
 
     def check(flat):
         point = space.unflatten(flat)

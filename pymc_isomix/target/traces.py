@@ -12,7 +12,7 @@ from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import ancestors
 from pytensor.scan.op import Scan
 
-from pymc_isomix.backend.compilation import CHEAP, compiling
+from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.target.batching import stabilise
 
 
@@ -49,11 +49,8 @@ def compile_constrained(space, dtype="float64"):
     ]
     # used a few times: compile cheaply, unless loops inside are slow in Python
     has_scan = any(v.owner and isinstance(v.owner.op, Scan) for v in ancestors(outputs))
-    evaluate = compile(
-        [batch],
-        vectorize_graph(outputs, {point: batch}),
-        mode=None if has_scan else CHEAP,
-    )
+    mode = None if has_scan else CHEAP
+    evaluate = one_at_a_time(compile([batch], vectorize_graph(outputs, {point: batch}), mode=mode))
     return lambda points: dict(zip(names, evaluate(points), strict=True))
 
 

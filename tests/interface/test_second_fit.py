@@ -2,7 +2,9 @@
 
 import copy
 import gc
+import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import cloudpickle
@@ -192,3 +194,38 @@ def test_the_oldest_goes_first():
         store.add(i, str(i))
     assert list(store)[-1] == 99
     assert len(store) == 32
+
+
+def test_two_threads_fit_a_model_at_once(fitted):
+    _, first = fitted
+    model, seeds = build(), (1, 5, 1, 5)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: fit(model, seed), seeds))
+    other = fit(model, 5)
+    for seed, values in zip(seeds, found, strict=True):
+        np.testing.assert_array_equal(values, first if seed == 1 else other)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_points"),
+    [("unconstrained", 20_000), ("density", 1000), ("constrained", 20_000), ("mixture", 5000)],
+)
+def test_what_threads_share_is_called_by_one_at_a_time(fitted, name, n_points):
+    approx = IsoMix(3, random_seed=1, model=fitted[0]).approx
+    compiled = approx.compiled_model()  # of NumPy, Op by Op
+    function = {
+        "unconstrained": lambda points: compiled.to_unconstrained(points)[0],
+        "density": compiled.log_density,
+        "constrained": lambda points: compiled.constrained(points)["theta"],
+        "mixture": approx.mixture.log_density,
+    }[name]
+    batches = np.random.default_rng(1).normal(size=(16, n_points, approx.ddim))
+    expected = [function(batch) for batch in batches]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(function, batches))
+    finally:
+        sys.setswitchinterval(interval)
+    np.testing.assert_array_equal(found, expected)

@@ -368,7 +368,7 @@ def test_too_large_a_process_keeps_the_basis_that_it_has_at_the_start(function, 
     site = site_of(coordinates, FOUND[function][0])
     initial = coordinates.space.model.initial_point(0)
     points[0] = np.concatenate([np.ravel(initial[v]) for v in coordinates.space.ordering])
-    scales = coordinates.by_site(coordinates.evaluate("given", points, pseudo))[0][1]
+    scales = coordinates.by_site(coordinates.evaluate("coordinates", points, pseudo)[2:])[0][1]
     kernel = pm.gp.cov.Matern52(1, ls=np.exp(points[0, 0]))(TIME).eval() + 1e-6 * np.eye(5)
     np.testing.assert_allclose(scales[0], np.sqrt(np.linalg.eigvalsh(kernel)[::-1]), rtol=1e-6)
     y, backward = coordinates.from_unconstrained(points, pseudo)
@@ -388,7 +388,10 @@ def test_effects_far_out_start_within_reach():
         pm.Normal("theta", 0.0, pt.exp(-50 * pm.HalfNormal("tau")), shape=3)
     coordinates = find_coordinates(FlatSpace.of(model))
     means, pseudo = starting_coordinates(coordinates, np.ones((2, 4)))
-    assert np.abs(means).max() <= find.FARTHEST
+    assert np.abs(means[:, 1:]).max() == find.FARTHEST
+    nearer, _ = starting_coordinates(coordinates, np.ones((2, 4)), find.TYPICAL)
+    assert np.abs(nearer[:, 1:]).max() == find.TYPICAL
+    np.testing.assert_array_equal(nearer[:, 0], 1)  # what is no effect stays
     assert np.isfinite(pseudo["log_precisions"]).all()
 
 

@@ -32,14 +32,14 @@ class Nested:
         self.scores = rng.normal(size=(K * B, n_dim))
         self.draw_weights = rng.dirichlet(np.ones(K * B))
 
-    def step(self, step_size):
-        """New pseudo-observations, and the means that belong to them."""
+    def step(self, step_size, metric):
+        """New pseudo-observations, the means that belong to them, and the metric's scaling."""
         pseudo = {name: pt.as_tensor(value) for name, value in self.pseudo.items()}
         at_draws, at_means = (
             AtSites(pt.as_tensor(x), self.coordinates.batched(pt.as_tensor(x), pseudo)[2])
             for x in (self.points, self.means)
         )
-        new = new_pseudo(
+        new, scaling = new_pseudo(
             self.coordinates,
             pseudo,
             at_draws,
@@ -47,11 +47,22 @@ class Nested:
             pt.as_tensor(self.scores),
             pt.as_tensor(self.draw_weights),
             step_size,
+            pt.as_tensor(metric),
         )
         means = moved_means(self.coordinates, at_means, pseudo, new)
-        outputs = [*new.values(), means]
-        *values, means = pytensor.function([], outputs, mode="FAST_COMPILE")()
-        return dict(zip(new, values, strict=True)), means
+        outputs = [*new.values(), means, scaling]
+        *values, means, scaling = pytensor.function([], outputs, mode="FAST_COMPILE")()
+        return dict(zip(new, values, strict=True)), means, scaling
+
+    def at(self, points, what):
+        """Share or spread at points y (S, d), (S, n) of each site."""
+        pseudo = {name: pt.as_tensor(value) for name, value in self.pseudo.items()}
+        given = self.coordinates.batched(pt.as_tensor(points), pseudo)[2]
+        sites = zip(self.coordinates.at(pseudo), given, strict=True)
+        return [getattr(form, what)(here, *own).eval() for (form, _, own), here in sites]
+
+
+METRICS = {"identity": np.ones(()), "diagonal": np.ones(6)}
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +71,9 @@ def nested():
         yield Nested()
 
 
-def test_gradient_is_that_of_the_path_with_centres_fixed_in_z(nested):
-    """Numerically: z of the same noise as log c and m move, the means staying where they are."""
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_gradient_is_that_of_the_path_that_keeps_the_components_in_z(nested, metric):
+    """Numerically: z of the same noise as log c and m move, means (and metric) moving back."""
     coordinates, pseudo = nested.coordinates, nested.pseudo
     z_means = coordinates.to_unconstrained(nested.means, pseudo)[0]
     z, step = coordinates.to_unconstrained(nested.points, pseudo)[0], 1e-5
@@ -73,42 +85,65 @@ def test_gradient_is_that_of_the_path_with_centres_fixed_in_z(nested):
             for sign in (1, -1)
         ]
         scores_z[:, i] = (nested.scores * (moved[0] - moved[1]) / (2 * step)).sum(axis=1)
+    mean_share = nested.draw_weights @ np.concatenate(nested.at(nested.points, "share"), axis=1)
 
     def path(changed):
         means = coordinates.from_unconstrained(z_means, changed)[0]
-        points = np.repeat(means, B, axis=0) + nested.offsets
+        scale = np.ones(n_dim)
+        if metric.ndim:
+            change = changed["log_precisions"] - pseudo["log_precisions"]
+            scale[of_sites(coordinates)] = np.exp(0.5 * mean_share * change)
+        points = np.repeat(means, B, axis=0) + scale * nested.offsets
         moved = coordinates.to_unconstrained(points, changed)[0]
         return nested.draw_weights @ (scores_z * moved).sum(axis=1)
 
     small = 1e-9  # so small a step is not cut: its direction is the gradient over the Fisher matrix
-    new, _ = nested.step(small)
+    new, *_ = nested.step(small, metric)
     for name in PSEUDO:
         for i in range(coordinates.n_pseudo):
             axis = step * np.eye(coordinates.n_pseudo)[i]
             up, down = ({**pseudo, name: pseudo[name] + sign * axis} for sign in (1, -1))
             expected = (path(up) - path(down)) / (2 * step)
-            got = (pseudo[name][i] - new[name][i]) / (small * sites.STEP) * fisher(nested, name)[i]
+            information = fisher(nested, name, metric)[i]
+            got = (pseudo[name][i] - new[name][i]) / (small * sites.STEP) * information
             assert got == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-def fisher(nested, name):
-    """Half the mean square share, or share over variance, with the floors."""
-    pseudo = {name: pt.as_tensor(value) for name, value in nested.pseudo.items()}
-    given = nested.coordinates.batched(pt.as_tensor(nested.points), pseudo)[2]
-    parts = []
-    for (form, _, own), here in zip(nested.coordinates.at(pseudo), given, strict=True):
-        share, spread = (f(here, *own).eval() for f in (form.share, form.spread))
+def of_sites(coordinates):
+    """Dimensions of y that are sites', in the order of the pseudo-observations."""
+    pseudo = {name: np.zeros(coordinates.n_pseudo) for name in PSEUDO}
+    return np.concatenate(
+        [np.arange(place.start, place.stop) for _, place, _ in coordinates.at(pseudo)]
+    )
+
+
+def fisher(nested, name, metric):
+    """Half the mean square or variance of the share, that of share over spread; the floors."""
+    weights, parts = nested.draw_weights, []
+    where = (nested.points, nested.means)
+    at = [nested.at(points, what) for points in where for what in ("share", "spread")]
+    for share, spread, share_of_mean, spread_of_mean in zip(*at, strict=True):
         if name == "log_precisions":
-            parts.append(nested.draw_weights @ share**2 / 2 + sites.FLOOR)
+            taken_back = (weights @ share) ** 2 if metric.ndim else 0.0
+            parts.append((weights @ share**2 - taken_back) / 2 + sites.FLOOR)
         else:
-            typical = spread.mean(axis=0)
-            of_value = nested.draw_weights @ (share / spread) ** 2 + sites.FLOOR / typical**2
-            parts.append(of_value)
+            within = share / spread - np.repeat(share_of_mean / spread_of_mean, B, axis=0)
+            parts.append(weights @ within**2 + sites.FLOOR / spread.mean(axis=0) ** 2)
     return np.concatenate(parts)
 
 
+def test_the_metric_takes_back_what_precisions_scale(nested):
+    new, _, scaling = nested.step(0.3, METRICS["diagonal"])
+    mean_share = nested.draw_weights @ np.concatenate(nested.at(nested.points, "share"), axis=1)
+    change = new["log_precisions"] - nested.pseudo["log_precisions"]
+    expected = np.ones(6)
+    expected[of_sites(nested.coordinates)] = np.exp(0.5 * mean_share * change)
+    np.testing.assert_allclose(scaling, expected)
+    np.testing.assert_array_equal(nested.step(0.3, METRICS["identity"])[2], 1)
+
+
 def test_means_stay_where_they_are_in_unconstrained_space(nested):
-    new, means = nested.step(0.3)
+    new, means, _ = nested.step(0.3, METRICS["diagonal"])
     before = nested.coordinates.to_unconstrained(nested.means, nested.pseudo)[0]
     after = nested.coordinates.to_unconstrained(means, new)[0]
     np.testing.assert_allclose(after, before, rtol=1e-10, atol=1e-12)
@@ -116,7 +151,7 @@ def test_means_stay_where_they_are_in_unconstrained_space(nested):
 
 def test_no_step_without_a_score(nested):
     scores, nested.scores = nested.scores, np.zeros_like(nested.scores)
-    new, means = nested.step(0.3)
+    new, means, _ = nested.step(0.3, METRICS["diagonal"])
     nested.scores = scores
     for name in PSEUDO:
         np.testing.assert_array_equal(new[name], nested.pseudo[name])
@@ -124,7 +159,7 @@ def test_no_step_without_a_score(nested):
 
 
 def test_steps_are_bounded(nested):
-    new, _ = nested.step(1e6)
+    new, *_ = nested.step(1e6, METRICS["diagonal"])
     change = np.abs(new["log_precisions"] - nested.pseudo["log_precisions"])
     assert change.max() == pytest.approx(sites.LARGEST_LOG_PRECISION)
     assert np.all(np.isfinite(new["values"]))
