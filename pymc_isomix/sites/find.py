@@ -72,7 +72,7 @@ def _elementwise(space, name, rv, shape):
         return []
     added, factor = None, None
     if transform is None or isinstance(transform, ZeroSumTransform):
-        added, factor = follow(model, rv)
+        added, factor = follow(model, rv, shape)
     prior_location, prior_scale = (pt.as_tensor(p) for p in prior)
     location, scale = prior_location, prior_scale
     if factor is not None:
@@ -167,7 +167,7 @@ def _spectral(space, name, rv, shape):
     prior = spectral(rv.owner.op, rv)
     if prior is None or len(shape) != 1 or shape[0] > LARGEST_BASIS:
         return []
-    added, factor = follow(space.model, rv)
+    added, factor = follow(space.model, rv, shape)
     factor = pt.ones(()) if factor is None else factor
     if not all(factor.type.broadcastable):
         return []

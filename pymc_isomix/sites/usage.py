@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import pytensor.tensor as pt
 from pytensor.compile.ops import ViewOp
 from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import ancestors, toposort
@@ -29,12 +31,15 @@ class Effect:
         a and b, which broadcast to z; None for 0 and 1.
     whole : bool
         Whether a + b z is all there is, with nothing multiplied in that varies by row.
+    picked : tuple of (axis, index)
+        Elements of z that it is of, where numbers index z.
     """
 
     axes: tuple
     added: Any = None
     factor: Any = None
     whole: bool = True
+    picked: tuple = ()
 
     def multiplied(self, by, ndim):
         """Multiply by an operand, or note that it varies by row."""
@@ -71,11 +76,18 @@ class Effect:
         return squeezed.dimshuffle([i if i == "x" else place[i] for i in order])
 
 
-def follow(model, rv):
+def follow(model, rv, shape):
     """Return what is added to a random variable, and what it is multiplied by.
 
-    Of the first use in which it is multiplied by something that depends on other free variables,
-    else of the first at all.
+    Of the first use in which it is multiplied by something that depends on other free variables, or
+    of each part's first, where numbers index it; else of the first use at all.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    rv : TensorVariable
+    shape : tuple of int
+        Of ``rv``.
 
     Returns
     -------
@@ -83,16 +95,30 @@ def follow(model, rv):
         They broadcast to ``rv``; None where there is nothing.
     """
     clients, free = clients_of(model), set(model.free_RVs)
-    best = Effect(tuple(range(rv.ndim)))
-    for end, _, is_end in ways(rv, best, clients, rv.ndim):
-        if not is_end:
-            continue
-        if end.factor is not None and varies(end.factor, free, rv):
-            return end.added, end.factor
-        if best.added is None:
-            best = end
+    start = Effect(tuple(range(rv.ndim)))
+    ends = [end for end, _, is_end in ways(rv, start, clients, rv.ndim) if is_end]
+    scaled = [end for end in ends if end.factor is not None and varies(end.factor, free, rv)]
+    if scaled:
+        return _by_part(scaled, shape)
+    best = next((end for end in ends if end.added is not None and not end.picked), start)
     # a constant factor says nothing of the effect's own scale
     return (best.added, None) if best.factor is None else (None, None)
+
+
+def _by_part(ends, shape):
+    """Put together what is added to parts of a variable, and what they are multiplied by."""
+    first, *others = ends
+    if not first.picked:
+        return first.added, first.factor
+    added, factor = pt.zeros(()), pt.ones(())
+    for end in (*reversed(others), first):
+        here: Any = True
+        for axis, index in end.picked:
+            is_index = np.arange(shape[axis]) == index % shape[axis]
+            here = here & is_index.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+        added = pt.switch(here, pt.zeros(()) if end.added is None else end.added, added)
+        factor = pt.switch(here, end.factor, factor)
+    return added, factor
 
 
 def ways(variable, effect, clients, ndim):
@@ -134,13 +160,13 @@ def _through(node, i, effect, ndim):
         axes = tuple(None if j == "x" else effect.axes[j] for j in op.new_order)
         return replace(effect, axes=axes)
     if isinstance(op, Subtensor | AdvancedSubtensor):
-        axes = _indexed(node, effect.axes)
-        return None if axes is None else replace(effect, axes=axes)
+        return _indexed(node, effect)
     return None
 
 
-def _indexed(node, axes):
-    """Axes behind an index; None for one that is not understood."""
+def _indexed(node, effect):
+    """Return the effect behind an index; None for one that is not understood."""
+    axes, picked = effect.axes, list(effect.picked)
     out: list = []
     for axis, entry in enumerate(node.op.idx_list):
         if isinstance(entry, slice):
@@ -149,7 +175,10 @@ def _indexed(node, axes):
             if node.inputs[1 + entry].ndim != 1 or ROWS in out or len(node.inputs) > 2:
                 return None
             out.append(ROWS)
-    return (*out, *axes[len(node.op.idx_list) :])
+        elif isinstance(axes[axis], int):
+            index = constant_of(node.inputs[1 + entry])
+            picked += [] if index is None else [(axes[axis], int(index))]
+    return replace(effect, axes=(*out, *axes[len(node.op.idx_list) :]), picked=tuple(picked))
 
 
 def constant_of(expression):

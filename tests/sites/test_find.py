@@ -59,6 +59,18 @@ def two_scales():
     pm.Normal("y", (scale() * (z * local))[GROUP], NOISE, observed=ROWS)
 
 
+def by_number():
+    z, tau, mu = pm.Normal("z", shape=5), scale(), pm.Normal("mu")
+    theta = pt.stack([mu + z[i] * tau ** (1 + i) for i in (0, 1, 2, -2, -1)])
+    pm.Normal("y", theta[GROUP], NOISE, observed=ROWS)
+
+
+def by_column():
+    z, tau = pm.Normal("z", shape=(5, 2)), scale()
+    a, b = pm.Normal("mu") + tau * z[:, 0], tau**2 * z[:, 1]
+    pm.Normal("y", pt.stack([a, b], axis=1).ravel(), NOISE, observed=ROWS)
+
+
 def nested():
     region = pm.Normal("region", pm.Normal("mu"), scale("tau_region"), shape=2)
     county = pm.Normal("county", region[[0, 0, 1, 1, 1]], scale(), shape=5)
@@ -179,6 +191,8 @@ FOUND = {
     indexed_then_multiplied: ("z", Elementwise, {"mu", "tau_log__"}),
     not_standard: ("z", Elementwise, {"mu", "tau_log__"}),
     two_scales: ("z", Elementwise, {"local_log__", "tau_log__"}),
+    by_number: ("z", Elementwise, {"mu", "tau_log__"}),
+    by_column: ("z", Elementwise, {"mu", "tau_log__"}),
     nested: ("county", Elementwise, {"region", "tau_log__"}),
     with_dims: ("theta", Elementwise, {"mu", "tau_log__"}),
     matrix_product: ("z", Matrix, {"tau_log__"}),
@@ -199,6 +213,7 @@ FOUND = {
 }
 # Data as pseudo-observations, (values, precisions), by rows or by groups
 BY_ROW = {
+    by_column: ROWS,
     matrix_product: ROWS[:3],
     weighted_basis: ROWS,
     latent_process: ROWS[:5],
