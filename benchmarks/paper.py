@@ -20,6 +20,7 @@ VARIANTS = {  # label: variance_update, shared_variance
     "mirror, shared": ("mirror", True),
     "bures, shared": ("bures", True),
     "fixed": ("fixed", False),
+    "natural": ("natural", False),
 }
 MAIN_VARIANTS, BESIDE_SEEDS = ("mirror", "bures"), 2
 STEP_SIZES = {
@@ -111,7 +112,7 @@ def main():
     regressions = arguments.what == "regressions"
     targets = {t.name: t for t in ((breast_cancer(), wine()) if regressions else PAPER_TARGETS)}
     targets = [targets[name] for name in chosen(targets, arguments.only)]
-    variants = MAIN_VARIANTS if regressions else VARIANTS
+    variants = MAIN_VARIANTS if regressions else [v for v in VARIANTS if v != "natural"]
     tables = {
         "runs": [
             best_step(t, k, v, arguments) for t in targets for k in COMPONENTS for v in variants

@@ -43,21 +43,46 @@ def _model(n_dim, log_density):
     return model
 
 
-def gaussian_modes(name, weights, variance=2.0, start_variance=5.0):
-    """Four isotropic Gaussians at (+-3, +-3)."""
+def gaussian_modes(name, weights, variance=2.0, start_variance=5.0, *, modes=MODES, width=5.0):
+    """Isotropic Gaussians in two dimensions, at (+-3, +-3) unless said."""
     log_normaliser = np.log(weights) - np.log(2 * np.pi * variance)
 
     def symbolic(z):
-        return pt.logsumexp(log_normaliser - ((z - MODES) ** 2).sum(axis=1) / (2 * variance))
+        return pt.logsumexp(log_normaliser - ((z - modes) ** 2).sum(axis=1) / (2 * variance))
 
     def log_density(z):
         joint = [
             np.log(w) + multivariate_normal(mode, variance * np.eye(2)).logpdf(z)
-            for w, mode in zip(weights, MODES, strict=True)
+            for w, mode in zip(weights, modes, strict=True)
         ]
         return logsumexp(joint, axis=0)
 
-    return Target(name, 2, start_variance, lambda: _model(2, symbolic), log_density)
+    return Target(name, 2, start_variance, lambda: _model(2, symbolic), log_density, width)
+
+
+def random_modes(name, n_dim, n_modes, spread, scale, *, width, start_variance, full, seed=0):
+    """Gaussians by the recipe of the paper's appendix: places, weights and covariances."""
+    rng = np.random.default_rng(seed)
+    modes = rng.uniform(-spread, spread, size=(n_modes, n_dim))
+    weights = rng.integers(1, 2 * n_modes + 1, n_modes)
+    weights = weights / weights.sum()
+    factor = rng.normal(size=(n_modes, n_dim, n_dim + 2)) / np.sqrt(n_dim + 2)
+    roots = np.linalg.cholesky(scale * factor @ factor.transpose(0, 2, 1))
+    if not full:
+        roots = np.broadcast_to(np.sqrt(scale) * np.eye(n_dim), roots.shape)
+    inverse = np.linalg.inv(roots)
+    log_normaliser = np.log(weights) - np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(axis=1)
+    log_normaliser = log_normaliser - 0.5 * n_dim * np.log(2 * np.pi)
+
+    def symbolic(z):
+        whitened = pt.matmul(inverse, (z - modes)[..., None])[..., 0]
+        return pt.logsumexp(log_normaliser - 0.5 * (whitened**2).sum(axis=1))
+
+    def log_density(z):
+        whitened = np.einsum("mij,smj->smi", inverse, z[:, None] - modes)
+        return logsumexp(log_normaliser - 0.5 * (whitened**2).sum(axis=2), axis=1)
+
+    return Target(name, n_dim, start_variance, lambda: _model(n_dim, symbolic), log_density, width)
 
 
 def funnel():
@@ -74,24 +99,25 @@ def funnel():
     return Target("funnel", 2, 0.5, lambda: _model(2, symbolic), log_density)
 
 
-def sinh_arcsinh():
-    """z0 = sinh(1.2 (arcsinh z - 0.2)) in each coordinate, z0 a correlated Gaussian."""
+def sinh_arcsinh(name="sinh-arcsinh", skew=(SKEW, SKEW), width=5.0):
+    """z0 = sinh(1.2 (arcsinh z - skew)) in each coordinate, z0 a correlated Gaussian."""
+    skew = np.asarray(skew)
     precision = np.linalg.inv(CORRELATION)
     log_normaliser = -0.5 * np.linalg.slogdet(2 * np.pi * CORRELATION)[1]
 
     def symbolic(z):
-        inner = TAIL * (pt.arcsinh(z) - SKEW)
+        inner = TAIL * (pt.arcsinh(z) - skew)
         gaussian = pt.sinh(inner)
         log_jacobian = pt.log(TAIL * pt.cosh(inner)) - 0.5 * pt.log1p(z**2)
         return log_normaliser - 0.5 * gaussian @ precision @ gaussian + log_jacobian.sum()
 
     def log_density(z):
-        inner = TAIL * (np.arcsinh(z) - SKEW)
+        inner = TAIL * (np.arcsinh(z) - skew)
         jacobian = TAIL * np.cosh(inner) / np.sqrt(1 + z**2)
         gaussian = multivariate_normal(np.zeros(2), CORRELATION).logpdf(np.sinh(inner))
         return gaussian + np.log(jacobian).sum(axis=1)
 
-    return Target("sinh-arcsinh", 2, 2.0, lambda: _model(2, symbolic), log_density)
+    return Target(name, 2, 2.0, lambda: _model(2, symbolic), log_density, width)
 
 
 def planted(n_dim, n_modes, *, seed=0, spread=5.0, variance=1.0, start_variance=5.0):
