@@ -99,7 +99,7 @@ def _of_linear_map(space, name, rv, shape):
     wide = linear.scale.type.broadcastable != (True,) * linear.scale.ndim
     if linear.varying or wide or batch > 1:
         if not batch * max(rows, n) * n <= LARGEST_MATRIX:
-            logger.info(f"{name} is too large for correlated coordinates ({rows} x {n})")
+            logger.info(f"the matrix of {name}, {rows} x {n}, is too large to factor at each draw")
             return _rotated(space, name, linear, rows) if batch == 1 else []
         scale = pt.broadcast_to(linear.scale, (batch, rows))
         factor = pt.broadcast_to(linear.matrix, (batch, rows, n)) * scale[..., None]

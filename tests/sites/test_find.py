@@ -372,7 +372,7 @@ def test_too_large_a_matrix_is_left_to_its_elements(monkeypatch, caplog):
         coordinates = find_coordinates(FlatSpace.of(build(weighted_basis)))
     # the coefficients have scales of their own
     assert type(coordinates.sites[0].form) is Elementwise
-    assert "too large for correlated coordinates (10 x 3)" in caplog.text
+    assert "10 x 3, is too large to factor" in caplog.text
 
 
 @pytest.mark.parametrize(("function", "form"), [(latent_process, Rotated), (marginal, Whitened)])
