@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 CHECK_EVERY = 50  # steps between two looks at the ELBO
 SETTLE_STEPS = 400  # after a plateau
 LEAST_WITH_SITES = 600  # steps of exploring: the ELBO hardly tells when coordinates have settled
+MANY_ELEMENTS = 300  # of which it does
 AVERAGE_EVERY = 5  # neighbouring iterates say nearly the same
 MAX_RESPAWNS = 3
 MAX_HALVINGS = 10
@@ -128,7 +129,8 @@ class Phased(Controller):
         self.log_evidence = []
         self.base_step, self.n = step_size, n
         self.stop_early, self.rule = stop_early, operator.rule
-        self.least_exploring = LEAST_WITH_SITES if self.group.pseudo_values else 0
+        n_elements = len(self.group.pseudo_values.get("values", ()))
+        self.least_exploring = LEAST_WITH_SITES if 0 < n_elements <= MANY_ELEMENTS else 0
         self.phase_start = 0  # step at which the current stretch of exploring began
         self.settle_start, self.settle_steps = None, 0
         self.n_respawns = self.n_halvings = self.n_in_a_row = 0

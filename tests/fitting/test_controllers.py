@@ -6,6 +6,7 @@ import pytest
 from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.fitting import controllers
 from pymc_isomix.fitting.controllers import Phased, Scheduled, evidence_correction
+from pymc_isomix.sites.coordinates import PSEUDO
 from pymc_isomix.step.bounds import StepRule
 
 
@@ -49,6 +50,15 @@ def test_scheduled_follows_its_schedule_on_after_earlier_steps():
     np.testing.assert_allclose(controller.step_sizes(1, 1), 0.5 / np.sqrt([4]))
     assert controller.after_steps(np.zeros(1), np.zeros((1, 2))) is None
     assert not controller.recover(0, np.array([True, False]))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_coordinates_have_time_to_settle_unless_they_are_many(more):
+    group, n_elements = FakeGroup([0.5, 0.5]), controllers.MANY_ELEMENTS + more
+    group.pseudo_values = {name: np.zeros(n_elements) for name in PSEUDO}
+    sizes, _ = run(phased(group, n=5000), np.zeros(5000))
+    exploring = 2 * controllers.CHECK_EVERY if more else controllers.LEAST_WITH_SITES
+    assert len(sizes) == exploring + controllers.SETTLE_STEPS
 
 
 def test_plateau_ends_exploring_and_the_fit():
