@@ -74,6 +74,7 @@ class Loop:
     """
 
     def __init__(self, step, storage, shared, generators, updates):
+        self.step = step
         names = {id(variable.container.storage): name for name, variable in shared.items()}
         self.names = [names.get(id(one)) for one in storage]
         self.generators, self.updates = generators, updates

@@ -862,7 +862,8 @@ def test_all_of_it_in_single_precision(backend, tmp_path):
         assert {p.dtype for p in approx.params} == {"float32"}
         assert approx.sample(100).posterior["x"].shape == (1, 100, 2)
         assert approx.sample(50, importance="psis", force=True).posterior["x"].shape[1] == 50
-        assert approx.diagnostics(500, n_probes=3)["khat"] < 1
+        # as in double precision; the standard error of 500 draws is 0.02
+        assert float(approx.diagnostics(500, n_probes=3)["elbo"]) == pytest.approx(-3.78, abs=0.1)
         assert approx.nuts_init(2)["chains"] == 2
         approx.save(tmp_path / "fit.nc")
         loaded = pmi.load(tmp_path / "fit.nc")

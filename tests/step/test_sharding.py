@@ -25,7 +25,7 @@ def fitted(**options):
     approx = inference.fit(20, backend="jax", progressbar=False, **options)
     step = inference.state.step
     inputs = [storage[0] for storage in step.storage]
-    text = step.loop.step.lower(*inputs).compile().as_text()
+    text = jax.jit(step.loop.step).lower(*inputs).compile().as_text()
     return {
         "means": approx.mixture.means.tolist(),
         "elbo": approx.history.elbo.tolist(),
