@@ -225,7 +225,8 @@ class Traced:
             return plain
         if graph.digest is None or not jax.config.jax_enable_compilation_cache:
             return graph.rewritten and plain
-        settings = repr((pytensor.config.floatX, jax.config.jax_enable_x64)).encode()
+        of_jax = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision
+        settings = repr((pytensor.config.floatX, *of_jax)).encode()
         parts = (graph.digest, shapes, settings, _of_this_place())
         path = folder() / hashlib.sha256(b"\0".join(parts)).hexdigest()
         content = _read(path)

@@ -50,9 +50,8 @@ class OneByOne:
         """
         self.operator.set_step_size(step_sizes[0])
         loss = float(self.function())
-        return np.array([loss]), np.asarray(self.operator.info.log_evidence.get_value(borrow=True))[
-            None
-        ]
+        log_evidence = self.operator.info.log_evidence.get_value(borrow=True)
+        return np.array([loss]), np.asarray(log_evidence)[None]
 
 
 class Loop:

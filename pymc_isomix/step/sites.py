@@ -27,8 +27,8 @@ def new_pseudo(coordinates, pseudo, draws, means, scores, draw_weights, step_siz
         y}{\partial \phi}(\mu_k) - \frac{\partial y}{\partial \phi}(z)\right)\right]
 
     with :math:`\partial y / \partial \phi` at fixed z, where the means stay where they are. A
-    change of log c scales y by half the share, too; where the site is elementwise, the row of the
-    metric takes back what that is on average, :math:`\tfrac12 \bar s \, d \log c`, with the
+    change of log c scales y by half the share, too; where the site is elementwise, the rows of the
+    metric take back what that is on average, :math:`\tfrac12 \bar s \, d \log c`, with the
     gradient :math:`\tfrac12 \bar s \, dF / d \log \ell` of its own. The Fisher information is half
     the variance of the share for log c (half its mean square where no metric helps), and the
     mean square of share / standard deviation less that at the component's mean for m.
@@ -83,11 +83,9 @@ def new_pseudo(coordinates, pseudo, draws, means, scores, draw_weights, step_siz
         )
         if scaled:
             scaling = pt.set_subtensor(scaling[place], pt.exp(-half * change))
-        typical, centre = (
-            spread.mean(axis=0),
-            form.share(at_means, *own) / form.spread(at_means, *own),
-        )
-        varying = by_component(share / spread) - centre[:, None]
+        typical = spread.mean(axis=0)
+        at_centre = form.share(at_means, *own) / form.spread(at_means, *own)  # (K, n)
+        varying = by_component(share / spread) - at_centre[:, None]
         fisher_value = draw_weights @ varying.reshape(share.shape) ** 2 + FLOOR / typical**2
         move = STEP * step_size * by_value / fisher_value / typical
         new["log_precisions"].append(own[0] - change)

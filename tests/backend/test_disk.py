@@ -95,6 +95,15 @@ def test_who_comes_later_reads_what_is_there(empty):
 
 
 @pytest.mark.usefixtures("empty")
+def test_products_of_another_precision_are_another_function(empty):
+    folder, _ = empty
+    x = pt.matrix("x")
+    for precision in ("highest", "float32"):
+        with jax.default_matmul_precision(precision):
+            on_disk([x], [x @ x], get_mode("JAX"))(np.eye(2))
+    assert len(list(folder.iterdir())) == 2
+
+
 def test_other_shapes_are_another_function():
     x, data = pt.vector("x", shape=(2,)), pytensor.shared(np.ones(3))
     function = on_disk([x], [x * data.sum()], get_mode("JAX"))
