@@ -111,7 +111,7 @@ def gradient(metric, scores, offsets, draw_weights, ratios=None):
     return pt.tril(product) + pt.tril(product, -1).T
 
 
-def step(metric, gradient, *, step_size, largest):
+def step(metric, gradient, *, step_size, largest, across=None):
     r"""Take one multiplicative gradient step on the metric.
 
     Diagonal: :math:`\ell \leftarrow \ell \exp(-\eta M)`. Dense: :math:`L \leftarrow L (I - \eta B)`
@@ -129,9 +129,19 @@ def step(metric, gradient, *, step_size, largest):
         :math:`\eta`, dimensionless.
     largest : float
         Bound on the spectral norm of :math:`\eta M`; below 0.5 the diagonal of L stays positive.
+    across : float, optional
+        Step of what is off the diagonal of M, relative to :math:`\eta`; then both parts have
+        bounds of their own. With fewer draws than dimensions the one is mostly noise, in which a
+        common bound would drown the other.
     """
     if metric.ndim == 1:
         return metric * pt.exp(-pt.clip(step_size * gradient, -largest, largest))
+    if across is not None:
+        own = pt.diagonal(gradient)
+        scaled = step(pt.ones_like(own), own, step_size=step_size, largest=largest)
+        gradient, step_size = gradient - pt.diag(own), across * step_size
+        # the diagonal's own step comes second: scaled columns
+        return scaled * step(metric, gradient, step_size=step_size, largest=across * largest)
     lower = pt.tril(gradient) + pt.tril(gradient, -1)
     bound = pt.minimum(step_size, largest / pt.maximum(spectral_norm(gradient), 1e-12))
     return metric - bound * (metric @ lower)

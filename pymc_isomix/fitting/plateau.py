@@ -3,6 +3,7 @@
 import numpy as np
 
 TOLERANCE = 0.05  # nats: a smaller gain over a third of the phase is no reason to go on
+OF_NOISE, LARGEST_TOLERANCE = 0.25, 0.5  # standard deviations of a loss; nats
 MIN_WINDOW, MAX_WINDOW = 50, 300  # steps
 
 
@@ -11,7 +12,10 @@ def has_plateaued(losses, tolerance=TOLERANCE):
 
     Compares the latest third of the losses with the third before it, at least 50 and, where the
     noise allows, at most 300 steps each: true when the fall of their means, plus two standard
-    errors, is below ``tolerance``. Noise too large to tell says no.
+    errors, is below ``tolerance``, or a quarter of the noise of a single loss where that is more,
+    up to half a nat: what is left to the ELBO, KL(q || p), is of the order of that noise squared
+    times the draws, and a fall so far below it is not worth the steps. Noise too large to tell
+    says no.
 
     Parameters
     ----------
@@ -29,8 +33,12 @@ def has_plateaued(losses, tolerance=TOLERANCE):
     third = max(MIN_WINDOW, len(losses) // 3)
     if len(losses) < 2 * third:
         return False
-    falls = [recent_fall(losses, window) for window in {third, min(third, MAX_WINDOW)}]
-    return any(fall + 2 * error < tolerance for fall, error in falls)
+    for window in {third, min(third, MAX_WINDOW)}:
+        fall, error = recent_fall(losses, window)
+        noise = error * np.sqrt(window / 2)
+        if fall + 2 * error < max(tolerance, min(OF_NOISE * noise, LARGEST_TOLERANCE)):
+            return True
+    return False
 
 
 def recent_fall(losses, window):

@@ -59,7 +59,7 @@ class IsoMix(Inference):
         respawns components of negligible weight, then settles with decaying steps and averages
         the last iterates; any other follows its n steps and keeps the last iterate.
     n_samples : int, optional
-        Draws of each component in a step, B; when not given, as many as make 150, at least 3.
+        Draws of each component, B; by default 3, or as many as make 150 (50 of very large sites).
     start : dict, list of K dicts, or (K, d) array, optional
         Start in model space by variable name, for all components (then ``init`` spreads them around
         it) or for each; or the first means in unconstrained space.
@@ -151,7 +151,8 @@ class IsoMix(Inference):
 
     def _adopt(self, approx, settings):
         self.settings, self.resumes, self._taken = settings, False, 0
-        super().__init__(MixtureKL, approx, None, rule=settings.rule)
+        n_elements = approx.groups[0].coordinates.n_elements
+        super().__init__(MixtureKL, approx, None, rule=settings.rule(n_elements))
 
     @classmethod
     def of(cls, approx, settings):

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 STEP_SIZE = 0.3
 DENSE_UP_TO = 500  # dimensions; a dense metric costs O(d^3) a step
 FEWEST_DRAWS = 150  # in a step: with fewer, noise keeps small mixtures from their optimum
+MANY_ELEMENTS = 500  # of sites: in their coordinates little noise is left, and every draw costs
+FEWEST_OF_MANY = 50  # draws then
 NOT_RECORDED = "not recorded"
 # what the paper's own algorithm fixes
 PAPER: dict = {
@@ -82,7 +84,7 @@ class Settings:
         check_choice("convergence", self.convergence, ("auto", None))
         check_choice("init", self.init, INITS)
         check_count("n_components", self.n_components)
-        check_count("n_samples", self.draws_of_each)
+        check_count("n_samples", self.draws_of_each())
         check_schedule(self.first_step, self.schedule)
         check_number("init_width", self.init_width, zero=True)
 
@@ -92,22 +94,22 @@ class Settings:
         auto = isinstance(self.step_size, str) and self.step_size == "auto"
         return STEP_SIZE if auto else self.step_size
 
-    @property
-    def draws_of_each(self):
-        """Draws of each component in a step, B."""
+    def draws_of_each(self, n_elements=0):
+        """Draws of each component in a step, B, where sites have so many elements."""
         if self.n_samples is not None:
             return self.n_samples
+        if n_elements > MANY_ELEMENTS:
+            return math.ceil(FEWEST_OF_MANY / self.n_components)
         return max(3, math.ceil(FEWEST_DRAWS / self.n_components))
 
-    @property
-    def rule(self):
-        """What one step does."""
+    def rule(self, n_elements=0):
+        """Say what one step does, where sites have so many elements."""
         return StepRule(
             variance_update=self.variance_update,
             shared_variance=self.shared_variance,
             learn_weights=self.weights == "learned",
             absolute_step=self.absolute_step,
-            n_samples=self.draws_of_each,
+            n_samples=self.draws_of_each(n_elements),
         )
 
     @property

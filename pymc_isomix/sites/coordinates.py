@@ -62,6 +62,11 @@ class Coordinates:
         self.functions: dict = {}
 
     @property
+    def n_elements(self):
+        """Elements of the sites whose map is elementwise."""
+        return sum(site.form.n_pseudo for site in self.sites if site.form.is_elementwise)
+
+    @property
     def key(self):
         """What tells coordinates apart: themselves, where there are any."""
         return self if self else None

@@ -20,6 +20,7 @@ MAX_EXCESS = 3.0  # nats, of a component's divergence over the mean of all
 # Steps of the metric and the weights relative to that of the means and variances
 METRIC_STEP = 1 / 3
 WEIGHT_STEP = 1 / 3
+ACROSS_STEP = 0.2  # off the metric's diagonal, times draws a dimension, where those are below one
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,13 @@ class StepRule:
             log_weights, divergences, step_size=WEIGHT_STEP * step_size, largest=MAX_EXCESS
         )
 
-    def new_metric(self, metric, gradient, step_size):
+    def new_metric(self, metric, gradient, step_size, *, draws_a_dimension=1.0):
         """Metric after a step along its gradient M."""
+        few = draws_a_dimension < 1
         return metrics.step(
-            metric, gradient, step_size=METRIC_STEP * step_size, largest=MAX_METRIC_CHANGE
+            metric,
+            gradient,
+            step_size=METRIC_STEP * step_size,
+            largest=MAX_METRIC_CHANGE,
+            across=ACROSS_STEP * draws_a_dimension if few else None,
         )

@@ -171,6 +171,7 @@ def step_updates(
             pseudo,
             AtSites(draws.coordinates, given),
             at_means,
+            pt.switch(pt.isfinite(gradient_p), gradient_p, 0.0),
             metrics.unwhiten_gradient(metric, estimates.scores),
             estimates.draw_weights,
             step_size,
@@ -180,7 +181,11 @@ def step_updates(
         new["means"] += moved_means(coordinates, at_means, pseudo, moved) - means
         new |= moved
     if metric.ndim > 0:
-        new["metric"] = rule.new_metric(metric, estimates.metric_gradient, step_size)
+        # without sites the correlations are all that a dense metric is for
+        enough = n_components * n_samples / n_dim if coordinates else 1.0
+        new["metric"] = rule.new_metric(
+            metric, estimates.metric_gradient, step_size, draws_a_dimension=enough
+        )
         if coordinates:
             new["metric"] = metrics.scale_rows(new["metric"], scaling)
     extra |= learned

@@ -1,16 +1,21 @@
 r"""The step of the sites: path gradients in log c and m, divided by their Fisher information.
 
 The components stay where they are in unconstrained space, as far as means and metric can keep them
-there, so that what counts of a pseudo-observation is what neither of them could do.
+there, so that what counts of a pseudo-observation is what neither of them could do. Between narrow
+components that is nothing, whatever c and m; so a regression, which needs no components, draws them
+to the data's own, as much as the Fisher information leaves open.
 """
 
 from typing import Any, NamedTuple
 
 import pytensor.tensor as pt
 
+from pymc_isomix.family.sites import TINY
+
 STEP = 1 / 3  # relative to that of the means, as for the metric
 LARGEST_LOG_PRECISION, LARGEST_VALUE = 0.1, 0.3  # of one step; of m in standard deviations
-FLOOR = 0.01  # of the Fisher information, where pseudo-observations hardly matter
+FLOOR = 0.01  # of the Fisher information, where pseudo-observations hardly matter to components
+LEAST_LEFT = 0.1  # of a precision, in one regression
 
 
 class AtSites(NamedTuple):
@@ -20,7 +25,9 @@ class AtSites(NamedTuple):
     given: list  # at each site, tuples of (S, ...)
 
 
-def new_pseudo(coordinates, pseudo, draws, means, scores, draw_weights, step_size, metric):
+def new_pseudo(
+    coordinates, pseudo, draws, means, gradient, scores, draw_weights, step_size, metric
+):
     r"""Take one step on the pseudo-observations.
 
     .. math:: \frac{dF}{d\phi} = \sum_k w_k \, \mathbb E\left[s_k \cdot \left(\frac{\partial
@@ -31,7 +38,8 @@ def new_pseudo(coordinates, pseudo, draws, means, scores, draw_weights, step_siz
     metric take back what that is on average, :math:`\tfrac12 \bar s \, d \log c`, with the
     gradient :math:`\tfrac12 \bar s \, dF / d \log \ell` of its own. The Fisher information is half
     the variance of the share for log c (half its mean square where no metric helps), and the
-    mean square of share / standard deviation less that at the component's mean for m.
+    mean square of share / standard deviation less that at the component's mean for m. The floor
+    that both have is the information of :func:`regression`, where the site is elementwise.
 
     Parameters
     ----------
@@ -39,6 +47,8 @@ def new_pseudo(coordinates, pseudo, draws, means, scores, draw_weights, step_siz
     pseudo : dict of (P,) TensorVariable
     draws, means : AtSites
         The S draws, and the K means.
+    gradient : (S, d) TensorVariable
+        Of the log density of y, at the draws; zero for a draw left out.
     scores : (S, d) TensorVariable
         Path gradients at the draws, in y.
     draw_weights : (S,) TensorVariable
@@ -70,12 +80,21 @@ def new_pseudo(coordinates, pseudo, draws, means, scores, draw_weights, step_siz
         there = form.pullback(means.points[:, place], at_means, *own, of_means[:, place])
         by_log_precision, by_value = (t - h for t, h in zip(there, here, strict=True))
         share, spread = form.share(at_draws, *own), form.spread(at_draws, *own)
+        typical = spread.mean(axis=0)
         fisher = draw_weights @ share**2 / 2
         scaled = form.is_elementwise and metric.ndim > 0
         if scaled:
             half = draw_weights @ share / 2
             by_log_precision += half * by_log_scale[place]
             fisher = pt.maximum(fisher - 2 * half**2, 0)
+        at_centre = form.share(at_means, *own) / form.spread(at_means, *own)  # (K, n)
+        varying = by_component(share / spread) - at_centre[:, None]
+        fisher_value = draw_weights @ varying.reshape(share.shape) ** 2 + FLOOR / typical**2
+        if form.is_elementwise:
+            y = draws.points[:, place]
+            wanted = regression(y, gradient[:, place], at_draws, *own, draw_weights)
+            by_log_precision -= FLOOR * wanted[0]
+            by_value -= FLOOR * wanted[1] / typical**2
         change = pt.clip(
             STEP * step_size * by_log_precision / (fisher + FLOOR),
             -LARGEST_LOG_PRECISION,
@@ -83,14 +102,48 @@ def new_pseudo(coordinates, pseudo, draws, means, scores, draw_weights, step_siz
         )
         if scaled:
             scaling = pt.set_subtensor(scaling[place], pt.exp(-half * change))
-        typical = spread.mean(axis=0)
-        at_centre = form.share(at_means, *own) / form.spread(at_means, *own)  # (K, n)
-        varying = by_component(share / spread) - at_centre[:, None]
-        fisher_value = draw_weights @ varying.reshape(share.shape) ** 2 + FLOOR / typical**2
         move = STEP * step_size * by_value / fisher_value / typical
         new["log_precisions"].append(own[0] - change)
         new["values"].append(own[1] - typical * pt.clip(move, -LARGEST_VALUE, LARGEST_VALUE))
     return {name: pt.concatenate(parts) for name, parts in new.items()}, scaling
+
+
+def regression(y, gradient, given, log_precision, value, draw_weights):
+    r"""Change of log c and of m after which they say best what the model says at the draws.
+
+    If the data are Gaussian, the slope of their log density in :math:`\theta` is :math:`c (m -
+    \theta)`, and :math:`\nabla_y \log p = -y`. By what is left, :math:`e = \nabla_y \log p + y`,
+    the slope differs from that: :math:`e = (g / r) (a - b (\theta - m))`, r of
+    :meth:`Elementwise.pullback`, with a and b by least squares, so that c becomes c + b and m moves
+    by a / (c + b). Exact from any three draws where the data are Gaussian; else, by Stein's lemma,
+    b brings c to the mean of the data's precision.
+
+    Parameters
+    ----------
+    y, gradient : (S, n) TensorVariable
+        Draws, and the gradient of their log density.
+    given : tuple of (S, n) TensorVariable
+    log_precision, value : (n,) TensorVariable
+    draw_weights : (S,) TensorVariable
+
+    Returns
+    -------
+    (n,) TensorVariable, twice
+    """
+    location, scale = given[:2]
+    precision = pt.exp(log_precision)
+    odds = precision * scale**2
+    unit = scale / pt.sqrt(1 + odds)  # of theta, that of y
+    theta = (location - value) / (1 + odds) + unit * y  # less m
+    left, weight = unit * (gradient + y), unit**2
+    total = draw_weights @ weight + TINY
+    centre = draw_weights @ (weight * theta) / total
+    apart = theta - centre
+    slope = draw_weights @ (left * apart)
+    b = -slope / (draw_weights @ (weight * apart**2) + FLOOR * total**2)
+    ratio = pt.maximum(1 + b / precision, LEAST_LEFT)
+    a = draw_weights @ left / total + precision * (ratio - 1) * centre
+    return pt.log(ratio), a / (precision * ratio + FLOOR / total)
 
 
 def moved_means(coordinates, means, old, new):

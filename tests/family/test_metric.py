@@ -217,6 +217,28 @@ def test_a_small_dense_step_is_not_cut(take_step):
     np.testing.assert_allclose(half, -eta * gradient, atol=1e-12)
 
 
+def test_the_two_parts_of_a_dense_step_have_bounds_of_their_own():
+    """A diagonal gradient takes the step of a diagonal metric, however large what is beside it."""
+    rng = np.random.default_rng(5)
+    metric, own, noise = (
+        random_metric("dense", 4, rng),
+        rng.normal(size=4),
+        random_symmetric(4, rng),
+    )
+    noise -= np.diag(np.diag(noise))
+    options = {"step_size": 0.05, "largest": LARGEST}
+
+    def moved(gradient, **more):
+        args = pt.as_tensor(metric), pt.as_tensor(gradient)
+        return metrics.step(*args, **options, **more).eval()
+
+    scaled = np.exp(-np.clip(0.05 * own, -LARGEST, LARGEST))
+    np.testing.assert_allclose(moved(np.diag(own), across=0.2), metric * scaled)
+    np.testing.assert_allclose(moved(np.diag(own) + 1e3 * noise, across=0.0), metric * scaled)
+    slow = metric + 0.2 * (moved(noise) - metric)
+    np.testing.assert_allclose(moved(noise, across=0.2), slow)
+
+
 @given(n_dim=st.integers(1, 8), seed=st.integers(0, 2**20))
 def test_spectral_norm_is_between_the_longest_row_and_the_norm(spectral_norm, n_dim, seed):
     """The lower bound is what keeps the diagonal of L positive."""

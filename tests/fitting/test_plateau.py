@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from pymc_isomix.fitting.plateau import MIN_WINDOW, TOLERANCE, IterateAverage, has_plateaued
+from pymc_isomix.fitting.plateau import (
+    MAX_WINDOW,
+    MIN_WINDOW,
+    OF_NOISE,
+    TOLERANCE,
+    IterateAverage,
+    has_plateaued,
+    recent_fall,
+)
 
 
 def noisy(trend, noise, seed):
@@ -65,3 +73,26 @@ def test_losses_of_refused_steps_hide_no_plateau():
     losses[[0, 150, 399]] = np.nan
     assert has_plateaued(losses)
     assert not has_plateaued(np.full(400, np.nan))
+
+
+@pytest.mark.parametrize("noise", [0.5, 1.0])
+def test_a_plateau_is_seen_through_noise(noise):
+    """A quarter of the noise is three standard errors of the fall, at windows of 300 losses."""
+    assert has_plateaued(noisy(np.full(900, 12.0), noise, 0))
+    falling = np.linspace(3 * OF_NOISE * noise * 3, 0, 900)  # by three tolerances a window
+    assert not has_plateaued(noisy(falling, noise, 0))
+
+
+def test_noise_below_a_fifth_of_a_nat_changes_nothing():
+    """A quarter of it is less than the tolerance: the same answer at every length."""
+    noise = 0.9 * TOLERANCE / OF_NOISE
+    losses = noisy(np.exp(-np.arange(1500) / 150), noise, 1)
+    for t in range(100, 1500, 50):
+        third = max(MIN_WINDOW, t // 3)
+        falls = [recent_fall(losses[:t], window) for window in {third, min(third, MAX_WINDOW)}]
+        assert has_plateaued(losses[:t]) == any(f + 2 * error < TOLERANCE for f, error in falls)
+
+
+def test_what_much_noise_may_hide_is_not_taken_for_a_plateau():
+    """Half a nat is the most: two standard errors of six nats of noise are a whole one."""
+    assert not has_plateaued(noisy(np.zeros(900), 6.0, 0))

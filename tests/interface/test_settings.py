@@ -16,8 +16,16 @@ def test_metric_by_the_number_of_dimensions(n_dim, kind, caplog):
 
 @pytest.mark.parametrize(("n_components", "n_samples"), [(1, 150), (4, 38), (50, 3), (1000, 3)])
 def test_a_step_has_enough_draws(n_components, n_samples):
-    assert Settings(n_components=n_components).draws_of_each == n_samples
-    assert Settings(n_components=n_components, n_samples=7).draws_of_each == 7
+    assert Settings(n_components=n_components).draws_of_each() == n_samples
+    assert Settings(n_components=n_components, n_samples=7).draws_of_each() == 7
+
+
+@pytest.mark.parametrize(("n_components", "n_samples"), [(1, 50), (40, 2), (50, 1), (1000, 1)])
+def test_fewer_draws_where_sites_have_many_elements(n_components, n_samples):
+    settings = Settings(n_components=n_components)
+    assert settings.draws_of_each(501) == settings.rule(501).n_samples == n_samples
+    assert settings.draws_of_each(500) == settings.rule().n_samples >= 3
+    assert Settings(n_components=n_components, n_samples=7).draws_of_each(501) == 7
 
 
 def test_step_size():

@@ -9,7 +9,7 @@ import pytest
 from pymc_isomix.sites.coordinates import PSEUDO
 from pymc_isomix.sites.find import find_coordinates, starting_coordinates
 from pymc_isomix.step import sites
-from pymc_isomix.step.sites import AtSites, moved_means, new_pseudo
+from pymc_isomix.step.sites import AtSites, moved_means, new_pseudo, regression
 from pymc_isomix.target.space import FlatSpace
 
 K, B = 2, 3
@@ -30,6 +30,7 @@ class Nested:
         self.offsets = 0.3 * rng.normal(size=(K * B, n_dim))
         self.points = np.repeat(self.means, B, axis=0) + self.offsets
         self.scores = rng.normal(size=(K * B, n_dim))
+        self.gradient = -self.points  # what the pseudo-observations expect
         self.draw_weights = rng.dirichlet(np.ones(K * B))
 
     def step(self, step_size, metric):
@@ -44,6 +45,7 @@ class Nested:
             pseudo,
             at_draws,
             at_means,
+            pt.as_tensor(self.gradient),
             pt.as_tensor(self.scores),
             pt.as_tensor(self.draw_weights),
             step_size,
@@ -156,6 +158,36 @@ def test_no_step_without_a_score(nested):
     for name in PSEUDO:
         np.testing.assert_array_equal(new[name], nested.pseudo[name])
     np.testing.assert_allclose(means, nested.means, atol=1e-14)
+
+
+def test_narrow_components_do_not_hide_the_data(nested):
+    """Where no component feels c and m, scores are zero: the model's own gradient still tells."""
+    scores, gradient = nested.scores, nested.gradient
+    nested.scores, nested.gradient = np.zeros_like(scores), gradient + 0.5
+    new, *_ = nested.step(0.3, METRICS["diagonal"])
+    nested.scores, nested.gradient = scores, gradient
+    assert np.all(new["values"] > nested.pseudo["values"])  # the slope says: further up
+
+
+def test_regression_finds_gaussian_data():
+    """Effects f + g zeta, data N(theta, 1 / c), six draws: again and again it comes to m and c."""
+    rng = np.random.default_rng(2)
+    location, scale, y = rng.normal(size=(3, 6, 3))
+    precision, data = np.array([0.2, 3.0, 40.0]), np.array([1.0, -2.0, 0.5])
+    now = log_precision, value = pt.vector("log_precision"), pt.vector("value")
+    root = pt.sqrt(1 + pt.exp(log_precision) * scale**2)
+    zeta = pt.exp(log_precision) * scale * (value - location) / root**2 + y / root
+    gradient = (-zeta + scale * precision * (data - location - scale * zeta)) / root
+    weights = rng.dirichlet(np.ones(6))
+    changes = regression(pt.as_tensor(y), gradient, (location, scale), *now, weights)
+    moved = [old + change for old, change in zip(now, changes, strict=True)]
+    again, found = pytensor.function(now, moved, mode="FAST_COMPILE"), (np.zeros(3), np.zeros(3))
+    first = again(*found)
+    for _ in range(30):
+        found = again(*found)
+    np.testing.assert_allclose(np.exp(found[0]), precision, rtol=1e-6)
+    np.testing.assert_allclose(found[1], data, rtol=1e-6)
+    assert np.all(np.abs(np.exp(first[0]) - precision) < 0.2 * precision)  # nearly all in one
 
 
 def test_steps_are_bounded(nested):
