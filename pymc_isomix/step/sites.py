@@ -92,7 +92,7 @@ def new_pseudo(
         fisher_value = draw_weights @ varying.reshape(share.shape) ** 2 + FLOOR / typical**2
         if form.is_elementwise:
             y = draws.points[:, place]
-            wanted = regression(y, gradient[:, place], at_draws, *own, draw_weights)
+            wanted = regression(y, gradient[:, place], at_draws, own, draw_weights)
             by_log_precision -= FLOOR * wanted[0]
             by_value -= FLOOR * wanted[1] / typical**2
         change = pt.clip(
@@ -108,7 +108,7 @@ def new_pseudo(
     return {name: pt.concatenate(parts) for name, parts in new.items()}, scaling
 
 
-def regression(y, gradient, given, log_precision, value, draw_weights):
+def regression(y, gradient, given, own, draw_weights):
     r"""Change of log c and of m after which they say best what the model says at the draws.
 
     If the data are Gaussian, the slope of their log density in :math:`\theta` is :math:`c (m -
@@ -123,7 +123,7 @@ def regression(y, gradient, given, log_precision, value, draw_weights):
     y, gradient : (S, n) TensorVariable
         Draws, and the gradient of their log density.
     given : tuple of (S, n) TensorVariable
-    log_precision, value : (n,) TensorVariable
+    own : log c and m, (n,) TensorVariable
     draw_weights : (S,) TensorVariable
 
     Returns
@@ -131,6 +131,7 @@ def regression(y, gradient, given, log_precision, value, draw_weights):
     (n,) TensorVariable, twice
     """
     location, scale = given[:2]
+    log_precision, value = own
     precision = pt.exp(log_precision)
     odds = precision * scale**2
     unit = scale / pt.sqrt(1 + odds)  # of theta, that of y

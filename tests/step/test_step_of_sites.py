@@ -179,7 +179,7 @@ def test_regression_finds_gaussian_data():
     zeta = pt.exp(log_precision) * scale * (value - location) / root**2 + y / root
     gradient = (-zeta + scale * precision * (data - location - scale * zeta)) / root
     weights = rng.dirichlet(np.ones(6))
-    changes = regression(pt.as_tensor(y), gradient, (location, scale), *now, weights)
+    changes = regression(pt.as_tensor(y), gradient, (location, scale), now, weights)
     moved = [old + change for old, change in zip(now, changes, strict=True)]
     again, found = pytensor.function(now, moved, mode="FAST_COMPILE"), (np.zeros(3), np.zeros(3))
     first = again(*found)
