@@ -67,6 +67,14 @@ class Coordinates:
         return sum(site.form.n_pseudo for site in self.sites if site.form.is_elementwise)
 
     @property
+    def elements(self):
+        """Which dimensions of y are a site's, (d,) booleans; None where all are."""
+        of_sites = np.zeros(self.space.n_dim, bool)
+        for site in self.sites:
+            of_sites[self._place(site)] = True
+        return None if of_sites.all() else of_sites
+
+    @property
     def key(self):
         """What tells coordinates apart: themselves, where there are any."""
         return self if self else None

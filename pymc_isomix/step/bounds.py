@@ -70,20 +70,31 @@ class StepRule:
     def _update(self):
         return updates.VARIANCE_UPDATES[self.variance_update]
 
-    def new_means(self, means, gradient, log_variances, metric, step_size):
-        """Means (K, d) in z after a step along the whitened gradient g_k (K, d)."""
+    def new_means(self, means, gradient, log_variances, metric, step_size, *, elements=None):
+        """Means (K, d) in z after a step along the whitened gradient g_k (K, d).
+
+        The elements of sites, where (d,) booleans tell them, have a bound of their own: it grows
+        with their number, too far for the few scales that all of them pull at.
+        """
         if self.absolute_step and not self._update.relative:
             return updates.mean_step(means, metrics.unwhiten(metric, gradient), step_size=step_size)
         variances = pt.exp(log_variances)
         shift = density.as_matrix(variances) * gradient
         if not self.absolute_step:
             n_dim = float(means.type.shape[1])
-            if variances.ndim == 1:
+            if elements is not None:
+                parts = np.stack([elements, ~elements]).astype(means.dtype)  # (2, d)
+                squared = (gradient * shift) @ (parts / parts.sum(axis=1, keepdims=True)).T
+            elif variances.ndim == 1:
                 squared = (shift**2).sum(axis=1) / (n_dim * variances)
             else:
                 squared = (gradient * shift).sum(axis=1) / n_dim
             length = step_size * pt.sqrt(squared)
-            step_size = step_size * pt.minimum(1.0, MAX_MEAN_SHIFT / pt.maximum(length, 1e-12))
+            factor = pt.minimum(1.0, MAX_MEAN_SHIFT / pt.maximum(length, 1e-12))
+            if elements is not None:
+                shift = (factor @ parts) * shift
+            else:
+                step_size = step_size * factor
         return updates.mean_step(means, metrics.unwhiten(metric, shift), step_size=step_size)
 
     def new_log_weights(self, log_weights, divergences, step_size, *, lost):

@@ -157,7 +157,8 @@ def step_updates(
     extra: dict = {}
     if optimiser is None:
         at = rule.variances_of_mean_step(log_variances, new["log_variances"])
-        new["means"] = rule.new_means(means, gradient, at, metric, step_size)
+        elements = coordinates.elements if coordinates and metric.ndim == 1 else None
+        new["means"] = rule.new_means(means, gradient, at, metric, step_size, elements=elements)
     else:
         new["means"], extra = optimiser(loss, metrics.unwhiten_gradient(metric, gradient))
     if rule.learn_weights and n_components > 1:
