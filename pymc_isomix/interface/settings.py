@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 STEP_SIZE = 0.3
 DENSE_UP_TO = 500  # dimensions; a dense metric costs O(d^3) a step
 FEWEST_DRAWS = 150  # in a step: with fewer, noise keeps small mixtures from their optimum
-MANY_ELEMENTS = 500  # of sites: in their coordinates little noise is left, and every draw costs
+LARGE_SITES = 500  # elements: in their coordinates little noise is left, and every draw costs
 FEWEST_OF_MANY = 50  # draws then
 NOT_RECORDED = "not recorded"
 # what the paper's own algorithm fixes
@@ -98,7 +98,7 @@ class Settings:
         """Draws of each component in a step, B, where sites have so many elements."""
         if self.n_samples is not None:
             return self.n_samples
-        if n_elements > MANY_ELEMENTS:
+        if n_elements > LARGE_SITES:
             return math.ceil(FEWEST_OF_MANY / self.n_components)
         return max(3, math.ceil(FEWEST_DRAWS / self.n_components))
 
