@@ -13,12 +13,13 @@ import numpy as np
 from pymc_isomix.family import modes
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting import schedules
-from pymc_isomix.fitting.plateau import IterateAverage, has_plateaued
+from pymc_isomix.fitting.plateau import IterateAverage, divergence_by_noise, has_plateaued
 
 logger = logging.getLogger(__name__)
 
 CHECK_EVERY = 50  # steps between two looks at the ELBO
 SETTLE_STEPS = 400  # after a plateau
+EXACT, SETTLE_EXACT = 0.001, 100  # nats of KL below which there is nothing to gain, and steps then
 LEAST_WITH_SITES = 600  # steps of exploring: the ELBO hardly tells when coordinates have settled
 MANY_ELEMENTS = 300  # of which it does
 AVERAGE_EVERY = 5  # neighbouring iterates say nearly the same
@@ -174,13 +175,19 @@ class Phased(Controller):
         if done < self.least_exploring:
             return None
         if done % CHECK_EVERY == 0 and has_plateaued(losses[self.phase_start :]):
-            if self.n_respawns < MAX_RESPAWNS and self.respawn_dead():
+            exact = self.divergence(losses) < EXACT
+            if not exact and self.n_respawns < MAX_RESPAWNS and self.respawn_dead():
                 self.n_respawns += 1
                 self.phase_start = done
             elif self.stop_early:
                 self.settle_start = done
-                self.settle_steps = min(SETTLE_STEPS, self.n - done)
+                self.settle_steps = min(SETTLE_EXACT if exact else SETTLE_STEPS, self.n - done)
         return None
+
+    def divergence(self, losses):
+        """KL(q || p) by the noise of the losses, nats; see :func:`divergence_by_noise`."""
+        weights = self.group.mixture.weights
+        return divergence_by_noise(losses, self.rule.n_samples / (weights**2).sum())
 
     def anchor(self, done):
         """Take noise out of minibatches from here on, where the model has any."""
