@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 CHECK_EVERY = 50  # steps between two looks at the ELBO
 SETTLE_STEPS = 400  # after a plateau
-EXACT, SETTLE_EXACT = 0.001, 100  # nats of KL below which there is nothing to gain, and steps then
+EXACT, SETTLE_EXACT = 0.01, 100  # nats of KL while exploring, and how many steps are enough then
 LEAST_WITH_SITES = 600  # steps of exploring: the ELBO hardly tells when coordinates have settled
 MANY_ELEMENTS = 300  # of which it does
 AVERAGE_EVERY = 5  # neighbouring iterates say nearly the same
@@ -175,13 +175,12 @@ class Phased(Controller):
         if done < self.least_exploring:
             return None
         if done % CHECK_EVERY == 0 and has_plateaued(losses[self.phase_start :]):
-            exact = self.divergence(losses) < EXACT
-            if not exact and self.n_respawns < MAX_RESPAWNS and self.respawn_dead():
+            if self.n_respawns < MAX_RESPAWNS and self.respawn_dead():
                 self.n_respawns += 1
                 self.phase_start = done
             elif self.stop_early:
-                self.settle_start = done
-                self.settle_steps = min(SETTLE_EXACT if exact else SETTLE_STEPS, self.n - done)
+                steps = SETTLE_EXACT if self.divergence(losses) < EXACT else SETTLE_STEPS
+                self.settle_start, self.settle_steps = done, min(steps, self.n - done)
         return None
 
     def divergence(self, losses):

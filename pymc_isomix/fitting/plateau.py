@@ -53,11 +53,11 @@ def divergence_by_noise(losses, n_draws):
     Parameters
     ----------
     losses : (t,) array
-        Negative ELBO of the steps, nats; the latest 100 count.
+        Negative ELBO of the steps, nats; the latest 50 count.
     n_draws : float
         Draws behind each loss, as many as equal weights would need for the same noise.
     """
-    latest = losses[np.isfinite(losses)][-2 * MIN_WINDOW :]
+    latest = losses[np.isfinite(losses)][-MIN_WINDOW:]
     return 0.25 * n_draws * np.mean(np.diff(latest) ** 2)
 
 

@@ -20,9 +20,9 @@ def drift(before, after):
 
     The draws are pairs, the start and the end of a chain, so that standard errors are those of
     the differences: of :math:`x' - x` for a mean, and of :math:`\psi' - \psi` for the logarithm of
-    a standard deviation, with its influence :math:`\psi = ((x - \bar x)^2 / s^2 - 1) / 2`. Where the
-    kurtosis is above 9, a few draws make the standard deviation; there, scales are compared by the
-    mean of :math:`\psi = \log |x - \operatorname{median}|`.
+    a standard deviation, with its influence :math:`\psi = ((x - \bar x)^2 / s^2 - 1) / 2`. Where
+    the kurtosis is above 9, a few draws make the standard deviation; there, scales are compared by
+    the mean of :math:`\psi = \log |x - \operatorname{median}|`.
 
     Parameters
     ----------
@@ -39,9 +39,7 @@ def drift(before, after):
     moments = [(draws.mean(axis=0), draws.std(axis=0)) for draws in (before, after)]
     (mean, sd), (new_mean, new_sd) = moments
     with np.errstate(divide="ignore", invalid="ignore"):
-        standard = [
-            (draws - m) / s for draws, (m, s) in zip((before, after), moments, strict=True)
-        ]
+        standard = [(draws - m) / s for draws, (m, s) in zip((before, after), moments, strict=True)]
         influence, new_influence = (0.5 * x**2 for x in standard)
         log_ratio = np.log(new_sd / sd)
         heavy = np.mean([(x**4).mean(axis=0) for x in standard], axis=0) > HEAVY
