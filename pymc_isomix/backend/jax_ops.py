@@ -12,6 +12,9 @@ import numpy as np
 import pytensor.tensor as pt
 from pytensor.compile.ops import TypeCastingOp
 from pytensor.graph.basic import Apply
+from pytensor.graph.rewriting.basic import node_rewriter
+from pytensor.scalar.basic import Clip
+from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.random.basic import NormalRV
 
 
@@ -52,6 +55,19 @@ _once, _noise = ComputeOnce(), NoiseRV()
 def compute_once(value: Any) -> Any:
     """Have XLA store the value where several kernels use it, and no kernel compute it anew."""
     return _once(value)
+
+
+@node_rewriter([Elemwise])
+def compute_clipped_once(fgraph, node):
+    """Store what is clipped: its gradient is cut where the value is, to the last bit.
+
+    XLA would compute it anew in each kernel, rounded otherwise. The squared distances of a
+    Gaussian process are zero but for rounding on the diagonal, where its gradient is largest.
+    """
+    value = node.inputs[0]
+    if not isinstance(node.op.scalar_op, Clip) or (value.owner and value.owner.op == _once):
+        return None
+    return [node.op(compute_once(value), *node.inputs[1:])]
 
 
 def spread_rows(value, n_devices):

@@ -12,14 +12,13 @@ as the data are precise.
 
 from functools import cache
 
-import numpy as np
 import pytensor.tensor as pt
 from pytensor.compile.builders import OpFromGraph
 from pytensor.gradient import DisconnectedType, disconnected_type
 
 from pymc_isomix.backend.jax_ops import compute_once
+from pymc_isomix.backend.linalg import inverse_of_lower, lower_half, transposed
 
-UNROLLED = 4  # rows and columns: LAPACK's overhead for each matrix is larger than its work
 GAUSSIAN_MAP = "gaussian_map"  # name of the Op; that of its gradient begins so
 
 
@@ -58,9 +57,8 @@ def _op(types):
 
 def _forward(y, location, factor, log_precision, value):
     precision, n = pt.exp(log_precision), factor.type.shape[-1]
-    weighted = factor.mT * precision[..., None, :]
-    root = pt.linalg.cholesky(pt.eye(n) + weighted @ factor, lower=True)
-    inverse = pt.linalg.solve_triangular(root, pt.eye(n), lower=True, b_ndim=2)
+    weighted = compute_once(transposed(factor) * precision[..., None, :])
+    inverse = inverse_of_lower(pt.linalg.cholesky(pt.eye(n) + weighted @ factor, lower=True))
     whitened = factor @ inverse.mT
     pull = _times(whitened.mT, precision * (value - location))
     log_determinant = pt.log(pt.diagonal(inverse, axis1=-2, axis2=-1)).sum()
@@ -78,7 +76,7 @@ def _backward(inputs, outputs, cotangents):
     q = _times(inverse, of_effects)
     n = inverse.type.shape[-1]
     # of P, between the inverses of L
-    inner = -_symmetrised(_lower(_outer(y, q)) + _outer(q, pull)) - of_determinant * pt.eye(n)
+    inner = -_symmetrised(lower_half(_outer(y, q)) + _outer(q, pull)) - of_determinant * pt.eye(n)
     product = compute_once(whitened @ (inner / 2))
     of_factor = 2 * precision[..., None] * (product @ inverse)
     of_factor += _outer(precision * residual, _times(inverse.mT, q))
@@ -108,7 +106,7 @@ def gaussian_pullback(y, location, log_precision, value, factors, cotangent):
     _, whitened, pull = factors
     precision, seen = pt.exp(log_precision), _times(whitened, cotangent)
     # a kernel of XLA that has the product and the sum in it is ten times as slow
-    product = compute_once(whitened @ _lower(_outer(y, cotangent)))
+    product = compute_once(whitened @ lower_half(_outer(y, cotangent)))
     of_root = (product * whitened).sum(axis=-1)
     of_mean = seen * (_times(whitened, pull) - (value - location))
     return precision * (of_root + of_mean), -precision * seen
@@ -122,47 +120,5 @@ def _outer(left, right):
     return left[..., None] * right[..., None, :]
 
 
-def _lower(matrix):
-    """Lower triangle, with half of the diagonal."""
-    n = matrix.type.shape[-1]
-    return matrix * (np.tril(np.ones((n, n))) - np.eye(n) / 2).astype(matrix.dtype)
-
-
 def _symmetrised(matrix):
     return matrix + matrix.mT
-
-
-def cholesky(matrices):
-    """Lower Cholesky factors (..., n, n); entry by entry where n is small and there are many."""
-    n = matrices.type.shape[-1]
-    if n is None or n > UNROLLED:
-        return pt.linalg.cholesky(matrices, lower=True)
-    entries: dict = {}
-    for i in range(n):
-        for j in range(i + 1):
-            rest = matrices[..., i, j] - sum(entries[i, k] * entries[j, k] for k in range(j))
-            entries[i, j] = pt.sqrt(rest) if i == j else rest / entries[j, j]
-    zero = pt.zeros_like(matrices[..., 0, 0])
-    rows = [pt.stack([entries.get((i, j), zero) for j in range(n)], axis=-1) for i in range(n)]
-    return pt.stack(rows, axis=-2)
-
-
-def solve(lower, vectors, *, transposed=False):
-    """Solve L x = v, or L^T x = v, for vectors (..., n)."""
-    n = lower.type.shape[-1]
-    if n is None or n > UNROLLED:
-        return pt.linalg.solve_triangular(
-            lower, vectors[..., None], lower=True, trans=1 if transposed else 0, b_ndim=2
-        )[..., 0]
-    found: dict = {}
-    for i in reversed(range(n)) if transposed else range(n):
-        known = sum(
-            (lower[..., k, i] if transposed else lower[..., i, k]) * found[k] for k in found
-        )
-        found[i] = (vectors[..., i] - known) / lower[..., i, i]
-    return pt.stack([found[i] for i in range(n)], axis=-1)
-
-
-def diagonal(matrices):
-    """Diagonals (..., n) of matrices (..., n, n)."""
-    return pt.diagonal(matrices, axis1=-2, axis2=-1)

@@ -15,14 +15,8 @@ import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 
-from pymc_isomix.family.conditional import (
-    UNROLLED,
-    cholesky,
-    diagonal,
-    gaussian_map,
-    gaussian_pullback,
-    solve,
-)
+from pymc_isomix.backend.linalg import UNROLLED, cholesky, diagonal, solve
+from pymc_isomix.family.conditional import gaussian_map, gaussian_pullback
 
 TINY = 1e-30
 

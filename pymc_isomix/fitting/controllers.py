@@ -13,12 +13,13 @@ import numpy as np
 from pymc_isomix.family import modes
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting import schedules
-from pymc_isomix.fitting.plateau import IterateAverage, has_plateaued
+from pymc_isomix.fitting.plateau import IterateAverage, divergence_by_noise, has_plateaued
 
 logger = logging.getLogger(__name__)
 
 CHECK_EVERY = 50  # steps between two looks at the ELBO
 SETTLE_STEPS = 400  # after a plateau
+EXACT, SETTLE_EXACT = 0.01, 100  # nats of KL while exploring, and how many steps are enough then
 LEAST_WITH_SITES = 600  # steps of exploring: the ELBO hardly tells when coordinates have settled
 MANY_ELEMENTS = 300  # of which it does
 AVERAGE_EVERY = 5  # neighbouring iterates say nearly the same
@@ -178,9 +179,14 @@ class Phased(Controller):
                 self.n_respawns += 1
                 self.phase_start = done
             elif self.stop_early:
-                self.settle_start = done
-                self.settle_steps = min(SETTLE_STEPS, self.n - done)
+                steps = SETTLE_EXACT if self.divergence(losses) < EXACT else SETTLE_STEPS
+                self.settle_start, self.settle_steps = done, min(steps, self.n - done)
         return None
+
+    def divergence(self, losses):
+        """KL(q || p) by the noise of the losses, nats; see :func:`divergence_by_noise`."""
+        weights = self.group.mixture.weights
+        return divergence_by_noise(losses, self.rule.n_samples / (weights**2).sum())
 
     def anchor(self, done):
         """Take noise out of minibatches from here on, where the model has any."""

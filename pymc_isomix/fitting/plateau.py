@@ -51,6 +51,24 @@ def recent_fall(losses, window):
     return before.mean() - latest.mean(), np.sqrt(2 * variance / window)
 
 
+def divergence_by_noise(losses, n_draws):
+    r"""Estimate KL(q || p), nats, from the noise of the losses alone.
+
+    Where :math:`\log q - \log p` is nearly normal over q it has mean KL and, once p is
+    normalised, twice that as its variance, of which a loss, a mean over draws, shows its part.
+    Modes that q does not have are not seen.
+
+    Parameters
+    ----------
+    losses : (t,) array
+        Negative ELBO of the steps, nats; the latest 50 count.
+    n_draws : float
+        Draws behind each loss, as many as equal weights would need for the same noise.
+    """
+    latest = losses[np.isfinite(losses)][-MIN_WINDOW:]
+    return 0.25 * n_draws * np.mean(np.diff(latest) ** 2)
+
+
 class IterateAverage:
     """Running mean of the variational parameters.
 

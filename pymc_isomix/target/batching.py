@@ -31,6 +31,8 @@ from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorVariable
 
 from pymc_isomix.backend.compilation import SYMMETRY, CompiledApart
+from pymc_isomix.backend.jax_ops import compute_clipped_once
+from pymc_isomix.backend.linalg import ROOT, use_quick_cholesky
 from pymc_isomix.family.conditional import GAUSSIAN_MAP
 from pymc_isomix.target.kept import baked, keep
 
@@ -131,7 +133,11 @@ def _target_at_point(space, dtype, coordinates, more_replacements=None):
     if log_determinant is not None:
         flat = flat + log_determinant
     flat = _stable_gradient(flat.astype(dtype), space.model.check_bounds)
-    outputs = [flat, pt.grad(flat, point), *(part for here in given for part in here)]
+    quick = dfs_rewriter(use_quick_cholesky, compute_clipped_once)
+    parts = [part for here in given for part in here]
+    rewritten: Any = rewrite_graph([flat, *parts], include=(), custom_rewrite=quick)
+    flat, *parts = rewritten
+    outputs = [flat, pt.grad(flat, point), *parts]
     return PointTarget(point, pseudo, flat, stabilise(outputs), given)
 
 
@@ -162,19 +168,19 @@ def stabilise(outputs):
 
 
 def opened(outputs):
-    """Put the graphs of sites that are one Op, for their gradient, in its place."""
-    if not any(v.owner and _is_site(v.owner.op) for v in ancestors(outputs)):
+    """Put the graphs of what is one Op for its gradient's sake in its place."""
+    if not any(v.owner and _has_own_gradient(v.owner.op) for v in ancestors(outputs)):
         return outputs
     inline = dfs_rewriter(node_rewriter([OpFromGraph])(_opened))
     return rewrite_graph(outputs, include=(), custom_rewrite=inline, clone=True)
 
 
 def _opened(fgraph, node):
-    return inline_ofg_node(node) if _is_site(node.op) else None
+    return inline_ofg_node(node) if _has_own_gradient(node.op) else None
 
 
-def _is_site(op):
-    return isinstance(op, OpFromGraph) and (op.name or "").startswith(GAUSSIAN_MAP)
+def _has_own_gradient(op):
+    return isinstance(op, OpFromGraph) and (op.name or "").startswith((GAUSSIAN_MAP, ROOT))
 
 
 @node_rewriter([AdvancedSubtensor, AdvancedIncSubtensor])

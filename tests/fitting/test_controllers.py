@@ -24,6 +24,9 @@ class FakeGroup:
         )
 
 
+NOISY = 0.1 * np.random.default_rng(0).normal(size=5000)  # without a trend
+
+
 def phased(group, n=1000, *, stop_early=True, **rule):
     operator = SimpleNamespace(
         approx=SimpleNamespace(groups=[group]), rule=StepRule(**rule), anchor=None
@@ -56,18 +59,29 @@ def test_scheduled_follows_its_schedule_on_after_earlier_steps():
 def test_coordinates_have_time_to_settle_unless_they_are_many(more):
     group, n_elements = FakeGroup([0.5, 0.5]), controllers.MANY_ELEMENTS + more
     group.pseudo_values = {name: np.zeros(n_elements) for name in PSEUDO}
-    sizes, _ = run(phased(group, n=5000), np.zeros(5000))
+    sizes, _ = run(phased(group, n=5000), NOISY)
     exploring = 2 * controllers.CHECK_EVERY if more else controllers.LEAST_WITH_SITES
     assert len(sizes) == exploring + controllers.SETTLE_STEPS
 
 
 def test_plateau_ends_exploring_and_the_fit():
-    sizes, reason = run(phased(FakeGroup([0.5, 0.5]), n=5000), np.zeros(5000))
+    sizes, reason = run(phased(FakeGroup([0.5, 0.5]), n=5000), NOISY)
     exploring = 2 * controllers.CHECK_EVERY  # two windows of 50 losses
     assert reason == "converged"
     assert len(sizes) == exploring + controllers.SETTLE_STEPS
     np.testing.assert_array_equal(sizes[:exploring], 0.3)
     assert np.all(np.diff(sizes[exploring:]) < 0)
+
+
+def test_a_hundred_steps_settle_what_is_all_but_exact():
+    """Half the variance of a draw: 20 draws of equal weight, or 10 of one that has it all."""
+    for weights, n_draws in (([0.5, 0.5], 20), ([1 - 1e-12, 1e-12], 10)):
+        for factor, steps in ((0.7, controllers.SETTLE_EXACT), (1.4, controllers.SETTLE_STEPS)):
+            noise = np.sqrt(2 * factor * controllers.EXACT / n_draws)
+            controller = phased(FakeGroup(weights), n=5000, learn_weights=False)
+            sizes, reason = run(controller, NOISY / NOISY.std() * noise)
+            assert reason == "converged"
+            assert len(sizes) - np.sum(sizes == 0.3) == steps - 1  # the first is as before
 
 
 @pytest.mark.parametrize("n", [2, 7, 73, 1000, 5000])

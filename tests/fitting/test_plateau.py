@@ -7,6 +7,7 @@ from pymc_isomix.fitting.plateau import (
     OF_NOISE,
     TOLERANCE,
     IterateAverage,
+    divergence_by_noise,
     has_plateaued,
     recent_fall,
 )
@@ -47,6 +48,22 @@ def test_long_runs_look_at_recent_losses_only():
     falling = np.linspace(1e6, 0, 2000)
     assert not has_plateaued(falling)
     assert has_plateaued(np.concatenate([falling, noisy(np.zeros(600), 0.05, 0)]))
+
+
+@pytest.mark.parametrize(("sd", "mean"), [(1.05, 0.0), (1.0, 0.1)])
+def test_divergence_from_the_noise_is_that_of_gaussians(sd, mean):
+    """q = N(mean, sd^2), p = N(0, 1), the losses with a trend that does not count.
+
+    Four thousand losses know a variance to 2.2 % (1 / sqrt(2000)); half the variance of the log
+    ratio differs from KL(q || p) by sd - 1, relatively, where that is small.
+    """
+    rng, n_draws = np.random.default_rng(0), 30
+    draws = mean + sd * rng.normal(size=(50, 100, n_draws))
+    log_ratio = -0.5 * ((draws - mean) / sd) ** 2 - np.log(sd) + 0.5 * draws**2
+    trend = np.linspace(0.005, 0, 100)
+    found = np.mean([divergence_by_noise(trend + x.mean(axis=1), n_draws) for x in log_ratio])
+    divergence = -np.log(sd) + 0.5 * (sd**2 + mean**2 - 1)
+    assert found == pytest.approx(divergence, rel=0.2)
 
 
 def test_average_is_the_mean_of_what_was_added():

@@ -31,6 +31,31 @@ def test_standard_errors(name):
     assert claimed == pytest.approx(measured, rel=0.12)
 
 
+def funnel(rng, n):
+    """Draws of the width of Neal's funnel."""
+    return rng.normal(size=(n, 1)) * np.exp(1.5 * rng.normal(size=(n, 1)))
+
+
+def test_heavy_tails_are_not_taken_for_drift():
+    """Of 200 pairs of independent draws, 4.6 % lie beyond two standard errors: 9 +- 3."""
+    rng = np.random.default_rng(4)
+    found = [drift(funnel(rng, 1000), funnel(rng, 1000)) for _ in range(200)]
+    beyond = [abs(one["log_sd_drift"][0]) > 2 * one["log_sd_drift_se"][0] for one in found]
+    assert sum(beyond) <= 18
+    sizes = [abs(one["log_sd_drift"][0]) - 2 * one["log_sd_drift_se"][0] for one in found]
+    assert max(sizes) < np.log(1.15)
+
+
+def test_another_scale_is_seen_under_heavy_tails():
+    """A factor of 1.5; 1000 pairs have a standard error of about .08."""
+    rng = np.random.default_rng(5)
+    found = [drift(funnel(rng, 1000), 1.5 * funnel(rng, 1000)) for _ in range(20)]
+    sizes = np.array([one["log_sd_drift"][0] for one in found])
+    errors = np.array([one["log_sd_drift_se"][0] for one in found])
+    assert abs(sizes.mean() - np.log(1.5)) < 4 * errors.mean() / np.sqrt(20)
+    assert sizes.std() == pytest.approx(errors.mean(), rel=0.6)  # of 20: known to 16 %
+
+
 def test_what_did_not_move_did_not_drift():
     draws = np.random.default_rng(1).normal(size=(50, 2))
     found = drift(draws, draws)

@@ -1,0 +1,123 @@
+r"""Cholesky factors and triangular inverses in batches: of many matrices, of some hundred rows.
+
+LAPACK is called for one matrix after the other, and for a few dozen rows what it calls costs more
+than what it computes; a product of many matrices is one call. So a triangular matrix is inverted by
+halves, and the gradient of the Cholesky factor :math:`A = L L^T`
+
+.. math::
+    \bar A = \tfrac12 (S + S^T), \quad S = L^{-T} \Phi(L^T \bar L) L^{-1},
+
+with :math:`\Phi` the lower triangle with half of the diagonal, consists of products. Where S is
+added to its transpose only the lower triangle counts, as it does in A.
+
+References
+----------
+.. [1] Murray (2016), Differentiation of the Cholesky decomposition, arXiv:1602.07527, Eq. 10.
+"""
+
+from functools import cache
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.compile.builders import OpFromGraph
+from pytensor.graph.rewriting.basic import node_rewriter
+from pytensor.tensor.blockwise import Blockwise
+from pytensor.tensor.linalg.decomposition.cholesky import Cholesky
+
+from pymc_isomix.backend.jax_ops import compute_once
+
+UNROLLED = 4  # rows: below, even a product costs less than its call
+HALVED = 32  # rows: above, a triangular matrix is inverted by halves
+ROOT = "quick_cholesky"  # name of the Op
+
+
+def inverse_of_lower(lower):
+    """Invert lower triangular matrices (..., n, n) of known n."""
+    n = lower.type.shape[-1]
+    if n <= HALVED:
+        return pt.linalg.solve_triangular(lower, pt.eye(n), lower=True, b_ndim=2)
+    half = n // 2
+    first = inverse_of_lower(lower[..., :half, :half])
+    last = inverse_of_lower(lower[..., half:, half:])
+    corner = compute_once(last) @ compute_once(-lower[..., half:, :half] @ first)
+    above = pt.concatenate([first, pt.zeros_like(corner.mT)], axis=-1)
+    return compute_once(pt.concatenate([above, pt.concatenate([corner, last], axis=-1)], axis=-2))
+
+
+def transposed(matrices):
+    """Transpose matrices (..., n, m) that a product follows: XLA multiplies slowly by columns."""
+    return compute_once(matrices.mT)
+
+
+def lower_half(matrices):
+    """Lower triangle of matrices (..., n, n), with half of the diagonal."""
+    n = matrices.type.shape[-1]
+    return matrices * (np.tril(np.ones((n, n))) - np.eye(n) / 2).astype(matrices.dtype)
+
+
+def quick_cholesky(matrices):
+    """Lower Cholesky factors (..., n, n) of known n, as PyTensor's but for the gradient."""
+    return _op(matrices.type)(matrices)[0]
+
+
+@cache
+def _op(matrix_type):
+    matrices = matrix_type()
+    root = pt.linalg.cholesky(matrices, lower=True)
+    # the inverse is for the gradient; nothing computes it where there is none
+    outputs = [root, inverse_of_lower(root)]
+    return OpFromGraph([matrices], outputs, inline=True, pullback=_backward, name=ROOT)
+
+
+def _backward(inputs, outputs, cotangents):
+    root, inverse = outputs
+    middle = lower_half(compute_once(transposed(root) @ cotangents[0]))
+    right = compute_once(middle @ inverse)
+    s = compute_once(transposed(inverse) @ right)
+    return [lower_half(s + s.mT)]
+
+
+@node_rewriter([Cholesky, Blockwise])
+def use_quick_cholesky(fgraph, node):
+    """Replace a Cholesky factor by one whose gradient is quick, where the size is known."""
+    op = node.op.core_op if isinstance(node.op, Blockwise) else node.op
+    n = node.outputs[0].type.shape[-1]
+    if not isinstance(op, Cholesky) or not op.lower or n is None or n <= UNROLLED:
+        return None
+    return [quick_cholesky(node.inputs[0])]
+
+
+def cholesky(matrices):
+    """Lower Cholesky factors (..., n, n); entry by entry where n is small and there are many."""
+    n = matrices.type.shape[-1]
+    if n is None or n > UNROLLED:
+        return pt.linalg.cholesky(matrices, lower=True)
+    entries: dict = {}
+    for i in range(n):
+        for j in range(i + 1):
+            rest = matrices[..., i, j] - sum(entries[i, k] * entries[j, k] for k in range(j))
+            entries[i, j] = pt.sqrt(rest) if i == j else rest / entries[j, j]
+    zero = pt.zeros_like(matrices[..., 0, 0])
+    rows = [pt.stack([entries.get((i, j), zero) for j in range(n)], axis=-1) for i in range(n)]
+    return pt.stack(rows, axis=-2)
+
+
+def solve(lower, vectors, *, transposed=False):
+    """Solve L x = v, or L^T x = v, for vectors (..., n)."""
+    n = lower.type.shape[-1]
+    if n is None or n > UNROLLED:
+        return pt.linalg.solve_triangular(
+            lower, vectors[..., None], lower=True, trans=1 if transposed else 0, b_ndim=2
+        )[..., 0]
+    found: dict = {}
+    for i in reversed(range(n)) if transposed else range(n):
+        known = sum(
+            (lower[..., k, i] if transposed else lower[..., i, k]) * found[k] for k in found
+        )
+        found[i] = (vectors[..., i] - known) / lower[..., i, i]
+    return pt.stack([found[i] for i in range(n)], axis=-1)
+
+
+def diagonal(matrices):
+    """Diagonals (..., n) of matrices (..., n, n)."""
+    return pt.diagonal(matrices, axis1=-2, axis2=-1)
