@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # which loads its parts when they are used
 
 from pymc_isomix.fitting.plateau import MAX_WINDOW, recent_fall
 
@@ -12,6 +13,7 @@ EQUAL_ENOUGH = 0.5  # the same, where exact transitions were made and leave all 
 SHIFT_DOUBTFUL, SHIFT_BAD = 0.2, 0.5  # of a mean, in standard deviations of the posterior
 SD_DOUBTFUL, SD_BAD = 1.25, 1.6  # ratio of standard deviations, either way, by weights
 DRIFT_DOUBTFUL, DRIFT_BAD = 1.15, 1.5  # the same by transitions, less two standard errors
+FEW_DIMENSIONS = 100  # up to which two standard errors are what noise may be
 SLOW_CHAINS = 0.01  # share of chains whose transitions are seldom accepted
 GAP_BAD, GAP_BAD_PER_DIMENSION = 1.0, 0.1  # nats between evidence and ELBO
 MASS_SHIFT = 0.1  # of a mode
@@ -138,10 +140,15 @@ def drift_beyond_noise(dataset):
     Returns
     -------
     shift, ratio : (d,) array
-        Absolute values less two standard errors; 0 and 1 where nothing was measured.
+        Absolute values less two standard errors; 0 and 1 where nothing was measured. Less more of
+        them beyond 100 dimensions, so that no more go beyond by chance than of 100.
     """
+    errors, n_dim = 2.0, dataset.sizes["unconstrained"]
+    if n_dim > FEW_DIMENSIONS:
+        tail = scipy.special.ndtr(-errors) * FEW_DIMENSIONS / n_dim
+        errors = -scipy.special.ndtri(tail)
     shift, log_ratio = (
-        np.maximum(np.abs(dataset[n].values) - 2 * dataset[f"{n}_se"].values, 0.0)
+        np.maximum(np.abs(dataset[n].values) - errors * dataset[f"{n}_se"].values, 0.0)
         for n in ("mean_drift", "log_sd_drift")
     )
     return np.nan_to_num(shift, posinf=0.0), np.exp(np.nan_to_num(log_ratio, posinf=0.0))

@@ -12,6 +12,7 @@ import pymc_isomix as pmi
 from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.fitting.record import History
 from pymc_isomix.results import rules, table, verdict
+from pymc_isomix.sampling import drift
 
 SD = np.array([0.5, 2.0])
 
@@ -277,6 +278,27 @@ def test_drift_within_its_noise_is_no_finding():
     noisy = {"mean_drift_se": [0.2, 0.2], "log_sd_drift_se": [0.2, 0.2]}
     ranks, _ = judged(mean_drift=[0.4, 0.0], log_sd_drift=[0.4, 0.0], **noisy)
     assert ranks == []
+
+
+@pytest.mark.parametrize(("n_dim", "errors"), [(1, 2.0), (100, 2.0), (10_000, 3.506)])
+def test_noise_grows_with_the_dimensions_in_which_it_is_looked_for(n_dim, errors):
+    """As many of 10 000 normal numbers are above 3.506 as of 100 above two: 2.3."""
+    columns = {name: ("unconstrained", np.ones(n_dim)) for name in drift.COLUMNS}
+    columns |= {name: ("unconstrained", np.full(n_dim, 0.1)) for name in drift.COLUMNS[3::2]}
+    shift, ratio = rules.drift_beyond_noise(xr.Dataset(columns))
+    np.testing.assert_allclose(shift, 1 - 0.1 * errors, atol=1e-4)
+    np.testing.assert_allclose(np.log(ratio), 1 - 0.1 * errors, atol=1e-4)
+
+
+def test_many_dimensions_of_exact_draws_are_no_finding():
+    """150 pairs in 10 000 dimensions: by two standard errors alone, some drift too far."""
+    rng = np.random.default_rng(1)
+    before, noise = rng.normal(size=(2, 150, 10_000))
+    moved = drift.drift(before, 0.3 * before + np.sqrt(0.91) * noise)
+    dataset = xr.Dataset({name: ("unconstrained", moved[name]) for name in drift.COLUMNS})
+    shift, ratio = rules.drift_beyond_noise(dataset)
+    assert shift.max() < rules.SHIFT_DOUBTFUL
+    assert ratio.max() < rules.DRIFT_DOUBTFUL
 
 
 @pytest.mark.parametrize(
