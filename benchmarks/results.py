@@ -78,10 +78,11 @@ class Listing:
 
 @dataclass
 class Computed:
-    """Headings and rows by a function of the result."""
+    """Headings and rows by a function of the result, and of what lies ``beside`` it."""
 
     source: str
     make: object
+    beside: tuple = ()
 
     def rows(self):
         """Headings and rows."""
@@ -90,8 +91,9 @@ class Computed:
 
 def markdown(block):
     """Render a block; numbers without the zero before the point: .05, -.02."""
-    if read(block.source) is None:
-        return f"Not measured yet: `{block.source}`.\n"
+    for source in (block.source, *getattr(block, "beside", ())):
+        if read(source) is None:
+            return f"Not measured yet: `{source}`.\n"
     headings, rows = block.rows()
     lines = [headings, ["---"] * len(headings)]
     for row in rows:

@@ -30,8 +30,16 @@ CALIBRATION = (
 )
 
 BLOCKS = {
-    "expected": Computed("accuracy_planted", guide.expected),
-    "which-method": Computed("accuracy_posteriordb", guide.which_method),
+    "expected": Computed(
+        "accuracy_planted",
+        guide.expected,
+        ("accuracy_posteriordb", "hierarchies", "waiting", "verdicts"),
+    ),
+    "which-method": Computed(
+        "accuracy_posteriordb",
+        guide.which_method,
+        ("accuracy_planted", "hierarchies", "nuts", "nuts_in_coordinates", "scaling"),
+    ),
     "which-seconds": Computed("peers", guide.which_seconds),
     "verdict-counts": Computed("verdicts", guide.verdict_counts),
     "planted-short": Listing(

@@ -70,8 +70,8 @@ def check_model(model):
         model = pm.modelcontext(model)
     except TypeError as error:
         raise TypeError(
-            "IsoMix needs a model: make it inside `with model:` or pass model= "
-            "(pm.fit does not pass its own on)"
+            "there is no model: call this inside `with model:`, or pass model= (to IsoMix itself, "
+            "since pm.fit does not pass its own on)"
         ) from error
     if not model.free_RVs:
         raise TypeError("the model has no free random variables: there is nothing to fit")
