@@ -15,7 +15,8 @@ SD_DOUBTFUL, SD_BAD = 1.25, 1.6  # ratio of standard deviations, either way, by 
 DRIFT_DOUBTFUL, DRIFT_BAD = 1.15, 1.5  # the same by transitions, less two standard errors
 FEW_DIMENSIONS = 100  # up to which two standard errors are what noise may be
 SLOW_CHAINS = 0.01  # share of chains whose transitions are seldom accepted
-GAP_BAD, GAP_BAD_PER_DIMENSION = 1.0, 0.1  # nats between evidence and ELBO
+GAP_DOUBTFUL, GAP_BAD = 0.5, 1.0  # nats between evidence and ELBO
+GAP_DOUBTFUL_PER_DIMENSION, GAP_BAD_PER_DIMENSION = 0.005, 0.1  # where those are more
 MASS_SHIFT = 0.1  # of a mode
 MISSING_DOUBTFUL, MISSING_BAD = 0.01, 0.05  # posterior mass outside the approximation
 RISE = 0.5  # nats, over a third of the recorded steps
@@ -199,8 +200,8 @@ def _weights(dataset, mixture, history):
     if np.isnan(khat):
         return Finding("doubtful", "Too few draws for Pareto k-hat: take more.")
     gap = (dataset["log_evidence"] - dataset["elbo"]).item()
-    remedies = ("components", "dense", "nuts")
-    if gap > max(GAP_BAD, GAP_BAD_PER_DIMENSION * dataset.sizes["unconstrained"]):
+    n_dim, remedies = dataset.sizes["unconstrained"], ("components", "dense", "nuts")
+    if gap > max(GAP_BAD, GAP_BAD_PER_DIMENSION * n_dim):
         return Finding(
             "bad",
             f"The ELBO is at least {gap:.1f} nats below the evidence, and Pareto k-hat is "
@@ -211,7 +212,14 @@ def _weights(dataset, mixture, history):
     seen = dataset["n_transitions"].item() > 0  # and what they find has a rule of its own
     limit = (EQUAL_ENOUGH if seen else NEARLY_EQUAL) * dataset["n_draws"].item()
     if khat <= good or dataset["importance_ess"].item() > limit:
-        return None
+        if gap <= max(GAP_DOUBTFUL, GAP_DOUBTFUL_PER_DIMENSION * n_dim):
+            return None
+        return Finding(
+            "doubtful",
+            f"The ELBO is {gap:.1f} nats below the evidence: products and ratios of variables may "
+            "spread more than in the approximation, even where no variable does by itself.",
+            ("components", "dense", "transitions", "nuts"),
+        )
     return Finding(
         "doubtful",
         f"Pareto k-hat is {khat:.2f} (at most {good:.2f} is good): in the tails the approximation "

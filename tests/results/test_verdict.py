@@ -311,6 +311,25 @@ def test_khat_counts_where_weights_differ(ess, n_transitions, counts):
 
 
 @pytest.mark.parametrize(
+    ("changes", "ranks", "said"),
+    [
+        ({"log_evidence": -9.6}, [], "Nothing speaks against this fit"),
+        ({"log_evidence": -9.3}, ["doubtful"], "The ELBO is 0.7 nats below the evidence"),
+        (
+            {"log_evidence": -9.3, "khat": 0.9, "importance_ess": 900.0},
+            ["doubtful"],
+            "Pareto k-hat is 0.90",
+        ),
+        ({"log_evidence": -8.5}, ["bad"], "The ELBO is at least 1.5 nats below"),
+    ],
+)
+def test_a_gap_below_the_evidence_counts(changes, ranks, said):
+    found, advice = judged(**changes)
+    assert found == ranks
+    assert said in advice
+
+
+@pytest.mark.parametrize(
     ("slow", "n_modes", "counts"), [(0.005, 1, False), (0.03, 1, True), (0.03, 2, False)]
 )
 def test_chains_that_hardly_move_tell_of_a_neck(slow, n_modes, counts):
