@@ -903,7 +903,7 @@ def test_model_without_free_variables():
 
 @pytest.mark.usefixtures("nothing_compiles")
 def test_no_model_at_all():
-    with pytest.raises(TypeError, match="make it inside `with model:` or pass model="):
+    with pytest.raises(TypeError, match="call this inside `with model:`, or pass model="):
         IsoMix()
 
 
