@@ -197,7 +197,8 @@ def nuts_fit(model, arguments, seed):
 
 def fits(arguments):
     """Fit each model in both ways, and compare."""
-    run, records = {"isomix": isomix_fit, "nuts": nuts_fit}[arguments.method], []
+    method, records = arguments.method or "isomix", []
+    run = {"isomix": isomix_fit, "nuts": nuts_fit}[method]
     for name in chosen(HIERARCHIES, arguments.only):
         reference, notes = load_reference(arguments.folder, name)
         for written, centred in WRITTEN.items():
@@ -213,7 +214,7 @@ def fits(arguments):
                     record["kl_se"] = notes["log_evidence_se"]
                 records[-1] |= record
                 print(records[-1], flush=True)
-    suffix = "" if arguments.method == "isomix" else f"_{arguments.method}"
+    suffix = "" if method == "isomix" else f"_{method}"
     suffix += "" if arguments.coordinates == "auto" else f"_{arguments.coordinates}"
     settings = {"draws": DRAWS, "coordinates": arguments.coordinates}
     save(f"hierarchies{suffix}", settings, key=("model", "written"), fits=records)
@@ -250,7 +251,7 @@ def scaling(arguments):
     """Each method in a process of its own."""
     records = []
     for n_groups in (int(n) for n in chosen(map(str, GROUPS), arguments.only)):
-        for method in ("isomix", "advi", "nuts"):
+        for method in [arguments.method] if arguments.method else ("isomix", "advi", "nuts"):
             for written in WRITTEN:
                 case = [method, written, n_groups]
                 record = dict(zip(("method", "written", "groups"), case, strict=True))
@@ -269,7 +270,8 @@ def main():
     runs = {run.__name__: run for run in (references, fits, sbc, scaling)}
     command.add_argument("what", choices=runs, nargs="?")
     command.add_argument("--folder", type=Path, help="where the references lie")
-    command.add_argument("--method", default="isomix", choices=("isomix", "nuts"))
+    methods = ("isomix", "advi", "nuts")
+    command.add_argument("--method", choices=methods, help="isomix; all of them for scaling")
     command.add_argument("--coordinates", default="auto", choices=("auto", "affine"))
     command.add_argument("--simulations", type=int, default=100)
     arguments = command.parse_args()

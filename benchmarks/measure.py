@@ -49,8 +49,10 @@ def parser(description, *, database=False, seeds=None, what=()):
 
 
 def chosen(names, only):
-    """Those of the names that contain one of the parts."""
-    return [name for name in names if any(part in name for part in only)]
+    """Those of the names that are one of the parts, or contain one that is no name itself."""
+    names = list(names)
+    whole, parts = set(only) & set(names), set(only) - set(names)
+    return [name for name in names if name in whole or any(part in name for part in parts)]
 
 
 def fit(model, seed, *, n=STEPS, backend="jax", **options):
