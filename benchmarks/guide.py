@@ -60,7 +60,7 @@ def expected(_):
         ],
         [
             "standard deviations in twelve hierarchies, each written centred and non-centred, "
-            "against long NUTS: the worst ratio of each fit",
+            "against long NUTS or exact draws: the worst ratio of each fit",
             _range(ratios, ".2f"),
         ],
         [

@@ -5,14 +5,14 @@ than what it computes; a product of many matrices is one call. So a triangular m
 halves, and the gradient of the Cholesky factor :math:`A = L L^T`
 
 .. math::
-    \bar A = \tfrac12 (S + S^T), \quad S = L^{-T} \Phi(L^T \bar L) L^{-1},
+    \bar A = \Phi(S + S^T), \quad S = L^{-T} \Phi(L^T \bar L) L^{-1},
 
-with :math:`\Phi` the lower triangle with half of the diagonal, consists of products. Where S is
-added to its transpose only the lower triangle counts, as it does in A.
+with :math:`\Phi` the lower triangle with half of the diagonal, consists of products. Only the lower
+triangle of A counts.
 
 References
 ----------
-.. [1] Murray (2016), Differentiation of the Cholesky decomposition, arXiv:1602.07527, Eq. 10.
+.. [1] Murray (2016), Differentiation of the Cholesky decomposition, arXiv:1602.07527, section 3.
 """
 
 from functools import cache
@@ -26,7 +26,7 @@ from pytensor.tensor.linalg.decomposition.cholesky import Cholesky
 
 from pymc_isomix.backend.jax_ops import compute_once
 
-UNROLLED = 4  # rows: below, even a product costs less than its call
+UNROLLED = 4  # rows, up to which LAPACK's call costs more than its work: entry by entry
 HALVED = 32  # rows: above, a triangular matrix is inverted by halves
 ROOT = "quick_cholesky"  # name of the Op
 

@@ -59,7 +59,7 @@ class IsoMix(Inference):
         respawns components of negligible weight, then settles with decaying steps and averages
         the last iterates; any other follows its n steps and keeps the last iterate.
     n_samples : int, optional
-        Draws of each component, B; by default 3, or as many as make 150 (50 of very large sites).
+        Draws of each component, B; by default 3, or to make 150 (50 for over 500 effects of sites).
     start : dict, list of K dicts, or (K, d) array, optional
         Start in model space by variable name, for all components (then ``init`` spreads them around
         it) or for each; or the first means in unconstrained space.

@@ -59,7 +59,7 @@ def drift(before, after):
 
 
 def _log_sizes(before, after):
-    """Log distance of draws to the median: its mean, unlike theirs, is known where tails are."""
+    """Log distances of draws to their median, whose mean is well known under heavy tails too."""
     centre = np.median(np.concatenate([before, after]), axis=0)
     least = 0.01 * np.median(np.abs(before - centre), axis=0)
     return [np.log(np.maximum(np.abs(draws - centre), least)) for draws in (before, after)]
