@@ -12,6 +12,7 @@ from pymc_isomix.target import starts
 
 LARGEST_DIMENSION = 300  # above, the Hessians would cost too much
 ASCENT_STEPS, NEWTON_STEPS = 200, 10
+LOOK_EVERY = 10  # steps: whether all ascents have arrived
 FIRST_STEP = 0.5  # standard deviations
 SHRINK = 1e-3  # of the steps, over the ascent
 MEMORY = 0.9  # of Adam's averages: slopes change by orders of magnitude on the way
@@ -84,10 +85,18 @@ def missing_mass(
     def excess(log_p, points):
         return log_p - log_evidence - mixture.log_density(centre + points @ root.T)
 
+    lowest = mixture.log_density(mixture.means).max() - n_dim  # of nearly all draws from q
+
+    def arrived(log_p, points):
+        """Whether all ascents are where q has draws, and as much mass as the posterior."""
+        covered = excess(log_p, points) <= UNCOVERED
+        return np.all(covered & (mixture.log_density(centre + points @ root.T) > lowest))
+
     with np.errstate(all="ignore"):  # starts may be astronomically far
         spread = _spread_starts(compiled, scaled, n_probes, rng)
         with LateProgress("Ascents", ASCENT_STEPS, disable=not progressbar) as progress:
-            ends = _ascend(climb, scaled.whiten(spread - centre), progress.update, until)
+            begin = scaled.whiten(spread - centre)
+            ends = _ascend(climb, begin, progress.update, until, arrived)
         if time.perf_counter() > until:  # on their way up they have found nothing yet
             return NOT_LOOKED_FOR
         log_p = -climb(ends)[0]
@@ -152,18 +161,22 @@ def _spread_starts(compiled, mixture, n_probes, rng):
         return np.concatenate([compiled.from_unconstrained(near), mixture.mean + around])
 
 
-def _ascend(climb, points, tell=lambda done: None, until=np.inf):
+def _ascend(
+    climb, points, tell=lambda done: None, until=np.inf, arrived=lambda log_p, points: False
+):
     """End points (S, d) of local ascents, all at once: by Adam, whose steps need no scale.
 
     Prior draws may lie thousands of standard deviations away, so that each coordinate's steps start
-    at a fraction of its distance.
+    at a fraction of its distance. They end early where ``arrived`` tells that all have.
     """
     size = np.maximum(np.abs(points) / 10, FIRST_STEP)
     first, second = np.zeros_like(points), np.zeros_like(points)
     for i in range(ASCENT_STEPS):
         if time.perf_counter() > until:
             break
-        _, slopes = climb(points)
+        heights, slopes = climb(points)
+        if i % LOOK_EVERY == 0 and arrived(-heights, points):
+            break
         slopes = np.where(np.isfinite(slopes).all(axis=1, keepdims=True), slopes, 0.0)
         first += (1 - MEMORY) * (slopes - first)
         second += (1 - MEMORY) * (slopes**2 - second)

@@ -65,6 +65,27 @@ def test_ascents_from_afar_end_at_the_mode():
     np.testing.assert_allclose(ends, 3.0, atol=0.5)  # where Newton steps finish
 
 
+def test_ascents_end_where_the_approximation_has_the_mass(three_modes, monkeypatch):
+    """All in the one mode that q has: few steps; one in another mode: all of them."""
+    approx = on(three_modes, [0])
+    compiled, calls = approx.compiled_model(), []
+    evaluate = compiled._evaluate
+    monkeypatch.setattr(compiled, "_evaluate", lambda at: calls.append(1) or evaluate(at))
+
+    def look(starts):
+        calls.clear()
+        monkeypatch.setattr(missing_mass, "_spread_starts", lambda *_: starts)
+        rng = np.random.default_rng(1)
+        return missing_mass.missing_mass(compiled, approx.mixture, np.log(0.6), 5, rng)
+
+    near = PLACES[0] + 3 * SCALES * np.random.default_rng(1).normal(size=(5, 2))
+    assert look(near) == (0.0, 5, 5)
+    assert len(calls) < 100
+    near[4] = PLACES[1]
+    assert look(near).share == pytest.approx(1 / 3, abs=0.03)
+    assert len(calls) > 200
+
+
 def test_curvature_of_a_mode():
     precision = np.array([[2.0, 0.5], [0.5, 1.0]])
 
