@@ -23,6 +23,7 @@ from pymc_isomix.backend.compilation import (
     jax_failure,
     one_blas_thread,
 )
+from pymc_isomix.target import batching
 
 CXX = pytensor.config.cxx  # conftest turns it off while tests run
 
@@ -55,6 +56,22 @@ def test_no_c_is_compiled_for_the_start_or_for_draws(monkeypatch):
         approx = IsoMix(2, random_seed=1, model=model).approx
         assert approx.sample(10, random_seed=1).sample_stats["lp"].shape == (1, 10)
         assert approx.diagnostics(30, random_seed=1, n_probes=0)["n_draws"] == 30
+
+
+def test_no_c_is_compiled_for_what_is_constant_in_a_model(monkeypatch):
+    """What a rewrite folds may have a graph inside, as a constant diagonal matrix has."""
+    with pm.Model() as model:
+        pm.Normal("theta")
+    inference, compilers, rewrite = IsoMix(1, model=model), [], batching.rewrite_pregrad
+    monkeypatch.setattr(
+        batching,
+        "rewrite_pregrad",
+        lambda graph: compilers.append(pytensor.config.cxx) or rewrite(graph),
+    )
+    with pytensor.config.change_flags(cxx="g++"):
+        inference.objective.updates()
+        assert pytensor.config.cxx == "g++"
+    assert compilers == [""]
 
 
 @pytest.mark.parametrize(
