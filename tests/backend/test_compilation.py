@@ -1,4 +1,6 @@
 import gc
+import threading
+from threading import Barrier, get_ident
 
 import numpy as np
 import pymc as pm
@@ -18,6 +20,7 @@ from pymc_isomix.backend.compilation import (
     LONGEST_REASON,
     CompiledApart,
     JAXCompilationError,
+    beside,
     compiles_slowly,
     compiling,
     jax_failure,
@@ -72,6 +75,40 @@ def test_no_c_is_compiled_for_what_is_constant_in_a_model(monkeypatch):
         inference.objective.updates()
         assert pytensor.config.cxx == "g++"
     assert compilers == [""]
+
+
+def test_work_is_done_beside_other_work():
+    threads, met = [], Barrier(2, timeout=60)
+
+    def work():
+        threads.append(get_ident())
+        met.wait()
+        return 3
+
+    def meanwhile():
+        threads.append(get_ident())
+        met.wait()  # both are at work at once
+        raise ValueError("for later")
+
+    assert beside(work, meanwhile) == 3
+    assert len(set(threads)) == 2
+    assert get_ident() in threads
+    assert beside(get_ident) == get_ident()
+
+
+def test_faults_of_the_work_and_interrupts_pass():
+    def fail():
+        raise RuntimeError("XLA")
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="XLA"):
+        beside(fail, lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        beside(lambda: 1, interrupt)
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize(
