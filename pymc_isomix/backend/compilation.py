@@ -42,7 +42,7 @@ QUESTIONS = ("dot_diag_to_elemwise", "selection_dot_to_indexing", SYMMETRY)
 UNSOUND = ("local_merge_alloc",)
 # What XLA does itself, or the model's graph has been through. "specialize" stays: without it JAX
 # does not know the lengths of what was vectorised.
-NEEDLESS_ON_JAX = ("stabilize", "uncanonicalize", *QUESTIONS)
+NEEDLESS_ON_JAX = ("canonicalize", "stabilize", "uncanonicalize", *QUESTIONS)
 
 
 @node_rewriter([Elemwise])
