@@ -255,16 +255,16 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         space.check_same_variables(model)
         return space.with_model(model)
 
-    def compiled_model(self):
+    def compiled_model(self, backend=None):
         """Return functions of the model, of the context's or else the fitted one, compiled once.
 
         Returns
         -------
         CompiledModel
-            On the backend of the fit; ``to_unconstrained`` and the densities take points y (S, d).
+            On a backend, or that of the fit; the densities take points y (S, d).
         """
         space = self.space_of_context()
-        backend = "" if self.history is None else self.history.backend
+        backend = backend or ("" if self.history is None else self.history.backend)
         key = (backend, *CompiledModel.key(space.model))
         cached = self.__dict__.setdefault("_compiled", {})
         if key not in cached:

@@ -143,6 +143,13 @@ def weigh_by_model(compiled, mixture, points, component):
     return weigh(mixture, points, component, mapped, log_p)
 
 
+def get_ready(compiled):
+    """Have compiled and imported what weighs draws, where no density takes long."""
+    if compiled.is_quick:
+        compiled.log_density(np.zeros((1, compiled.space.n_dim)))
+        smooth(np.arange(FEWEST_DRAWS))
+
+
 def weigh_if_possible(compiled, mixture, points, component):
     """Weigh draws; without the model's density where that would be of a minibatch, or fails."""
     if not compiled.subsamples:

@@ -30,7 +30,7 @@ from pytensor.tensor.subtensor import (
 from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorVariable
 
-from pymc_isomix.backend.compilation import SYMMETRY, CompiledApart
+from pymc_isomix.backend.compilation import SYMMETRY, CompiledApart, compiling
 from pymc_isomix.backend.jax_ops import compute_clipped_once
 from pymc_isomix.backend.linalg import ROOT, use_quick_cholesky
 from pymc_isomix.family.conditional import GAUSSIAN_MAP
@@ -120,6 +120,7 @@ def target_at_point(space, dtype, coordinates=None):
     return keep(space.model, key, lambda: _target_at_point(space, dtype, coordinates))
 
 
+@compiling(cxx="")  # a constant that is computed here, once, would have C compiled
 def _target_at_point(space, dtype, coordinates, more_replacements=None):
     point = pt.vector("point", shape=(space.n_dim,), dtype=dtype)
     values, unconstrained, given, pseudo = space.unflatten(point), [], [], {}
