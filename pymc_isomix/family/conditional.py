@@ -17,7 +17,7 @@ from pytensor.compile.builders import OpFromGraph
 from pytensor.gradient import DisconnectedType, disconnected_type
 
 from pymc_isomix.backend.jax_ops import compute_once
-from pymc_isomix.backend.linalg import inverse_of_lower, lower_half, transposed
+from pymc_isomix.backend.linalg import inverse_of_root, lower_half, transposed
 
 GAUSSIAN_MAP = "gaussian_map"  # name of the Op; that of its gradient begins so
 
@@ -58,7 +58,7 @@ def _op(types):
 def _forward(y, location, factor, log_precision, value):
     precision, n = pt.exp(log_precision), factor.type.shape[-1]
     weighted = compute_once(transposed(factor) * precision[..., None, :])
-    inverse = inverse_of_lower(pt.linalg.cholesky(pt.eye(n) + weighted @ factor, lower=True))
+    inverse = inverse_of_root(compute_once(pt.eye(n) + weighted @ factor))
     whitened = factor @ inverse.mT
     pull = _times(whitened.mT, precision * (value - location))
     log_determinant = pt.log(pt.diagonal(inverse, axis1=-2, axis2=-1)).sum()
@@ -117,7 +117,7 @@ def conditional_map(y, precision, pull):
 def _conditional_op(types):
     y, precision, pull = inputs = [type() for type in types]
     n = precision.type.shape[-1]
-    inverse = inverse_of_lower(pt.linalg.cholesky(pt.eye(n) + precision, lower=True))
+    inverse = inverse_of_root(compute_once(pt.eye(n) + precision))
     pull = _times(inverse, pull)
     log_determinant = pt.log(pt.diagonal(inverse, axis1=-2, axis2=-1)).sum()
     outputs = [_times(inverse.mT, pull + y), log_determinant, inverse, pull]
