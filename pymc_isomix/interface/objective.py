@@ -3,6 +3,7 @@
 import logging
 from dataclasses import fields
 from functools import partial
+from threading import Thread
 
 import numpy as np
 import pytensor
@@ -26,7 +27,7 @@ from pymc_isomix.backend.disk import JAXFunction, keep_compiled
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.fitting.loop import saying_so
 from pymc_isomix.fitting.steppers import Loop
-from pymc_isomix.results.importance import get_ready
+from pymc_isomix.results.importance import get_ready, import_psis
 from pymc_isomix.step.anchor import Anchor
 from pymc_isomix.step.bounds import StepRule
 from pymc_isomix.step.objective import StepInfo, step_updates
@@ -59,8 +60,7 @@ class MixtureObjective(ObjectiveFunction):
         """Compile the step; it always returns the loss, NaN when the step was refused.
 
         With ``may_reuse``, and nothing set that changes the step, one on JAX comes as a loop,
-        :class:`pymc_isomix.fitting.steppers.Looped`: of what was compiled for the model before, if
-        anything was.
+        :class:`pymc_isomix.fitting.steppers.Looped`: what was compiled before, if anything was.
 
         For a backend that takes time for each Op, only the model is compiled, unless the ``whole``
         step is asked for; the mixture's own arithmetic runs in NumPy beside it.
@@ -102,8 +102,12 @@ class MixtureObjective(ObjectiveFunction):
                 return compile(
                     [], updates.loss, updates=updates, random_seed=seed, **compile_kwargs
                 )
-            looped = self.loop(updates, compile_kwargs["mode"]).bind(self.op, seed, self.op.prepare)
+            loop = self.loop(updates, compile_kwargs["mode"])
+            looped = loop.bind(
+                self.op, seed, lambda: get_ready(self.approx.compiled_model(self.op.backend))
+            )
             store.add(key, looped.loop)
+            Thread(target=import_psis).start()  # while JAX takes the steps
             return looped
 
     def loop(self, updates, mode):
@@ -268,10 +272,6 @@ class MixtureKL(Operator):
             compiled["anchor"] = None  # said once
             return
         self.anchor.move(point[0], log_density[0], gradient[0])
-
-    def prepare(self):
-        """Compile and import what judges the fit."""
-        get_ready(self.approx.compiled_model(self.backend))
 
     @property
     def shared(self):

@@ -73,12 +73,16 @@ def smooth(log_weight):
     return Importance(weight, float(khat), float(log_evidence), float(error), float(effective))
 
 
-def _psis(log_weight):
-    # half a second, which the first import of the package need not take
+def import_psis():
+    """Import ArviZ's Pareto smoothing: half a second, which importing the package need not take."""
     from arviz_stats.base import array_stats  # type: ignore[attr-defined]
 
+    return array_stats
+
+
+def _psis(log_weight):
     try:
-        smoothed, khat = array_stats.psislw(-log_weight)  # which negates what it gets
+        smoothed, khat = import_psis().psislw(-log_weight)  # which negates what it gets
     except ValueError:  # the largest weights are all equal: no tail to fit
         return log_weight - np.logaddexp.reduce(log_weight), -np.inf
     return smoothed, khat
@@ -147,7 +151,7 @@ def get_ready(compiled):
     """Have compiled and imported what weighs draws, where no density takes long."""
     if compiled.is_quick:
         compiled.log_density(np.zeros((1, compiled.space.n_dim)))
-        smooth(np.arange(FEWEST_DRAWS))
+        import_psis()
 
 
 def weigh_if_possible(compiled, mixture, points, component):
