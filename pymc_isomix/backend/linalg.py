@@ -27,7 +27,8 @@ from pytensor.tensor.linalg.decomposition.cholesky import Cholesky
 from pymc_isomix.backend.jax_ops import compute_once
 
 UNROLLED = 4  # rows, up to which LAPACK's call costs more than its work: entry by entry
-HALVED = 32  # rows: above, a triangular matrix is inverted by halves
+HALVED = 12  # rows: above, a triangular matrix is inverted by halves
+HALVED_ROOT = 32  # rows: above, so is a matrix that is factored; LAPACK itself goes by blocks there
 ROOT = "quick_cholesky"  # name of the Op
 
 
@@ -39,7 +40,24 @@ def inverse_of_lower(lower):
     half = n // 2
     first = inverse_of_lower(lower[..., :half, :half])
     last = inverse_of_lower(lower[..., half:, half:])
-    corner = compute_once(last) @ compute_once(-lower[..., half:, :half] @ first)
+    return _inverse_of_halves(first, lower[..., half:, :half], last)
+
+
+def inverse_of_root(matrices):
+    """Invert the lower Cholesky factors of matrices (..., n, n) of known n, well conditioned."""
+    n = matrices.type.shape[-1]
+    if n <= HALVED_ROOT:
+        return inverse_of_lower(pt.linalg.cholesky(matrices, lower=True))
+    half = n // 2
+    first = inverse_of_root(matrices[..., :half, :half])
+    corner = compute_once(matrices[..., half:, :half] @ transposed(first))
+    rest = matrices[..., half:, half:] - corner @ transposed(corner)
+    return _inverse_of_halves(first, corner, inverse_of_root(compute_once(rest)))
+
+
+def _inverse_of_halves(first, corner, last):
+    """Inverse of a triangle, from the inverses of its two halves and what is below the first."""
+    corner = compute_once(last) @ compute_once(-corner @ first)
     above = pt.concatenate([first, pt.zeros_like(corner.mT)], axis=-1)
     return compute_once(pt.concatenate([above, pt.concatenate([corner, last], axis=-1)], axis=-2))
 

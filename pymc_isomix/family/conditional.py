@@ -17,7 +17,7 @@ from pytensor.compile.builders import OpFromGraph
 from pytensor.gradient import DisconnectedType, disconnected_type
 
 from pymc_isomix.backend.jax_ops import compute_once
-from pymc_isomix.backend.linalg import inverse_of_lower, lower_half, transposed
+from pymc_isomix.backend.linalg import inverse_of_root, lower_half, transposed
 
 GAUSSIAN_MAP = "gaussian_map"  # name of the Op; that of its gradient begins so
 
@@ -41,8 +41,8 @@ def gaussian_map(y, location, factor, log_precision, value):
         Zeta.
     log_determinant : scalar
         Of their map.
-    inverse, whitened, pull : (B, n, n), (B, r, n), (B, n)
-        The inverse of L, H and t: for other uses at the same point, without a gradient.
+    inverse, pull, whitened : (B, n, n), (B, n), (B, r, n)
+        The inverse of L, t and H: for other uses at the same point, without a gradient.
     """
     inputs = [y, location, factor, log_precision, value]
     return _op(tuple(variable.type for variable in inputs))(*inputs)
@@ -58,26 +58,19 @@ def _op(types):
 def _forward(y, location, factor, log_precision, value):
     precision, n = pt.exp(log_precision), factor.type.shape[-1]
     weighted = compute_once(transposed(factor) * precision[..., None, :])
-    inverse = inverse_of_lower(pt.linalg.cholesky(pt.eye(n) + weighted @ factor, lower=True))
+    inverse = inverse_of_root(compute_once(pt.eye(n) + weighted @ factor))
     whitened = factor @ inverse.mT
     pull = _times(whitened.mT, precision * (value - location))
     log_determinant = pt.log(pt.diagonal(inverse, axis1=-2, axis2=-1)).sum()
-    return [_times(inverse.mT, pull + y), log_determinant, inverse, whitened, pull]
+    return [_times(inverse.mT, pull + y), log_determinant, inverse, pull, whitened]
 
 
 def _backward(inputs, outputs, cotangents):
     y, location, _, log_precision, value = inputs
-    _, _, inverse, whitened, pull = outputs
-    of_effects, of_determinant = (
-        pt.zeros_like(output) if isinstance(cotangent.type, DisconnectedType) else cotangent
-        for output, cotangent in zip(outputs[:2], cotangents[:2], strict=True)
-    )
+    _, _, inverse, _, whitened = outputs
     precision, residual = pt.exp(log_precision), value - location
-    q = _times(inverse, of_effects)
-    n = inverse.type.shape[-1]
-    # of P, between the inverses of L
-    inner = -_symmetrised(lower_half(_outer(y, q)) + _outer(q, pull)) - of_determinant * pt.eye(n)
-    product = compute_once(whitened @ (inner / 2))
+    q, inner = _of_root(y, outputs, cotangents)
+    product = compute_once(whitened @ inner)
     of_factor = 2 * precision[..., None] * (product @ inverse)
     of_factor += _outer(precision * residual, _times(inverse.mT, q))
     seen = _times(whitened, q)
@@ -86,6 +79,60 @@ def _backward(inputs, outputs, cotangents):
         nothing = disconnected_type()
         return [nothing, nothing, of_factor, of_precision, nothing]
     return [q, -precision * seen, of_factor, of_precision, precision * seen]
+
+
+def _of_root(y, outputs, cotangents):
+    """Cotangents of y, and of P between the inverses of L."""
+    inverse, pull = outputs[2:4]
+    of_effects, of_determinant = (
+        pt.zeros_like(output) if isinstance(cotangent.type, DisconnectedType) else cotangent
+        for output, cotangent in zip(outputs[:2], cotangents[:2], strict=True)
+    )
+    q = _times(inverse, of_effects)
+    n = inverse.type.shape[-1]
+    inner = _symmetrised(lower_half(_outer(y, q)) + _outer(q, pull)) + of_determinant * pt.eye(n)
+    return q, -inner / 2
+
+
+def conditional_map(y, precision, pull):
+    r"""Map y (B, n) of one point, given what the pseudo-observations say of zeta.
+
+    Parameters
+    ----------
+    y : (B, n) TensorVariable
+    precision : (B, n, n) TensorVariable
+        :math:`G^T C G`.
+    pull : (B, n) TensorVariable
+        :math:`G^T C (m - f)`.
+
+    Returns
+    -------
+    effects, log_determinant, inverse, pull : as of :func:`gaussian_map`
+    """
+    inputs = [y, precision, pull]
+    return _conditional_op(tuple(variable.type for variable in inputs))(*inputs)
+
+
+@cache
+def _conditional_op(types):
+    y, precision, pull = inputs = [type() for type in types]
+    n = precision.type.shape[-1]
+    inverse = inverse_of_root(compute_once(pt.eye(n) + precision))
+    pull = _times(inverse, pull)
+    log_determinant = pt.log(pt.diagonal(inverse, axis1=-2, axis2=-1)).sum()
+    outputs = [_times(inverse.mT, pull + y), log_determinant, inverse, pull]
+    return OpFromGraph(
+        inputs, outputs, inline=True, pullback=_conditional_backward, name=f"{GAUSSIAN_MAP}_given"
+    )
+
+
+def _conditional_backward(inputs, outputs, cotangents):
+    inverse = outputs[2]
+    q, inner = _of_root(inputs[0], outputs, cotangents)
+    of_precision = compute_once(transposed(inverse) @ inner) @ inverse
+    if isinstance(cotangents[0].type, DisconnectedType):
+        return [disconnected_type(), of_precision, disconnected_type()]
+    return [q, of_precision, _times(inverse.mT, q)]
 
 
 def gaussian_pullback(y, location, log_precision, value, factors, cotangent):
@@ -103,7 +150,7 @@ def gaussian_pullback(y, location, log_precision, value, factors, cotangent):
     -------
     (..., B, r) TensorVariable, two of them
     """
-    _, whitened, pull = factors
+    _, pull, whitened = factors
     precision, seen = pt.exp(log_precision), _times(whitened, cotangent)
     # a kernel of XLA that has the product and the sum in it is ten times as slow
     product = compute_once(whitened @ lower_half(_outer(y, cotangent)))

@@ -3,12 +3,14 @@
 import logging
 import math
 from graphlib import CycleError, TopologicalSorter
+from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
 from pymc.distributions.transforms import ZeroSumTransform
 
-from pymc_isomix.family.sites import Elementwise, Matrix, Rotated, Whitened
+from pymc_isomix.family.matrices import Matrix, Scaled
+from pymc_isomix.family.sites import Elementwise, Rotated, Whitened
 from pymc_isomix.sites import values
 from pymc_isomix.sites.coordinates import PSEUDO, Coordinates, Site
 from pymc_isomix.sites.families import location_scale
@@ -101,11 +103,19 @@ def _of_linear_map(space, name, rv, shape):
         if not batch * max(rows, n) * n <= LARGEST_MATRIX:
             logger.info(f"the matrix of {name}, {rows} x {n}, is too large to factor at each draw")
             return _rotated(space, name, linear, rows) if batch == 1 else []
-        scale = pt.broadcast_to(linear.scale, (batch, rows))
-        factor = pt.broadcast_to(linear.matrix, (batch, rows, n)) * scale[..., None]
-        form = Matrix(batch, rows, n, centred=linear.centred, last=linear.last)
+        form: Any
+        factor_shape: tuple
+        basis = None if wide or linear.basis is None else values.at_start(space, linear.basis)
+        if basis is not None:
+            form, factor_shape = Scaled(basis, batch, last=linear.last), (batch, n)
+            factor = linear.column_scales * linear.scale.squeeze()
+        else:
+            form = Matrix(batch, rows, n, centred=linear.centred, last=linear.last)
+            factor_shape = (batch, rows, n)
+            scale = pt.broadcast_to(linear.scale, (batch, rows))
+            factor = pt.broadcast_to(linear.matrix, (batch, rows, n)) * scale[..., None]
         prior = [pt.broadcast_to(pt.as_tensor(p), shape).ravel() for p in linear.prior]
-        shapes = [(batch, rows), (batch, rows, n), (batch * n,), (batch * n,)]
+        shapes = [(batch, rows), factor_shape, (batch * n,), (batch * n,)]
         found = [
             _site(space, name, form, [location, factor, *prior], shapes, flat=False)
             for location in _locations(linear)

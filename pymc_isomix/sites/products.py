@@ -28,6 +28,8 @@ class LinearMap(NamedTuple):
     varying: bool
     prior: tuple = (0.0, 1.0)  # location and scale by which zeta is standardised
     part: slice | None = None  # of the variable, where it is not all of it
+    basis: Any = None  # where A is a constant matrix times scales (n,) of the columns: these
+    column_scales: Any = None
 
 
 def linear_map(model, rv, shape):
@@ -154,7 +156,7 @@ def _of_node(node, i, before, prior, shape, clients, free, rv):
     if scales is None or (added is not None and shift is None):
         return None
     own = None if shift is None else matrix @ shift
-    matrix = matrix if common is not None else matrix * scales
+    basis, matrix = matrix, matrix if common is not None else matrix * scales
     output = node.outputs[0]
     after = _best(ways(output, Effect(tuple(range(output.ndim))), clients, output.ndim))
     location, scale = (
@@ -179,6 +181,8 @@ def _of_node(node, i, before, prior, shape, clients, free, rv):
         outer is not None and outer > inner,
         varies(matrix, free, rv),
         prior,
+        basis=None if varies(basis, free, rv) else basis,
+        column_scales=scales,
     )
 
 

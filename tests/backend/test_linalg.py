@@ -11,6 +11,7 @@ from pytensor.graph.rewriting.utils import rewrite_graph
 from pymc_isomix.backend.linalg import (
     ROOT,
     inverse_of_lower,
+    inverse_of_root,
     quick_cholesky,
     use_quick_cholesky,
 )
@@ -35,6 +36,8 @@ def test_inverse_by_halves(n):
     found = evaluate([variable], inverse_of_lower(variable), lower)
     np.testing.assert_allclose(found @ lower, np.broadcast_to(np.eye(n), lower.shape), atol=1e-10)
     assert not np.triu(found, 1).any()
+    whole = evaluate([variable], inverse_of_root(variable), lower @ lower.swapaxes(1, 2))
+    np.testing.assert_allclose(whole, found, atol=1e-10)
 
 
 @pytest.mark.parametrize("n", [5, 40])

@@ -7,7 +7,7 @@ import pytest
 from pytensor.graph.replace import vectorize_graph
 
 from pymc_isomix.family.conditional import gaussian_map
-from pymc_isomix.family.sites import Matrix
+from pymc_isomix.family.matrices import Matrix, Scaled
 from pymc_isomix.target.batching import stabilise
 
 POINTS = 3
@@ -15,6 +15,8 @@ FORMS = {
     "wide": Matrix(2, 5, 6, centred=False),
     "last": Matrix(2, 5, 6, centred=False, last=True),
     "centred": Matrix(1, 6, 6, centred=True),
+    "scaled": Scaled(np.random.default_rng(3).normal(size=(5, 6)), 2),
+    "scaled, last": Scaled(np.random.default_rng(3).normal(size=(9, 6)), 2, last=True),
 }
 
 
@@ -27,6 +29,8 @@ def compiled(request):
     factor = rng.normal(size=shape)
     if form.centred:
         factor = np.tril(factor) + 2 * np.eye(form.columns)
+    if isinstance(form, Scaled):
+        factor = factor[..., 0, :]
     numbers = [
         rng.normal(size=(POINTS, form.n_dim)),  # y
         rng.normal(size=shape[:-1]),
@@ -41,8 +45,10 @@ def compiled(request):
     one = [pt.tensor(shape=x.shape[1:]) for x in numbers[:5]]
     own, cotangent = points[5:7], points[7]
     results, ignoring = [], {"disconnected_inputs": "ignore"}  # a prior, where centred
-    for forward in (form.forward, lambda *args: (*form.to_unconstrained(*args), args[1])):
-        z, log_determinant, given = forward(one[0], tuple(one[1:]), *own)
+    for way in (form.forward, step_by_step(form)):
+        z, log_determinant, given = way(one[0], tuple(one[1:]), *own)
+        if len(given) == 4:
+            form = Matrix(form.batch, form.rows, form.columns, centred=form.centred, last=form.last)
         target = (z**3).sum() + 2.0 * log_determinant
         outputs = [z, log_determinant, *pytensor.grad(target, one, **ignoring), *given]
         batch = dict(zip(one, points[:5], strict=True))
@@ -58,6 +64,18 @@ def compiled(request):
         function = pytensor.function(inputs, results, mode="FAST_COMPILE", on_unused_input="ignore")
         found = function(*numbers, *(x[0] for x in numbers[:5]))
     return found[: len(found) // 2], found[len(found) // 2 :]
+
+
+def step_by_step(form):
+    """The map of a form, of a dense matrix, without the Op."""
+    plain = Matrix(form.batch, form.rows, form.columns, centred=form.centred, last=form.last)
+
+    def forward(y, given, *own):
+        if isinstance(form, Scaled):
+            given = (given[0], form.basis * given[1][..., None, :], *given[2:])
+        return *plain.to_unconstrained(y, given, *own), given
+
+    return forward
 
 
 def test_numbers_and_gradients_are_those_step_by_step(compiled):

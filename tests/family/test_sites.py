@@ -6,7 +6,8 @@ import pytensor.tensor as pt
 import pytest
 from scipy import stats
 
-from pymc_isomix.family.sites import Elementwise, Matrix, Rotated
+from pymc_isomix.family.matrices import Matrix, Scaled
+from pymc_isomix.family.sites import Elementwise, Rotated
 
 N, ROWS = 3, 4
 FORMS = {
@@ -16,6 +17,8 @@ FORMS = {
     "centred matrix": Matrix(1, N, N, centred=True),
     "blocks": Matrix(2, 2, 2, centred=False),
     "large": Matrix(1, 6, 6, centred=False),
+    "scaled": Scaled(np.random.default_rng(3).normal(size=(ROWS, N)), 2),
+    "large scaled": Scaled(np.random.default_rng(3).normal(size=(4, 6)), 2),
     "rotated": Rotated(np.linalg.qr(np.random.default_rng(0).normal(size=(N, N)))[0]),
 }
 
@@ -33,6 +36,8 @@ class Numbers:
         else:
             shape = (n_points, form.batch, form.rows, form.columns)
             factor = rng.normal(size=shape)
+            if isinstance(form, Scaled):
+                factor = np.exp(rng.normal(size=(n_points, form.batch, form.columns)))
             if form.centred:
                 factor = np.tril(factor) + 2 * np.eye(form.columns)
             z_shape = (n_points, form.n_dim)
@@ -105,11 +110,16 @@ def effects(form, given, z):
         location, scale, prior_location, prior_scale = given
         z = z @ getattr(form, "basis", np.eye(N))
         return (location + scale * (z - prior_location) / prior_scale)[:, None]
-    location, factor, prior_location, prior_scale = given
+    location, _, prior_location, prior_scale = given
     if form.centred:
         return z.reshape(len(z), form.batch, -1)
     blocks = ((z - prior_location) / prior_scale).reshape(len(z), form.batch, -1)
-    return location + (factor @ blocks[..., None])[..., 0]
+    return location + (dense(form, given) @ blocks[..., None])[..., 0]
+
+
+def dense(form, given):
+    """G, (S, B, r, n)."""
+    return form.basis * given[1][..., None, :] if isinstance(form, Scaled) else given[1]
 
 
 def log_joint(numbers, z):
@@ -150,7 +160,7 @@ def test_share_and_spread_are_those_of_the_gaussian_posterior(numbers):
     if isinstance(form, Elementwise):
         variance = 1 / (given[1] ** -2 + precision)
     else:
-        factor = given[1]
+        factor = dense(form, given)
         weighted = np.swapaxes(factor, -1, -2) * precision.reshape(form.batch, 1, form.rows)
         posterior = np.linalg.inv(np.eye(form.columns) + weighted @ factor)
         variance = np.einsum("sbri,sbij,sbrj->sbr", factor, posterior, factor)

@@ -5,7 +5,8 @@ import pymc as pm
 import pytensor.tensor as pt
 import pytest
 
-from pymc_isomix.family.sites import Elementwise, Matrix, Rotated, Whitened
+from pymc_isomix.family.matrices import Matrix, Scaled
+from pymc_isomix.family.sites import Elementwise, Rotated, Whitened
 from pymc_isomix.sites import find
 from pymc_isomix.sites.coordinates import Coordinates
 from pymc_isomix.sites.find import find_coordinates, starting_coordinates
@@ -196,7 +197,7 @@ FOUND = {
     nested: ("county", Elementwise, {"region", "tau_log__"}),
     with_dims: ("theta", Elementwise, {"mu", "tau_log__"}),
     matrix_product: ("z", Matrix, {"tau_log__"}),
-    weighted_basis: ("beta", Matrix, {"tau_log__"}),
+    weighted_basis: ("beta", Scaled, {"tau_log__"}),
     latent_process: ("f_rotated_", Matrix, {"tau_log__"}),
     marginal: ("f", Matrix, {"tau_log__"}),
     correlated: ("theta", Matrix, {"mu", "factor_cholesky-cov-packed__"}),

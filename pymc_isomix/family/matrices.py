@@ -1,0 +1,235 @@
+r"""Sites whose elements are correlated: :math:`\theta = f + G \zeta` with a matrix G.
+
+As :mod:`pymc_isomix.family.sites`, with a matrix in place of a scale for each element.
+"""
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from pytensor.gradient import disconnected_grad
+
+from pymc_isomix.backend.jax_ops import compute_once
+from pymc_isomix.backend.linalg import UNROLLED, cholesky, diagonal, lower_half, solve
+from pymc_isomix.family.conditional import conditional_map, gaussian_map, gaussian_pullback
+from pymc_isomix.family.sites import TINY
+
+
+class Matrix:
+    r"""Correlated elements, :math:`\theta = f + G \zeta` with G (..., r, n).
+
+    .. math:: P = I + G^T \operatorname{diag}(c) G, \qquad
+        \zeta = P^{-1} G^T \operatorname{diag}(c) (m - f) + \operatorname{chol}(P)^{-T} y
+
+    This is the Gaussian conditional of Laplace's method, as a bijection with learned
+    pseudo-observations.
+
+    What is given: ``location`` f (..., B, r), ``factor`` G (..., B, r, n), and of each element of z
+    ``prior_location`` a and ``prior_scale`` b (..., B n). z is :math:`\theta` itself where that is
+    what the model draws (then r = n), and :math:`a + b \zeta` otherwise.
+
+    Parameters
+    ----------
+    batch : int
+        Blocks that share nothing but their form, B; everything has B before its last axes.
+    rows, columns : int
+        r and n.
+    centred : bool
+        Whether z is :math:`\theta`.
+    last : bool
+        Whether the blocks are the last axis of z, not the first.
+    """
+
+    is_elementwise = False
+
+    def __init__(self, batch, rows, columns, *, centred, last=False):
+        self.batch, self.rows, self.columns, self.centred = batch, rows, columns, centred
+        self.last = last
+        self.n_dim, self.n_pseudo = batch * columns, batch * rows
+        self.pseudo_names = None if centred else "row"
+
+    def to_unconstrained(self, y, given, log_precision, value):
+        """Map y (..., B n) to z (..., B n); with the log absolute determinant (...)."""
+        blocks = self._blocks(y, self.last)
+        zeta, log_determinant = self._effect(blocks, given, log_precision, value)
+        return self._placed(zeta, log_determinant, given)
+
+    def forward(self, y, given, log_precision, value):
+        """Map one point, and return what is given with the factors of the posterior."""
+        if self.columns <= UNROLLED:
+            return *self.to_unconstrained(y, given, log_precision, value), given
+        blocks = self._blocks(y, self.last)
+        zeta, log_determinant, *factors = self._map(blocks, given, log_precision, value)
+        return *self._placed(zeta, log_determinant, given), (*given, *factors)
+
+    def to_coordinates(self, z, given, log_precision, value):
+        """Map z (..., B n) back to y (..., B n); whatever pseudo-observations were used forward."""
+        location, factor, prior_location, prior_scale = given[:4]
+        mean, root = self._posterior(given, log_precision, value)
+        if self.centred:
+            zeta = solve(factor, self._blocks(z, self.last) - location)
+        else:
+            zeta = self._blocks((z - prior_location) / prior_scale, self.last)
+        return self._flat((root.mT @ (zeta - mean)[..., None])[..., 0], self.last)
+
+    def share(self, given, log_precision, value):
+        r"""Share of each pseudo-observation, :math:`c_i (G P^{-1} G^T)_{ii}`, (..., B r)."""
+        precision = self._pseudo(pt.exp(log_precision))
+        return self._flat(precision * self._variance(given, log_precision, value))
+
+    def spread(self, given, log_precision, value):
+        r"""Return the standard deviation of :math:`\theta` given those, (..., B r)."""
+        return self._flat(pt.sqrt(self._variance(given, log_precision, value)))
+
+    def pullback(self, y, given, log_precision, value, cotangent):
+        r"""Gradient of :math:`\langle` cotangent, y(z) :math:`\rangle` in log c and m, z fixed."""
+        if len(given) == 4:
+            z = disconnected_grad(self.to_unconstrained(y, given, log_precision, value)[0])
+            again = self.to_coordinates(z, given, log_precision, value)
+            return pytensor.grad((cotangent * again).sum(), [log_precision, value])
+        blocks, cotangent = (self._blocks(part, self.last) for part in (y, cotangent))
+        log_precision, value = self._pseudo(log_precision), self._pseudo(value)
+        found = self._pullback(blocks, given, log_precision, value, cotangent)
+        return [self._flat(part) for part in found]
+
+    def typical(self, given):
+        """Typical location and log scale of the elements, (B r,) arrays each, from K points."""
+        location, factor = given[0], self._factor(given)
+        scale = np.sqrt((factor**2).sum(axis=-1))
+        location = np.broadcast_to(location, scale.shape).reshape(len(scale), -1)
+        log_scale = np.log(np.maximum(scale, TINY)).reshape(len(scale), -1)
+        return np.median(location, axis=0), np.median(log_scale, axis=0)
+
+    def _factor(self, given):
+        return given[1]
+
+    def _observed(self, given, log_precision, value):
+        """Return what pseudo-observations say of zeta: G^T C G and G^T C (m - f)."""
+        location, factor = given[:2]
+        precision = self._pseudo(pt.exp(log_precision))
+        weighted = factor.mT * precision[..., None, :]  # (..., n, r)
+        pull = (weighted @ (self._pseudo(value) - location)[..., None])[..., 0]
+        return weighted @ factor, pull
+
+    def _map(self, blocks, given, log_precision, value):
+        """Zeta, log determinant, L^-1, t and H, as one Op."""
+        own = map(self._pseudo, (log_precision, value))
+        return gaussian_map(blocks, *given[:2], *own)
+
+    def _pullback(self, blocks, given, log_precision, value, cotangent):
+        factors = given[4:]
+        found = gaussian_pullback(blocks, given[0], log_precision, value, factors, cotangent)
+        return [part.sum(axis=0) for part in found]
+
+    def _posterior(self, given, log_precision, value):
+        precision, pull = self._observed(given, log_precision, value)
+        root = cholesky(pt.eye(self.columns) + precision)
+        return solve(root, solve(root, pull), transposed=True), root
+
+    def _effect(self, blocks, given, log_precision, value):
+        """Standardised effects (..., B, n), and the log determinant of their map (...)."""
+        if len(given) > 4:  # with the factors of these pseudo-observations
+            inverse, pull = given[4:6]
+            zeta = (inverse.mT @ (pull + blocks)[..., None])[..., 0]
+            return zeta, pt.log(diagonal(inverse)).sum(axis=(-1, -2))
+        mean, root = self._posterior(given, log_precision, value)
+        log_determinant = -pt.log(diagonal(root)).sum(axis=(-1, -2))
+        return mean + solve(root, blocks, transposed=True), log_determinant
+
+    def _placed(self, zeta, log_determinant, given):
+        """Turn standardised effects into z (..., B n)."""
+        location, factor, prior_location, prior_scale = given[:4]
+        if self.centred:
+            theta = location + (factor @ zeta[..., None])[..., 0]
+            log_determinant += pt.log(pt.abs(diagonal(factor))).sum(axis=(-1, -2))
+            return self._flat(theta, self.last), log_determinant
+        log_determinant += pt.log(pt.abs(prior_scale)).sum(axis=-1)
+        return prior_location + prior_scale * self._flat(zeta, self.last), log_determinant
+
+    def _variance(self, given, log_precision, value):
+        if len(given) > 4:
+            return (given[6] ** 2).sum(axis=-1)
+        _, root = self._posterior(given, log_precision, value)
+        if self.columns <= UNROLLED:
+            half = solve(root[..., None, :, :], self._factor(given))  # (..., r, n)
+            return (half**2).sum(axis=-1)
+        half = pt.linalg.solve_triangular(root, self._factor(given).mT, lower=True, b_ndim=2)
+        return (half**2).sum(axis=-2)
+
+    def _pseudo(self, flat):
+        return flat.reshape((self.batch, self.rows))
+
+    def _blocks(self, flat, last):
+        shape = (self.columns, self.batch) if last else (self.batch, self.columns)
+        blocks = flat.reshape((*(flat.shape[i] for i in range(flat.ndim - 1)), *shape))
+        return blocks.mT if last else blocks
+
+    def _flat(self, blocks, last=False):
+        blocks = blocks.mT if last else blocks
+        return blocks.reshape((*(blocks.shape[i] for i in range(blocks.ndim - 2)), -1))
+
+
+class Scaled(Matrix):
+    r"""Correlated elements, :math:`\theta = f + A \operatorname{diag}(s) \zeta`, A constant.
+
+    .. math:: P = I + \operatorname{diag}(s) (A^T \operatorname{diag}(c) A) \operatorname{diag}(s)
+
+    A basis whose coefficients have scales of their own. What is in brackets is the same at all
+    points, and G = A diag(s), of as many rows as there are data, is made at none of them.
+
+    What is given: ``location`` f (..., B, r), ``scales`` s (..., B, n), and a and b.
+
+    Parameters
+    ----------
+    basis : (r, n) array
+        A.
+    batch : int
+        Blocks, B.
+    last : bool
+        Whether the blocks are the last axis of z, not the first.
+    """
+
+    def __init__(self, basis, batch=1, *, last=False):
+        super().__init__(batch, *basis.shape, centred=False, last=last)
+        self.basis = basis
+
+    def _factor(self, given):
+        return self.basis.astype(given[1].dtype) * given[1][..., None, :]
+
+    def _observed(self, given, log_precision, value):
+        location, scales = given[:2]
+        basis = self.basis.astype(scales.dtype)
+        precision = self._pseudo(pt.exp(log_precision))
+        of_columns = (basis.T * precision[..., None, :]) @ basis  # (B, n, n)
+        pull = scales * ((precision * (self._pseudo(value) - location)) @ basis)
+        return of_columns * scales[..., None] * scales[..., None, :], pull
+
+    def _map(self, blocks, given, log_precision, value):
+        return conditional_map(blocks, *self._observed(given, log_precision, value))
+
+    def _variance(self, given, log_precision, value):
+        if len(given) == 4:
+            return super()._variance(given, log_precision, value)
+        half = self._half(given) @ self.basis.T.astype(given[1].dtype)  # (..., n, r)
+        return (half**2).sum(axis=-2)
+
+    def _half(self, given):
+        """L^-1 diag(s), (..., B, n, n)."""
+        return given[4] * given[1][..., None, :]
+
+    def _pullback(self, blocks, given, log_precision, value, cotangent):
+        """As :func:`gaussian_pullback`, summed over points before the basis comes in."""
+        basis, half, n = self.basis.astype(blocks.dtype), self._half(given), self.columns
+        precision = pt.exp(log_precision)
+
+        def at_rows(vectors):  # A diag(s) L^-T v
+            return (half.mT @ vectors[..., None])[..., 0] @ basis.T
+
+        def by_block(matrices):  # (S, B, n, n) -> (B, S n, n)
+            return matrices.transpose(1, 0, 2, 3).reshape((self.batch, -1, n))
+
+        middle = compute_once(lower_half(blocks[..., None] * cotangent[..., None, :]) @ half)
+        of_columns = by_block(half).mT @ by_block(middle)  # (B, n, n)
+        of_root = ((basis @ of_columns) * basis).sum(axis=-1)
+        seen = at_rows(cotangent)
+        of_mean = (seen * (at_rows(given[5]) - (value - given[0]))).sum(axis=0)
+        return precision * (of_root + of_mean), -precision * seen.sum(axis=0)
