@@ -24,6 +24,7 @@ from pymc_isomix.backend.compilation import (
     compiles_slowly,
     compiling,
     jax_failure,
+    lean,
     one_blas_thread,
 )
 from pymc_isomix.target import batching
@@ -75,6 +76,12 @@ def test_no_c_is_compiled_for_what_is_constant_in_a_model(monkeypatch):
         inference.objective.updates()
         assert pytensor.config.cxx == "g++"
     assert compilers == [""]
+
+
+def test_jax_gets_graphs_that_are_not_canonicalised_again():
+    names = {rewriter.name for rewriter in lean("JAX").optimizer.data}
+    assert "specialize" in names  # or JAX would not know lengths
+    assert "canonicalize" not in names
 
 
 def test_work_is_done_beside_other_work():
