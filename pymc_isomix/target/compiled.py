@@ -20,7 +20,7 @@ from pytensor.tensor.type_other import NoneConst
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, lean, one_at_a_time, sound
 from pymc_isomix.backend.disk import on_disk
-from pymc_isomix.target import batching, traces
+from pymc_isomix.target import batching, traces, vectorising
 from pymc_isomix.target.kept import baked, keep
 
 RANDOM = (RandomVariable, MinibatchOp)
@@ -164,7 +164,8 @@ class CompiledModel:
             # JAX wants to know how many: the pieces are padded
             shape = (self.at_once if on_jax else None, self.space.n_dim)
             points = pt.matrix("points", shape=shape, dtype=self.dtype)
-            batched = batching.batch(target.outputs[:2], target.point, points)
+            batch = vectorising.batch_in_pieces if on_jax else vectorising.batch
+            batched = batch(target.outputs[:2], target.point, points)
             inputs = [points, *target.pseudo.values()]
             if on_jax:
                 return on_disk(inputs, batched, lean("JAX"))
