@@ -135,28 +135,54 @@ def _conditional_backward(inputs, outputs, cotangents):
     return [q, of_precision, _times(inverse.mT, q)]
 
 
-def gaussian_pullback(y, location, log_precision, value, factors, cotangent):
+def for_pullback(y, pull, whitened):
+    r"""Prepare what :func:`gaussian_pullback` needs, and the variances of the effects.
+
+    All that it sums over a matrix but the cotangent, while the matrices of one point are at hand:
+    with :math:`\Phi` the lower triangle with half of the diagonal, :math:`h^T \Phi(y s^T) h` is
+    linear in s.
+
+    Parameters
+    ----------
+    y, pull : (B, n) TensorVariable
+    whitened : (B, r, n) TensorVariable
+        H, a row h for each effect.
+
+    Returns
+    -------
+    variance, fitted : (B, r)
+        Of the effects, :math:`|h|^2`, and their mean less the location, H t.
+    of_root : (B, r, n)
+        What is linear in s.
+    """
+    n = whitened.type.shape[-1]
+    below = lower_half(pt.ones((n, n), dtype=whitened.dtype))
+    # a kernel of XLA that has the product and more in it is ten times as slow
+    of_root = whitened * compute_once(compute_once(whitened * y[..., None, :]) @ below)
+    return (whitened**2).sum(axis=-1), _times(whitened, pull), of_root
+
+
+def gaussian_pullback(location, log_precision, value, whitened, prepared, cotangent):
     r"""Gradient of :math:`\langle` cotangent, y :math:`\rangle` in log c and m, at fixed zeta.
 
     Parameters
     ----------
-    y, cotangent : (..., B, n) TensorVariable
     location : (..., B, r) TensorVariable
     log_precision, value : (B, r) TensorVariable
-    factors : tuple of TensorVariable
-        The last three of :func:`gaussian_map`.
+    whitened : (..., B, r, n) TensorVariable
+        H.
+    prepared : tuple of TensorVariable
+        Of :func:`for_pullback`.
+    cotangent : (..., B, n) TensorVariable
 
     Returns
     -------
     (..., B, r) TensorVariable, two of them
     """
-    _, pull, whitened = factors
+    _, fitted, of_root = prepared
     precision, seen = pt.exp(log_precision), _times(whitened, cotangent)
-    # a kernel of XLA that has the product and the sum in it is ten times as slow
-    product = compute_once(whitened @ lower_half(_outer(y, cotangent)))
-    of_root = (product * whitened).sum(axis=-1)
-    of_mean = seen * (_times(whitened, pull) - (value - location))
-    return precision * (of_root + of_mean), -precision * seen
+    of_mean = seen * (fitted - (value - location))
+    return precision * (_times(of_root, cotangent) + of_mean), -precision * seen
 
 
 def _times(matrix, vector):

@@ -10,7 +10,12 @@ from pytensor.gradient import disconnected_grad
 
 from pymc_isomix.backend.jax_ops import compute_once
 from pymc_isomix.backend.linalg import UNROLLED, cholesky, diagonal, lower_half, solve
-from pymc_isomix.family.conditional import conditional_map, gaussian_map, gaussian_pullback
+from pymc_isomix.family.conditional import (
+    conditional_map,
+    for_pullback,
+    gaussian_map,
+    gaussian_pullback,
+)
 from pymc_isomix.family.sites import TINY
 
 
@@ -111,13 +116,15 @@ class Matrix:
         return weighted @ factor, pull
 
     def _map(self, blocks, given, log_precision, value):
-        """Zeta, log determinant, L^-1, t and H, as one Op."""
+        """Zeta, log determinant, L^-1 and t, and what :meth:`_pullback` needs."""
         own = map(self._pseudo, (log_precision, value))
-        return gaussian_map(blocks, *given[:2], *own)
+        *results, pull, whitened = gaussian_map(blocks, *given[:2], *own)
+        return *results, pull, whitened, *for_pullback(blocks, pull, whitened)
 
     def _pullback(self, blocks, given, log_precision, value, cotangent):
-        factors = given[4:]
-        found = gaussian_pullback(blocks, given[0], log_precision, value, factors, cotangent)
+        whitened, *prepared = given[6:]
+        own = log_precision, value
+        found = gaussian_pullback(given[0], *own, whitened, prepared, cotangent)
         return [part.sum(axis=0) for part in found]
 
     def _posterior(self, given, log_precision, value):
@@ -147,7 +154,7 @@ class Matrix:
 
     def _variance(self, given, log_precision, value):
         if len(given) > 4:
-            return (given[6] ** 2).sum(axis=-1)
+            return given[7]
         _, root = self._posterior(given, log_precision, value)
         if self.columns <= UNROLLED:
             half = solve(root[..., None, :, :], self._factor(given))  # (..., r, n)

@@ -13,6 +13,7 @@ Pure functions of PyTensor variables, for one point or, with leading axes, many.
 import numpy as np
 import pytensor.tensor as pt
 
+from pymc_isomix.backend.jax_ops import compute_once
 from pymc_isomix.backend.linalg import diagonal, solve
 
 TINY = 1e-30
@@ -121,7 +122,9 @@ class Rotated(Elementwise):
         """Map y (..., n) to z (..., n); with the log absolute determinant (...)."""
         rotated, log_determinant = super().to_unconstrained(y, given, log_precision, value)
         log_determinant += np.asarray(self.log_determinant, dtype=y.dtype)
-        return rotated @ self.basis.T.astype(y.dtype), log_determinant
+        # a kernel of XLA that has more in it than the product is slower than both
+        rotated = compute_once(rotated)
+        return compute_once(rotated @ self.basis.T.astype(y.dtype)), log_determinant
 
     def to_coordinates(self, z, given, log_precision, value):
         """Map z (..., n) back to y (..., n)."""

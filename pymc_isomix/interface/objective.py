@@ -183,6 +183,7 @@ class MixtureObjective(ObjectiveFunction):
             n_samples=obj_n_mc,
             model_mode=model_mode,
             n_devices=n_devices,
+            on_jax=self.op.backend == "jax" and n_devices == 1,
             more_replacements=more_replacements,
             constrain=constrain,
             optimiser=None if obj_optimizer is None else optimise,

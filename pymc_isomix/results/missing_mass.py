@@ -104,8 +104,8 @@ def missing_mass(
         outside, inside = ends[above > UNCOVERED], np.isfinite(log_p) & (above <= UNCOVERED)
         distinct = _distinct(outside, SAME_END)
         found = [_student_around(climb, end, until) for end in distinct]
-        arrived = [found[i] is not None for i in _nearest(outside, distinct)]
-        n_reached = int(inside.sum()) + sum(arrived)
+        at_modes = [found[i] is not None for i in _nearest(outside, distinct)]
+        n_reached = int(inside.sum()) + sum(at_modes)
         components = scaled.whiten(mixture.means - centre)[~modes.is_dead(mixture)]
         log_masses = [-np.inf]
         for around in _distinct_modes([around for around in found if around is not None]):

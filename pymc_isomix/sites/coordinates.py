@@ -10,7 +10,8 @@ import pytensor.tensor as pt
 from pytensor.graph.replace import graph_replace
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
-from pymc_isomix.target.batching import batch, stabilise
+from pymc_isomix.target.batching import stabilise
+from pymc_isomix.target.vectorising import batch, batch_in_pieces
 
 PSEUDO = ("log_precisions", "values")  # parameters that all sites share, flat
 
@@ -132,7 +133,7 @@ class Coordinates:
             log_determinant -= site.form.to_unconstrained(y, here, *own)[1]
         return points, log_determinant, given
 
-    def batched(self, points, pseudo, *, backward=False):
+    def batched(self, points, pseudo, *, backward=False, on_jax=False):
         """Map symbolic points (S, d), y to z or backward, with log determinant and what is given.
 
         Returns
@@ -144,7 +145,8 @@ class Coordinates:
         point, variables, outputs, given = self._at_point(points.dtype, backward)
         replacements = {variables[name]: pseudo[name] for name in PSEUDO}
         outputs = graph_replace(outputs, replacements, strict=False)
-        flat, log_determinant, *rest = batch(outputs, point, points)
+        many = batch_in_pieces if on_jax else batch
+        flat, log_determinant, *rest = many(outputs, point, points)
         return flat, log_determinant, self.by_site(rest, given)
 
     def _at_point(self, dtype, backward):

@@ -78,6 +78,7 @@ def step_updates(
     optimiser=None,
     anchor=None,
     n_devices=1,
+    on_jax=False,
 ):
     r"""Build the updates of one step, and the loss.
 
@@ -107,6 +108,8 @@ def step_updates(
         Takes noise out of a minibatch's log density.
     n_devices : int
         Devices of JAX among which the draws are spread.
+    on_jax : bool
+        Whether JAX compiles the step, for one device.
 
     Returns
     -------
@@ -134,6 +137,7 @@ def step_updates(
         pseudo=pseudo,
         more_replacements=more_replacements,
         mode=model_mode,
+        on_jax=on_jax,
     )
     log_p, gradient_p = target.log_density, target.gradient
     given, learned = target.given, {}
@@ -166,7 +170,7 @@ def step_updates(
             log_weights, estimates.divergence, step_size, lost=pt.eq(estimates.n_finite, 0)
         )
     if coordinates:
-        at_means = AtSites(means, coordinates.batched(means, pseudo)[2])
+        at_means = AtSites(means, coordinates.batched(means, pseudo, on_jax=on_jax)[2])
         moved, scaling = new_pseudo(
             coordinates,
             pseudo,

@@ -14,20 +14,16 @@ from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.rewriting import inline_ofg_node
 from pytensor.gradient import DisconnectedGrad, GradClip, GradScale, ZeroGrad
 from pytensor.graph.basic import Constant
-from pytensor.graph.replace import graph_replace, vectorize_graph
+from pytensor.graph.replace import graph_replace
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.graph.rewriting.utils import rewrite_graph
-from pytensor.graph.traversal import ancestors, toposort
-from pytensor.scan.op import Scan
-from pytensor.tensor.blockwise import Blockwise
-from pytensor.tensor.random.op import RandomVariable
+from pytensor.graph.traversal import ancestors
 from pytensor.tensor.rewriting.ofg import inline_symbolic_for_fusion
 from pytensor.tensor.subtensor import (
     AdvancedIncSubtensor,
     AdvancedSubtensor,
     indices_from_subtensor,
 )
-from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorVariable
 
 from pymc_isomix.backend.compilation import SYMMETRY, CompiledApart, compiling
@@ -35,6 +31,7 @@ from pymc_isomix.backend.jax_ops import compute_clipped_once
 from pymc_isomix.backend.linalg import ROOT, use_quick_cholesky
 from pymc_isomix.family.conditional import GAUSSIAN_MAP
 from pymc_isomix.target.kept import baked, keep
+from pymc_isomix.target.vectorising import batch, batch_in_pieces, closed
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +59,14 @@ class BatchedTarget(NamedTuple):
 
 
 def batched_log_density(
-    space, points, *, coordinates=None, pseudo=None, more_replacements=None, mode=None
+    space,
+    points,
+    *,
+    coordinates=None,
+    pseudo=None,
+    more_replacements=None,
+    mode=None,
+    on_jax=False,
 ):
     """Build the model's log joint density and gradient at a batch of points.
 
@@ -83,6 +87,8 @@ def batched_log_density(
         Applied to the model's log density first.
     mode : Mode or str, optional
         Compile them by themselves with this mode, as one Op without a gradient.
+    on_jax : bool
+        Whether JAX compiles them: large matrices are then made for a few points at a time.
 
     Returns
     -------
@@ -98,10 +104,12 @@ def batched_log_density(
         given = {target.pseudo[name]: value for name, value in pseudo.items()}
         outputs = graph_replace(outputs, given, strict=False)
     if mode is None:
-        batched = batch(outputs, point, points)
+        batched = (
+            batch_in_pieces(outputs, point, points) if on_jax else batch(outputs, point, points)
+        )
     else:
         inside = points.type()
-        inner, apart, outside = _closed(batch(outputs, point, inside), inside)
+        inner, apart, outside = closed(batch(outputs, point, inside), inside)
         batched = CompiledApart([inside, *inner], apart, mode)(points, *outside, return_list=True)
     log_density, gradient, *flat = batched
     return BatchedTarget(
@@ -207,87 +215,3 @@ def constant_mask_to_indices(fgraph, node):
     if not is_update:
         return [part]
     return [part.set(update) if node.op.set_instead_of_inc else part.inc(update)]
-
-
-def batch(outputs, point, points):
-    """Turn stabilised expressions of one point (d,) into those of many (S, d)."""
-    if any(isinstance(node.op, Scan) for node in toposort(outputs)):
-        logger.info(
-            "The log density contains a scan, which has no vectorised form: it is evaluated draw "
-            "by draw."
-        )
-        return _evaluate_one_by_one(outputs, point, points)
-    return [
-        batched if batched.ndim > output.ndim else _repeated(batched, points)
-        for output, batched in zip(outputs, vectorize_graph(outputs, {point: points}), strict=True)
-    ]
-
-
-def _repeated(output, points):
-    """Repeat what does not depend on the point, for every point."""
-    return pt.alloc(output, points.shape[0], *output.shape)
-
-
-def _evaluate_one_by_one(outputs, point, points):
-    """Wrap the graph as one Op, looped over (or vmapped, on JAX) by Blockwise."""
-    inner, replaced, outside = _closed(outputs, point)
-    signature = ",".join(
-        [
-            "(d)",
-            *(
-                f"({','.join(f'i{i}_{axis}' for axis in range(v.ndim))})"
-                for i, v in enumerate(outside)
-            ),
-        ]
-    )
-    op = OpFromGraph([point, *inner], replaced)
-    results = ",".join(
-        "(d)" if i == 1 else f"({','.join(f'o{i}_{axis}' for axis in range(output.ndim))})"
-        for i, output in enumerate(outputs)
-    )
-    return Blockwise(op, signature=f"{signature}->{results}")(points, *outside, return_list=True)
-
-
-def _closed(outputs, point):
-    """Close a graph over its inputs: (other inputs, outputs, what the inputs stand for).
-
-    What depends on shared variables but not on the point, a minibatch for example, is computed
-    once, outside, and passed in.
-    """
-    outside = _boundary(point, list(toposort(outputs)))
-    inner = [variable.type() for variable in outside]
-    replaced = graph_replace(outputs, dict(zip(outside, inner, strict=True)), strict=False)
-    return inner, replaced, outside
-
-
-def _boundary(point, nodes):
-    """Tensors that do not depend on the point, are not constant, and feed what depends on it.
-
-    ``nodes`` are the graph's, in topological order.
-    """
-    depends, varies = {point}, set()
-    for node in nodes:
-        if not depends.isdisjoint(node.inputs):
-            if isinstance(node.op, RandomVariable):
-                raise NotImplementedError(
-                    f"a log density that draws random numbers given its own variables ({node.op}) "
-                    "cannot be batched; remove the random draw from the model's log density"
-                )
-            depends.update(node.outputs)
-        elif any(v in varies or _is_varying_root(v) for v in node.inputs):
-            varies.update(node.outputs)
-    boundary: dict = {}
-    waiting = [v for node in nodes if not depends.isdisjoint(node.inputs) for v in node.inputs]
-    while waiting:
-        variable = waiting.pop()
-        if variable in depends or not (variable in varies or _is_varying_root(variable)):
-            continue
-        if isinstance(variable.type, TensorType):
-            boundary[variable] = None
-        else:  # a scalar or a slice: what it is made of
-            waiting.extend(variable.owner.inputs)
-    return list(boundary)
-
-
-def _is_varying_root(variable):
-    return variable.owner is None and not isinstance(variable, Constant)

@@ -20,7 +20,7 @@ from pytensor.tensor.type_other import NoneConst
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, lean, one_at_a_time, sound
 from pymc_isomix.backend.disk import on_disk
-from pymc_isomix.target import batching, traces
+from pymc_isomix.target import batching, traces, vectorising
 from pymc_isomix.target.kept import baked, keep
 
 RANDOM = (RandomVariable, MinibatchOp)
@@ -184,7 +184,8 @@ class CompiledModel:
             shape = (self.at_once if self._on_jax else None, self.space.n_dim)
             points = pt.matrix("points", shape=shape, dtype=self.dtype)
             outputs = [*target.outputs[:2], *target.unconstrained]
-            batched = batching.batch(outputs, target.point, points)
+            batch = vectorising.batch_in_pieces if self._on_jax else vectorising.batch
+            batched = batch(outputs, target.point, points)
             inputs = [points, *target.pseudo.values()]
             if self._on_jax:
                 return on_disk(inputs, batched, lean("JAX"))

@@ -1,0 +1,132 @@
+"""Expressions of one point as those of many: at once, in pieces, or one by one."""
+
+import logging
+import math
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.compile.builders import OpFromGraph
+from pytensor.graph.basic import Constant
+from pytensor.graph.replace import graph_replace, vectorize_graph
+from pytensor.graph.traversal import ancestors, toposort
+from pytensor.scan.op import Scan
+from pytensor.tensor.blockwise import Blockwise
+from pytensor.tensor.linalg.decomposition.cholesky import Cholesky
+from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.type import TensorType
+
+from pymc_isomix.backend.pieces import InPieces
+
+logger = logging.getLogger(__name__)
+
+CACHE = 2**20  # bytes that the matrices of the points evaluated at once may take
+
+
+def batch(outputs, point, points):
+    """Turn stabilised expressions of one point (d,) into those of many (S, d)."""
+    if any(isinstance(node.op, Scan) for node in toposort(outputs)):
+        logger.info(
+            "The log density contains a scan, which has no vectorised form: it is evaluated draw "
+            "by draw."
+        )
+        return _evaluate_one_by_one(outputs, point, points)
+    return [
+        batched if batched.ndim > output.ndim else _repeated(batched, points)
+        for output, batched in zip(outputs, vectorize_graph(outputs, {point: points}), strict=True)
+    ]
+
+
+def batch_in_pieces(outputs, point, points):
+    """Do the same on JAX, a few points at a time where matrices of all of them fill the cache."""
+    import jax
+
+    if jax.default_backend() != "cpu":
+        return batch(outputs, point, points)
+    n_points = points.type.shape[0]
+    least = n_points * max(map(_bytes_of_root, ancestors(outputs)), default=0) / CACHE
+    divisors = (n for n in range(1, n_points) if n_points % n == 0)
+    n_pieces = next((n for n in divisors if n >= least), 1)
+    if n_pieces == 1:
+        return batch(outputs, point, points)
+    piece = pt.matrix(shape=(n_points // n_pieces, points.type.shape[1]), dtype=points.dtype)
+    inner, batched, outside = closed(batch(outputs, point, piece), piece)
+    return InPieces([piece, *inner], batched, n_pieces)(points, *outside, return_list=True)
+
+
+def _bytes_of_root(variable):
+    """Bytes of a Cholesky factor, where its size is known; zero for what is none."""
+    op = variable.owner.op if variable.owner else None
+    op = op.core_op if isinstance(op, Blockwise) else op
+    if not isinstance(op, Cholesky) or None in variable.type.shape:
+        return 0
+    return math.prod(variable.type.shape) * np.dtype(variable.dtype).itemsize
+
+
+def _repeated(output, points):
+    """Repeat what does not depend on the point, for every point."""
+    return pt.alloc(output, points.shape[0], *output.shape)
+
+
+def _evaluate_one_by_one(outputs, point, points):
+    """Wrap the graph as one Op, looped over (or vmapped, on JAX) by Blockwise."""
+    inner, replaced, outside = closed(outputs, point)
+    signature = ",".join(
+        [
+            "(d)",
+            *(
+                f"({','.join(f'i{i}_{axis}' for axis in range(v.ndim))})"
+                for i, v in enumerate(outside)
+            ),
+        ]
+    )
+    op = OpFromGraph([point, *inner], replaced)
+    results = ",".join(
+        "(d)" if i == 1 else f"({','.join(f'o{i}_{axis}' for axis in range(output.ndim))})"
+        for i, output in enumerate(outputs)
+    )
+    return Blockwise(op, signature=f"{signature}->{results}")(points, *outside, return_list=True)
+
+
+def closed(outputs, point):
+    """Close a graph over its inputs: (other inputs, outputs, what the inputs stand for).
+
+    What depends on shared variables but not on the point, a minibatch for example, is computed
+    once, outside, and passed in.
+    """
+    outside = _boundary(point, list(toposort(outputs)))
+    inner = [variable.type() for variable in outside]
+    replaced = graph_replace(outputs, dict(zip(outside, inner, strict=True)), strict=False)
+    return inner, replaced, outside
+
+
+def _boundary(point, nodes):
+    """Tensors that do not depend on the point, are not constant, and feed what depends on it.
+
+    ``nodes`` are the graph's, in topological order.
+    """
+    depends, varies = {point}, set()
+    for node in nodes:
+        if not depends.isdisjoint(node.inputs):
+            if isinstance(node.op, RandomVariable):
+                raise NotImplementedError(
+                    f"a log density that draws random numbers given its own variables ({node.op}) "
+                    "cannot be batched; remove the random draw from the model's log density"
+                )
+            depends.update(node.outputs)
+        elif any(v in varies or _is_varying_root(v) for v in node.inputs):
+            varies.update(node.outputs)
+    boundary: dict = {}
+    waiting = [v for node in nodes if not depends.isdisjoint(node.inputs) for v in node.inputs]
+    while waiting:
+        variable = waiting.pop()
+        if variable in depends or not (variable in varies or _is_varying_root(variable)):
+            continue
+        if isinstance(variable.type, TensorType):
+            boundary[variable] = None
+        else:  # a scalar or a slice: what it is made of
+            waiting.extend(variable.owner.inputs)
+    return list(boundary)
+
+
+def _is_varying_root(variable):
+    return variable.owner is None and not isinstance(variable, Constant)
