@@ -1,9 +1,11 @@
 """How to compile: as little as possible, since a user waits for it."""
 
 import gc
+import logging
 import math
 import traceback
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import wraps
 from importlib.util import find_spec
@@ -23,6 +25,8 @@ from pytensor.scalar.math import Log1mexp, Softplus
 from pytensor.tensor.elemwise import Elemwise
 from threadpoolctl import threadpool_limits
 
+logger = logging.getLogger(__name__)
+
 AFTER_SPECIALISING = 48  # place among PyTensor's rewrites: none turns these back
 # Of PyTensor's JAX functions: they copy random generators, sum in types that are cut to 32 bits,
 # and check nothing
@@ -38,7 +42,7 @@ QUESTIONS = ("dot_diag_to_elemwise", "selection_dot_to_indexing", SYMMETRY)
 UNSOUND = ("local_merge_alloc",)
 # What XLA does itself, or the model's graph has been through. "specialize" stays: without it JAX
 # does not know the lengths of what was vectorised.
-NEEDLESS_ON_JAX = ("stabilize", "uncanonicalize", *QUESTIONS)
+NEEDLESS_ON_JAX = ("canonicalize", "stabilize", "uncanonicalize", *QUESTIONS)
 
 
 @node_rewriter([Elemwise])
@@ -146,6 +150,22 @@ def compiling(**flags):
         finally:
             if enabled:
                 gc.enable()
+
+
+def beside(work, meanwhile=None):
+    """Return what work that needs no Python returns; do something else in the meantime.
+
+    ``meanwhile`` is for what will be asked for later: what fails there will fail again then.
+    """
+    if meanwhile is None:
+        return work()
+    with ThreadPoolExecutor(1) as worker:
+        result = worker.submit(work)
+        try:
+            meanwhile()
+        except Exception as error:
+            logger.debug(f"not done while XLA compiled: {error}")
+        return result.result()
 
 
 class JAXCompilationError(RuntimeError):

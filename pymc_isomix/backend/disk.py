@@ -27,7 +27,7 @@ from pytensor.graph.traversal import toposort
 from pytensor.scalar.basic import ScalarOp
 
 from pymc_isomix._version import __version__
-from pymc_isomix.backend.compilation import compiling
+from pymc_isomix.backend.compilation import beside, compiling
 from pymc_isomix.backend.jax_ops import teach_jax
 
 logger = logging.getLogger(__name__)
@@ -207,16 +207,17 @@ class Traced:
         self.function, self.graph = function, graph
         self.by_shapes: dict = {}
 
-    def __call__(self, *arguments):  # noqa: D102
+    def __call__(self, *arguments, meanwhile=None):
+        """Call it; where XLA has to compile it first, do something else ``meanwhile``."""
         import jax
 
         leaves, tree = jax.tree.flatten(arguments)
         shapes = tree, *((np.shape(leaf), leaf.dtype) for leaf in leaves)
         if shapes not in self.by_shapes:
-            self.by_shapes[shapes] = self._of(arguments, repr(shapes).encode())
+            self.by_shapes[shapes] = self._of(arguments, repr(shapes).encode(), meanwhile)
         return self.by_shapes[shapes](*arguments)
 
-    def _of(self, arguments, shapes):
+    def _of(self, arguments, shapes, meanwhile=None):
         import jax
         from jax import export
 
@@ -230,6 +231,8 @@ class Traced:
         parts = (graph.digest, shapes, settings, _of_this_place())
         path = folder() / hashlib.sha256(b"\0".join(parts)).hexdigest()
         content = _read(path)
+        if content is not None:
+            meanwhile = None  # XLA has left it on the disk, too
         if content is None and graph.rewritten:
             plain.trace(*arguments)  # what fails here is a fault of the function, not of the disk
         try:
@@ -238,7 +241,8 @@ class Traced:
                 content = pickle.dumps(replace(export.export(plain)(*arguments), _get_vjp=None))
                 _write(path, content)
             # compiled here, since jit would compile again for what it returns
-            return jax.jit(pickle.loads(content).call).lower(*arguments).compile()
+            lowered = jax.jit(pickle.loads(content).call).lower(*arguments)
+            return beside(lowered.compile, meanwhile)
         except Exception as error:
             logger.debug(f"not kept on disk: {error}")
             return graph.rewritten and plain

@@ -18,7 +18,7 @@ from pymc_isomix.fitting.plateau import IterateAverage, divergence_by_noise, has
 logger = logging.getLogger(__name__)
 
 CHECK_EVERY = 50  # steps between two looks at the ELBO
-SETTLE_STEPS = 400  # after a plateau
+SETTLE_STEPS = 200  # after a plateau
 EXACT, SETTLE_EXACT = 0.01, 100  # nats of KL while exploring, and how many steps are enough then
 LEAST_WITH_SITES = 600  # steps of exploring: the ELBO hardly tells when coordinates have settled
 MANY_ELEMENTS = 300  # of which it does

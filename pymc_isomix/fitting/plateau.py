@@ -5,6 +5,7 @@ import numpy as np
 TOLERANCE = 0.05  # nats: a smaller gain over a third of the phase is no reason to go on
 OF_NOISE, LARGEST_TOLERANCE = 0.25, 0.5  # standard deviations of a loss; nats
 MIN_WINDOW, MAX_WINDOW = 50, 300  # steps
+FAR = 1.0  # nats above the latest losses
 
 
 def has_plateaued(losses, tolerance=TOLERANCE):
@@ -15,7 +16,8 @@ def has_plateaued(losses, tolerance=TOLERANCE):
     errors, is below ``tolerance``, or a quarter of the noise of a single loss where that is more,
     up to half a nat: what is left to the ELBO, KL(q || p), is of the order of that noise squared
     times the draws, and a fall so far below it is not worth the steps. Noise too large to tell
-    says no.
+    says no. Windows begin after the way from a far start: with the first loss that is at most a nat
+    above where the latest are.
 
     Parameters
     ----------
@@ -30,6 +32,10 @@ def has_plateaued(losses, tolerance=TOLERANCE):
     (True, False)
     """
     losses = losses[np.isfinite(losses)]  # a refused step has none
+    if len(losses) < 2 * MIN_WINDOW:
+        return False
+    near = losses <= losses[-MIN_WINDOW:].mean() + FAR
+    losses = losses[near.argmax() :]
     third = max(MIN_WINDOW, len(losses) // 3)
     if len(losses) < 2 * third:
         return False

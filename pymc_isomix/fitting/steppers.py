@@ -95,8 +95,8 @@ class Loop:
         updates = {i: o for o, i in function.maker.fgraph.update_mapping.items()}
         return cls(function.vm.jit_fn, function.vm.inputs, shared, places, updates)
 
-    def bind(self, operator, seed):
-        """Take these steps for an approximation."""
+    def bind(self, operator, seed, meanwhile=None):
+        """Take these steps for an approximation; do something else while XLA compiles them."""
         seeded = seeded_for_jax(len(self.generators), seed)
         states = dict(zip(self.generators, seeded, strict=True))
         shared = operator.shared
@@ -104,7 +104,7 @@ class Loop:
             [states[i]] if i in states else shared[name].container.storage if name else data
             for i, (name, data) in enumerate(zip(self.names, self.data, strict=True))
         ]
-        return Looped(self, storage, operator)
+        return Looped(self, storage, operator, meanwhile)
 
 
 class Looped:
@@ -118,9 +118,11 @@ class Looped:
     storage : list of one-element lists
         Where the state lies, those of shared variables and of generators.
     operator : MixtureKL
+    meanwhile : callable, optional
+        Called while XLA compiles.
     """
 
-    def __init__(self, loop, storage, operator):
+    def __init__(self, loop, storage, operator, meanwhile=None):
         import jax
 
         self.loop, self.storage, self.operator = loop, storage, operator
@@ -129,7 +131,7 @@ class Looped:
         # compile again
         for i in loop.updates:
             self.storage[i][0] = jax.tree.map(np.asarray, self.storage[i][0])
-        self._call(np.zeros(0))  # compiles
+        self._call(np.zeros(0), meanwhile)  # compiles
 
     @property
     def generators(self):
@@ -145,11 +147,14 @@ class Looped:
         self.most = int(np.clip(CALL_SECONDS / seconds, 1, MOST_STEPS))
         return losses[:taken], log_evidence[:taken]
 
-    def _call(self, step_sizes):
+    def _call(self, step_sizes, meanwhile=None):
         padded = np.zeros(MOST_STEPS)
         padded[: len(step_sizes)] = step_sizes
         taken, state, losses, log_evidence = self.loop.run(
-            tuple(storage[0] for storage in self.storage), padded, np.asarray(len(step_sizes))
+            tuple(storage[0] for storage in self.storage),
+            padded,
+            np.asarray(len(step_sizes)),
+            meanwhile=meanwhile,
         )
         result = int(taken), np.asarray(losses), np.asarray(log_evidence)
         for i in self.loop.updates:

@@ -130,7 +130,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         unconstrained, moved, statistics = chosen.unconstrained, None, traces.sample_stats(chosen)
         if transitions:
             unconstrained, statistics, figures = self._move(
-                compiled, chosen.points, transitions, rng, progressbar=progressbar
+                compiled, chosen, transitions, rng, progressbar=progressbar
             )
             moved = figures if importance == "none" else None  # of q's own draws
         values = compiled.constrained(unconstrained)
@@ -161,7 +161,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             Ascents of the log density from spread starts, to find modes where the approximation
             has no mass, which weights of its own draws cannot show; 0 leaves them out.
         transitions : int
-            Exact Markov transitions of up to 1000 of the draws. Where the approximation is the
+            Exact Markov transitions of 150 of the draws. Where the approximation is the
             posterior they change nothing; too narrow a scale, which weights of its own draws cannot
             show, grows. 0 leaves them out.
         progressbar : bool
@@ -255,16 +255,16 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         space.check_same_variables(model)
         return space.with_model(model)
 
-    def compiled_model(self):
+    def compiled_model(self, backend=None):
         """Return functions of the model, of the context's or else the fitted one, compiled once.
 
         Returns
         -------
         CompiledModel
-            On the backend of the fit; ``to_unconstrained`` and the densities take points y (S, d).
+            On a backend, or that of the fit; the densities take points y (S, d).
         """
         space = self.space_of_context()
-        backend = "" if self.history is None else self.history.backend
+        backend = backend or ("" if self.history is None else self.history.backend)
         key = (backend, *CompiledModel.key(space.model))
         cached = self.__dict__.setdefault("_compiled", {})
         if key not in cached:
@@ -278,11 +278,11 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             )
         return cached[key]
 
-    def _move(self, compiled, points, n, rng, **options):
+    def _move(self, compiled, weighted, n, rng, **options):
         """Move draws: (unconstrained draws, statistics, figures of the drift)."""
-        moved = transitions(compiled, self.mixture, points, n, rng, **options)
+        moved = transitions(compiled, self.mixture, weighted.points, n, rng, **options)
         unconstrained, log_determinant = compiled.to_unconstrained(moved.points)
-        figures = drift.figures(compiled, points, moved)
+        figures = drift.figures(compiled, weighted.unconstrained, moved)
         return unconstrained, sample_stats(moved, log_determinant), figures
 
     def _add_groups(self, tree, compiled, weighted, moved=None):

@@ -26,6 +26,7 @@ from pymc_isomix.backend.disk import JAXFunction, keep_compiled
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.fitting.loop import saying_so
 from pymc_isomix.fitting.steppers import Loop
+from pymc_isomix.results.importance import get_ready
 from pymc_isomix.step.anchor import Anchor
 from pymc_isomix.step.bounds import StepRule
 from pymc_isomix.step.objective import StepInfo, step_updates
@@ -101,7 +102,7 @@ class MixtureObjective(ObjectiveFunction):
                 return compile(
                     [], updates.loss, updates=updates, random_seed=seed, **compile_kwargs
                 )
-            looped = self.loop(updates, compile_kwargs["mode"]).bind(self.op, seed)
+            looped = self.loop(updates, compile_kwargs["mode"]).bind(self.op, seed, self.op.prepare)
             store.add(key, looped.loop)
             return looped
 
@@ -184,8 +185,7 @@ class MixtureObjective(ObjectiveFunction):
             optimiser=None if obj_optimizer is None else optimise,
             anchor=None if more_replacements or more_obj_params else self.op.anchor,
         )
-        result = ObjectiveUpdates(updates)
-        result.update(more_updates or {})
+        result = ObjectiveUpdates({**updates, **(more_updates or {})})
         result.loss = loss
         return result
 
@@ -268,6 +268,10 @@ class MixtureKL(Operator):
             compiled["anchor"] = None  # said once
             return
         self.anchor.move(point[0], log_density[0], gradient[0])
+
+    def prepare(self):
+        """Compile and import what judges the fit."""
+        get_ready(self.approx.compiled_model(self.backend))
 
     @property
     def shared(self):

@@ -110,7 +110,7 @@ class WeightedDraws(NamedTuple):
     importance: Importance | None
 
 
-def weigh(mixture, points, component, to_unconstrained, log_p=None):
+def weigh(mixture, points, component, mapped, log_p=None):
     """Weigh draws from the approximation.
 
     Parameters
@@ -119,8 +119,8 @@ def weigh(mixture, points, component, to_unconstrained, log_p=None):
     points : (S, d) array
         Coordinates y.
     component : (S,) integer array
-    to_unconstrained : callable
-        From points y to z, with the log determinant.
+    mapped : (S, d) and (S,) array
+        z of the draws, and log |dz/dy|.
     log_p : (S,) array, optional
         The model's log joint density at the draws, in y; without it there are no weights.
 
@@ -131,24 +131,23 @@ def weigh(mixture, points, component, to_unconstrained, log_p=None):
     log_q, responsibilities = mixture.evaluate(points)
     log_weight = None if log_p is None else log_p - log_q
     smoothed = None if log_weight is None else smooth(log_weight)
-    unconstrained, log_determinant = to_unconstrained(points)
+    z, log_determinant = mapped
     return WeightedDraws(
-        points,
-        component,
-        log_q,
-        responsibilities,
-        log_p,
-        log_weight,
-        unconstrained,
-        log_determinant,
-        smoothed,
+        points, component, log_q, responsibilities, log_p, log_weight, z, log_determinant, smoothed
     )
 
 
 def weigh_by_model(compiled, mixture, points, component):
     """Weigh draws (S, d), coordinates y, by a :class:`CompiledModel`."""
-    log_p = compiled.log_density(points)
-    return weigh(mixture, points, component, compiled.to_unconstrained, log_p)
+    log_p, _, *mapped = compiled.evaluate(points)
+    return weigh(mixture, points, component, mapped, log_p)
+
+
+def get_ready(compiled):
+    """Have compiled and imported what weighs draws, where no density takes long."""
+    if compiled.is_quick:
+        compiled.log_density(np.zeros((1, compiled.space.n_dim)))
+        smooth(np.arange(FEWEST_DRAWS))
 
 
 def weigh_if_possible(compiled, mixture, points, component):
@@ -158,7 +157,7 @@ def weigh_if_possible(compiled, mixture, points, component):
             return weigh_by_model(compiled, mixture, points, component)
         except Exception as error:  # draws must not depend on a statistic of them
             logger.info(f"no log density of the draws: {error}")
-    return weigh(mixture, points, component, compiled.to_unconstrained)
+    return weigh(mixture, points, component, compiled.to_unconstrained(points))
 
 
 def draw_inside(mixture, weighted, compiled, rng):
@@ -176,8 +175,15 @@ def draw_inside(mixture, weighted, compiled, rng):
     WeightedDraws
         The same where all are finite.
     """
-    points, component, log_p = (
-        np.array(part) for part in (weighted.points, weighted.component, weighted.log_p)
+    points, component, log_p, *mapped = map(
+        np.array,
+        (
+            weighted.points,
+            weighted.component,
+            weighted.log_p,
+            weighted.unconstrained,
+            weighted.log_determinant,
+        ),
     )
     outside = np.flatnonzero(~np.isfinite(log_p))
     if not outside.size:
@@ -185,7 +191,9 @@ def draw_inside(mixture, weighted, compiled, rng):
     logger.info(f"{outside.size / len(log_p):.1%} of the draws lay outside the model's support")
     for _ in range(REDRAWS):
         points[outside], component[outside] = mixture.draw(outside.size, rng)
-        log_p[outside] = compiled.log_density(points[outside])
+        log_p[outside], _, mapped[0][outside], mapped[1][outside] = compiled.evaluate(
+            points[outside]
+        )
         outside = outside[~np.isfinite(log_p[outside])]
         if not outside.size:
             break
@@ -195,7 +203,7 @@ def draw_inside(mixture, weighted, compiled, rng):
             "for each: the approximation does not fit this model. Reparametrise it without hard "
             "bounds, or use another start"
         )
-    return weigh(mixture, points, component, compiled.to_unconstrained, log_p)
+    return weigh(mixture, points, component, mapped, log_p)
 
 
 def resample_draws(weighted, n_draws, rng, *, force=False):

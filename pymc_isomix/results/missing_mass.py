@@ -11,13 +11,14 @@ from pymc_isomix.sampling.progress import LateProgress
 from pymc_isomix.target import starts
 
 LARGEST_DIMENSION = 300  # above, the Hessians would cost too much
-ASCENT_STEPS, NEWTON_STEPS = 200, 10
+ASCENT_STEPS, NEWTON_STEPS = 60, 10
 FIRST_STEP = 0.5  # standard deviations
-SHRINK = 1e-3  # of the steps, over the ascent
-MEMORY = 0.9  # of Adam's averages: slopes change by orders of magnitude on the way
+LENGTHS = 4.0 ** np.arange(-3, 4)  # of a step, all tried at once
+MEMORY = 8  # steps that L-BFGS remembers
 DRAWS = 500  # around each mode found
 DEGREES_OF_FREEDOM = 5
 UNCOVERED = np.log(20)  # nats by which log q lies below the posterior where it has next to no mass
+TINY = 1e-200  # a product whose inverse is finite
 SAME_END, SAME_MODE = 0.02, 0.1  # standard deviations a dimension: before and after Newton steps
 AROUND = 3.0, 100.0  # standard deviations from the centre, under an improper prior
 NEAREST = 5  # components, to which a mode may be joined
@@ -84,10 +85,18 @@ def missing_mass(
     def excess(log_p, points):
         return log_p - log_evidence - mixture.log_density(centre + points @ root.T)
 
+    lowest = mixture.log_density(mixture.means).max() - n_dim  # of nearly all draws from q
+
+    def arrived(log_p, points):
+        """Whether all ascents are where q has draws, and as much mass as the posterior."""
+        covered = excess(log_p, points) <= UNCOVERED
+        return np.all(covered & (mixture.log_density(centre + points @ root.T) > lowest))
+
     with np.errstate(all="ignore"):  # starts may be astronomically far
         spread = _spread_starts(compiled, scaled, n_probes, rng)
         with LateProgress("Ascents", ASCENT_STEPS, disable=not progressbar) as progress:
-            ends = _ascend(climb, scaled.whiten(spread - centre), progress.update, until)
+            begin = scaled.whiten(spread - centre)
+            ends = _ascend(climb, begin, progress.update, until, arrived)
         if time.perf_counter() > until:  # on their way up they have found nothing yet
             return NOT_LOOKED_FOR
         log_p = -climb(ends)[0]
@@ -152,24 +161,74 @@ def _spread_starts(compiled, mixture, n_probes, rng):
         return np.concatenate([compiled.from_unconstrained(near), mixture.mean + around])
 
 
-def _ascend(climb, points, tell=lambda done: None, until=np.inf):
-    """End points (S, d) of local ascents, all at once: by Adam, whose steps need no scale.
+def _ascend(
+    climb, points, tell=lambda done: None, until=np.inf, arrived=lambda log_p, points: False
+):
+    """End points (S, d) of local ascents, all at once: L-BFGS, with a line search of all lengths.
 
-    Prior draws may lie thousands of standard deviations away, so that each coordinate's steps start
-    at a fraction of its distance.
+    Prior draws may lie thousands of standard deviations away, so that first steps are a fraction of
+    the distance. Along a line the first top is taken, lest an ascent leave its basin. They end
+    where all are flat, or have arrived, as ``arrived`` tells.
+
+    References
+    ----------
+    .. [1] Nocedal and Wright (2006), Numerical optimization, 2nd edition, algorithm 7.4.
     """
-    size = np.maximum(np.abs(points) / 10, FIRST_STEP)
-    first, second = np.zeros_like(points), np.zeros_like(points)
+    size = np.maximum(np.abs(points).max(axis=1) / 10, FIRST_STEP)
+    heights, slopes = climb(points)
+    memory: list[tuple] = []  # steps, changes of the slope, and the inverse of their product
+    rows = np.arange(len(points))
     for i in range(ASCENT_STEPS):
-        if time.perf_counter() > until:
+        flat = np.abs(slopes).max(axis=1) < FLAT
+        ended = flat.all() or arrived(-heights, points)
+        if ended or time.perf_counter() > until:
             break
-        _, slopes = climb(points)
-        slopes = np.where(np.isfinite(slopes).all(axis=1, keepdims=True), slopes, 0.0)
-        first += (1 - MEMORY) * (slopes - first)
-        second += (1 - MEMORY) * (slopes**2 - second)
-        points = points - size * SHRINK ** (i / ASCENT_STEPS) * first / (np.sqrt(second) + 1e-12)
+        direction = _downhill(slopes, memory, size)
+        ahead = points[:, None] + LENGTHS[:, None] * direction[:, None]  # (S, n, d)
+        shape = ahead.shape
+        at, there = climb(ahead.reshape(-1, shape[2]))
+        at, there = at.reshape(shape[:2]), there.reshape(shape)
+        at = np.where(np.isfinite(at) & np.isfinite(there).all(axis=2), at, np.inf)
+        rises = np.ones(shape[:2], dtype=bool)  # from here to the next, or the last
+        rises[:, :-1] = at[:, 1:] >= at[:, :-1]
+        first = rises.argmax(axis=1)
+        moved = at[rows, first] < heights  # NaN, of a start outside the support, stays where it is
+        new, new_slopes = (
+            np.where(moved[:, None], found[rows, first], old)
+            for found, old in ((ahead, points), (there, slopes))
+        )
+        step, change = new - points, new_slopes - slopes
+        size = np.where(moved, np.linalg.norm(step, axis=1), size * LENGTHS[0] ** 2)
+        product = (step * change).sum(axis=1)
+        convex = product > TINY
+        memory = [
+            (old_step, old_change, np.where(moved, inverse, 0.0))
+            for old_step, old_change, inverse in memory[1 - MEMORY :]
+        ]
+        memory.append((step, change, np.where(convex, 1 / np.where(convex, product, 1.0), 0.0)))
+        points, slopes = new, new_slopes
+        heights = np.where(moved, at[rows, first], heights)
         tell(i + 1)
     return points
+
+
+def _downhill(slopes, memory, size):
+    """Directions (S, d) by L-BFGS; where nothing is remembered, down the slope by ``size``."""
+    direction, factors = -slopes, []
+    for step, change, inverse in reversed(memory):
+        factor = inverse * (step * direction).sum(axis=1)
+        direction = direction - factor[:, None] * change
+        factors.append(factor)
+    scale = size / np.maximum(np.linalg.norm(slopes, axis=1), 1e-300)
+    for _, change, inverse in memory:  # the latest that counts
+        known = inverse > 0
+        squared = (change**2).sum(axis=1) * inverse
+        scale = np.where(known, 1 / np.where(known, squared, 1.0), scale)
+    direction = direction * scale[:, None]
+    for (step, change, inverse), factor in zip(memory, reversed(factors), strict=True):
+        back = factor - inverse * (change * direction).sum(axis=1)
+        direction = direction + back[:, None] * step
+    return np.nan_to_num(direction)
 
 
 def _distinct(points, limit):

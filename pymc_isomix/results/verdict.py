@@ -14,7 +14,8 @@ from pymc_isomix.sampling.transitions import LEAPFROGS, transitions
 
 DRAWS = 4000
 MOST_NUMBERS = 40_000_000  # among all draws together: 10 000 dimensions have the full number
-FEWEST_CHAINS, MOST_CHAINS = 150, 1000
+CHAINS = 150
+STATES = 5  # of each chain that are compared with its start
 FEWEST_TRANSITIONS = 5  # where time is short; fewer would tell nothing
 SHARE_OF_TRANSITIONS = 0.6  # of the time left; the rest is for the ascents
 SHARE_OF_THE_FIT = 0.8  # of its seconds: what has begun when time is up takes some more
@@ -92,7 +93,7 @@ def examine(
     """Draw from an approximation, weigh and move the draws, look for other modes, and judge.
 
     No longer than the fit took: where the model is slow, with fewer draws (unless their number is
-    given), chains, transitions and ascents.
+    given), transitions and ascents.
 
     Parameters
     ----------
@@ -122,18 +123,20 @@ def examine(
     points, component = mixture.draw(draws or affordable, rng)
     compiled.log_density(points[:1])  # compiles
     weighing = time.perf_counter()
-    log_p = _evaluate_in_time(compiled, points, left() / 2 if draws is None else np.inf)
+    log_p, *mapped = _evaluate_in_time(compiled, points, left() / 2 if draws is None else np.inf)
     points, component = points[: len(log_p)], component[: len(log_p)]
     each = (time.perf_counter() - weighing) / len(points)
-    weighted = importance.weigh(mixture, points, component, compiled.to_unconstrained, log_p)
+    weighted = importance.weigh(mixture, points, component, mapped, log_p)
     moved, missing = None, NOT_LOOKED_FOR
     share = SHARE_OF_TRANSITIONS * left()
-    n_chains, n_transitions = _affordable(share / (LEAPFROGS * each), n_transitions)
+    n_transitions = _affordable(share / (LEAPFROGS * CHAINS * each), n_transitions)
     if n_transitions:
         options = {"progressbar": progressbar, "seconds": share}
-        before = points[:n_chains]
-        after = transitions(compiled, mixture, before, n_transitions, rng, **options)
-        moved = drift.figures(compiled, before, after)
+        starts = points[:CHAINS]
+        after = transitions(
+            compiled, mixture, starts, n_transitions, rng, n_recent=STATES, **options
+        )
+        moved = drift.figures(compiled, weighted.unconstrained, after)
     if n_probes:
         evidence = weighted.importance.log_evidence
         options = {"progressbar": progressbar, "seconds": left()}
@@ -141,23 +144,21 @@ def examine(
     return diagnose(mixture, weighted, labels, history=history, missing=missing, moved=moved)
 
 
-def _affordable(n_moves, n_transitions):
-    """Return so many chains and transitions that they make no more moves than there is time for."""
-    if not np.isfinite(n_moves):
-        return MOST_CHAINS, n_transitions
-    n_chains = int(np.clip(n_moves / max(n_transitions, 1), FEWEST_CHAINS, MOST_CHAINS))
-    affordable = min(int(n_moves / n_chains), n_transitions)
-    return n_chains, affordable if affordable >= min(FEWEST_TRANSITIONS, n_transitions) else 0
+def _affordable(most, n_transitions):
+    """Return how many transitions there is time for; none where those would tell nothing."""
+    affordable = int(min(most, n_transitions))
+    return affordable if affordable >= min(FEWEST_TRANSITIONS, n_transitions) else 0
 
 
 def _evaluate_in_time(compiled, points, seconds):
-    """Log density at as many of the points, in their order, as there is time for."""
+    """Log density, z and log |dz/dy| at as many of the points, in their order, as time is for."""
     began, done = time.perf_counter(), 0
-    parts: list[np.ndarray] = []
+    parts: list[tuple[np.ndarray, ...]] = []
     while done < len(points) and (not parts or time.perf_counter() - began < seconds):
-        parts.append(compiled.log_density(points[done : done + compiled.at_once]))
-        done += len(parts[-1])
-    return np.concatenate(parts)
+        log_p, _, *mapped = compiled.evaluate(points[done : done + compiled.at_once])
+        parts.append((log_p, *mapped))
+        done += len(log_p)
+    return map(np.concatenate, zip(*parts, strict=True))
 
 
 def diagnose(mixture, draws, labels, *, history=None, missing=NOT_LOOKED_FOR, moved=None):

@@ -1,9 +1,10 @@
-"""How far exact transitions move means and standard deviations: paired draws, standard errors."""
+"""How far exact transitions move means and standard deviations, with standard errors."""
 
 import numpy as np
 
 SLOW = 0.4  # acceptance rate of a chain, where 0.8 is aimed at
 HEAVY = 9.0  # kurtosis, 3 for a Gaussian
+LEAST_VARIANCE = 0.1  # of that of the states after, as the regression may have it
 SCALARS = ("n_transitions", "acceptance_rate", "slow_chains")
 COLUMNS = (
     "transitions_mean",
@@ -18,49 +19,72 @@ COLUMNS = (
 def drift(before, after):
     r"""Compare the moments of draws before and after transitions.
 
-    The draws are pairs, the start and the end of a chain, so that standard errors are those of
-    the differences: of :math:`x' - x` for a mean, and of :math:`\psi' - \psi` for the logarithm of
-    a standard deviation, with its influence :math:`\psi = ((x - \bar x)^2 / s^2 - 1) / 2`. Where
-    the kurtosis is above 9, a few draws make the standard deviation; there, scales are compared by
-    the mean of :math:`\psi = \log |x - \operatorname{median}|`.
+    Each chain's average over the states after is compared with where it began, by regression:
+    where chains forget their start, as many states count; where they hardly move, the difference
+    does. Standard errors are those of the regression. That of the logarithm of a standard deviation
+    uses its influence :math:`\psi = ((x - \bar x)^2 / s^2 - 1) / 2`. Where the kurtosis is above 9,
+    a few draws make the standard deviation; there, scales are compared by the mean of :math:`\psi =
+    \log |x - \operatorname{median}|`.
 
     Parameters
     ----------
-    before, after : (S, d) array
-        Unconstrained space.
+    before : (N, d) array
+        Draws in unconstrained space; the first S are where the chains began.
+    after : (T, S, d) array
+        States of the chains.
 
     Returns
     -------
     dict of str to (d,) array
         By :data:`COLUMNS`: moments after; the difference of the means, in standard deviations
         after; that of the log standard deviations, or scales; and the standard errors of both.
+
+    References
+    ----------
+    .. [1] Cochran (1977), Sampling techniques, 3rd edition, section 12.6: regression estimates from
+       double samples.
     """
-    root_n = np.sqrt(len(before))
-    moments = [(draws.mean(axis=0), draws.std(axis=0)) for draws in (before, after)]
-    (mean, sd), (new_mean, new_sd) = moments
+    mean, sd = before.mean(axis=0), before.std(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        standard = [(draws - m) / s for draws, (m, s) in zip((before, after), moments, strict=True)]
-        influence, new_influence = (0.5 * x**2 for x in standard)
-        log_ratio = np.log(new_sd / sd)
-        heavy = np.mean([(x**4).mean(axis=0) for x in standard], axis=0) > HEAVY
+        start, end = (before - mean) / sd, (after - mean) / sd
+        shift, shift_error = _change(start, end)
+        pooled = end.var(axis=(0, 1))
+        variance = 1 + _change(start**2, end**2)[0] - shift**2
+        variance = np.maximum(variance, LEAST_VARIANCE * pooled)
+        new_sd = np.sqrt(variance)
+        end = (end - shift) / new_sd
+        log_ratio, error = np.log(new_sd), _change(start**2 / 2, end**2 / 2)[1]
+        kurtosis = [(start**4).mean(axis=0), (end**4).mean(axis=(0, 1))]
+        heavy = np.mean(kurtosis, axis=0) > HEAVY
         if heavy.any():
-            sizes = _log_sizes(before[:, heavy], after[:, heavy])
-            influence[:, heavy], new_influence[:, heavy] = sizes
-            log_ratio[heavy] = (sizes[1] - sizes[0]).mean(axis=0)
-        columns = (
-            new_mean,
-            new_sd,
-            (new_mean - mean) / new_sd,
-            (after - before).std(axis=0) / root_n / new_sd,
-            log_ratio,
-            (new_influence - influence).std(axis=0) / root_n,
-        )
+            sizes = _log_sizes(before[:, heavy], after[..., heavy])
+            log_ratio[heavy], error[heavy] = _change(*sizes)
+    columns = (
+        mean + sd * shift,
+        sd * new_sd,
+        shift / new_sd,
+        shift_error / new_sd,
+        log_ratio,
+        error,
+    )
     return dict(zip(COLUMNS, columns, strict=True))
+
+
+def _change(before, after):
+    """Change of the mean from before (N, d) to the chains' after (T, S, d), and standard error."""
+    n_chains = after.shape[1]
+    own, latest = before[:n_chains], after.mean(axis=0)
+    apart = own - own.mean(axis=0)
+    slope = (apart * (latest - latest.mean(axis=0))).mean(axis=0) / (apart**2).mean(axis=0)
+    left = latest - slope * own
+    change = left.mean(axis=0) - (1 - slope) * before.mean(axis=0)
+    variance = left.var(axis=0) / n_chains + (1 - slope) ** 2 * before.var(axis=0) / len(before)
+    return change, np.sqrt(variance)
 
 
 def _log_sizes(before, after):
     """Log distances of draws to their median, whose mean is well known under heavy tails too."""
-    centre = np.median(np.concatenate([before, after]), axis=0)
+    centre = np.median(before, axis=0)
     least = 0.01 * np.median(np.abs(before - centre), axis=0)
     return [np.log(np.maximum(np.abs(draws - centre), least)) for draws in (before, after)]
 
@@ -71,8 +95,8 @@ def figures(compiled, before, moved):
     Parameters
     ----------
     compiled : CompiledModel
-    before : (S, d) array
-        Coordinates y of the draws.
+    before : (N, d) array
+        Draws in unconstrained space, of which the chains began at the first.
     moved : Moved
 
     Returns
@@ -82,10 +106,12 @@ def figures(compiled, before, moved):
     """
     if not moved.n_done:
         return unknown(before.shape[1])
-    draws, after = (compiled.to_unconstrained(points)[0] for points in (before, moved.points))
+    n_states, n_chains, n_dim = moved.recent.shape
+    after, _ = compiled.to_unconstrained(moved.recent.reshape(-1, n_dim))
     rate = moved.acceptance_rate
     scalars = (moved.n_done, float(rate.mean()), float((rate < SLOW).mean()))
-    return {**drift(draws, after), **dict(zip(SCALARS, scalars, strict=True))}
+    found = drift(before, after.reshape(n_states, n_chains, n_dim))
+    return {**found, **dict(zip(SCALARS, scalars, strict=True))}
 
 
 def unknown(n_dim):

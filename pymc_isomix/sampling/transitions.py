@@ -17,6 +17,7 @@ LEAPFROGS = 8  # in a transition
 TARGET_ACCEPTANCE = 0.8
 FIRST_STEP = 0.8  # in standard deviations, for one dimension
 GAIN = 2.0  # of the logarithm of the step size, an excess of the acceptance rate
+APART = 2  # transitions between two states of a chain that are kept
 JITTER = 0.6, 1.0  # of each chain's step: no trajectory returns to where it began
 
 
@@ -24,6 +25,7 @@ class Moved(NamedTuple):
     """Where transitions took the chains."""
 
     points: np.ndarray  # (S, d), coordinates y
+    recent: np.ndarray  # (T, S, d), the same at some of the latest transitions, the last included
     log_density: np.ndarray  # (S,) of y
     acceptance_rate: np.ndarray  # (S,) mean, the first quarter of the transitions left out
     energy: np.ndarray  # (S,) at the last transition
@@ -32,7 +34,16 @@ class Moved(NamedTuple):
 
 
 def transitions(
-    compiled, mixture, points, n, rng, *, progressbar=False, seconds=np.inf, leapfrogs=LEAPFROGS
+    compiled,
+    mixture,
+    points,
+    n,
+    rng,
+    *,
+    progressbar=False,
+    seconds=np.inf,
+    leapfrogs=LEAPFROGS,
+    n_recent=1,
 ):
     r"""Move draws by Hamiltonian Monte Carlo, each as a chain of its own.
 
@@ -56,6 +67,8 @@ def transitions(
         Begin no transition after so long.
     leapfrogs : int
         Steps of a trajectory.
+    n_recent : int
+        States to return of each chain, at every other of the latest half of the transitions.
 
     Returns
     -------
@@ -78,7 +91,7 @@ def transitions(
     at = to_whitened(mixture, points)
     step, n_chains = FIRST_STEP * mixture.n_dim**-0.25, len(points)
     began, done, since = time.perf_counter(), 0, 0
-    rates, chains = np.zeros(n_chains), None
+    rates, chains, recent = np.zeros(n_chains), None, {}
     try:
         chains = Chains(at, np.zeros_like(at), *density(at))
         with (
@@ -98,15 +111,19 @@ def transitions(
                 # one assignment: an interrupt finds all of the old state or all of the new
                 chains, rates, since, done = _choose(accepted, end, start), total, first, done + 1
                 step *= np.exp(GAIN / np.sqrt(done) * (rate.mean() - TARGET_ACCEPTANCE))
+                if done > n // 2 and n - done in range(0, APART * n_recent, APART):
+                    recent[done] = chains.at
                 progress.update(done)
     except KeyboardInterrupt:
         logger.warning(f"Interrupted: the draws are those after {done} of {n} transitions.")
         if chains is None:
             chains = Chains(at, np.zeros_like(at), np.full(n_chains, np.nan), at)
+    states = points[None]
     if done:
-        points = (centre + _times(chains.at, root.T)).astype(points.dtype)
+        states = np.array([*(recent | {done: chains.at}).values()])
+        states = (centre + _times(states, root.T)).astype(points.dtype)
     rates = rates / max(done - since, 1)
-    return Moved(points, chains.log_density, rates, chains.energy, done, float(step))
+    return Moved(states[-1], states, chains.log_density, rates, chains.energy, done, float(step))
 
 
 def sample_stats(moved, log_determinant):

@@ -156,8 +156,11 @@ class Coordinates:
             pseudo = self.variables(dtype)
             through = self.backward if backward else self.forward
             values, log_determinant, given = through(point, pseudo)
-            flat = pt.concatenate([values[name].ravel() for name in self.space.ordering])
-            outputs = [flat, log_determinant, *(part for here in given for part in here)]
+            outputs = [
+                self.space.flatten(values),
+                log_determinant,
+                *(part for here in given for part in here),
+            ]
             self.functions[key] = point, pseudo, stabilise(outputs), given
         return self.functions[key]
 

@@ -26,7 +26,7 @@ from pytensor.tensor.subtensor import (
 )
 from pytensor.tensor.variable import TensorVariable
 
-from pymc_isomix.backend.compilation import SYMMETRY, CompiledApart
+from pymc_isomix.backend.compilation import SYMMETRY, CompiledApart, compiling
 from pymc_isomix.backend.jax_ops import compute_clipped_once
 from pymc_isomix.backend.linalg import ROOT, use_quick_cholesky
 from pymc_isomix.family.conditional import GAUSSIAN_MAP
@@ -47,6 +47,7 @@ class PointTarget(NamedTuple):
     log_density: TensorVariable  # log p(z) + log |dz/dy|
     outputs: list  # it and its gradient, then what is given at the sites; finite far out
     given: list  # what is given at each site, tuples
+    unconstrained: list  # z (d,) and log |dz/dy|, with sites
 
 
 class BatchedTarget(NamedTuple):
@@ -127,26 +128,30 @@ def target_at_point(space, dtype, coordinates=None):
     return keep(space.model, key, lambda: _target_at_point(space, dtype, coordinates))
 
 
+@compiling(cxx="")  # a constant that is computed here, once, would have C compiled
 def _target_at_point(space, dtype, coordinates, more_replacements=None):
     point = pt.vector("point", shape=(space.n_dim,), dtype=dtype)
-    values, log_determinant, given, pseudo = space.unflatten(point), None, [], {}
+    values, unconstrained, given, pseudo = space.unflatten(point), [], [], {}
     if coordinates:
         pseudo = coordinates.variables(dtype)
         values, log_determinant, given = coordinates.forward(point, pseudo)
+        unconstrained = [space.flatten(values), log_determinant]
     replacements = {**space.constants(), **(more_replacements or {})}
     log_density = space.model.logp()
     if replacements:
         log_density = graph_replace(log_density, replacements, strict=False)
     flat: Any = graph_replace(log_density, space.replacements(values), strict=False)
-    if log_determinant is not None:
+    if coordinates:
         flat = flat + log_determinant
     flat = _stable_gradient(flat.astype(dtype), space.model.check_bounds)
     quick = dfs_rewriter(use_quick_cholesky, compute_clipped_once)
-    parts = [part for here in given for part in here]
+    parts = [*unconstrained, *(part for here in given for part in here)]
     rewritten: Any = rewrite_graph([flat, *parts], include=(), custom_rewrite=quick)
     flat, *parts = rewritten
-    outputs = [flat, pt.grad(flat, point), *parts]
-    return PointTarget(point, pseudo, flat, stabilise(outputs), given)
+    log_density, gradient, *parts = stabilise([flat, pt.grad(flat, point), *parts])
+    unconstrained, parts = parts[: len(unconstrained)], parts[len(unconstrained) :]
+    outputs = [log_density, gradient, *parts]
+    return PointTarget(point, pseudo, flat, outputs, given, unconstrained)
 
 
 def _stable_gradient(log_density, check_bounds):

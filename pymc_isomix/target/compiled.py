@@ -31,7 +31,7 @@ class CompiledModel:
     """What draws of an approximation need of a model; each part is compiled at its first use.
 
     Points are coordinates y (S, d); without sites they are unconstrained points z. One compiled
-    function gives log density and gradient to all that asks: weights, transitions, probes.
+    function gives log density, gradient and z to all that asks: weights, transitions, probes.
 
     Parameters
     ----------
@@ -74,6 +74,8 @@ class CompiledModel:
         """Map points y (S, d) to z (S, d) and log |dz/dy| (S,)."""
         if not self.coordinates:
             return points, np.zeros(len(points), points.dtype)
+        if self._on_jax and self.is_quick:  # compiled by now; NumPy takes matrices one by one
+            return self._evaluate(points)[2:]
         return self.coordinates.to_unconstrained(points, self.pseudo)
 
     def from_unconstrained(self, points):
@@ -104,21 +106,35 @@ class CompiledModel:
             lambda: _contains(kind, [self._target(self.space).log_density]),
         )
 
-    def log_density(self, points):
-        """Log joint density (S,) of the model at points (S, d), as a density of y.
+    def evaluate(self, points):
+        """Evaluate the model at points y (S, d).
 
-        Of all the data, where the model has minibatches.
+        Returns
+        -------
+        log_density : (S,) array
+            As a density of y; of all the data, where the model has minibatches.
+        gradient : (S, d) array
+            In y.
+        unconstrained : (S, d) array
+            z.
+        log_determinant : (S,) array
+            log |dz/dy|.
 
         Raises
         ------
         ValueError
             If the log density stays random without ``pm.Minibatch``.
         """
-        return self.log_density_and_gradient(points)[0]
+        log_density, gradient, *mapped = self._evaluate(points)
+        return log_density, gradient, *(mapped or (points, np.zeros(len(points), points.dtype)))
+
+    def log_density(self, points):
+        """Log joint density (S,) at points (S, d); see :meth:`evaluate`."""
+        return self._evaluate(points)[0]
 
     def log_density_and_gradient(self, points):
-        """Log density (S,) at points (S, d), and its gradient (S, d); see :meth:`log_density`."""
-        return self._evaluate(np.asarray(points, dtype=self.dtype))
+        """Log density (S,) at points (S, d), and its gradient (S, d); see :meth:`evaluate`."""
+        return self._evaluate(points)[:2]
 
     def symbolic_log_density(self, point):
         """Build the log density at one point (d,), a scalar expression; of all the data."""
@@ -145,29 +161,33 @@ class CompiledModel:
         return target
 
     @cached_property
+    def _on_jax(self):
+        return self.backend == "jax" and find_spec("jax") is not None
+
+    @cached_property
     def _evaluate(self):
-        on_jax = self.backend == "jax" and find_spec("jax") is not None
         which = (self.backend, self.dtype, self.at_once, self.coordinates and self.coordinates.key)
         key = "evaluate", *which, baked(self.space)
-        function = keep(self.model, key, lambda: self._compile(on_jax))
+        function = keep(self.model, key, self._compile)
         pseudo = list((self.pseudo or {}).values())
 
         def at(points):
             return function(points, *map(_as_it_is, pseudo))
 
-        return _in_pieces(at, self.at_once, self.dtype, padded=on_jax)
+        return _in_pieces(at, self.at_once, self.dtype, padded=self._on_jax)
 
-    def _compile(self, on_jax):
-        """Compile log density and gradient as a function of points and pseudo-observations."""
+    def _compile(self):
+        """Compile :meth:`evaluate` as a function of points and pseudo-observations."""
         with compiling(cxx=""):
             target = self._full
             # JAX wants to know how many: the pieces are padded
-            shape = (self.at_once if on_jax else None, self.space.n_dim)
+            shape = (self.at_once if self._on_jax else None, self.space.n_dim)
             points = pt.matrix("points", shape=shape, dtype=self.dtype)
-            batch = vectorising.batch_in_pieces if on_jax else vectorising.batch
-            batched = batch(target.outputs[:2], target.point, points)
+            outputs = [*target.outputs[:2], *target.unconstrained]
+            batch = vectorising.batch_in_pieces if self._on_jax else vectorising.batch
+            batched = batch(outputs, target.point, points)
             inputs = [points, *target.pseudo.values()]
-            if on_jax:
+            if self._on_jax:
                 return on_disk(inputs, batched, lean("JAX"))
             mode = self._mode_beside_jax(batched)
             function = compile(inputs, batched, mode=mode, on_unused_input="ignore")

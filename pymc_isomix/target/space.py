@@ -8,6 +8,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 from pytensor.compile import SharedVariable
+from pytensor.graph.basic import Variable
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +69,11 @@ class FlatSpace:
         }
 
     def flatten(self, values):
-        """Join values by name into a point (d,), a NumPy array."""
-        return np.concatenate([np.ravel(values[name]) for name in self.ordering])
+        """Join values by name, NumPy arrays or TensorVariables, into a point (d,)."""
+        parts = [values[name] for name in self.ordering]
+        if any(isinstance(part, Variable) for part in parts):
+            return pt.concatenate([part.ravel() for part in parts])
+        return np.concatenate([np.ravel(part) for part in parts])
 
     def replacements(self, values):
         """Value variables of the model to what stands for them, given values by name."""

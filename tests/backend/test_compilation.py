@@ -1,4 +1,6 @@
 import gc
+import threading
+from threading import Barrier, get_ident
 
 import numpy as np
 import pymc as pm
@@ -18,11 +20,13 @@ from pymc_isomix.backend.compilation import (
     LONGEST_REASON,
     CompiledApart,
     JAXCompilationError,
+    beside,
     compiles_slowly,
     compiling,
     jax_failure,
     one_blas_thread,
 )
+from pymc_isomix.target import batching
 
 CXX = pytensor.config.cxx  # conftest turns it off while tests run
 
@@ -55,6 +59,56 @@ def test_no_c_is_compiled_for_the_start_or_for_draws(monkeypatch):
         approx = IsoMix(2, random_seed=1, model=model).approx
         assert approx.sample(10, random_seed=1).sample_stats["lp"].shape == (1, 10)
         assert approx.diagnostics(30, random_seed=1, n_probes=0)["n_draws"] == 30
+
+
+def test_no_c_is_compiled_for_what_is_constant_in_a_model(monkeypatch):
+    """What a rewrite folds may have a graph inside, as a constant diagonal matrix has."""
+    with pm.Model() as model:
+        pm.Normal("theta")
+    inference, compilers, rewrite = IsoMix(1, model=model), [], batching.rewrite_pregrad
+    monkeypatch.setattr(
+        batching,
+        "rewrite_pregrad",
+        lambda graph: compilers.append(pytensor.config.cxx) or rewrite(graph),
+    )
+    with pytensor.config.change_flags(cxx="g++"):
+        inference.objective.updates()
+        assert pytensor.config.cxx == "g++"
+    assert compilers == [""]
+
+
+def test_work_is_done_beside_other_work():
+    threads, met = [], Barrier(2, timeout=60)
+
+    def work():
+        threads.append(get_ident())
+        met.wait()
+        return 3
+
+    def meanwhile():
+        threads.append(get_ident())
+        met.wait()  # both are at work at once
+        raise ValueError("for later")
+
+    assert beside(work, meanwhile) == 3
+    assert len(set(threads)) == 2
+    assert get_ident() in threads
+    assert beside(get_ident) == get_ident()
+
+
+def test_faults_of_the_work_and_interrupts_pass():
+    def fail():
+        raise RuntimeError("XLA")
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="XLA"):
+        beside(fail, lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        beside(lambda: 1, interrupt)
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pytensor.compile.mode import get_mode
 
 from pymc_isomix import IsoMix
 from pymc_isomix.backend import disk
-from pymc_isomix.backend.disk import JAXFunction, digest_of, keep_compiled, on_disk
+from pymc_isomix.backend.disk import JAXFunction, Traced, digest_of, keep_compiled, on_disk
 
 jax = pytest.importorskip("jax")
 
@@ -92,6 +92,19 @@ def test_who_comes_later_reads_what_is_there(empty):
     other, _ = doubled(3.0)
     assert other(np.ones(2))[0].tolist() == [3.0, 3.0]
     assert (len(rewritten), len(list(folder.iterdir()))) == (2, 2)
+
+
+@pytest.mark.usefixtures("empty")
+def test_something_else_is_done_only_while_xla_compiles():
+    done = []
+    for _ in range(2):
+        x = pt.vector("x", shape=(2,))
+        graph = JAXFunction([x], [2.0 * x], get_mode("JAX"))
+        traced = Traced(graph, graph)
+        for _ in range(2):
+            [twice] = traced(np.ones(2), meanwhile=lambda: done.append("once"))
+            assert twice.tolist() == [2.0, 2.0]
+    assert done == ["once"]
 
 
 @pytest.mark.usefixtures("empty")

@@ -50,6 +50,14 @@ def test_long_runs_look_at_recent_losses_only():
     assert has_plateaued(np.concatenate([falling, noisy(np.zeros(600), 0.05, 0)]))
 
 
+def test_the_way_from_a_far_start_does_not_count():
+    """Two windows after it are enough, and no fewer; a slow fall near the end still counts."""
+    way, there = np.geomspace(1e4, 2.0, 300), noisy(np.zeros(99), 0.05, 0)
+    assert not has_plateaued(np.concatenate([way, there]))
+    assert has_plateaued(np.concatenate([way, there, [0.0]]))
+    assert not has_plateaued(np.concatenate([way, np.linspace(0.9, 0.0, 100)]))
+
+
 @pytest.mark.parametrize(("sd", "mean"), [(1.05, 0.0), (1.0, 0.1)])
 def test_divergence_from_the_noise_is_that_of_gaussians(sd, mean):
     """q = N(mean, sd^2), p = N(0, 1), the losses with a trend that does not count.

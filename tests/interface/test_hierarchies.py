@@ -49,6 +49,20 @@ def test_log_density_and_its_symbol_agree(approx):
     np.testing.assert_allclose(approx.groups[0].log_density(points), log_q, rtol=1e-9)
 
 
+def test_the_model_and_the_sites_map_alike(approx):
+    """What is compiled for the weights gives z, too: as the map of the sites by itself."""
+    points = approx.mixture.draw(7, np.random.default_rng(1))[0]
+    compiled = approx.compiled_model()
+    log_p, gradient, z, log_determinant = compiled.evaluate(points)
+    expected = approx.coordinates.to_unconstrained(points, approx.pseudo)
+    np.testing.assert_allclose(z, expected[0], rtol=1e-9)
+    np.testing.assert_allclose(log_determinant, expected[1], rtol=1e-9)
+    for found, same in zip(compiled.to_unconstrained(points), expected, strict=True):
+        np.testing.assert_allclose(found, same, rtol=1e-9)
+    assert log_p.shape == (7,)
+    assert gradient.shape == z.shape
+
+
 def test_moments_are_those_of_draws(approx):
     """Within five standard errors of the draws, and what 2000 fixed draws may be off."""
     points, _ = approx.groups[0].draw_unconstrained(4000, np.random.default_rng(1))

@@ -15,6 +15,7 @@ import pytest
 from pytensor.compile.maker import FunctionMaker
 
 from pymc_isomix import IsoMix
+from pymc_isomix.backend import disk
 from pymc_isomix.sites.find import find_coordinates
 from pymc_isomix.target.kept import Kept, kept
 from pymc_isomix.target.space import FlatSpace
@@ -66,6 +67,18 @@ def counted(monkeypatch):
 def fitted():
     model = build()
     return model, fit(model)
+
+
+def test_what_judges_a_fit_is_compiled_beside_the_step(monkeypatch, tmp_path, caplog):
+    caplog.set_level("WARNING", "pymc_isomix")  # no closing line
+    monkeypatch.setattr(disk, "folder", lambda: tmp_path)
+    with pm.Model() as model:
+        pm.Normal("x")
+    inference = IsoMix(2, random_seed=1, model=model)
+    approx = inference.fit(1, backend="jax", progressbar=False)
+    with counted(monkeypatch) as made:
+        assert np.isfinite(approx.compiled_model().log_density(np.zeros((3, 1)))).all()
+    assert made == []
 
 
 def test_second_fit_compiles_nothing_and_is_the_first(fitted, monkeypatch):

@@ -62,7 +62,63 @@ def test_ascents_from_afar_end_at_the_mode():
 
     starts = np.array([[1e4, -20.0], [3.1, 2.9], [-500.0, 1e3]])
     ends = missing_mass._ascend(climb, starts)
-    np.testing.assert_allclose(ends, 3.0, atol=0.5)  # where Newton steps finish
+    np.testing.assert_allclose(ends, 3.0, atol=0.01)
+
+
+def test_ascents_along_a_curved_valley():
+    """Rosenbrock's function, with its gradient, from all around: known to be hard."""
+
+    def climb(points):
+        x, y = points.T
+        bend = y - x**2
+        slopes = np.stack([-2 * (1 - x) - 400 * x * bend, 200 * bend], axis=1)
+        return (1 - x) ** 2 + 100 * bend**2, slopes
+
+    starts = np.random.default_rng(1).normal(scale=5.0, size=(20, 2))
+    np.testing.assert_allclose(missing_mass._ascend(climb, starts), 1.0, atol=0.05)
+
+
+def test_ascents_stay_in_their_basin():
+    """Wells at -5 and 5; a step of all lengths must not jump over what divides them."""
+
+    def climb(points):
+        return ((points**2 - 25) ** 2)[:, 0] / 200, points * (points**2 - 25) / 50
+
+    starts = np.array([-9.0, -1.0, 1.0, 3.0, 30.0])[:, None]
+    ends = missing_mass._ascend(climb, starts)
+    np.testing.assert_allclose(ends[:, 0], [-5.0, -5.0, 5.0, 5.0, 5.0], atol=0.01)
+
+
+def test_ascents_go_nowhere_that_is_not_finite():
+    def climb(points):
+        """Half normal; NaN beyond."""
+        height = np.where(points[:, 0] > 0, 0.5 * points[:, 0] ** 2, np.nan)
+        return height, points
+
+    ends = missing_mass._ascend(climb, np.array([[8.0], [-1.0]]))
+    assert 0 < ends[0, 0] < 0.1
+    assert ends[1, 0] == -1.0  # no way leads from there
+
+
+def test_ascents_end_where_the_approximation_has_the_mass(three_modes, monkeypatch):
+    """All in the one mode that q has: at once; one in another mode: not before it is there."""
+    approx = on(three_modes, [0])
+    compiled, calls = approx.compiled_model(), []
+    evaluate = compiled._evaluate
+    monkeypatch.setattr(compiled, "_evaluate", lambda at: calls.append(1) or evaluate(at))
+
+    def look(starts):
+        calls.clear()
+        monkeypatch.setattr(missing_mass, "_spread_starts", lambda *_: starts)
+        rng = np.random.default_rng(1)
+        return missing_mass.missing_mass(compiled, approx.mixture, np.log(0.6), 5, rng)
+
+    near = PLACES[0] + 3 * SCALES * np.random.default_rng(1).normal(size=(5, 2))
+    assert look(near) == (0.0, 5, 5)
+    assert len(calls) <= 4  # where they start and end, and two steps
+    near[4] = PLACES[1] + 3 * SCALES
+    assert look(near).share == pytest.approx(1 / 3, abs=0.03)
+    assert len(calls) > 4
 
 
 def test_curvature_of_a_mode():

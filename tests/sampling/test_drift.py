@@ -10,7 +10,7 @@ def pairs(rng, n, sd=1.0, mean=0.0, correlation=0.8):
     """Standard normal draws, and correlated ones with other moments."""
     before = rng.normal(size=(n, 1))
     noise = rng.normal(size=(n, 1))
-    return before, mean + sd * (correlation * before + np.sqrt(1 - correlation**2) * noise)
+    return before, mean + sd * (correlation * before + np.sqrt(1 - correlation**2) * noise)[None]
 
 
 def test_sizes():
@@ -31,6 +31,31 @@ def test_standard_errors(name):
     assert claimed == pytest.approx(measured, rel=0.12)
 
 
+def chains(rng, correlation, n=100, n_more=900, n_states=5):
+    """Standard normal draws, of which the first n go on as stationary chains."""
+    before = rng.normal(size=(n + n_more, 1))
+    states = [before[:n]]
+    for _ in range(n_states):
+        noise = rng.normal(size=(n, 1))
+        states.append(correlation * states[-1] + np.sqrt(1 - correlation**2) * noise)
+    return before, np.array(states[1:])
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.7, 0.98])
+def test_chains_of_several_states(correlation):
+    """No drift, with its standard error, and less of it than ends of chains alone would show."""
+    rng = np.random.default_rng(2)
+    runs = [chains(rng, correlation) for _ in range(600)]
+    for name in ("mean_drift", "log_sd_drift"):
+        found = np.array([drift(*run)[name][0] for run in runs])
+        claimed = np.mean([drift(*run)[f"{name}_se"][0] for run in runs])
+        assert abs(found.mean()) < 4 * claimed / np.sqrt(600) + 0.002  # of a ratio's own bias
+        # 600 repetitions know a standard deviation to 3 %
+        assert claimed == pytest.approx(found.std(), rel=0.12)
+        pairs = [drift(before[: after.shape[1]], after[-1:]) for before, after in runs]
+        assert claimed < np.std([one[name][0] for one in pairs])
+
+
 def funnel(rng, n):
     """Draws of the width of Neal's funnel."""
     return rng.normal(size=(n, 1)) * np.exp(1.5 * rng.normal(size=(n, 1)))
@@ -39,7 +64,7 @@ def funnel(rng, n):
 def test_heavy_tails_are_not_taken_for_drift():
     """Of 200 pairs of independent draws, 4.6 % lie beyond two standard errors: 9 +- 3."""
     rng = np.random.default_rng(4)
-    found = [drift(funnel(rng, 1000), funnel(rng, 1000)) for _ in range(200)]
+    found = [drift(funnel(rng, 1000), funnel(rng, 1000)[None]) for _ in range(200)]
     beyond = [abs(one["log_sd_drift"][0]) > 2 * one["log_sd_drift_se"][0] for one in found]
     assert sum(beyond) <= 18
     sizes = [abs(one["log_sd_drift"][0]) - 2 * one["log_sd_drift_se"][0] for one in found]
@@ -49,7 +74,7 @@ def test_heavy_tails_are_not_taken_for_drift():
 def test_another_scale_is_seen_under_heavy_tails():
     """A factor of 1.5; 1000 pairs have a standard error of about .08."""
     rng = np.random.default_rng(5)
-    found = [drift(funnel(rng, 1000), 1.5 * funnel(rng, 1000)) for _ in range(20)]
+    found = [drift(funnel(rng, 1000), 1.5 * funnel(rng, 1000)[None]) for _ in range(20)]
     sizes = np.array([one["log_sd_drift"][0] for one in found])
     errors = np.array([one["log_sd_drift_se"][0] for one in found])
     assert abs(sizes.mean() - np.log(1.5)) < 4 * errors.mean() / np.sqrt(20)
@@ -58,7 +83,7 @@ def test_another_scale_is_seen_under_heavy_tails():
 
 def test_what_did_not_move_did_not_drift():
     draws = np.random.default_rng(1).normal(size=(50, 2))
-    found = drift(draws, draws)
+    found = drift(draws, draws[None])
     for name in ("mean_drift", "mean_drift_se", "log_sd_drift", "log_sd_drift_se"):
         np.testing.assert_array_equal(found[name], 0.0)
 

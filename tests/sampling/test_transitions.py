@@ -69,6 +69,17 @@ def test_same_seed_same_draws():
     )
 
 
+def test_states_of_the_latest_transitions():
+    """Every other one of the latest half, and where the chains ended."""
+    _, moved = moved_from(mixture(), n=9, n_recent=5)
+    ends = moved_from(mixture(), n=9)[1]
+    assert moved.recent.shape == (3, S, 3)  # after 5, 7 and 9
+    np.testing.assert_array_equal(moved.recent[-1], ends.points)
+    np.testing.assert_array_equal(ends.recent, ends.points[None])
+    same = [(one == ends.points).all(axis=1).mean() for one in moved.recent]
+    assert same[0] < same[1] < same[2]  # a proposal may be refused
+
+
 def test_whitened_coordinates_and_back():
     lower = np.array([[2.0, 0.0], [1.5, 0.5]])
     q = Mixture(np.array([[1.0, -1.0]]), np.array([0.3]), np.zeros(1), lower)
