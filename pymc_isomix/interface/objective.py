@@ -189,8 +189,7 @@ class MixtureObjective(ObjectiveFunction):
             optimiser=None if obj_optimizer is None else optimise,
             anchor=None if more_replacements or more_obj_params else self.op.anchor,
         )
-        result = ObjectiveUpdates(updates)
-        result.update(more_updates or {})
+        result = ObjectiveUpdates({**updates, **(more_updates or {})})
         result.loss = loss
         return result
 
