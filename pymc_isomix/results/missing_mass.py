@@ -267,6 +267,9 @@ def _student_around(climb, mode, until=np.inf):
         root = scipy.linalg.solve_triangular(lower, np.eye(n_dim), lower=True)
         # what is left to climb, in nats a standard deviation of the mode itself
         if np.abs(root @ slopes[-1]).max() < FLAT:
-            return scipy.stats.multivariate_t(mode, root.T @ root, df=DEGREES_OF_FREEDOM)
+            try:
+                return scipy.stats.multivariate_t(mode, root.T @ root, df=DEGREES_OF_FREEDOM)
+            except np.linalg.LinAlgError:  # deep in the neck of a funnel, too thin for SciPy
+                return None
         mode = mode - root.T @ (root @ slopes[-1])
     return None

@@ -868,7 +868,7 @@ def test_all_of_it_in_single_precision(backend, tmp_path):
         approx.save(tmp_path / "fit.nc")
         loaded = pmi.load(tmp_path / "fit.nc")
         assert {p.dtype for p in loaded.params} == {"float32"}
-        assert pmi.resume(loaded).fit(5, **options).hist.shape == (405,)
+        assert len(pmi.resume(loaded).fit(5, **options).hist) == len(approx.hist) + 5
 
 
 def test_a_slow_step_gets_a_hint(caplog):

@@ -143,7 +143,10 @@ def test_no_mode_no_student():
     def broken(points):
         return np.full(len(points), np.nan), np.full_like(points, np.nan)
 
-    for climb in (rising, saddle, broken):
+    def thin(points):  # steep beyond what a matrix can hold
+        return 0.5 * (points**2 @ [1.0, 1e22]), points * [1.0, 1e22]
+
+    for climb in (rising, saddle, broken, thin):
         assert missing_mass._student_around(climb, np.zeros(2)) is None
 
 
