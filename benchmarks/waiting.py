@@ -21,6 +21,7 @@ import time
 from collections import defaultdict
 from functools import wraps
 from pathlib import Path
+from threading import current_thread, main_thread
 
 import numpy as np
 from measure import chosen, parser, save
@@ -81,6 +82,7 @@ class Clock:
         import jax
         from pytensor.compile.maker import FunctionMaker
 
+        from pymc_isomix.backend import disk
         from pymc_isomix.target import batching
 
         events = {
@@ -90,11 +92,12 @@ class Clock:
         }
 
         def listen(event, seconds, **_):
-            if event in events:
+            if event in events and current_thread() is main_thread():
                 self.seconds[events[event]] += seconds
                 self.inner[-1] += seconds
 
         jax.monitoring.register_event_duration_secs_listener(listen)
+        disk.beside = self.timed("XLA", disk.beside)  # what is left of it to wait for
         prepare = self.timed("rewriting", FunctionMaker.prepare_fgraph)
         FunctionMaker.prepare_fgraph = staticmethod(prepare)
         for name in ("rewrite_graph", "rewrite_pregrad"):
