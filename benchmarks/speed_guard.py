@@ -15,17 +15,18 @@ from problems.workloads import STEP_TIME, hierarchical
 from step_time import make_reference, make_steps, time_in_turn
 
 import pymc_isomix as pmi
+from pymc_isomix.backend import disk
 
 TOLERANCE = 1.3
 # of a step of IsoMix(K) to jit(vmap(value_and_grad)) at as many points; of its first to ADVI's
 RECORDED = {
     ("logistic 500 x 20", (10, 10)): 1.1,
     ("logistic 500 x 20", (50, 10)): 1.3,
-    ("hierarchical, 1000 groups", (10, 10)): 1.4,
+    ("hierarchical, 1000 groups", (10, 10)): 2.9,  # in the coordinates of its sites
     ("planted, d = 20", (50, 10)): 3.1,
     ("planted, d = 200", (10, 10)): 9.5,
 }
-COLD_START = 1.5
+COLD_START = 2.4  # what judges the fit is compiled by then, too
 
 pytestmark = pytest.mark.filterwarnings("ignore:The RandomType SharedVariables")
 
@@ -56,8 +57,9 @@ def first_step(method, n_groups):
     return time.perf_counter() - start
 
 
-def test_cold_start():
-    """Both compile in this process, the first time for neither."""
+def test_cold_start(monkeypatch, tmp_path):
+    """Both compile in this process, the first time for neither; XLA's part may be on the disk."""
+    monkeypatch.setattr(disk, "folder", lambda: tmp_path)
     first_step("advi", 3)
     seconds = {"advi": [], "isomix": []}
     for n_groups in (5, 6, 7):  # new shapes: XLA compiles anew
