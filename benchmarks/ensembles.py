@@ -22,8 +22,8 @@ import pymc_isomix as pmi
 from pymc_isomix.ensembles import joining
 from pymc_isomix.ensembles.blocks import Block, Joined
 from pymc_isomix.family.mixture import Mixture
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.coordinates import Coordinates
-from pymc_isomix.target.space import FlatSpace
 
 RESTARTS = 1, 4, 16, 64
 DRAWS = 10_000

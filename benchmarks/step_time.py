@@ -4,7 +4,7 @@
 
 Microseconds a step of K x B draws, as the fit takes them, beside one call of
 ``jax.jit(jax.vmap(jax.value_and_grad(log_density)))`` at as many points, and beside the same by
-``pymc_isomix.target.batching``. The functions take turns, so that all see the same machine.
+``pymc_isomix.model.batching``. The functions take turns, so that all see the same machine.
 """
 
 import time
@@ -21,7 +21,7 @@ from pymc.variational.inference import resolve_backend_compile_kwargs
 import pymc_isomix as pmi
 from pymc_isomix.backend.compilation import one_blas_thread
 from pymc_isomix.fitting.steppers import stepper
-from pymc_isomix.target.batching import batched_log_density
+from pymc_isomix.model.batching import batched_log_density
 
 SIZES = ("10x10", "50x10", "200x10")
 ROUNDS, ROUND_SECONDS = 7, 0.2

@@ -83,7 +83,7 @@ class Clock:
         from pytensor.compile.maker import FunctionMaker
 
         from pymc_isomix.backend import disk
-        from pymc_isomix.target import batching
+        from pymc_isomix.model import batching
 
         events = {
             "/jax/core/compile/jaxpr_trace_duration": "tracing",

@@ -30,6 +30,7 @@ UNROLLED = 4  # rows, up to which LAPACK's call costs more than its work: entry 
 HALVED = 12  # rows: above, a triangular matrix is inverted by halves
 HALVED_ROOT = 32  # rows: above, so is a matrix that is factored; LAPACK itself goes by blocks there
 ROOT = "quick_cholesky"  # name of the Op
+GAUSSIAN_MAP = "gaussian_map"  # of the Op of `sites.conditional`; that of its gradient begins so
 
 
 def inverse_of_lower(lower):

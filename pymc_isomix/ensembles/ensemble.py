@@ -10,8 +10,8 @@ from pymc_isomix.ensembles import files, joining, workers
 from pymc_isomix.ensembles.joined import join_saved
 from pymc_isomix.ensembles.many import Fitter
 from pymc_isomix.interface.settings import Settings
-from pymc_isomix.target import starts
-from pymc_isomix.target.space import FlatSpace
+from pymc_isomix.model import starts
+from pymc_isomix.model.space import FlatSpace
 
 logger = logging.getLogger(__name__)
 

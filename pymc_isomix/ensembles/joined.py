@@ -14,11 +14,11 @@ from pymc_isomix.ensembles.blocks import Block, Joined
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface import api
 from pymc_isomix.interface.approximation import IsotropicMixture
+from pymc_isomix.model.compiled import CompiledModel
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.results.files import refuse_other_variables
 from pymc_isomix.sites.coordinates import Coordinates
 from pymc_isomix.sites.find import find_coordinates
-from pymc_isomix.target.compiled import CompiledModel
-from pymc_isomix.target.space import FlatSpace
 
 groups_of_one: Any = IsotropicMixture._add_groups
 

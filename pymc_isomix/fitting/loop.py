@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from pymc_isomix.family import modes
-from pymc_isomix.target import starts
+from pymc_isomix.model import starts
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from pymc_isomix.backend.checks import check_count
 from pymc_isomix.interface.approximation import IsotropicMixture
 from pymc_isomix.interface.inference import IsoMix
 from pymc_isomix.interface.settings import Settings
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.results import files
-from pymc_isomix.target.space import FlatSpace
 
 
 def fit(

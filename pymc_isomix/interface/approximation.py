@@ -11,6 +11,8 @@ from pymc_isomix.backend.checks import check_choice, check_count
 from pymc_isomix.backend.compilation import one_blas_thread
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.group import IsotropicMixtureGroup
+from pymc_isomix.model import traces
+from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.results import components, files, table, verdict
 from pymc_isomix.results.importance import (
     draw_inside,
@@ -20,8 +22,6 @@ from pymc_isomix.results.importance import (
 )
 from pymc_isomix.sampling import drift, nuts, transported
 from pymc_isomix.sampling.transitions import sample_stats, transitions
-from pymc_isomix.target import traces
-from pymc_isomix.target.compiled import CompiledModel
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.interface import parameters
+from pymc_isomix.model import traces
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.coordinates import PSEUDO, Coordinates
 from pymc_isomix.sites.find import find_coordinates
-from pymc_isomix.target import traces
-from pymc_isomix.target.space import FlatSpace
 
 STATE_DRAWS = 2000  # draws behind the model-space moments of ``state``
 MOMENT_DRAWS = 2000  # behind the moments of a mixture with sites, and 40 of each component

@@ -16,7 +16,7 @@ from pymc_isomix.fitting.loop import Trace, run, saying_so
 from pymc_isomix.fitting.random_state import generator_states, restore_generators
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.approximation import IsotropicMixture
-from pymc_isomix.interface.objective import MixtureKL
+from pymc_isomix.interface.operator import MixtureKL
 from pymc_isomix.interface.settings import PAPER, Settings
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from pymc.variational.opvi import ParametrizationError
 
 from pymc_isomix.family.mixture import NAMES
 from pymc_isomix.interface.settings import metric_kind
+from pymc_isomix.model import starts
 from pymc_isomix.sites.find import FARTHEST, TYPICAL, starting_coordinates
-from pymc_isomix.target import starts
 
 SEVERAL = {"metric": "(), (d,) or (d, d)", "log_variances": "(K,) or (K, d)"}  # shapes to choose
 

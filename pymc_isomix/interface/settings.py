@@ -11,9 +11,9 @@ from pymc_isomix.backend.checks import check_choice, check_count, check_number, 
 from pymc_isomix.family.metric import KINDS
 from pymc_isomix.family.mixture import COMPONENT_VARIANCES
 from pymc_isomix.fitting.schedules import check_schedule
+from pymc_isomix.model.starts import INITS
 from pymc_isomix.step.bounds import StepRule
 from pymc_isomix.step.updates import VARIANCE_UPDATES
-from pymc_isomix.target.starts import INITS
 
 logger = logging.getLogger(__name__)
 

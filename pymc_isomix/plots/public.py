@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from pymc_isomix.plots import components as component_plot
+from pymc_isomix.plots import pair_plot
 from pymc_isomix.plots.canvas import (
     Plot,
     group_of,
@@ -55,7 +55,7 @@ def plot_components(dt, *, var_names=None, visuals=None, **pc_kwargs):
     ValueError
         If there is no group ``isomix``, or a name is not in it.
     """
-    return component_plot.draw(
+    return pair_plot.draw(
         import_arviz_plots(), group_of(dt, "isomix"), var_names, visuals or {}, pc_kwargs
     )
 

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from pymc_isomix.family import modes
-from pymc_isomix.target.space import axis_labels
+from pymc_isomix.model.space import axis_labels
 
 SD_PAIRS = 50  # antithetic draws of a component, behind its moments in unconstrained space
 DUPLICATE_OVERLAP = 0.95  # Bhattacharyya coefficient; 1 for equal components

@@ -7,8 +7,8 @@ import numpy as np
 import scipy  # which loads its parts when they are used
 
 from pymc_isomix.family import modes
+from pymc_isomix.model import starts
 from pymc_isomix.sampling.progress import LateProgress
-from pymc_isomix.target import starts
 
 LARGEST_DIMENSION = 300  # above, the Hessians would cost too much
 ASCENT_STEPS, NEWTON_STEPS = 60, 10

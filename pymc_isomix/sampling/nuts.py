@@ -5,7 +5,7 @@ import pymc as pm
 
 from pymc_isomix.backend.checks import check_count
 from pymc_isomix.family import modes
-from pymc_isomix.target import starts, traces
+from pymc_isomix.model import starts, traces
 
 RETRIES = 50
 COVARIANCE_DRAWS = 100  # a dimension

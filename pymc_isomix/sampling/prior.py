@@ -11,7 +11,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
 
 from pymc_isomix.family import density
-from pymc_isomix.target.space import axis_labels
+from pymc_isomix.model.space import axis_labels
 
 
 def as_prior(approx, var_names=None, *, name="prior"):

@@ -8,8 +8,8 @@ import numpy as np
 import scipy  # which loads its parts when they are used
 
 from pymc_isomix.family import modes
+from pymc_isomix.model import traces
 from pymc_isomix.sampling.progress import LateProgress
-from pymc_isomix.target import traces
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ import pymc as pm
 
 from pymc_isomix.backend.checks import check_choice, check_count
 from pymc_isomix.family import modes
+from pymc_isomix.model import traces
 from pymc_isomix.sampling.nuts import RETRIES, stratified_components
 from pymc_isomix.sampling.transitions import from_whitened, to_whitened, whitening_root
-from pymc_isomix.target import traces
 
 SAMPLERS = ("pymc", "nutpie", "numpyro", "blackjax")
 

@@ -1,1 +1,1 @@
-"""Effects of a hierarchy in the model graph, and coordinates in which they are easy."""
+"""Effects of a hierarchy: found in the model graph, mapped to easy coordinates, learned."""

@@ -10,8 +10,8 @@ import pytensor.tensor as pt
 from pytensor.graph.replace import graph_replace
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
-from pymc_isomix.target.batching import stabilise
-from pymc_isomix.target.vectorising import batch, batch_in_pieces
+from pymc_isomix.model.batching import stabilise
+from pymc_isomix.model.vectorising import batch, batch_in_pieces
 
 PSEUDO = ("log_precisions", "values")  # parameters that all sites share, flat
 

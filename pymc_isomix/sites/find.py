@@ -9,15 +9,15 @@ import numpy as np
 import pytensor.tensor as pt
 from pymc.distributions.transforms import ZeroSumTransform
 
-from pymc_isomix.family.matrices import Matrix, Scaled
-from pymc_isomix.family.sites import Elementwise, Rotated, Whitened
+from pymc_isomix.model.kept import baked, kept, same
 from pymc_isomix.sites import values
 from pymc_isomix.sites.coordinates import PSEUDO, Coordinates, Site
+from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
 from pymc_isomix.sites.families import location_scale
+from pymc_isomix.sites.matrices import Matrix, Scaled
 from pymc_isomix.sites.products import linear_map
 from pymc_isomix.sites.spatial import spectral
 from pymc_isomix.sites.usage import constant_of, follow
-from pymc_isomix.target.kept import baked, kept, same
 
 logger = logging.getLogger(__name__)
 

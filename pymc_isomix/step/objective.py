@@ -10,10 +10,10 @@ import pytensor.tensor as pt
 from pymc_isomix.backend.jax_ops import compute_once, spread_rows, standard_normal
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
+from pymc_isomix.model.batching import batched_log_density
 from pymc_isomix.sites.coordinates import PSEUDO
+from pymc_isomix.sites.learning import AtSites, moved_means, new_pseudo
 from pymc_isomix.step import estimator
-from pymc_isomix.step.sites import AtSites, moved_means, new_pseudo
-from pymc_isomix.target.batching import batched_log_density
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from pymc_isomix.backend.compilation import (
     lean,
     one_blas_thread,
 )
-from pymc_isomix.target import batching
+from pymc_isomix.model import batching
 
 CXX = pytensor.config.cxx  # conftest turns it off while tests run
 

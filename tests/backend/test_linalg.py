@@ -15,8 +15,8 @@ from pymc_isomix.backend.linalg import (
     quick_cholesky,
     use_quick_cholesky,
 )
-from pymc_isomix.target.compiled import CompiledModel
-from pymc_isomix.target.space import FlatSpace
+from pymc_isomix.model.compiled import CompiledModel
+from pymc_isomix.model.space import FlatSpace
 
 
 def positive_definite(rng, *shape):

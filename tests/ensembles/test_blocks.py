@@ -10,8 +10,8 @@ import pymc_isomix as pmi
 from pymc_isomix.ensembles.blocks import Block, Joined
 from pymc_isomix.family import modes
 from pymc_isomix.family.mixture import Mixture
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.coordinates import Coordinates
-from pymc_isomix.target.space import FlatSpace
 
 METRICS = {
     "identity": np.float64(1.3),

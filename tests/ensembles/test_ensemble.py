@@ -10,7 +10,7 @@ import pymc_isomix as pmi
 from pymc_isomix.ensembles import ensemble, workers
 from pymc_isomix.ensembles.many import Fitter
 from pymc_isomix.interface.settings import Settings
-from pymc_isomix.target.space import FlatSpace
+from pymc_isomix.model.space import FlatSpace
 
 FIT = {"restarts": 4, "n": 400, "n_components": 3, "progressbar": False, "refine": False}
 

@@ -9,8 +9,8 @@ from scipy.special import logsumexp
 from pymc_isomix.ensembles import joining
 from pymc_isomix.ensembles.blocks import Block
 from pymc_isomix.family.mixture import Mixture
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.coordinates import Coordinates
-from pymc_isomix.target.space import FlatSpace
 
 MEANS = np.array([[-8.0, 0.0], [0.0, 0.0], [8.0, 3.0]])
 DEVIATIONS = np.array([[1.0, 0.1], [0.5, 0.5], [0.2, 2.0]])

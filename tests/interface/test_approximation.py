@@ -19,7 +19,7 @@ from scipy.special import logsumexp
 
 import pymc_isomix as pmi
 from pymc_isomix import IsotropicMixture, IsotropicMixtureGroup
-from pymc_isomix.interface.objective import MixtureKL
+from pymc_isomix.interface.operator import MixtureKL
 
 METRICS = ["identity", "diag", "dense"]
 N_COMPONENTS = 3

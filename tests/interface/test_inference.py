@@ -329,7 +329,7 @@ def test_options_of_the_step():
 )
 def test_a_mode_compiles_the_whole_step(options, apart, monkeypatch):
     """As numba would; a backend compiles the model alone."""
-    monkeypatch.setattr("pymc_isomix.interface.objective.compiles_slowly", lambda mode: True)
+    monkeypatch.setattr("pymc_isomix.interface.operator.compiles_slowly", lambda mode: True)
     with pm.Model() as model:
         pm.Normal("x")
     inference = IsoMix.paper(2, random_seed=1, model=model)
@@ -914,7 +914,7 @@ def no_step_compiles(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a step was built")
 
-    monkeypatch.setattr("pymc_isomix.interface.objective.MixtureObjective.step_function", refuse)
+    monkeypatch.setattr("pymc_isomix.interface.operator.MixtureObjective.step_function", refuse)
 
 
 @pytest.mark.usefixtures("no_step_compiles")

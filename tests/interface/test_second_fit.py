@@ -16,9 +16,9 @@ from pytensor.compile.maker import FunctionMaker
 
 from pymc_isomix import IsoMix
 from pymc_isomix.backend import disk
+from pymc_isomix.model.kept import Kept, kept
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.find import find_coordinates
-from pymc_isomix.target.kept import Kept, kept
-from pymc_isomix.target.space import FlatSpace
 
 FIRST, OTHER = np.array([3.0, 1.0, -1.0]), np.array([0.5, 2.5, 4.0])
 

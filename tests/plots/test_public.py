@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from scipy import stats
 
 import pymc_isomix as pmi
-from pymc_isomix.plots import components as component_plot
+from pymc_isomix.plots import pair_plot
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ def test_heavier_components_have_stronger_lines():
     ):
         assert np.all(np.diff(np.array(strength)[order]) > 0)
     assert max(line.get_alpha() for line in lines) == 1
-    assert min(line.get_alpha() for line in lines) > component_plot.FAINTEST
+    assert min(line.get_alpha() for line in lines) > pair_plot.FAINTEST
 
 
 def test_dead_components_are_left_out():
@@ -222,8 +222,8 @@ def test_a_model_may_use_our_names():
     ours = {"weight": "isomix_weight", "component": "isomix_component"}
     model_s_own = xr.DataArray(np.zeros((4, 7)), dims=["isomix_component", "component"])
     clashing = group.rename(ours).assign(weight=model_s_own)
-    seen = component_plot.own_columns(clashing)
-    for name in set(component_plot.COLUMNS) & set(group):
+    seen = pair_plot.own_columns(clashing)
+    for name in set(pair_plot.COLUMNS) & set(group):
         xr.testing.assert_equal(seen[name], group[name])
 
 
@@ -263,7 +263,7 @@ def test_draws_are_those_of_the_mixture():
     means, weight = group["unconstrained_mean"].values, group["weight"].values
     mean = weight @ means
     variance = weight @ (group["unconstrained_sd"].values ** 2 + (means - mean) ** 2)
-    assert points.shape == (component_plot.DRAWS, 2)
+    assert points.shape == (pair_plot.DRAWS, 2)
     assert np.all(np.abs(points.mean(axis=0) - mean) < 4 * np.sqrt(variance / len(points)))
 
 
@@ -562,7 +562,7 @@ def test_ellipses_of_diagonal_components_are_their_own(metric):
     group = mixture_group(3, 4, metric=metric)
     own = np.random.default_rng(5).uniform(0.2, 3, (3, 4))
     group["log_variance"] = (("component", "unconstrained"), np.log(own))
-    marginal = component_plot.marginal(group, [0, 2])
+    marginal = pair_plot.marginal(group, [0, 2])
     values = group["metric"].values
     root = values if values.ndim == 2 else values * np.eye(4)
     for factor, variances in zip(marginal.factors, own, strict=True):

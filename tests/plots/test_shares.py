@@ -10,11 +10,11 @@ import xarray as xr
 from matplotlib import pyplot as plt
 
 import pymc_isomix as pmi
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.plots.canvas import TICKS
 from pymc_isomix.plots.shares import shares_by_site
 from pymc_isomix.results.table import LONGEST_NAME
 from pymc_isomix.sites.find import find_coordinates
-from pymc_isomix.target.space import FlatSpace
 
 SCHOOLS = [f"theta[{letter}]" for letter in "ABCDEFGH"]
 

@@ -12,8 +12,8 @@ import pymc_isomix as pmi
 from pymc_isomix.backend.compilation import CHEAP
 from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.family.modes import label_modes, within_mode_covariance
+from pymc_isomix.model.traces import constrained_draws
 from pymc_isomix.sampling.nuts import stratified_components
-from pymc_isomix.target.traces import constrained_draws
 
 CHEAP_NUTS = {"compile_kwargs": {"mode": CHEAP}}
 LOWER = np.array([[2.0, 0.0], [1.5, 0.5]])

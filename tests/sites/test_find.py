@@ -5,13 +5,13 @@ import pymc as pm
 import pytensor.tensor as pt
 import pytest
 
-from pymc_isomix.family.matrices import Matrix, Scaled
-from pymc_isomix.family.sites import Elementwise, Rotated, Whitened
+from pymc_isomix.model.compiled import CompiledModel
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites import find
 from pymc_isomix.sites.coordinates import Coordinates
+from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
 from pymc_isomix.sites.find import find_coordinates, starting_coordinates
-from pymc_isomix.target.compiled import CompiledModel
-from pymc_isomix.target.space import FlatSpace
+from pymc_isomix.sites.matrices import Matrix, Scaled
 
 RNG = np.random.default_rng(0)
 GROUP = np.array([0, 0, 1, 2, 2, 2, 3, 3, 4, 4])

@@ -5,11 +5,11 @@ import pytensor.tensor as pt
 import pytest
 
 from pymc_isomix import IsoMix
+from pymc_isomix.model.compiled import CompiledModel
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.coordinates import PSEUDO
 from pymc_isomix.sites.find import find_coordinates
 from pymc_isomix.step.anchor import Anchor
-from pymc_isomix.target.compiled import CompiledModel
-from pymc_isomix.target.space import FlatSpace
 
 ONE = pt.as_tensor(1.0)  # the identity metric
 

@@ -548,7 +548,7 @@ def test_a_model_compiled_apart_takes_the_same_step(model, metric, monkeypatch):
     values, losses = [], []
     for apart in (False, True):
         monkeypatch.setattr(
-            "pymc_isomix.interface.objective.compiles_slowly", lambda mode, apart=apart: apart
+            "pymc_isomix.interface.operator.compiles_slowly", lambda mode, apart=apart: apart
         )
         inference = IsoMix(
             N_COMPONENTS, n_samples=N_SAMPLES, metric=metric, random_seed=1, model=model

@@ -13,7 +13,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.scan.op import Scan
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
-from pymc_isomix.target.batching import stabilise
+from pymc_isomix.model.batching import stabilise
 
 
 def constrained_draws(space, points):

@@ -6,8 +6,8 @@ import pytensor.tensor as pt
 import pytest
 from scipy import stats
 
-from pymc_isomix.family.matrices import Matrix, Scaled
-from pymc_isomix.family.sites import Elementwise, Rotated
+from pymc_isomix.sites.elementwise import Elementwise, Rotated
+from pymc_isomix.sites.matrices import Matrix, Scaled
 
 N, ROWS = 3, 4
 FORMS = {

@@ -6,11 +6,11 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
+from pymc_isomix.model.space import FlatSpace
+from pymc_isomix.sites import learning
 from pymc_isomix.sites.coordinates import PSEUDO
 from pymc_isomix.sites.find import find_coordinates, starting_coordinates
-from pymc_isomix.step import sites
-from pymc_isomix.step.sites import AtSites, moved_means, new_pseudo, regression
-from pymc_isomix.target.space import FlatSpace
+from pymc_isomix.sites.learning import AtSites, moved_means, new_pseudo, regression
 
 K, B = 2, 3
 
@@ -107,7 +107,7 @@ def test_gradient_is_that_of_the_path_that_keeps_the_components_in_z(nested, met
             up, down = ({**pseudo, name: pseudo[name] + sign * axis} for sign in (1, -1))
             expected = (path(up) - path(down)) / (2 * step)
             information = fisher(nested, name, metric)[i]
-            got = (pseudo[name][i] - new[name][i]) / (small * sites.STEP) * information
+            got = (pseudo[name][i] - new[name][i]) / (small * learning.STEP) * information
             assert got == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
@@ -127,10 +127,10 @@ def fisher(nested, name, metric):
     for share, spread, share_of_mean, spread_of_mean in zip(*at, strict=True):
         if name == "log_precisions":
             taken_back = (weights @ share) ** 2 if metric.ndim else 0.0
-            parts.append((weights @ share**2 - taken_back) / 2 + sites.FLOOR)
+            parts.append((weights @ share**2 - taken_back) / 2 + learning.FLOOR)
         else:
             within = share / spread - np.repeat(share_of_mean / spread_of_mean, B, axis=0)
-            parts.append(weights @ within**2 + sites.FLOOR / spread.mean(axis=0) ** 2)
+            parts.append(weights @ within**2 + learning.FLOOR / spread.mean(axis=0) ** 2)
     return np.concatenate(parts)
 
 
@@ -193,5 +193,5 @@ def test_regression_finds_gaussian_data():
 def test_steps_are_bounded(nested):
     new, *_ = nested.step(1e6, METRICS["diagonal"])
     change = np.abs(new["log_precisions"] - nested.pseudo["log_precisions"])
-    assert change.max() == pytest.approx(sites.LARGEST_LOG_PRECISION)
+    assert change.max() == pytest.approx(learning.LARGEST_LOG_PRECISION)
     assert np.all(np.isfinite(new["values"]))

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from pymc_isomix import IsoMix
-from pymc_isomix.target.space import FlatSpace
-from pymc_isomix.target.starts import offending_variables, starting_means, starting_scale
+from pymc_isomix.model.space import FlatSpace
+from pymc_isomix.model.starts import offending_variables, starting_means, starting_scale
 
 N_COMPONENTS = 3
 

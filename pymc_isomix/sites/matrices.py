@@ -1,6 +1,6 @@
 r"""Sites whose elements are correlated: :math:`\theta = f + G \zeta` with a matrix G.
 
-As :mod:`pymc_isomix.family.sites`, with a matrix in place of a scale for each element.
+As :mod:`pymc_isomix.sites.elementwise`, with a matrix in place of a scale for each element.
 """
 
 import numpy as np
@@ -10,13 +10,13 @@ from pytensor.gradient import disconnected_grad
 
 from pymc_isomix.backend.jax_ops import compute_once
 from pymc_isomix.backend.linalg import UNROLLED, cholesky, diagonal, lower_half, solve
-from pymc_isomix.family.conditional import (
+from pymc_isomix.sites.conditional import (
     conditional_map,
     for_pullback,
     gaussian_map,
     gaussian_pullback,
 )
-from pymc_isomix.family.sites import TINY
+from pymc_isomix.sites.elementwise import TINY
 
 
 class Matrix:

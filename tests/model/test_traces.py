@@ -12,8 +12,8 @@ from pymc.model.transform.basic import remove_minibatched_nodes
 from scipy import stats
 
 from pymc_isomix import IsotropicMixture
-from pymc_isomix.target.space import FlatSpace
-from pymc_isomix.target.traces import constrained_draws
+from pymc_isomix.model.space import FlatSpace
+from pymc_isomix.model.traces import constrained_draws
 
 FAST_COMPILE = {"mode": "FAST_COMPILE"}
 N_OBSERVED = 20

@@ -8,8 +8,8 @@ import pytest
 from pymc_isomix.backend.compilation import lean
 from pymc_isomix.backend.disk import digest_of
 from pymc_isomix.backend.pieces import InPieces
-from pymc_isomix.target import vectorising
-from pymc_isomix.target.vectorising import batch, batch_in_pieces
+from pymc_isomix.model import vectorising
+from pymc_isomix.model.vectorising import batch, batch_in_pieces
 
 pytest.importorskip("jax")
 N = 5

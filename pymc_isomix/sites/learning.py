@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytensor.tensor as pt
 
-from pymc_isomix.family.sites import TINY
+from pymc_isomix.sites.elementwise import TINY
 
 STEP = 1 / 3  # relative to that of the means, as for the metric
 LARGEST_LOG_PRECISION, LARGEST_VALUE = 0.1, 0.3  # of one step; of m in standard deviations

@@ -20,8 +20,8 @@ from pytensor.tensor.type_other import NoneConst
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, lean, one_at_a_time, sound
 from pymc_isomix.backend.disk import on_disk
-from pymc_isomix.target import batching, traces, vectorising
-from pymc_isomix.target.kept import baked, keep
+from pymc_isomix.model import batching, traces, vectorising
+from pymc_isomix.model.kept import baked, keep
 
 RANDOM = (RandomVariable, MinibatchOp)
 FEWEST_AT_ONCE = 150  # points: as a step has, so that memory is bounded by that of a step

@@ -28,10 +28,9 @@ from pytensor.tensor.variable import TensorVariable
 
 from pymc_isomix.backend.compilation import SYMMETRY, CompiledApart, compiling
 from pymc_isomix.backend.jax_ops import compute_clipped_once
-from pymc_isomix.backend.linalg import ROOT, use_quick_cholesky
-from pymc_isomix.family.conditional import GAUSSIAN_MAP
-from pymc_isomix.target.kept import baked, keep
-from pymc_isomix.target.vectorising import batch, batch_in_pieces, closed
+from pymc_isomix.backend.linalg import GAUSSIAN_MAP, ROOT, use_quick_cholesky
+from pymc_isomix.model.kept import baked, keep
+from pymc_isomix.model.vectorising import batch, batch_in_pieces, closed
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ import pytensor.tensor as pt
 import pytest
 from pytensor.graph.replace import vectorize_graph
 
-from pymc_isomix.family.conditional import gaussian_map
-from pymc_isomix.family.matrices import Matrix, Scaled
-from pymc_isomix.target.batching import stabilise
+from pymc_isomix.model.batching import stabilise
+from pymc_isomix.sites.conditional import gaussian_map
+from pymc_isomix.sites.matrices import Matrix, Scaled
 
 POINTS = 3
 FORMS = {

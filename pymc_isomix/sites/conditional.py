@@ -17,9 +17,7 @@ from pytensor.compile.builders import OpFromGraph
 from pytensor.gradient import DisconnectedType, disconnected_type
 
 from pymc_isomix.backend.jax_ops import compute_once
-from pymc_isomix.backend.linalg import inverse_of_root, lower_half, transposed
-
-GAUSSIAN_MAP = "gaussian_map"  # name of the Op; that of its gradient begins so
+from pymc_isomix.backend.linalg import GAUSSIAN_MAP, inverse_of_root, lower_half, transposed
 
 
 def gaussian_map(y, location, factor, log_precision, value):

@@ -27,12 +27,12 @@ from pymc_isomix.backend.disk import JAXFunction, keep_compiled
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.fitting.loop import saying_so
 from pymc_isomix.fitting.steppers import Loop
+from pymc_isomix.model.compiled import CompiledModel, has_minibatches
+from pymc_isomix.model.kept import baked, kept
 from pymc_isomix.results.importance import get_ready, import_psis
 from pymc_isomix.step.anchor import Anchor
 from pymc_isomix.step.bounds import StepRule
 from pymc_isomix.step.objective import StepInfo, step_updates
-from pymc_isomix.target.compiled import CompiledModel, has_minibatches
-from pymc_isomix.target.kept import baked, kept
 
 logger = logging.getLogger(__name__)
 

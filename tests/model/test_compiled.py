@@ -12,9 +12,9 @@ from scipy import stats
 import pymc_isomix as pmi
 from pymc_isomix import IsotropicMixture
 from pymc_isomix.fitting.record import History
+from pymc_isomix.model import compiled, traces
+from pymc_isomix.model.compiled import CompiledModel, without_minibatches
 from pymc_isomix.results import importance
-from pymc_isomix.target import compiled, traces
-from pymc_isomix.target.compiled import CompiledModel, without_minibatches
 
 ROWS = np.random.default_rng(1).normal(1.0, 1.0, size=60)
 

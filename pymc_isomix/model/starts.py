@@ -7,8 +7,8 @@ from pymc.initial_point import make_initial_point_fn
 from pytensor.graph.basic import Variable
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
-from pymc_isomix.target.batching import stabilise
-from pymc_isomix.target.kept import baked, keep
+from pymc_isomix.model.batching import stabilise
+from pymc_isomix.model.kept import baked, keep
 
 INITS = ("jitter", "prior", "uniform")
 RETRIES = 50

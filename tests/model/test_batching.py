@@ -11,11 +11,11 @@ from pytensor.gradient import disconnected_grad
 from scipy import stats
 
 from pymc_isomix.backend.compilation import CHEAP_FAST
-from pymc_isomix.target.batching import batched_log_density
-from pymc_isomix.target.compiled import CompiledModel
-from pymc_isomix.target.space import FlatSpace
-from pymc_isomix.target.starts import finite_check
-from pymc_isomix.target.traces import constrained_draws
+from pymc_isomix.model.batching import batched_log_density
+from pymc_isomix.model.compiled import CompiledModel
+from pymc_isomix.model.space import FlatSpace
+from pymc_isomix.model.starts import finite_check
+from pymc_isomix.model.traces import constrained_draws
 
 STANDARD_ERRORS = 5
 # As part of the graph around it, and compiled by itself
