@@ -28,24 +28,21 @@ class Block:
         Coordinates y of its own.
     coordinates : Coordinates
         The map between y and unconstrained space.
-    pseudo : dict of (P,) array
-        Pseudo-observations of the sites by name; empty without sites.
     source : int
         Number of the fit that it comes from.
     """
 
     mixture: Mixture
     coordinates: Coordinates
-    pseudo: dict
     source: int = 0
 
     def to_unconstrained(self, points):
         """Map points y (S, d) to z (S, d) and log |dz/dy| (S,)."""
-        return self.coordinates.to_unconstrained(points, self.pseudo)
+        return self.coordinates.to_unconstrained(points)
 
     def from_unconstrained(self, points):
         """Map points z (S, d) to y (S, d) and log |dy/dz| (S,)."""
-        return self.coordinates.from_unconstrained(points, self.pseudo)
+        return self.coordinates.from_unconstrained(points)
 
     def evaluate(self, points):
         """Log density (S,) at unconstrained points (S, d), and responsibilities (S, K)."""

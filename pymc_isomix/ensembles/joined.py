@@ -17,7 +17,7 @@ from pymc_isomix.interface.approximation import IsotropicMixture
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.results.files import refuse_other_variables
-from pymc_isomix.sites.coordinates import Coordinates
+from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
 from pymc_isomix.sites.find import find_coordinates
 
 groups_of_one: Any = IsotropicMixture._add_groups
@@ -88,11 +88,6 @@ class JoinedMixture:
     def coordinates(self):
         """The map between the coordinates of the heaviest block and unconstrained space."""
         return self.mixture.blocks[0].coordinates
-
-    @property
-    def pseudo(self):
-        """The pseudo-observations of the heaviest block, arrays by name."""
-        return self.mixture.blocks[0].pseudo
 
     def to_unconstrained(self, points):
         """Map points y (S, d), of the heaviest block, to z (S, d) and log |dz/dy| (S,)."""
@@ -189,8 +184,8 @@ def joined_mixture(space, blocks, histories, rng):
 def join_saved(space, fits, rng):
     """Join what restarts ended with, {number: Saved}."""
     numbers = sorted(fits)
-    coordinates = coordinates_of(space, fits[numbers[0]].sites)
-    blocks = [Block(fits[r].mixture, coordinates, fits[r].pseudo, r) for r in numbers]
+    at = coordinate_map_of(space, fits[numbers[0]].sites)
+    blocks = [Block(fits[r].mixture, Coordinates(at, fits[r].coordinates), r) for r in numbers]
     return joined_mixture(space, blocks, [fits[r].history for r in numbers], rng)
 
 
@@ -238,7 +233,7 @@ def join(approximations, *, random_seed=None):
         if approx.space.describe() != first.space.describe():
             raise ValueError("approximations must be of one model; their variables differ")
     blocks = [
-        Block(approx.mixture, approx.coordinates, approx.pseudo_values, source)
+        Block(approx.mixture, approx.coordinates, source)
         for source, approx in enumerate(approximations)
     ]
     histories = [approx.history or History() for approx in approximations]
@@ -275,14 +270,14 @@ def load(path, model=None):
         return api.load(path, model)
     space = FlatSpace.of(pm.modelcontext(model))
     refuse_other_variables(saved.variables, space.describe())
-    coordinates = coordinates_of(space, saved.sites)
-    blocks = [Block(b.mixture, coordinates, b.pseudo, b.source) for b in saved.blocks]
+    at = coordinate_map_of(space, saved.sites)
+    blocks = [Block(b.mixture, Coordinates(at, b.coordinates), b.source) for b in saved.blocks]
     mixture = Joined.of(blocks, [b.log_weight for b in saved.blocks])
     rng = np.random.RandomState()
     rng.set_state(saved.random_state)
     return JoinedMixture(space, mixture, saved.table, saved.history, rng)
 
 
-def coordinates_of(space, sites):
+def coordinate_map_of(space, sites):
     """Find the sites of a model anew, where fits had any."""
-    return find_coordinates(space) if sites else Coordinates(space)
+    return find_coordinates(space) if sites else CoordinateMap(space)

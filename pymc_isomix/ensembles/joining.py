@@ -192,8 +192,10 @@ def densities(pieces, points):
     """Log density (S, U) of each piece at unconstrained points (S, d)."""
     columns, seen = [], None
     for piece in pieces:
-        if seen is None or seen[0] is not piece.pseudo:  # pieces of a fit share its coordinates
-            seen = piece.pseudo, piece.from_unconstrained(points)
+        if (
+            seen is None or seen[0] is not piece.coordinates
+        ):  # pieces of a fit share its coordinates
+            seen = piece.coordinates, piece.from_unconstrained(points)
         y, log_determinant = seen[1]
         columns.append(piece.mixture.log_density(y) + log_determinant)
     return np.nan_to_num(np.stack(columns, axis=1), nan=-np.inf, neginf=-np.inf)

@@ -229,7 +229,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         """Return what a file holds."""
         return files.Saved(
             mixture=self.mixture,
-            pseudo=self.pseudo_values,
+            coordinates=self.coordinates.parameters,
             sites=self.coordinates.names,
             variables=self.space.describe(),
             labels=self.space.labels,
@@ -274,8 +274,9 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
                 backend,
                 self.mixture.n_components,
                 self.coordinates,
-                self.pseudo,
             )
+        elif not cached[key].coordinates.equals(self.coordinates):
+            cached[key] = cached[key].at(self.coordinates)
         return cached[key]
 
     def _move(self, compiled, weighted, n, rng, **options):

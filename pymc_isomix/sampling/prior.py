@@ -94,8 +94,7 @@ def as_prior(approx, var_names=None, *, name="prior"):
             standard.root @ u if standard.root.ndim == 2 else standard.root * u
         )
         y = pt.set_subtensor(pt.zeros(space.n_dim, dtype=part.dtype)[kept], part)
-        pseudo = {key: pt.constant(value) for key, value in approx.pseudo_values.items()}
-        values, _, _ = approx.coordinates.forward(y, pseudo)
+        values, _ = approx.coordinates.forward(y)
         replaced = graph_replace(
             list(expressions.values()),
             {v: values[v.name] for v in space.model.value_vars if v.name in values},
@@ -246,7 +245,7 @@ def _places(approx, expressions):
             f"{', '.join(expressions)} depend on {', '.join(sorted(missing))}, which the "
             "approximation does not have; choose other var_names"
         )
-    for site in reversed(approx.coordinates.sites):  # parents come before
+    for site in reversed(approx.coordinates.map.sites):  # parents come before
         if site.name in needed:
             needed |= site.parents
     places = [place for name, (_, place, _, _) in space.ordering.items() if name in needed]

@@ -11,7 +11,7 @@ from pymc_isomix.ensembles.blocks import Block, Joined
 from pymc_isomix.family import modes
 from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.model.space import FlatSpace
-from pymc_isomix.sites.coordinates import Coordinates
+from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
 
 METRICS = {
     "identity": np.float64(1.3),
@@ -24,14 +24,14 @@ METRICS = {
 def flat():
     with pm.Model() as model:
         pm.Flat("x", shape=2)
-    return Coordinates(FlatSpace.of(model))
+    return Coordinates(CoordinateMap(FlatSpace.of(model)))
 
 
 def block(coordinates, metric, means, variances, weights, source=0):
     mixture = Mixture(
         np.array(means, dtype=float), np.log(variances), np.log(weights), METRICS[metric]
     )
-    return Block(mixture, coordinates, {}, source)
+    return Block(mixture, coordinates, source)
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +125,13 @@ def test_with_sites_it_is_the_union_in_unconstrained_space(eight_schools):
     fits = []
     for seed in (1, 2):
         approx = pmi.IsoMix(2, random_seed=seed, start_sigma=0.5, model=eight_schools).approx
-        shift = 0.3 * np.random.default_rng(seed).normal(size=approx.pseudo_values["values"].shape)
-        approx.groups[0].pseudo_values = {
-            name: v + shift for name, v in approx.pseudo_values.items()
-        }
+        coordinates = approx.coordinates
+        shift = 0.3 * np.random.default_rng(seed).normal(size=coordinates.map.n_pseudo)
+        approx.groups[0].coordinates = coordinates.replace(
+            **{name: value + shift for name, value in coordinates.parameters.items()}
+        )
         fits.append(approx)
-    blocks = [Block(a.mixture, a.coordinates, a.pseudo_values, i) for i, a in enumerate(fits)]
+    blocks = [Block(a.mixture, a.coordinates, i) for i, a in enumerate(fits)]
     joined = Joined.of(blocks, np.log([0.3, 0.7]))
     points, component = joined.draw(200, np.random.default_rng(0))
     z, log_determinant = blocks[1].to_unconstrained(points)
