@@ -20,9 +20,9 @@ from problems.models import sinusoid
 
 import pymc_isomix as pmi
 from pymc_isomix.ensembles import joining
-from pymc_isomix.ensembles.blocks import Block, Joined
 from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.model.space import FlatSpace
+from pymc_isomix.sites.blocks import Block, BlockMixture
 from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
 
 RESTARTS = 1, 4, 16, 64
@@ -162,7 +162,7 @@ def join_case(n_fits, n_components, n_dim):
     before, began = peak_mib(), time.perf_counter()
     joined = joining.join(blocks, log_density, rng).joined
     seconds, peak = time.perf_counter() - began, peak_mib()
-    whole = Joined.of(blocks, np.zeros(n_fits))
+    whole = BlockMixture.of(blocks, np.zeros(n_fits))
     points, _ = whole.draw(1000, rng)
     began = time.perf_counter()
     whole.log_density(points)

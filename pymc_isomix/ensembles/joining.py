@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy  # which loads its parts when they are used
 
-from pymc_isomix.ensembles.blocks import Block, Joined
 from pymc_isomix.family import modes
 from pymc_isomix.results.importance import smooth
+from pymc_isomix.sites.blocks import Block, BlockMixture
 
 MOST_NUMBERS = 20_000_000  # among the draws, and among their densities under all pieces
 PILOT = 50, 200  # draws of a piece, fewest and most, to choose among pieces
@@ -72,7 +72,7 @@ class Weighted(NamedTuple):
             first = self.pieces[own[0]]
             blocks.append(replace(first, mixture=first.mixture.replace(**arrays)))
             log_weights.append(np.logaddexp.reduce(log_own))
-        return Joined.of(blocks, log_weights)
+        return BlockMixture.of(blocks, log_weights)
 
 
 def join(blocks, log_density, rng):
@@ -117,7 +117,7 @@ def join(blocks, log_density, rng):
 
 def pieces_of(block):
     """Split a fit into its modes, and leave out components of next to no weight."""
-    labels, alive = modes.label_modes(block.mixture), ~modes.is_dead(block.mixture)
+    labels, alive = block.mixture.mode_labels, ~modes.is_dead(block.mixture)
     found = [np.flatnonzero(alive & (labels == label)) for label in np.unique(labels)]
     return [block.of_components(own) for own in found if own.size]
 

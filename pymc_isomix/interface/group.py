@@ -15,6 +15,7 @@ from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.interface import parameters
 from pymc_isomix.model import traces
 from pymc_isomix.model.space import FlatSpace
+from pymc_isomix.sites.blocks import Block, BlockMixture
 from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
 from pymc_isomix.sites.find import find_coordinates
 
@@ -101,6 +102,11 @@ class IsotropicMixtureGroup(Group):
         for name, value in coordinates.parameters.items():
             shared = self.shared_params[name]
             shared.set_value(np.asarray(value, dtype=shared.dtype))
+
+    @property
+    def density(self):
+        """The approximation as numbers, of one block; a :class:`BlockMixture`."""
+        return BlockMixture.of([Block(self.mixture, self.coordinates)])
 
     @property
     def space(self):
