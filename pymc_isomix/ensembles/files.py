@@ -120,7 +120,8 @@ class Checkpoints:
             if differing := sorted(k for k in {*about, *there} if about.get(k) != there.get(k)):
                 raise ValueError(
                     f"checkpoint {str(self.folder)!r} is of other fits: they differ in "
-                    f"{', '.join(differing)}. Use another folder, or the same arguments"
+                    f"{', '.join(differing)}. Use another folder, or the same model, data and "
+                    "arguments"
                 )
         else:
             if about["random_seed"] is None:
