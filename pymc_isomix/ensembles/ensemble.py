@@ -7,8 +7,8 @@ import numpy as np
 import scipy  # which loads its parts when they are used
 
 from pymc_isomix.backend.checks import check_count, check_model, check_number, check_seed
-from pymc_isomix.ensembles import files, joining, workers
-from pymc_isomix.ensembles.digests import digest, digests
+from pymc_isomix.ensembles import joining, workers
+from pymc_isomix.ensembles.checkpoints import Checkpoints, digest, digests
 from pymc_isomix.ensembles.joined import join_saved
 from pymc_isomix.ensembles.many import Fitter
 from pymc_isomix.interface.settings import Settings
@@ -117,7 +117,7 @@ def fit_ensemble(
         about = {"random_seed": seed, "n": n, "restarts": restarts, "variables": space.describe()}
         about |= {"settings": settings.record(), **digests(model)}
         about |= {name: digest(getattr(settings, name)) for name in ("start", "start_sigma")}
-        store = files.Checkpoints(checkpoint, about)
+        store = Checkpoints(checkpoint, about)
         seed = store.random_seed
     if seed is None:
         seed = None if previous is None else previous.random_seed
