@@ -3,7 +3,7 @@
 import numpy as np
 
 from pymc_isomix.sites import regression
-from pymc_isomix.sites.coordinates import PSEUDO
+from pymc_isomix.sites.coordinates import PSEUDO, Coordinates
 
 
 class ModelTarget:
@@ -12,9 +12,7 @@ class ModelTarget:
     Parameters
     ----------
     compiled : CompiledModel
-    coordinates : Coordinates
-    use : callable
-        Sets the parameters at which ``compiled`` evaluates, {name: (P,) array}.
+        In the coordinates at the start.
 
     Attributes
     ----------
@@ -22,16 +20,16 @@ class ModelTarget:
         Points at which log density and gradient were evaluated so far.
     """
 
-    def __init__(self, compiled, coordinates, use):
-        self.compiled, self.coordinates, self.use = compiled, coordinates, use
+    def __init__(self, compiled):
+        compiled.prepare()
+        self.compiled, self.map = compiled, compiled.coordinates.map
         self.n_gradients = 0
 
     def evaluate(self, points, parameters):
         """Log density (S,) and gradient (S, d) at points y (S, d)."""
-        if parameters:
-            self.use(parameters)
         self.n_gradients += len(points)
-        return self.compiled.log_density_and_gradient(np.ascontiguousarray(points))
+        compiled = self.compiled.at(Coordinates(self.map, parameters))
+        return compiled.log_density_and_gradient(np.ascontiguousarray(points))
 
     def learn(self, points, gradients, centre, parameters, damping):
         """Learn the pseudo-observations by regression on draws.
@@ -57,7 +55,7 @@ class ModelTarget:
         new = {name: value.copy() for name, value in parameters.items()}
         factor, centre, n = np.ones(points.shape[1]), centre.copy(), len(points)
         both = np.concatenate([points, centre])
-        for form, place, of_site, given in self._sites(both, parameters):
+        for place, of_site, given in self._sites(both, parameters):
             at_draws, at_centre = [part[:n] for part in given], [part[n:] for part in given]
             old = [parameters[name][of_site] for name in PSEUDO]
             learned = regression.learn(
@@ -74,16 +72,16 @@ class ModelTarget:
     def moved(self, points, old, new):
         """Map points y (S, d) of the old parameters to those of the same z under the new ones."""
         points = points.copy()
-        for _, place, of_site, given in self._sites(points, old):
+        for place, of_site, given in self._sites(points, old):
             pairs = [[values[name][of_site] for name in PSEUDO] for values in (old, new)]
             points[:, place] = regression.moved(points[:, place], given, *pairs)
         return points
 
     def _sites(self, points, parameters):
-        """Yield form, place in y, place in the parameters, and what is given, of what can learn."""
+        """Yield place in y, place in the parameters, and what is given, of what can learn."""
         points = np.ascontiguousarray(points)
-        flat = iter(self.coordinates.evaluate("given", points, parameters))
-        for site, of_site in zip(self.coordinates.sites, self.coordinates.places, strict=True):
+        flat = iter(self.map.evaluate("given", points, parameters))
+        for site, of_site in zip(self.map.sites, self.map.places, strict=True):
             if site.form.is_elementwise:
                 given = [np.broadcast_to(next(flat), (len(points), site.form.n_dim)) for _ in "fg"]
-                yield site.form, self.coordinates.place_of(site), of_site, given
+                yield self.map.place_of(site), of_site, given
