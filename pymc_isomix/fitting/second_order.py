@@ -27,6 +27,7 @@ REFUSED, ACCEPTED = 1 / 3, 1.5  # factors of the damping
 QUIET, N_QUIET = 0.02, 2  # nats that a step gains; so many such steps end the fit
 ALLOWED_FALL, LARGEST_FALL = 0.02, 3.0  # nats, beside two standard errors; in all
 WILD, WILD_NATS = 6.0, 3.0  # median deviations beyond which a draw is left out of a regression
+LEAST_FINITE, LARGEST_DEVIATION = 0.9, 10.0  # share of draws; nats: of a Gaussian of some use
 GAMMA = 0.3  # step size of the steps with few draws
 LARGEST_LOG_CHANGE, LARGEST_FEW_SHIFT = 0.4, 0.3  # their bounds, as the mixture's steps have them
 ROUND, MOST_ROUNDS = 20, 10  # steps with few draws between two looks at what they gain
@@ -133,6 +134,11 @@ class Batch(NamedTuple):
     def divergence(self):
         r"""KL(q || p), nats, where log p - log q is nearly normal: half its variance."""
         return 0.5 * self.deviation**2
+
+    @property
+    def is_of_use(self):
+        """Whether a mixture had better start from here than from where the ascents began."""
+        return self.finite >= LEAST_FINITE and self.deviation < LARGEST_DEVIATION
 
     def tame(self):
         """Leave out draws whose log weight is wild: (noise, points, gradients)."""

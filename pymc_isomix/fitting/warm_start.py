@@ -19,6 +19,7 @@ MOST_AGAIN = 2  # ends that lead to a mode that is known
 TOO_FAR = 2.0  # nats: standard deviation of log weights of a Gaussian that is worth another try
 SPREAD = 0.3  # of the means of a mixture's components about their Gaussian's
 EXACT = 0.01  # nats of KL(q || p) that ask for no mixture
+N_JUDGED, CLEARLY_NOT = 500, 3.0  # draws that decide; times that divergence needs no more draws
 EM_STEPS = 50
 
 
@@ -217,6 +218,23 @@ def as_mixture(batches, shares, n_components, *, kind, spread=0.0, rng=None):
         metric=metric,
     )
     return mixture.padded(n_components)
+
+
+def is_exact(target, batches, mixture, rng):
+    """Tell whether KL(q || p) of Gaussians as a mixture is too small to need more components.
+
+    Where the draws of the batches leave it open, a few more decide.
+    """
+    if min(batch.finite for batch in batches) < 1:
+        return False  # the posterior ends where the Gaussians do not
+    if divergence(batches, mixture) > CLEARLY_NOT * EXACT:
+        return False
+    sizes = np.maximum(N_JUDGED * mixture.used.weights, 2).astype(int)
+    more = [
+        second_order.draw(target, batch.gaussian, n, rng)
+        for batch, n in zip(batches, sizes, strict=True)
+    ]
+    return min(batch.finite for batch in more) == 1 and divergence(more, mixture) < EXACT
 
 
 def divergence(batches, mixture):

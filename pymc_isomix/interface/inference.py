@@ -282,7 +282,10 @@ class IsoMix(Inference):
         try:
             with one_blas_thread():
                 begins = self._starts_warm and first == 0
-                if not (begins and begin(trace, self.approx, operator, **watched, **shown)):
+                early = {"stop_early": self.settings.convergence == "auto"}
+                if not (
+                    begins and begin(trace, self.approx, operator, **early, **watched, **shown)
+                ):
                     step = self._stepper(step, trace, progressbar)
                     if resumes:
                         restore_generators(step.generators, history.generators)
