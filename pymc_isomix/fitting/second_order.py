@@ -85,17 +85,23 @@ class Gaussian:
 
     def log_density(self, points):
         """Log density (S,) at points y (S, d)."""
-        apart = points - self.mean
-        if self.root.ndim == 2:
-            whitened = scipy.linalg.solve_triangular(self.root, apart.T, lower=True).T
-        else:
-            whitened = apart / self.root
+        whitened = self.whiten(points - self.mean)
         normaliser = self.log_volume + 0.5 * self.n_dim * np.log(2 * np.pi)
         return -0.5 * (whitened**2).sum(axis=1) - normaliser
+
+    def whiten(self, vectors):
+        """Map rows (S, d) by the inverse of L."""
+        if self.root.ndim == 2:
+            return scipy.linalg.solve_triangular(self.root, vectors.T, lower=True).T
+        return vectors / self.root
 
     def unwhiten(self, vectors):
         """Map rows (S, d) by L."""
         return vectors @ self.root.T if self.root.ndim == 2 else vectors * self.root
+
+    def unwhiten_gradient(self, gradients):
+        """Map gradients in y, rows (S, d), to those in whitened coordinates."""
+        return gradients @ self.root if self.root.ndim == 2 else gradients * self.root
 
 
 class Batch(NamedTuple):

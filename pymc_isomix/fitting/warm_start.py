@@ -67,8 +67,8 @@ def warm_start(target, starts, parameters, rng, *, dense=True, tell=lambda batch
 
     heights, _ = evaluate(ends)
     left = np.flatnonzero(uncovered(batches, ends, heights))
-    if parameters and len(left):
-        ends[left], heights[left] = ascend(evaluate, ends[left])
+    if len(left):  # in the metric of the first, which many modes share
+        ends[left], heights[left] = _ascend_whitened(evaluate, batches[0].gaussian, ends[left])
     n_again = 0
     most = MOST_MODES if batches[0].deviation < TOO_FAR else MOST_POOR
     for i in left[np.argsort(-heights[left])]:
@@ -84,6 +84,17 @@ def warm_start(target, starts, parameters, rng, *, dense=True, tell=lambda batch
             elif (n_again := n_again + 1) == MOST_AGAIN:
                 break
     return batches
+
+
+def _ascend_whitened(evaluate, gaussian, points):
+    """Climb from points y (S, d) in coordinates in which a Gaussian is standard."""
+
+    def whitened(noise):
+        log_p, gradients = evaluate(gaussian.mean + gaussian.unwhiten(noise))
+        return log_p, gaussian.unwhiten_gradient(gradients)
+
+    ends, heights = ascend(whitened, gaussian.whiten(points - gaussian.mean))
+    return gaussian.mean + gaussian.unwhiten(ends), heights
 
 
 def uncovered(batches, points, log_p):
