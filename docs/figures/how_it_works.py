@@ -101,7 +101,7 @@ def weights():
             np.log(m) + pm.logp(pm.Normal.dist(c, s), x)
             for m, c, s in zip(masses, places, deviations, strict=True)
         ]
-        return pm.math.logsumexp(pm.math.stack(parts))
+        return pt.logsumexp(pm.math.stack(parts))
 
     with pm.Model() as model:
         x = pm.Flat("x")

@@ -15,6 +15,7 @@ from pymc_isomix.fitting.record import History
 from pymc_isomix.interface import api
 from pymc_isomix.interface.approximation import IsotropicMixture
 from pymc_isomix.model.compiled import CompiledModel
+from pymc_isomix.model.fitted_data import FittedData
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.results.files import refuse_other_variables
 from pymc_isomix.sites.coordinates import Coordinates
@@ -71,6 +72,7 @@ class JoinedMixture:
     __getstate__ = IsotropicMixture.__getstate__
     _generator, _move = IsotropicMixture._generator, IsotropicMixture._move
     _report = None
+    fitted_data = None  # its space holds them
 
     def __init__(self, space, mixture, table, history, rng=None):
         self.space, self.mixture, self.table, self.history = space, mixture, table, history
@@ -159,6 +161,7 @@ def joined_mixture(space, blocks, histories, rng):
     JoinedMixture
     """
     began = time.perf_counter()
+    space = space if space.data is not None else space.with_data(FittedData.of(space.model))
     backend = next((h.backend for h in histories if h.backend), "")
     dtype = blocks[0].mixture.means.dtype.name
     n_components = max(block.mixture.n_components for block in blocks)
@@ -243,7 +246,8 @@ def join(approximations, *, random_seed=None):
     ]
     histories = [approx.history or History() for approx in approximations]
     rng = np.random.RandomState(check_seed(random_seed))
-    return joined_mixture(first.space, blocks, histories, rng)
+    space = first.space.with_data(first.fitted_data)
+    return joined_mixture(space, blocks, histories, rng)
 
 
 def load(path, model=None):
@@ -273,7 +277,8 @@ def load(path, model=None):
     saved = files.read(path)
     if saved is None:
         return api.load(path, model)
-    space = FlatSpace.of(pm.modelcontext(model))
+    model = pm.modelcontext(model)
+    space = FlatSpace.of(model).with_data(FittedData.of(model))
     refuse_other_variables(saved.variables, space.describe())
     coordinates = coordinates_of(space, saved.sites)
     blocks = [Block(b.mixture, coordinates, b.pseudo, b.source) for b in saved.blocks]

@@ -125,6 +125,7 @@ def load(path, model=None):
     coordinates = "auto" if saved.sites else "affine"
     approx = IsotropicMixture(values=values, coordinates=coordinates, model=model)
     files.refuse_other_sites(saved, approx.coordinates)
+    files.warn_of_other_data(saved.data, approx.saved().data)
     approx.rng.set_state(saved.random_state)
     approx.hist, approx.history = saved.hist, saved.history
     return approx

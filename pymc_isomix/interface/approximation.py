@@ -13,6 +13,7 @@ from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.group import IsotropicMixtureGroup
 from pymc_isomix.model import traces
 from pymc_isomix.model.compiled import CompiledModel
+from pymc_isomix.model.fitted_data import FittedData
 from pymc_isomix.results import components, files, table, verdict
 from pymc_isomix.results.importance import (
     draw_inside,
@@ -36,7 +37,18 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
     nuts_init = nuts.nuts_init
     sample_nuts = transported.sample_nuts
     history: History | None = None
+    fitted_data: FittedData | None = None
     _report: verdict.Diagnostics | None = None  # the last one
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.take_data()
+
+    def take_data(self):
+        """Take the data that the model has now for those that the approximation has seen."""
+        if self.fitted_data is None or self.fitted_data.changed():
+            self.__dict__.pop("_compiled", None)
+        self.fitted_data = FittedData.of(self.model)
 
     def __getattr__(self, item):
         if item == "groups":  # asked for while unpickling, before there are any
@@ -139,6 +151,13 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             return trace
         tree = traces.to_datatree(compiled.model, trace, **kwargs)
         tree["sample_stats"] = statistics
+        if changes := compiled.space.changes():
+            logger.info(
+                f"since the fit the model's data have changed: {changes}. The draws and their "
+                "weights are those of the fit; deterministics follow the data that the model has "
+                "now"
+            )
+            traces.tell_data_apart(compiled.model, tree, compiled.space.data)
         return self._add_groups(tree, compiled, weighted, moved)
 
     @one_blas_thread()
@@ -182,8 +201,11 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             check_count("draws", draws)
         check_count("n_probes", n_probes, least=0)
         check_count("transitions", transitions, least=0)
+        compiled = self.compiled_model()
+        if changes := compiled.space.changes():
+            logger.info(f"diagnostics by the data of the fit; since then have changed: {changes}")
         self._report = verdict.examine(
-            self.compiled_model(),
+            compiled,
             self.mixture,
             self.space.labels,
             self._generator(random_seed),
@@ -236,6 +258,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             history=self.history or History(),
             hist=np.asarray(getattr(self, "hist", ())),
             random_state=self.rng.get_state(legacy=False),
+            data={} if self.fitted_data is None else self.fitted_data.digests(),
         )
 
     def _generator(self, random_seed):
@@ -250,10 +273,10 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         minibatches, for example.
         """
         space, model = self.space, pm.Model.get_context(error_if_none=False)
-        if model is None or model is space.model:
-            return space
-        space.check_same_variables(model)
-        return space.with_model(model)
+        if model is not None and model is not space.model:
+            space.check_same_variables(model)
+            return space.with_model(model).with_data(None)
+        return space if self.fitted_data is None else space.with_data(self.fitted_data)
 
     def compiled_model(self, backend=None):
         """Return functions of the model, of the context's or else the fitted one, compiled once.

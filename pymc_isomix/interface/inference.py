@@ -8,7 +8,6 @@ from functools import partial, partialmethod
 import numpy as np
 from pymc.variational.inference import Inference, State
 
-from pymc_isomix.backend.checks import check_fit, check_model, refuse_what_pm_fit_drops
 from pymc_isomix.backend.compilation import JAXCompilationError, one_blas_thread, prefers_jax
 from pymc_isomix.fitting import steppers
 from pymc_isomix.fitting.controllers import controller
@@ -16,8 +15,10 @@ from pymc_isomix.fitting.loop import Trace, run, saying_so
 from pymc_isomix.fitting.random_state import generator_states, restore_generators
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.approximation import IsotropicMixture
+from pymc_isomix.interface.checks import check_fit, check_model, refuse_what_pm_fit_drops
 from pymc_isomix.interface.operator import MixtureKL
 from pymc_isomix.interface.settings import PAPER, Settings
+from pymc_isomix.model.kept import baked
 
 logger = logging.getLogger(__name__)
 
@@ -236,6 +237,8 @@ class IsoMix(Inference):
         """
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_fit(n, backend, callbacks)
+        self._say_changes()
+        self.approx.take_data()
         self.approx.history = self.approx.history or History(settings=self.settings.record())
         self._compile_began, self._taken = time.perf_counter(), 0
         self.objective.op.shows_progress = progressbar
@@ -248,6 +251,33 @@ class IsoMix(Inference):
             except JAXCompilationError as error:
                 logger.warning(f"{error} It is compiled with PyMC's default backend instead.")
         return fit(backend=backend)
+
+    def refine(self, n, progressbar=True, **kwargs):
+        """Take n more steps with the step that the last fit compiled.
+
+        Parameters are those of PyMC's method.
+
+        Raises
+        ------
+        ValueError
+            If lengths of dims, or masks, have changed since: that step holds them as constants.
+        """
+        space = self.approx.space
+        if baked(space.with_data(self.approx.fitted_data)) != baked(space):
+            raise ValueError(
+                f"since the last fit the model's data have changed: "
+                f"{self.approx.fitted_data.changes()}. refine() takes the step that was compiled "
+                "for those; call fit(), which goes on from here with the data as they are now"
+            )
+        self._say_changes()
+        super().refine(n, progressbar, **kwargs)
+
+    def _say_changes(self):
+        if self.approx.history is not None and (changes := self.approx.fitted_data.changes()):
+            logger.warning(
+                f"since the last fit the model's data have changed: {changes}. This fit goes on "
+                "from where that one ended, with the data as they are now"
+            )
 
     def __getstate__(self):
         """Leave out the compiled step, which cannot be unpickled on the jax backend."""
@@ -282,8 +312,8 @@ class IsoMix(Inference):
                 backend=operator.backend,
                 generators=generator_states(step.generators),
             )
-            for shared in self.approx.params:  # the jax backend leaves arrays of its own
-                shared.set_value(np.array(shared.get_value(borrow=True)), borrow=True)
+            step.to_numpy()
+        self.approx.take_data()  # they may have changed during the fit
         self.stop_reason = trace.reason
         if logger.isEnabledFor(logging.INFO):
             logger.info(self.approx.closing_line(first + trace.taken))

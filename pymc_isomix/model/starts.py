@@ -1,6 +1,7 @@
 """Where the components start."""
 
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 from pymc.initial_point import make_initial_point_fn
@@ -49,6 +50,11 @@ def starting_means(
         If a start has the wrong shape or names no variable, or no finite start is found; names
         component and variable.
     """
+    with nullcontext() if space.data is None else space.data.in_place():
+        return _starting_means(space, n_components, start, init, init_width, random_seed)
+
+
+def _starting_means(space, n_components, start, init, init_width, random_seed):
     rng = np.random.default_rng(random_seed)
     n_dim = space.n_dim
     check = finite_check(space)

@@ -5,6 +5,7 @@ Nothing in it is executed when it is read.
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -18,6 +19,8 @@ import xarray as xr
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting.record import History
 from pymc_isomix.sites.coordinates import PSEUDO
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 2
 READABLE = (1, 2)
@@ -44,6 +47,7 @@ class Saved(NamedTuple):
     history: History
     hist: np.ndarray
     random_state: dict  # of a RandomState
+    data: dict  # shape and digest of what the fit saw, by name; empty where it is not known
 
 
 def write(path, saved):
@@ -60,6 +64,7 @@ def write(path, saved):
         "sites": json.dumps(saved.sites),
         "random_state": pack(saved.random_state),
         "generators": json.dumps(saved.history.generators),
+        "data": json.dumps(saved.data),
     }
     attrs["checksum"] = _checksum(state, fit, attrs)
     write_tree(path, {"/": xr.Dataset(attrs=attrs), "/state": state, "/fit": fit})
@@ -138,6 +143,7 @@ def read(path):
         history=history,
         hist=state["hist"].values,
         random_state=unpack(attrs["random_state"]),
+        data=json.loads(attrs.get("data", "{}")),
     )
 
 
@@ -164,6 +170,23 @@ def refuse_other_variables(saved, here):
         f"the model's free variables differ from those of the file: {listed}. Load with the model "
         "that was fitted"
     )
+
+
+def warn_of_other_data(saved, here):
+    """Say which data of a model are not those that the fit of a file saw, as digests."""
+    others = [
+        f"{name} (shape {tuple(shape)} then, {tuple(here[name][0])} now)"
+        if shape != here[name][0]
+        else f"{name} (other values)"
+        for name, (shape, digest) in saved.items()
+        if name in here and [shape, digest] != here[name]
+    ]
+    if others:
+        logger.warning(
+            f"the model has other data than the fit of the file saw: {', '.join(others)}. Weights "
+            "and diagnostics will be by the data of the model: load before pm.set_data, and what "
+            "is loaded goes on with the data of the fit"
+        )
 
 
 def refuse_other_sites(saved, coordinates):

@@ -1,11 +1,15 @@
 """A start for NUTS: initial points spread over the modes, and a mass matrix."""
 
+import logging
+
 import numpy as np
 import pymc as pm
 
 from pymc_isomix.backend.checks import check_count
 from pymc_isomix.family import modes
 from pymc_isomix.model import starts, traces
+
+logger = logging.getLogger(__name__)
 
 RETRIES = 50
 COVARIANCE_DRAWS = 100  # a dimension
@@ -68,6 +72,12 @@ def nuts_init(approx, chains=4, *, random_seed=None, **nuts_kwargs):
     rng = np.random.default_rng(random_seed)
     space, mixture = approx.space_of_context(), approx.mixture
     model = space.model
+    if changes := space.changes():
+        logger.warning(
+            f"since the fit the model's data have changed: {changes}. pm.sample will sample the "
+            "model with the data as they are now, from starts of the fit; approx.sample_nuts() "
+            "samples with those of the fit"
+        )
     labels = modes.label_modes(mixture)
     component = stratified_components(mixture.weights, labels, chains, rng)
     points = _finite_draws(approx, component, rng, space)

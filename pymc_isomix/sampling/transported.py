@@ -144,4 +144,6 @@ def _mapped_back(compiled, mixture, sampled):
     if "lp" in statistics:
         statistics["lp"] = statistics["lp"] - log_determinant.reshape(n_chains, n_draws)
     tree["sample_stats"] = statistics.assign_coords(chain=range(n_chains), draw=range(n_draws))
+    if compiled.space.changes():
+        traces.tell_data_apart(compiled.model, tree, compiled.space.data)
     return tree
