@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
 from front import density
 from look import BLUE, GREEN, INK, ORANGE, ROSE, areas, draw_components, panels, save
 

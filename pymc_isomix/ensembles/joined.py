@@ -5,7 +5,6 @@ from html import escape
 from typing import Any
 
 import numpy as np
-import pymc as pm
 import xarray as xr
 
 from pymc_isomix.backend.checks import check_seed
@@ -14,6 +13,7 @@ from pymc_isomix.ensembles.blocks import Block, Joined
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface import api
 from pymc_isomix.interface.approximation import IsotropicMixture
+from pymc_isomix.interface.checks import given_model
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.fitted_data import FittedData
 from pymc_isomix.model.space import FlatSpace
@@ -72,7 +72,7 @@ class JoinedMixture:
     __getstate__ = IsotropicMixture.__getstate__
     _generator, _move = IsotropicMixture._generator, IsotropicMixture._move
     _report = None
-    fitted_data = None  # its space holds them
+    fitted_data, awaits_fit = None, False  # its space holds the data
 
     def __init__(self, space, mixture, table, history, rng=None):
         self.space, self.mixture, self.table, self.history = space, mixture, table, history
@@ -277,7 +277,7 @@ def load(path, model=None):
     saved = files.read(path)
     if saved is None:
         return api.load(path, model)
-    model = pm.modelcontext(model)
+    model = given_model(model, ": a file does not hold it")
     space = FlatSpace.of(model).with_data(FittedData.of(model))
     refuse_other_variables(saved.variables, space.describe())
     coordinates = coordinates_of(space, saved.sites)

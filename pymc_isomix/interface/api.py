@@ -1,18 +1,25 @@
 """Calls that need no class: fit a model, fit further, load from a file."""
 
+from inspect import signature
+
 import pymc as pm
 
 from pymc_isomix.backend.checks import check_count
 from pymc_isomix.interface.approximation import IsotropicMixture
+from pymc_isomix.interface.checks import given_model, refuse_unknown
 from pymc_isomix.interface.inference import IsoMix
 from pymc_isomix.interface.settings import Settings
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.results import files
 
+ARGUMENTS = set(signature(IsoMix).parameters)  # what is passed on to it
+
 
 def fit(
-    n=10000,
+    n_or_model=None,
+    /,
     *,
+    n=10000,
     draws=1000,
     model=None,
     random_seed=None,
@@ -26,8 +33,10 @@ def fit(
 
     Parameters
     ----------
+    n_or_model : int or pymc.Model, optional
+        What comes first without a name: ``pmi.fit(model)``, or iterations, ``pmi.fit(5000)``.
     n : int
-        Iterations.
+        Iterations at most.
     draws : int
         Draws in the result.
     model : pymc.Model, optional
@@ -54,6 +63,13 @@ def fit(
     >>> dict(idata.posterior.sizes), idata["diagnostics"].attrs["verdict"]
     ({'chain': 1, 'draw': 500}, 'good')
     """
+    if isinstance(n_or_model, pm.Model):
+        if model not in (None, n_or_model):
+            raise TypeError("two models are given: the first argument, and model=")
+        model = n_or_model
+    elif n_or_model is not None:
+        n = n_or_model
+    refuse_unknown("fit", isomix_kwargs, ARGUMENTS | {*signature(fit).parameters})
     check_count("draws", draws)
     inference = IsoMix(random_seed=random_seed, model=model, **isomix_kwargs)
     approx = inference.fit(
@@ -118,8 +134,8 @@ def resume(approx, **changes):
 
 def load(path, model=None):
     """Read a file of one fit; see :func:`pymc_isomix.load`, which reads those of ensembles too."""
-    model = pm.modelcontext(model)
     saved = files.read(path)
+    model = given_model(model, ": a file does not hold it")
     files.refuse_other_variables(saved.variables, FlatSpace.of(model).describe())
     values = {**saved.mixture.as_dict(), **saved.pseudo}
     coordinates = "auto" if saved.sites else "affine"

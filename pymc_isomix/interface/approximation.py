@@ -10,6 +10,7 @@ from pymc.variational.approximations import SingleGroupApproximation
 from pymc_isomix.backend.checks import check_choice, check_count
 from pymc_isomix.backend.compilation import one_blas_thread
 from pymc_isomix.fitting.record import History
+from pymc_isomix.interface.checks import refuse_unknown
 from pymc_isomix.interface.group import IsotropicMixtureGroup
 from pymc_isomix.model import traces
 from pymc_isomix.model.compiled import CompiledModel
@@ -38,6 +39,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
     sample_nuts = transported.sample_nuts
     history: History | None = None
     fitted_data: FittedData | None = None
+    awaits_fit = False  # of an IsoMix that has not fitted yet
     _report: verdict.Diagnostics | None = None  # the last one
 
     def __init__(self, *args, **kwargs):
@@ -120,16 +122,14 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             ``pm.Minibatch``.
         """
         check_count("draws", draws)
-        unknown = set(kwargs) - set(signature(pm.to_inference_data).parameters)
-        if unknown:
-            raise TypeError(
-                f"sample() takes no {', '.join(sorted(unknown))}: draws are independent, and make "
-                "one chain. Besides its own arguments it takes those of pm.to_inference_data"
-            )
+        known = {*signature(pm.to_inference_data).parameters, *SAMPLE_ARGUMENTS}
+        refuse_unknown("sample", kwargs, known)
         check_choice("importance", importance, ("none", "psis"))
         check_count("transitions", transitions, least=0)
         rng = self._generator(random_seed)
         compiled = self.compiled_model()
+        if self.awaits_fit:
+            logger.warning("not fitted yet: these are draws from where the fit would start")
         if importance == "psis":
             pool = max(POOL * draws, LEAST_POOL)
             weighted = weigh_by_model(compiled, self.mixture, *self.mixture.draw(pool, rng))
@@ -194,9 +194,11 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         Raises
         ------
         ValueError
-            If the model's log density is random and not by ``pm.Minibatch`` alone, whose full data
-            are used.
+            If the fit is still to come, or the model's log density is random and not by
+            ``pm.Minibatch`` alone, whose full data are used.
         """
+        if self.awaits_fit:
+            raise ValueError("not fitted yet: call fit() of the IsoMix, or pm.fit(method=...)")
         if draws is not None:
             check_count("draws", draws)
         check_count("n_probes", n_probes, least=0)
@@ -320,3 +322,6 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             )
             tree["diagnostics"] = report.to_dataset()
         return tree
+
+
+SAMPLE_ARGUMENTS = frozenset(signature(IsotropicMixture.sample).parameters)

@@ -1,18 +1,33 @@
 """Checks of a model, and of the arguments of a fit, made before anything compiles."""
 
+from difflib import get_close_matches
+
+import numpy as np
 import pymc as pm
 from pymc.distributions.continuous import FlatRV, HalfFlatRV
 from pymc.distributions.simulator import SimulatorRV
 from pymc.vartypes import discrete_types
+from pytensor.compile import SharedVariable
 from pytensor.compile.mode import Mode, predefined_modes
 from pytensor.gradient import NullTypeGradError
+from pytensor.graph.basic import Constant
 from pytensor.graph.op import Op
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.tensor.random.op import RandomVariable
 
 from pymc_isomix.backend.checks import check_count
+from pymc_isomix.model.compiled import has_minibatches
 
 BACKENDS = ("jax", "numba", "c")
+# Arguments of other samplers, and what to do here
+MEANT = {
+    "chains": "draws are independent, and make one chain. Many starts are pmi.fit_ensemble",
+    "cores": "a fit is one process. Many fits at once are pmi.fit_ensemble(n_jobs=...)",
+    "tune": "a fit has no tuning: n= bounds its iterations, and it stops by itself",
+    "method": "pmi.fit always fits by IsoMix; for pm.fit write method=pmi.IsoMix(...)",
+    "inf_kwargs": "pass arguments of IsoMix as they are",
+    "samples": "say draws= for the draws that are returned, n_samples= for those of a step",
+}
 
 
 def check_fit(n, backend, callbacks):
@@ -33,15 +48,19 @@ def check_fit(n, backend, callbacks):
             raise TypeError(f"callbacks must be a list of callables; it holds {callback!r}")
 
 
+def refuse_unknown(function, given, known):
+    """Raise TypeError for arguments that a function does not have, and say what may be meant."""
+    for name in given:
+        if name in known:
+            continue
+        near = get_close_matches(name, known, 1)
+        hint = MEANT.get(name) or (f"did you mean {near[0]}=?" if near else "")
+        raise TypeError(f"{function}() takes no {name}" + (f": {hint}" if hint else ""))
+
+
 def check_model(model):
     """Return the model, or that of the context; raise unless it has only continuous variables."""
-    try:
-        model = pm.modelcontext(model)
-    except TypeError as error:
-        raise TypeError(
-            "there is no model: call this inside `with model:`, or pass model= (to IsoMix itself, "
-            "since pm.fit does not pass its own on)"
-        ) from error
+    model = given_model(model, " (to IsoMix itself, since pm.fit does not pass its own on)")
     if not model.free_RVs:
         raise TypeError("the model has no free random variables: there is nothing to fit")
     if discrete := [rv.name for rv in model.free_RVs if rv.dtype in discrete_types]:
@@ -54,12 +73,59 @@ def check_model(model):
             f"the posterior is improper: {', '.join(flat)} has a flat prior, and no data and no "
             "potential depend on it. Give it a proper prior, or take it out"
         )
+    _refuse_misfitting_coords(model)
     if (culprit := _without_gradient(model)) is not None:
         raise TypeError(
             f"IsoMix needs the gradient of the log density, and {culprit} has none. Give the Op a "
             "pullback, write it with PyTensor or JAX (pytensor.wrap_jax), or use pm.sample_smc"
         )
     return model
+
+
+def given_model(model, hint=""):
+    """Return the model, or that of the context; raise TypeError where there is none."""
+    if model is not None and not isinstance(model, pm.Model):
+        raise TypeError(f"model must be a pymc.Model; got {type(model).__name__}")
+    try:
+        return pm.modelcontext(model)
+    except TypeError as error:
+        raise TypeError(
+            f"there is no model: call this inside `with model:`, or pass model={hint}"
+        ) from error
+
+
+def _refuse_misfitting_coords(model):
+    """Raise ValueError where a variable has another length than the coords of its dim.
+
+    Lengths are compared where they are known without a computation. What depends on a minibatch
+    has another length than its dim until it sees all data.
+    """
+    if has_minibatches(model):
+        return
+    for name, dims in model.named_vars_to_dims.items():
+        for dim, length in zip(dims, _known_shape(model, model[name]), strict=False):
+            expected = _known_value(model.dim_lengths.get(dim))
+            if length is not None and expected is not None and length != expected:
+                raise ValueError(
+                    f"dim {dim!r} has length {int(expected)}, and {name} has length {length} along "
+                    f"it: give coords of {dim!r} and {name} the same length"
+                )
+
+
+def _known_shape(model, variable):
+    value = model.rvs_to_values.get(variable) if variable in model.observed_RVs else None
+    static = variable.type.shape
+    for data in (variable, value):
+        if isinstance(data, SharedVariable | Constant):
+            static = np.shape(_known_value(data))
+    return static
+
+
+def _known_value(variable):
+    """Value of a shared variable or a constant; None of anything else."""
+    if isinstance(variable, SharedVariable):
+        return variable.get_value(borrow=True)
+    return variable.data if isinstance(variable, Constant) else None
 
 
 def _improper(model):

@@ -6,6 +6,7 @@ import time
 from functools import partial, partialmethod
 
 import numpy as np
+from pymc.progress_bar import default_progress_theme
 from pymc.variational.inference import Inference, State
 
 from pymc_isomix.backend.compilation import JAXCompilationError, one_blas_thread, prefers_jax
@@ -149,6 +150,7 @@ class IsoMix(Inference):
         """Make a new approximation for a model, and its inference."""
         model = check_model(model)
         self._adopt(IsotropicMixture(model=model, **settings.for_the_group), settings)
+        self.approx.awaits_fit = True
 
     def _adopt(self, approx, settings):
         self.settings, self.resumes, self._taken = settings, False, 0
@@ -239,6 +241,7 @@ class IsoMix(Inference):
         check_fit(n, backend, callbacks)
         self._say_changes()
         self.approx.take_data()
+        self.approx.awaits_fit = False
         self.approx.history = self.approx.history or History(settings=self.settings.record())
         self._compile_began, self._taken = time.perf_counter(), 0
         self.objective.op.shows_progress = progressbar
@@ -252,7 +255,7 @@ class IsoMix(Inference):
                 logger.warning(f"{error} It is compiled with PyMC's default backend instead.")
         return fit(backend=backend)
 
-    def refine(self, n, progressbar=True, **kwargs):
+    def refine(self, n, progressbar=True, progressbar_theme=default_progress_theme):
         """Take n more steps with the step that the last fit compiled.
 
         Parameters are those of PyMC's method.
@@ -270,7 +273,7 @@ class IsoMix(Inference):
                 "for those; call fit(), which goes on from here with the data as they are now"
             )
         self._say_changes()
-        super().refine(n, progressbar, **kwargs)
+        super().refine(n, progressbar, progressbar_theme)
 
     def _say_changes(self):
         if self.approx.history is not None and (changes := self.approx.fitted_data.changes()):

@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
 import pytest
 from scipy import stats
 

@@ -41,10 +41,10 @@ def expected(tree, data, is_ordered):
     return log_joint(levels, data) + jacobian
 
 
-@pytest.mark.parametrize("backend", ["jax", "c"])
-@pytest.mark.parametrize(
-    ("minibatch", "initval", "is_ordered"), list(product([False, True], repeat=3))
-)
+CASES = [(*case, "jax") for case in product([False, True], repeat=3)] + [(True, True, True, "c")]
+
+
+@pytest.mark.parametrize(("minibatch", "initval", "is_ordered", "backend"), CASES)
 def test_density_of_all_the_data_before_and_after_set_data(minibatch, initval, is_ordered, backend):
     """Draws keep the density of the fit's data; the next fit has that of its own."""
     if backend == "jax":
