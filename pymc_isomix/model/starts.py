@@ -349,4 +349,4 @@ def _data_of(root):
     else:
         return None
     is_data = isinstance(value, np.ndarray) and value.ndim and value.dtype.kind == "f"
-    return value if is_data else None
+    return np.asarray(value) if is_data else None  # pm.set_data makes masked arrays of NaN

@@ -44,7 +44,7 @@ def of_constants():
     [
         (
             lambda: of_covariates(DATA, "x"),
-            r"at variable y\. The data 'x', shape \(4,\), not finite",
+            r"at variable y\. The data 'x', shape \(4,\), not finite in 1 NaN and 1 inf",
         ),
         (lambda: of_covariates(DATA, None), r"An array on which y depends, shape \(4,\)"),
         (of_observed, r"The data 'seen', .* not finite in 1 NaN and 1 inf of 4 values"),
