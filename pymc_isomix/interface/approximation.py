@@ -27,6 +27,7 @@ from pymc_isomix.sampling.transitions import sample_stats, transitions
 
 logger = logging.getLogger(__name__)
 
+INDEPENDENT = "independent, of an approximation: R-hat, which compares chains, does not apply"
 POOL, LEAST_POOL = 4, 2000  # draws to resample from: so many for each that is wanted
 
 
@@ -151,6 +152,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             return trace
         tree = traces.to_datatree(compiled.model, trace, **kwargs)
         tree["sample_stats"] = statistics
+        tree["posterior"].attrs["draws"] = INDEPENDENT
         if changes := compiled.space.changes():
             logger.info(
                 f"since the fit the model's data have changed: {changes}. The draws and their "

@@ -9,6 +9,7 @@ from pymc_isomix.model import traces
 from pymc_isomix.sampling.nuts import RETRIES, stratified_components
 from pymc_isomix.sampling.transitions import from_whitened, to_whitened, whitening_root
 
+NAME = "coordinates_of_the_fit"  # of the one variable that samplers see, and name
 SAMPLERS = ("pymc", "nutpie", "numpyro", "blackjax")
 
 
@@ -86,7 +87,7 @@ def sample_nuts(
     rng = np.random.default_rng(random_seed)
     compiled, mixture = approx.compiled_model(), approx.mixture
     starts = _starts(compiled, mixture, chains, rng)
-    initvals: list | dict = [{"u": start} for start in to_whitened(mixture, starts)]
+    initvals: list | dict = [{NAME: start} for start in to_whitened(mixture, starts)]
     if nuts_sampler == "nutpie":
         initvals = initvals[0]
     if nuts_sampler == "pymc":
@@ -109,7 +110,7 @@ def seen_from_u(compiled, mixture):
     """Build a model of one flat variable u (d,), whose log density is that of y at y(u)."""
     root, centre = whitening_root(mixture), mixture.mean
     with pm.Model(model=None) as model:  # no part of a model of the context
-        u = pm.Flat("u", shape=mixture.n_dim)
+        u = pm.Flat(NAME, shape=mixture.n_dim)
         y = centre + (u * root if root.ndim == 1 else root @ u)
         pm.Potential("density", compiled.symbolic_log_density(y.astype(compiled.dtype)))
     return model
@@ -133,7 +134,7 @@ def _starts(compiled, mixture, chains, rng):
 
 
 def _mapped_back(compiled, mixture, sampled):
-    u = sampled.posterior["u"].values
+    u = sampled.posterior[NAME].values
     n_chains, n_draws = u.shape[:2]
     points = from_whitened(mixture, u.reshape(n_chains * n_draws, -1))
     unconstrained, log_determinant = compiled.to_unconstrained(points)
