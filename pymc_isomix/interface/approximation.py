@@ -118,7 +118,8 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         Raises
         ------
         ValueError
-            If ``draws`` is not a positive integer, resampling is asked for and k-hat is above 1, or
+            If ``draws`` is not a positive integer, the dims of a free variable have changed since
+            the fit, resampling is asked for and k-hat is above 1, or
             resampling or transitions are asked for and the log density is random by more than
             ``pm.Minibatch``.
         """
@@ -129,6 +130,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         check_count("transitions", transitions, least=0)
         rng = self._generator(random_seed)
         compiled = self.compiled_model()
+        compiled.space.refuse_other_dims()
         if self.awaits_fit:
             logger.warning("not fitted yet: these are draws from where the fit would start")
         if importance == "psis":

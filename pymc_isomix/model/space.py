@@ -104,6 +104,25 @@ class FlatSpace:
         """Say in what the model's data differ from those of the fit; empty where in nothing."""
         return "" if self.data is None else self.data.changes()
 
+    def refuse_other_dims(self):
+        """Raise ValueError where dims of free variables are others now than at the fit."""
+        if self.data is None:
+            return
+        for rv in self.variables.values():
+            for dim in self.model.named_vars_to_dims.get(rv.name) or ():
+                then, now = self.data.coords.get(dim), self.model.coords.get(dim)
+                length = self.model.dim_lengths.get(dim)
+                if isinstance(length, SharedVariable):
+                    same_length = int(self.value_of(length)) == int(length.get_value())
+                    if same_length and (then is None or list(then) == list(now or ())):
+                        continue
+                    raise ValueError(
+                        f"dim {dim!r} of {rv.name} has other coords or another length than at the "
+                        "fit, which knows nothing of new ones. Sample before pm.set_data, and have "
+                        "pm.sample_posterior_predictive draw it anew: "
+                        f"sample_vars=[{rv.name!r}, ...]"
+                    )
+
     def constants(self):
         """Lengths of dims, and masks among the data, with constants to put in their place.
 

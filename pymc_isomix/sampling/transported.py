@@ -86,6 +86,7 @@ def sample_nuts(
         random_seed = approx.rng.randint(2**30, dtype=np.int64)
     rng = np.random.default_rng(random_seed)
     compiled, mixture = approx.compiled_model(), approx.mixture
+    compiled.space.refuse_other_dims()
     starts = _starts(compiled, mixture, chains, rng)
     initvals: list | dict = [{NAME: start} for start in to_whitened(mixture, starts)]
     if nuts_sampler == "nutpie":

@@ -226,6 +226,31 @@ def test_a_file_is_told_from_other_data(tmp_path, inference, caplog):
     assert "load before pm.set_data" in caplog.text
 
 
+@pytest.mark.parametrize("groups", [["a", "b", "c"], ["c", "d"]])
+def test_new_groups_are_none_of_the_fit(groups):
+    with pm.Model(coords={"group": ["a", "b"]}) as model:
+        seen = pm.Data("seen", [1.0, 2.0], dims="group")
+        effect = pm.Normal("effect", dims="group")
+        pm.Normal("y", effect, 1.0, observed=seen, dims="group")
+    approx = pmi.IsotropicMixture(n_components=1, random_seed=1, model=model)
+    idata = approx.sample(20, random_seed=1)
+    pm.set_data({"seen": np.zeros(len(groups))}, coords={"group": groups}, model=model)
+    with pytest.raises(ValueError, match=r"dim 'group' of effect .*Sample before pm\.set_data"):
+        approx.sample(20)
+    with pytest.raises(ValueError, match="dim 'group' of effect"):
+        approx.sample_nuts(20)
+    predicted = pm.sample_posterior_predictive(
+        idata,
+        model=model,
+        sample_vars=["effect"],
+        var_names=["effect"],
+        predictions=True,
+        progressbar=False,
+        compile_kwargs={"mode": "FAST_COMPILE"},
+    ).predictions["effect"]
+    assert predicted.coords["group"].values.tolist() == groups
+
+
 def test_joined_fits_keep_their_data():
     model = line()
     fits = [pmi.IsotropicMixture(n_components=2, random_seed=s, model=model) for s in (1, 2)]
