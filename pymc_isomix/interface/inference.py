@@ -6,6 +6,7 @@ import time
 from functools import partial, partialmethod
 
 import numpy as np
+import pymc as pm
 from pymc.progress_bar import default_progress_theme
 from pymc.variational.inference import Inference, State
 
@@ -16,7 +17,12 @@ from pymc_isomix.fitting.loop import Trace, run, saying_so
 from pymc_isomix.fitting.random_state import generator_states, restore_generators
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.approximation import IsotropicMixture
-from pymc_isomix.interface.checks import check_fit, check_model, refuse_what_pm_fit_drops
+from pymc_isomix.interface.checks import (
+    check_fit,
+    check_model,
+    refuse_misfitting_deterministics,
+    refuse_what_pm_fit_drops,
+)
 from pymc_isomix.interface.operator import MixtureKL
 from pymc_isomix.interface.settings import PAPER, Settings
 from pymc_isomix.model.kept import baked
@@ -124,6 +130,8 @@ class IsoMix(Inference):
         convergence="auto",
         model=None,
     ):
+        if isinstance(n_components, pm.Model):
+            raise TypeError("the model goes by its name: IsoMix(model=model)")
         self._begin(
             Settings(
                 n_components=n_components,
@@ -239,6 +247,10 @@ class IsoMix(Inference):
         """
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_fit(n, backend, callbacks)
+        group = self.approx.groups[0]
+        refuse_misfitting_deterministics(
+            group.space, lambda: group.to_unconstrained(group.mixture.means[:1])[0][0]
+        )
         self._say_changes()
         self.approx.take_data()
         self.approx.awaits_fit = False

@@ -90,6 +90,17 @@ def test_coords_that_do_not_fit_are_found_before_the_fit(add, name):
         pmi.IsoMix(model=model)
 
 
+def test_coords_of_a_deterministic_whose_length_data_tell():
+    with pm.Model(coords={"row": range(4)}) as model:
+        effect = pm.Normal("effect", shape=2)
+        pm.Deterministic("mu", effect[pm.Data("place", [0, 1, 1])], dims="row")
+    inference = pmi.IsoMix(1, model=model)
+    with pytest.raises(ValueError, match="dim 'row' has length 4, and mu has length 3 along"):
+        inference.fit(1, progressbar=False)
+    with pytest.raises(TypeError, match=r"IsoMix\(model=model\)"):
+        pmi.IsoMix(model)
+
+
 def test_dims_of_all_the_data_may_be_longer_than_a_minibatch():
     with pm.Model(coords={"row": range(4)}) as model:
         batch = pm.Minibatch(np.zeros(4), batch_size=2)
