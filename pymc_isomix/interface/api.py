@@ -6,7 +6,7 @@ import pymc as pm
 
 from pymc_isomix.backend.checks import check_count
 from pymc_isomix.interface.approximation import IsotropicMixture
-from pymc_isomix.interface.checks import given_model, refuse_unknown
+from pymc_isomix.interface.checks import refuse_unknown
 from pymc_isomix.interface.inference import IsoMix
 from pymc_isomix.interface.settings import Settings
 from pymc_isomix.results import files
