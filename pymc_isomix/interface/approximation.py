@@ -460,6 +460,7 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
 
     {IsotropicMixtureGroup.__doc__}"""
     _group_class = IsotropicMixtureGroup
+    union: BlockMixture | None = None  # of modes of unequal shape
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -477,18 +478,26 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
         return super().__getattr__(item)
 
     def __str__(self):
-        return table.summary(self.mixture.used, self.history, self._report, self.coordinates.names)
+        one = self.density.with_one_metric(self.density.n_components)
+        return table.summary(one, self.history, self._report, self.coordinates.names)
 
     __repr__ = __str__
 
     @property
     def density(self):
-        """The approximation as numbers, of one block; a :class:`BlockMixture`."""
+        """The approximation as numbers, a :class:`BlockMixture`.
+
+        It has one block, unless the fit found modes of unequal shape: then each is a block.
+        """
+        if self.union is not None:
+            return self.union
         return BlockMixture.of([Block(self.mixture.used, self.coordinates)])
 
     @property
     def _stored(self):
         """With components of no weight, which a later fit puts to use."""
+        if self.union is not None:
+            return self.union
         return BlockMixture.of([Block(self.mixture, self.coordinates)])
 
     def closing_line(self, n_steps):
