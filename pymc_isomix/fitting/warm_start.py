@@ -103,7 +103,8 @@ def _further_gaussian(target, batches, end, height, rng, few, dense, tell):
     parameters = batches[0].gaussian.parameters
     if not few:
         return _gaussian_at(target, end[0], parameters, rng, few, dense, tell)
-    root = second_order.root_by_differences(target, end[0], parameters)
+    unit = batches[0].gaussian.root
+    root = second_order.root_by_differences(target, end[0], parameters, unit)
     laplace = Gaussian(end[0], root, parameters)
     first = second_order.draw(target, laplace, second_order.LEAST_DRAWS, rng)
     known = np.logaddexp.reduce([batch.log_evidence for batch in batches])

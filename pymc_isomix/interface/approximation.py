@@ -478,8 +478,10 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
         return super().__getattr__(item)
 
     def __str__(self):
-        one = self.density.with_one_metric(self.density.n_components)
-        return table.summary(one, self.history, self._report, self.coordinates.names)
+        shown = self.mixture.used
+        if self.union is not None:
+            shown = self.union.with_one_metric(self.union.n_components)
+        return table.summary(shown, self.history, self._report, self.coordinates.names)
 
     __repr__ = __str__
 

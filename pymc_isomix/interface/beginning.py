@@ -106,7 +106,6 @@ class Beginning:
         mixture = group.mixture
         self.kind = "diag" if mixture.metric.ndim < 2 else "dense"
         self.watch = Watch(trace, approx, self.kind, callbacks, first, score)
-        self.rng = np.random.default_rng(approx.rng.randint(2**30, dtype=np.int64))
         self.compiled = CompiledModel(
             group.space, mixture.means.dtype.name, operator.backend, group.coordinates
         )
@@ -127,6 +126,8 @@ class Beginning:
         trace, group = self.trace, self.approx.groups[0]
         if rows_per_row_of_minibatch(group.space.model) > MOST_ROWS:
             return
+        # drawn here, so that fits that begin otherwise keep their random numbers
+        self.rng = np.random.default_rng(self.approx.rng.randint(2**30, dtype=np.int64))
         mixture, coordinates = group.mixture, group.coordinates
         with Console(theme=theme).status("Compiling") if progressbar else nullcontext() as status:
             if status is not None:
