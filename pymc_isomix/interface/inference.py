@@ -257,6 +257,7 @@ class IsoMix(Inference):
         """Take up to n steps; however they end, history and parameters stay as they are then."""
         operator, history, first = self.objective.op, self.approx.history, self._taken
         operator.info.n_dropped.set_value(np.int64(0))
+        self.approx._report = None  # what was said of it before holds no more
         if not isinstance(step, steppers.OneByOne | steppers.Looped):
             with saying_so(progressbar):
                 step = steppers.stepper(step, operator)
@@ -285,12 +286,11 @@ class IsoMix(Inference):
             for shared in self.approx.params:  # the jax backend leaves arrays of its own
                 shared.set_value(np.array(shared.get_value(borrow=True)), borrow=True)
         self.stop_reason = trace.reason
-        if logger.isEnabledFor(logging.INFO):
-            logger.info(self.approx.closing_line(first + trace.taken))
+        logger.info(self.approx.closing_line(first + trace.taken))
         if n_dropped := int(operator.info.n_dropped.get_value(borrow=True)):
             logger.warning(
-                f"{n_dropped:,d} draws with a log density or gradient that is not finite were "
-                "left out of the averages"
+                f"{n_dropped:,d} of the fit's draws had no finite log density or gradient and were "
+                "left out of its averages. A few do no harm: diagnostics() counts those that remain"
             )
         self._taken = first + trace.taken
         # PyMC's classes leave the number of the last iteration from 0, not of those done

@@ -1,0 +1,55 @@
+"""Angles: value variables that run along the whole line, and mean the same each full turn."""
+
+import numpy as np
+from pymc.logprob.transforms import CircularTransform
+
+TURN = 2 * np.pi
+
+
+def periodic_dimensions(space):
+    """Tell which dimensions of a flat point are angles, (d,) booleans.
+
+    PyMC's circular transform, that of ``pm.VonMises``, leaves an angle on the line, with a density
+    that repeats each turn.
+    """
+    periodic = np.zeros(space.n_dim, dtype=bool)
+    for name, rv in space.variables.items():
+        if isinstance(space.model.rvs_to_transforms[rv], CircularTransform):
+            periodic[space.ordering[name][1]] = True
+    return periodic
+
+
+def wrap(points, centre, periodic):
+    """Bring angles to within half a turn of a centre.
+
+    Parameters
+    ----------
+    points : (..., d) array
+    centre : (d,) array
+    periodic : (d,) booleans
+
+    Returns
+    -------
+    (..., d) array
+        The points themselves where no dimension is an angle.
+    """
+    if not periodic.any():
+        return points
+    turns = np.where(periodic, np.round((points - centre) / TURN), 0.0)
+    return (points - TURN * turns).astype(points.dtype)
+
+
+def circular_mean(points, weights, periodic):
+    """Mean (d,) of points (S, d); of angles the direction of their mean vector."""
+    angle = np.angle(weights @ np.exp(1j * points[:, periodic]))
+    mean = weights @ points
+    mean[periodic] = angle
+    return mean
+
+
+def on_one_turn(mixture, periodic):
+    """Bring the components of a mixture to one turn: the same angles, where turns are one place."""
+    if not periodic.any():
+        return mixture
+    centre = circular_mean(mixture.means, mixture.weights, periodic)
+    return mixture.replace(means=wrap(mixture.means, centre, periodic))
