@@ -334,7 +334,7 @@ def _fault(drift):
     if drift.kind == "scale":
         return ("increase", "", "too narrow") if drift.size > 0 else ("reduce", "", "too wide")
     verb, fault = ("raise", "thin") if drift.size > TAIL else ("lower", "heavy")
-    return verb, "to ", f"too {fault} in that tail"
+    return verb, "to ", f"too {fault} in its tail"
 
 
 def _drift(dataset, mixture, history):
@@ -347,7 +347,7 @@ def _drift(dataset, mixture, history):
     text = f"Exact transitions {verb} the {what} {drift.name}{also} {to} {size}: ".replace(
         "  ", " "
     )
-    text += f"the approximation is {fault} there."
+    text += f"the approximation is {fault}{' there' * ('tail' not in fault)}."
     remedies = ("components", "dense", "transitions", "nuts")
     return Finding("bad" if drift.bad else "doubtful", text, remedies, (drift.name,))
 

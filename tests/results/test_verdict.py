@@ -7,11 +7,12 @@ import pymc as pm
 import pytensor
 import pytest
 import xarray as xr
+from scipy import special, stats
 
 import pymc_isomix as pmi
 from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.fitting.record import History
-from pymc_isomix.results import rules, table, verdict
+from pymc_isomix.results import importance, rules, table, verdict
 from pymc_isomix.sampling import drift
 
 SD = np.array([0.5, 2.0])
@@ -231,7 +232,7 @@ def test_transitions_leave_the_posterior_as_it_is(normal):
     assert np.isnan(none["log_sd_drift"].values).all()
 
 
-def dataset_of(**changes):
+def dataset_of(model_space=(), **changes):
     """Figures against which nothing speaks, but for the changes."""
     figures = {
         "n_nonfinite": 0,
@@ -256,7 +257,15 @@ def dataset_of(**changes):
     figures |= {key: [0.03, 0.03] for key in ("mean_drift_se", "log_sd_drift_se")}
     figures |= changes
     columns = {k: ("unconstrained", v) if isinstance(v, list) else v for k, v in figures.items()}
-    return xr.Dataset(columns, coords={"unconstrained": ["a", "b[x]"]})
+    coords = {"unconstrained": ["a", "b[x]"]}
+    if model_space:
+        coords["model_space"] = ["exp_a"]
+        still = dict.fromkeys(("mean_drift", "log_sd_drift"), 0.0) | {"upper_tail": 0.05}
+        still |= dict.fromkeys(("mean_drift_se", "log_sd_drift_se"), 0.03)
+        still |= {"lower_tail": 0.05, "lower_tail_se": 0.005, "upper_tail_se": 0.005}
+        still |= dict(model_space)
+        columns |= {f"model_{name}": ("model_space", [value]) for name, value in still.items()}
+    return xr.Dataset(columns, coords=coords)
 
 
 DENSE = Mixture(np.zeros((3, 2)), np.zeros(3), np.full(3, -np.log(3)), np.eye(2))
@@ -287,6 +296,44 @@ def test_drift_is_a_rule(changes, rank, said):
     assert said in advice
 
 
+@pytest.mark.parametrize(
+    ("changes", "rank", "said"),
+    [
+        ({"mean_drift": 0.4}, "doubtful", "move the mean of exp_a by 0.40 ± 0.03 sd"),
+        ({"log_sd_drift": 0.7}, "bad", "increase the width of exp_a 2.01 ± 0.06-fold"),
+        ({"upper_tail": 0.11}, "doubtful", "above the 95% quantile of exp_a to 11.0% ± 0.5%"),
+        ({"upper_tail": 0.17}, "bad", "too thin in its tail"),
+        ({"lower_tail": 0.005}, "doubtful", "lower the share below the 5% quantile of exp_a to"),
+        ({"upper_tail": 0.09}, "good", "No problems found"),
+        ({"lower_tail": 0.025}, "good", "No problems found"),
+    ],
+)
+def test_what_the_user_named_is_judged(changes, rank, said):
+    """A positive variable's upper tail, say, of whose logarithm the width is right."""
+    ranks, advice = judged(model_space={"mean_drift": 0.0, **changes})
+    assert ranks == ([] if rank == "good" else [rank])
+    assert said in advice
+
+
+@pytest.mark.parametrize("shape", [0.7, 0.8])
+def test_a_wrong_upper_tail_is_seen_though_the_logarithm_is_right(shape):
+    """Of a Gamma, whose logarithm is skewed: q has its mean and sd, and twice the sd of x."""
+    mean, sd = special.digamma(shape), np.sqrt(special.polygamma(1, shape))
+    with pm.Model() as model:
+        pm.Gamma("x", shape, 1.0)
+    approx = pmi.IsotropicMixture(params=at(mean, sd=sd), model=model, random_seed=1)
+    report = approx.diagnostics(progressbar=False)
+    logarithm = [report[name].item() for name in ("mean_drift", "log_sd_drift")]
+    assert np.abs(logarithm).max() < 0.15
+    assert report.verdict != "good"
+    assert "of x" in report.advice
+    # the share of the posterior above q's own quantile .95
+    beyond = stats.gamma(shape).sf(np.exp(mean + stats.norm.ppf(0.95) * sd))
+    error = report["upper_tail_se"].item()
+    assert report["upper_tail"].item() == pytest.approx(beyond, abs=4 * error)
+    assert report["model_sd"].item() > 1.5 * np.sqrt(shape)
+
+
 def test_drift_within_its_noise_is_no_finding():
     noisy = {"mean_drift_se": [0.2, 0.2], "log_sd_drift_se": [0.2, 0.2]}
     ranks, _ = judged(mean_drift=[0.4, 0.0], log_sd_drift=[0.4, 0.0], **noisy)
@@ -315,12 +362,83 @@ def test_many_dimensions_of_exact_draws_are_no_finding():
 
 
 @pytest.mark.parametrize(
-    ("ess", "n_transitions", "counts"),
-    [(3990, 0, False), (3700, 0, True), (3700, 20, False), (1000, 20, True)],
+    ("khat", "ess", "n_transitions", "drift", "counts"),
+    [
+        (1.6, 3990, 0, 0.0, False),
+        (1.6, 3700, 0, 0.0, True),
+        (1.6, 3700, 20, 0.0, False),
+        (1.6, 3700, 20, 0.135, True),  # 0.135 +- 0.05 is beyond noise, and not quiet
+        (1.6, 1000, 20, 0.0, True),
+        (0.71, 1000, 20, 0.0, False),  # a standard error of k-hat is .12
+        (0.71, 1000, 20, 0.135, True),
+        (0.71, 1000, 0, 0.0, True),
+        (0.85, 1000, 20, 0.0, True),
+    ],
 )
-def test_khat_counts_where_weights_differ(ess, n_transitions, counts):
-    ranks, _ = judged(khat=1.6, importance_ess=float(ess), n_transitions=n_transitions)
+@pytest.mark.parametrize("name", ["mean_drift", "log_sd_drift"])
+def test_khat_counts_where_weights_differ(khat, ess, n_transitions, drift, counts, name):
+    moved = {name: [0.0, drift], f"{name}_se": [0.05, 0.05]}
+    ranks, _ = judged(khat=khat, importance_ess=float(ess), n_transitions=n_transitions, **moved)
     assert ranks == (["doubtful"] if counts else [])
+
+
+@pytest.mark.parametrize(
+    ("n_transitions", "drift", "counts"), [(20, 0.0, False), (20, 0.13, True), (0, 0.0, True)]
+)
+def test_a_gap_over_many_dimensions(n_transitions, drift, counts):
+    """Of .8 nats over 73 dimensions: all widths within 9 %, as far as transitions see."""
+    n_dim = 73
+    base = dataset_of()
+    columns = {
+        name: ("unconstrained", np.full(n_dim, column.values[0]))
+        for name, column in base.items()
+        if column.dims == ("unconstrained",)
+    }
+    others = {n: c for n, c in base.items() if c.dims != ("unconstrained",)}
+    dataset = xr.Dataset({**others, **columns})
+    dataset["log_sd_drift"][4] = drift
+    dataset["log_evidence"] = dataset["elbo"] + 0.8
+    dataset["n_transitions"] = n_transitions
+    found = rules.judge(dataset, DENSE)
+    assert [f.rank for f in found] == (["doubtful"] if counts else [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "rank"),
+    [
+        ({"mode_mass": [0.79, 0.21], "mode_weight": [0.71, 0.29], "se": 0.01}, "doubtful"),
+        ({"mode_mass": [0.79, 0.21], "mode_weight": [0.71, 0.29], "se": 0.03}, None),
+        ({"mode_mass": [0.74, 0.26], "mode_weight": [0.71, 0.29], "se": 0.0}, None),
+        ({"mode_mass": [0.9, 0.1], "mode_weight": [0.7, 0.3], "se": 0.01}, "bad"),
+    ],
+)
+def test_masses_of_modes_count_with_their_errors(changes, rank):
+    error = changes.pop("se")
+    columns = {name: ("mode", values) for name, values in changes.items()}
+    ranks, advice = judged(**columns, mode_mass_se=("mode", [error, error]), n_modes=2)
+    assert ranks == ([rank] if rank else [])
+    assert not rank or f"± {error:.2f}" in advice
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"khat": np.nan, "elbo": -1e90},
+        {"khat": np.nan, "elbo": -1e90, "log_evidence": np.nan},
+        {"khat": 0.2, "elbo": -np.inf},
+    ],
+)
+def test_an_absurd_gap_is_bad_whatever_khat_is(figures):
+    ranks, advice = judged(**figures)
+    assert "bad" in ranks
+    assert "Too few draws" not in advice
+
+
+def test_weights_of_astronomical_range_are_numbers():
+    log_weight = -(10.0 ** np.linspace(0, 90, 200))
+    found = importance.smooth(log_weight)
+    assert np.isfinite(found.weight).all()
+    assert found.weight.argmax() == 0
 
 
 @pytest.mark.parametrize(
@@ -544,11 +662,35 @@ def test_labels_survive(labelled):
     assert max(map(len, text.splitlines())) <= 88
 
 
+def test_a_notebook_shows_the_report_once(labelled, monkeypatch):
+    """In Jupyter, rich would show the table itself, and leave nothing to write."""
+    plain, shown = str(labelled), []
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda *_: shown.append(1))
+    assert str(labelled) == plain
+    assert not shown
+
+
+def test_the_report_says_drift_once():
+    dataset = dataset_of(model_space={"upper_tail": 0.05}, log_sd_drift=[0.0, np.log(1.3)])
+    size = "1.30 ± 0.04-fold"
+    assert size in rules.advise(rules.judge(dataset, DENSE), dataset, DENSE)
+    assert table._drift(dataset) == (size, "width of b[x], after 20 HMC transitions")
+
+
 def test_html(labelled):
     html = labelled._repr_html_()
     for expected in (RED, "<table>", f"<strong>Verdict: {labelled.verdict}.</strong>", "ELBO"):
         assert expected in html
     assert "<tr><th>figure</th>" in html
+
+
+def test_variables_are_shown_in_their_own_units(normal):
+    text = str(gaussian(normal).diagnostics(n_probes=0, progressbar=False))
+    assert "in the model's units" in text
+    below = text[text.index("in the model's units") :]
+    assert "│ scale " in below
+    assert "by HMC" in below
 
 
 def test_the_table_lists_what_the_verdict_names(normal):
