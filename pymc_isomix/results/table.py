@@ -127,7 +127,7 @@ def _figures(dataset):
 
     khat = f"of the importance weights; good up to {value('good_k'):.2f}"
     if rules.weights_hardly_differ(dataset):
-        khat = "not informative: all weights are nearly equal, which is good"
+        khat = "of no concern: all weights are nearly equal"
     gap = value("log_evidence") - value("elbo")
     rows = [
         (
@@ -167,7 +167,7 @@ def _drift(dataset):
         return "not looked for", "no exact transitions were made"
     n_transitions = dataset["n_transitions"].item()
     if not drift.beyond:
-        return "none", f"{n_transitions} HMC transitions move no mean or width beyond noise"
+        return "none", f"no mean or width moves under {n_transitions} HMC transitions"
     what, size = rules.drift_in_words(drift)
     return size, f"{what} {shorten([drift.name])[0]}, after {n_transitions} HMC transitions"
 
