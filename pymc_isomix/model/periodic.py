@@ -1,5 +1,7 @@
 """Angles: value variables that run along the whole line, and mean the same each full turn."""
 
+from dataclasses import replace
+
 import numpy as np
 from pymc.logprob.transforms import CircularTransform
 
@@ -48,8 +50,19 @@ def circular_mean(points, weights, periodic):
 
 
 def on_one_turn(mixture, periodic):
-    """Bring the components of a mixture to one turn: the same angles, where turns are one place."""
+    """Bring the components of a mixture to one turn: the same angles, where turns are one place.
+
+    Parameters
+    ----------
+    mixture : BlockMixture
+    periodic : (d,) booleans
+        None of them a site, so that an angle is itself in the coordinates of every block.
+    """
     if not periodic.any():
         return mixture
-    centre = circular_mean(mixture.means, mixture.weights, periodic)
-    return mixture.replace(means=wrap(mixture.means, centre, periodic))
+    own = [block.mixture for block in mixture.blocks]
+    means = np.concatenate([one.means for one in own])
+    centre = circular_mean(means, mixture.weights, periodic)
+    wrapped = [one.replace(means=wrap(one.means, centre, periodic)) for one in own]
+    pairs = zip(mixture.blocks, wrapped, strict=True)
+    return replace(mixture, blocks=tuple(replace(block, mixture=one) for block, one in pairs))

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from pymc_isomix.family import modes
 from pymc_isomix.results import rules
 
 WORST = 5  # dimensions listed beside those that the verdict names
@@ -41,7 +40,7 @@ def closing_line(mixture, history, n_steps):
     n_steps : int
     """
     parts = [f"Stopped after {n_steps:,d} iterations: {history.stop_reason}."]
-    n_modes = modes.label_modes(mixture).max() + 1
+    n_modes = mixture.mode_labels.max() + 1
     counted = "1 mode" if n_modes == 1 else f"{n_modes} modes"
     elbo = recent_elbo(history)
     parts.append(f"{counted}." if np.isnan(elbo) else f"ELBO {elbo:.2f}, {counted}.")

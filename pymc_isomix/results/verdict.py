@@ -6,7 +6,6 @@ import numpy as np
 import xarray as xr
 
 from pymc_isomix.family import modes
-from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.model import periodic
 from pymc_isomix.results import importance, rules, table
 from pymc_isomix.results.causes import NONE_FOUND, find_causes
@@ -100,7 +99,7 @@ def examine(
     Parameters
     ----------
     compiled : CompiledModel
-    mixture : Mixture
+    mixture : BlockMixture
     labels : (d,) array of str
     rng : numpy.random.Generator
     draws, n_probes, n_transitions : int
@@ -119,8 +118,7 @@ def examine(
     """
     affordable = max(1, min(DRAWS, MOST_NUMBERS // mixture.n_dim))
     angles = periodic.periodic_dimensions(compiled.space)
-    if type(mixture) is Mixture:
-        mixture = periodic.on_one_turn(mixture, angles)
+    mixture = periodic.on_one_turn(mixture, angles)
     points, component = mixture.draw(draws or affordable, rng)
     log_p, gradient, *mapped = compiled.evaluate(points)
     weighted = importance.weigh(mixture, points, component, mapped, log_p)
@@ -157,7 +155,7 @@ def diagnose(
 
     Parameters
     ----------
-    mixture : Mixture
+    mixture : BlockMixture
     draws : WeightedDraws
     labels : (d,) array of str
         Names of the unconstrained dimensions.
@@ -175,7 +173,7 @@ def diagnose(
     n_draws = len(log_weight)
     moved = drift.unknown(len(labels)) if moved is None else moved
     finite = np.isfinite(log_weight)
-    mode_labels = modes.label_modes(mixture)
+    mode_labels = mixture.mode_labels
     own_mass, mass, mass_se = modes.mode_masses(
         mode_labels, mixture.weights, draws.responsibilities, weights.weight
     )
@@ -206,12 +204,12 @@ def diagnose(
         coords["model_space"] = of_model.pop("labels")
         columns |= {f"model_{name}": ("model_space", v) for name, v in of_model.items()}
     dataset = xr.Dataset(columns, coords=coords)
-    findings = rules.judge(dataset, mixture, history, causes)
+    findings = rules.judge(dataset, mixture.sketch, history, causes)
     ranks = [finding.rank for finding in findings]
     return Diagnostics(
         dataset,
         verdict=max(ranks, key=rules.RANKS.index, default="good"),
-        advice=rules.advise(findings, dataset, mixture, causes),
+        advice=rules.advise(findings, dataset, mixture.sketch, causes),
         names=tuple(name for finding in findings for name in finding.names),
     )
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import scipy  # which loads its parts when they are used
 
-from pymc_isomix.family import modes
 from pymc_isomix.model import traces
 from pymc_isomix.sampling.progress import LateProgress
 
@@ -54,7 +53,7 @@ def transitions(
     Parameters
     ----------
     compiled : CompiledModel
-    mixture : Mixture
+    mixture : BlockMixture
     points : (S, d) array
         Coordinates y.
     n : int
@@ -196,7 +195,7 @@ def whitening_root(mixture):
     A covariance that is singular to machine precision, as of a fit that runs off along a line,
     gets the least diagonal that gives it a root.
     """
-    covariance = modes.within_mode_covariance(mixture, modes.label_modes(mixture)).astype(float)
+    covariance = mixture.within_mode_covariance.astype(float)
     if covariance.ndim == 1:
         return np.sqrt(covariance)
     try:
