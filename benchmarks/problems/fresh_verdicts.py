@@ -18,7 +18,8 @@ IDENTITY = {"metric": "identity", "n_components": 1}
 DIAGONAL = {"metric": "diag", "n_components": 1}
 AFFINE = {"coordinates": "affine"}
 AFFINE_ONE = {"coordinates": "affine", "n_components": 1}
-LOW, HIGH, AXIS = -15.0, 15.0, {1: 20_000, 2: 400}
+LOW, HIGH = -15.0, 15.0
+AXES = {1: (5000, 5000, 20_000), 2: (150, 100, 300)}  # points, by dimensions, as it closes in
 NEGLIGIBLE = 1e-9  # of the largest marginal probability on an axis
 
 
@@ -33,8 +34,8 @@ def by_grid(build, low=LOW, high=HIGH):
     approx = pmi.IsotropicMixture(n_components=1, model=model)
     n_dim, density = approx.space.n_dim, approx.compiled_model().log_density
     bounds = [(low, high)] * n_dim
-    for _ in range(4):
-        axes = [np.linspace(*bound, AXIS[n_dim]) for bound in bounds]
+    for size in AXES[n_dim]:
+        axes = [np.linspace(*bound, size) for bound in bounds]
         mesh = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, n_dim)
         log_p = np.nan_to_num(density(mesh), nan=-np.inf, posinf=-np.inf)
         p = np.exp(log_p - log_p.max()).reshape([len(axis) for axis in axes])
@@ -251,11 +252,12 @@ def michaelis_menten():
 
 def skewness():
     rows = observed(19, lambda r: np.abs(r.normal(size=25)) + 0.2 * r.normal(size=25))
-    return by_grid(
-        lambda: pm.SkewNormal("y", 0.0, 1.0, alpha=pm.Normal("alpha", 0, 10), observed=rows),
-        -40,
-        60,
-    )
+
+    def build():
+        alpha = pm.Normal("alpha", 0, 10)
+        pm.SkewNormal("y", mu=0.0, sigma=1.0, alpha=alpha, observed=rows)
+
+    return by_grid(build, -40, 60)
 
 
 def ring():
