@@ -370,10 +370,14 @@ def _is_quiet(dataset):
 def _neck(dataset, mixture, history):
     """Find a neck, as of a funnel: there the posterior narrows, and a shared step is too long.
 
-    Modes of different widths look alike, so that only one mode tells.
+    Modes of different widths look alike, so that only one mode tells. Nor does it count where all
+    weights are nearly equal and nothing drifts: there the approximation is as steep as the
+    posterior, at an edge for example.
     """
     slow = dataset["slow_chains"].item()
     if not slow > SLOW_CHAINS or dataset["n_modes"].item() > 1:  # NaN without transitions
+        return None
+    if weights_hardly_differ(dataset) and _is_quiet(dataset):
         return None
     return Finding(
         "doubtful",

@@ -461,10 +461,19 @@ def test_a_gap_below_the_evidence_counts(changes, ranks, said):
 
 
 @pytest.mark.parametrize(
-    ("slow", "n_modes", "counts"), [(0.005, 1, False), (0.03, 1, True), (0.03, 2, False)]
+    ("slow", "n_modes", "ess", "drift", "counts"),
+    [
+        (0.005, 1, 3000, 0.0, False),
+        (0.03, 1, 3000, 0.0, True),
+        (0.03, 2, 3000, 0.0, False),
+        (0.03, 1, 3990, 0.0, False),  # q is as steep there
+        (0.03, 1, 3990, 0.13, True),
+    ],
 )
-def test_chains_that_hardly_move_tell_of_a_neck(slow, n_modes, counts):
-    ranks, advice = judged(slow_chains=slow, n_modes=n_modes)
+def test_chains_that_hardly_move_tell_of_a_neck(slow, n_modes, ess, drift, counts):
+    ranks, advice = judged(
+        slow_chains=slow, n_modes=n_modes, importance_ess=float(ess), log_sd_drift=[drift, 0.0]
+    )
     assert ranks == (["doubtful"] if counts else [])
     assert ("3% of the chains hardly move" in advice) == counts
 
