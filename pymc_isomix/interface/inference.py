@@ -317,7 +317,8 @@ class IsoMix(Inference):
         """Take up to n steps; however they end, history and parameters stay as they are then."""
         operator, history, first = self.objective.op, self.approx.history, self._taken
         operator.info.n_dropped.set_value(np.int64(0))
-        self.approx.union = None
+        # what was found and said before holds no more
+        self.approx.union = self.approx._report = None
         trace = Trace(np.full(n, np.nan), began=self._began or time.perf_counter())
         self._began = 0.0  # a refinement begins when it is called
         resumes, self.resumes = self.resumes, False
@@ -346,12 +347,11 @@ class IsoMix(Inference):
                 step.to_numpy()
         self.approx.take_data()  # they may have changed during the fit
         self.stop_reason = trace.reason
-        if logger.isEnabledFor(logging.INFO):
-            logger.info(self.approx.closing_line(first + trace.taken))
+        logger.info(self.approx.closing_line(first + trace.taken))
         if n_dropped := int(operator.info.n_dropped.get_value(borrow=True)):
             logger.warning(
-                f"{n_dropped:,d} draws with a log density or gradient that is not finite were "
-                "left out of the averages"
+                f"{n_dropped:,d} of the fit's draws had no finite log density or gradient and were "
+                "left out of its averages. A few do no harm: diagnostics() counts those that remain"
             )
         self._taken = first + trace.taken
         # PyMC's classes leave the number of the last iteration from 0, not of those done
