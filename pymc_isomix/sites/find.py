@@ -11,11 +11,13 @@ from pymc.distributions.transforms import ZeroSumTransform
 
 from pymc_isomix.model.kept import baked, kept, same
 from pymc_isomix.sites import values
+from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, Coordinates, Site
 from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.matrices import Matrix, Scaled
 from pymc_isomix.sites.products import linear_map
+from pymc_isomix.sites.series import chain_prior
 from pymc_isomix.sites.spatial import spectral
 from pymc_isomix.sites.usage import constant_of, follow
 
@@ -60,10 +62,41 @@ def _candidates(space, name):
     if 0 in shape:
         return []
     return [
+        *_of_chain(space, name, rv, shape),
         *_of_linear_map(space, name, rv, shape),
         *_spectral(space, name, rv, shape),
         *_elementwise(space, name, rv, shape),
     ]
+
+
+def _of_chain(space, name, rv, shape):
+    """Return the sites of a chain in time."""
+    found = chain_prior(space.model, rv, shape)
+    if found is None:
+        return []
+    form = Chain(found.batch, found.n_time, found.order, centred=found.centred, last=found.last)
+    by_time = (found.batch, found.n_time)
+    by_lag = (found.batch, found.order, found.n_time)
+    if found.centred:
+        prior, shapes = [pt.as_tensor(p) for p in found.prior], [()] * 2
+    else:
+        prior = [pt.broadcast_to(pt.as_tensor(p), shape).ravel() for p in found.prior]
+        shapes = [(form.n_dim,)] * 2
+    seen = [found.added, found.factor]
+    sites = [
+        _site(
+            space,
+            name,
+            form,
+            [found.offset, found.coefs, found.scale, *added_and_factor, *prior],
+            [by_time, by_lag, by_time, by_time, by_time, *shapes],
+            flat=False,
+            part=found.part,
+            alone=True,
+        )
+        for added_and_factor in (seen, [pt.zeros((1, 1)), seen[1]])
+    ]
+    return [site for site in sites if site is not None]
 
 
 def _elementwise(space, name, rv, shape):
@@ -192,10 +225,12 @@ def _spectral(space, name, rv, shape):
     return [site for site in found if site is not None]
 
 
-def _site(space, name, form, expressions, shapes, *, flat=True, part=None):
+def _site(space, name, form, expressions, shapes, *, flat=True, part=None, alone=False):
     """Make a site of expressions in the model's graph; None where they are of no use."""
     given = values.in_values(space, expressions, shapes, flat=flat)
-    if given is None or not given.parents - {name} or (part is None and name in given.parents):
+    if given is None or (part is None and name in given.parents):
+        return None
+    if not (given.parents - {name} or alone):
         return None
     return Site(name, form, given.expressions, given.parents, part)
 
