@@ -21,6 +21,7 @@ References
 import math
 from functools import cache
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
@@ -38,21 +39,22 @@ class Recursion(Op):
     __props__: tuple = ()
     core_dims: tuple = ()  # of the inputs
 
+    def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
+        """Apply to variables; there is one output."""
+        return super().__call__(*inputs, **kwargs)
+
     def make_node(self, *inputs):  # noqa: D102
         teach_jax()
-        inputs = [pt.as_tensor(value) for value in inputs]
-        dtype = np.result_type(*(value.dtype for value in inputs)).name
-        inputs = [value.astype(dtype) for value in inputs]
-        batches = [
-            value.type.shape[: value.ndim - n]
-            for value, n in zip(inputs, self.core_dims, strict=True)
-        ]
+        variables: list[Any] = [pt.as_tensor(value) for value in inputs]
+        dtype = np.result_type(*(value.dtype for value in variables)).name
+        variables = [value.astype(dtype) for value in variables]
+        batches = [value.type.shape[: value.ndim - n] for value, n in self._with_dims(variables)]
         n_batch = max(map(len, batches))
         # axes of length one repeat, as anywhere in NumPy
         padded = [(1,) * (n_batch - len(batch)) + batch for batch in batches]
         batch = tuple(_length(lengths) for lengths in zip(*padded, strict=True))
-        core = self._core(*(value.type.shape[-n:] for value, n in self._with_dims(inputs)))
-        return Apply(self, inputs, [pt.tensor(dtype=dtype, shape=(*batch, *core))])
+        core = self._core(*(value.type.shape[-n:] for value, n in self._with_dims(variables)))
+        return Apply(self, variables, [pt.tensor(dtype=dtype, shape=(*batch, *core))])
 
     def perform(self, node, inputs, outputs):  # noqa: D102
         with np.errstate(all="ignore"):  # far out, as elsewhere
@@ -104,7 +106,7 @@ class Linear(Recursion):
         order, plain = range(matrices.shape[-2]), Blocks(xp, n_time)
         a = [[cut(matrices[..., i, j, :]) for j in order] for i in order]
         if self.reverse:
-            a = [list(row) for row in zip(*a, strict=True)]
+            a = _transposed(a)
         if self.squared:
             u = [[plain(steps[..., i, j, :]) for j in order] for i in order]
             apply = _sandwich
@@ -157,7 +159,9 @@ class Linear(Recursion):
             return [both[0] + both[1], back]
         left, right = (state, behind) if self.reverse else (behind, state)
         by_matrix = left[..., :, None, :] * right[..., None, :, :]
-        return [_as_batched(part, value) for part, value in zip([by_matrix, back], inputs)]
+        return [
+            _as_batched(part, value) for part, value in zip([by_matrix, back], inputs, strict=True)
+        ]
 
 
 class Riccati(Recursion):
@@ -214,7 +218,7 @@ class Riccati(Recursion):
         def along(information, element):
             transition, covariance, own = element
             seen = _with_noises(information, covariance)
-            across = [list(row) for row in zip(*transition, strict=True)]
+            across = _transposed(transition)
             return _add(_matmul(_matmul(across, seen), transition), own), information
 
         batch = xp.broadcast_shapes(*(part.shape[1:] for part in (*steps[0], *steps[1:])))
@@ -256,7 +260,7 @@ class Riccati(Recursion):
 
 
 def closed_loop(coefs, variances, information):
-    r"""What later observations make of a chain's coefficients.
+    r"""Return what later observations make of a chain's coefficients.
 
     .. math:: v_t = \Lambda_t e, \qquad d_t = 1 + q_t v_{t1}, \qquad \tilde a_{tk} = \frac{a_{tk} -
         q_t v_{t, k+1}}{d_t}
@@ -415,17 +419,20 @@ def _add(left, right):
 def _matmul(left, right):
     columns = list(zip(*right, strict=True))
     return [
-        [sum((a * b for a, b in zip(row[1:], column[1:])), row[0] * column[0]) for column in columns]
+        [
+            sum((a * b for a, b in zip(row[1:], column[1:], strict=True)), row[0] * column[0])
+            for column in columns
+        ]
         for row in left
     ]
 
 
 def _sandwich(matrix, middle):
-    return _matmul(_matmul(matrix, middle), [list(column) for column in zip(*matrix, strict=True)])
+    return _matmul(_matmul(matrix, middle), _transposed(matrix))
 
 
 def _times_companion(matrix, a):
-    """A F, with F the companion matrix of a."""
+    """Multiply A by F, the companion matrix of a."""
     p = len(a)
     return [
         [row[0] * a[j] + row[j + 1] if j + 1 < p else row[0] * a[j] for j in range(p)]
@@ -434,9 +441,12 @@ def _times_companion(matrix, a):
 
 
 def _turned(matrix, a):
-    """F^T A F."""
-    right = _times_companion(matrix, a)
-    return [list(row) for row in zip(*_times_companion(list(zip(*right, strict=True)), a))]
+    """Multiply F^T A F, with F the companion matrix of a and A symmetric."""
+    return _transposed(_times_companion(_transposed(_times_companion(matrix, a)), a))
+
+
+def _transposed(matrix):
+    return [list(column) for column in zip(*matrix, strict=True)]
 
 
 def _with_noise(information, q):

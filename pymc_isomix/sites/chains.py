@@ -9,18 +9,23 @@ import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 
+from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.backend.recursions import Linear, Riccati, closed_loop, companion
 from pymc_isomix.sites.elementwise import TINY
 
+RIDGE = 0.01  # of the information that draws have, in a regression
+LEAST_RATIO, LARGEST_RATIO = 0.1, 100.0  # of a precision, in one regression
+LARGEST_MOVE = 3.0  # of m, in typical standard deviations of what is seen
+LARGEST_LOG_PRECISION = 14.0  # of either sign
 LARGEST_LOG_SCALE = 10.0  # of a chain that explodes at the start
 
 
 class Chain:
-    r"""A chain :math:`x_t = b_t + \sum_k a_{tk} x_{t-k} + s_t \zeta_t`, seen by :math:`h_t + e_t x_t`.
+    r"""A chain :math:`x_t = b_t + \sum_k a_{tk} x_{t-k} + s_t \zeta_t`, seen as :math:`h + e x`.
 
-    Pseudo-observations of the latter from time t on say of the state at t that it has the precision
-    :math:`\Lambda_t` and, with the information vector :math:`\eta_t`, a mean. What is left of
-    :math:`\zeta_t` given those and the past, standardised, is y. With v, d and :math:`\tilde a` of
+    Pseudo-observations of what is seen tell, from time t on, a precision :math:`\Lambda_t` of the
+    state at t and an information vector :math:`\eta_t`. What is left of :math:`\zeta_t` given those
+    and the past, standardised, is y. With v, d and :math:`\tilde a` of
     :func:`pymc_isomix.backend.recursions.closed_loop`, and :math:`\eta'_t = \eta_t - v_t b_t`,
 
     .. math:: x_t = b_t + \frac{s_t^2 \eta'_{t1}}{d_t} + \sum_k \tilde a_{tk} x_{t-k} +
@@ -44,13 +49,18 @@ class Chain:
         Whether the chains are the last axis of z, not the first.
     """
 
-    is_elementwise = False
+    is_elementwise, is_dense = False, False
 
     def __init__(self, batch, n_time, order, *, centred, last=False):
         self.batch, self.n_time, self.order = batch, n_time, order
         self.centred, self.last = centred, last
         self.n_dim = self.n_pseudo = batch * n_time
         self.pseudo_names = None if centred else "step"
+        self.functions: dict = {}
+
+    def __getstate__(self):
+        """Leave out the compiled functions: they are made again when asked for."""
+        return {**self.__dict__, "functions": {}}
 
     def to_unconstrained(self, y, given, log_precision, value):
         """Map y (..., B T) to z (..., B T); with the log absolute determinant (...)."""
@@ -59,12 +69,12 @@ class Chain:
 
     def forward(self, y, given, log_precision, value):
         """Map one point, and return what is given with what the pseudo-observations make of it."""
-        given = given if len(given) > N_GIVEN else (*given, *self._smooth(given, log_precision, value))
         offset, coefs, scale, _, _, prior_location, prior_scale = given[:N_GIVEN]
-        seen, odds, closed, pull = given[N_GIVEN:]
+        seen, odds, closed, pull = smoothed = self._smoothed(given, log_precision, value)
         noise = self._chains(y, self.last) / pt.sqrt(odds)
         steps = offset + scale**2 * pull / odds + scale * noise
         x = chain(closed, steps)
+        given = (*given[:N_GIVEN], *smoothed, x)
         log_determinant = -0.5 * pt.log(odds).sum(axis=(-1, -2))
         if self.centred:
             log_determinant += pt.log(pt.abs(scale)).sum(axis=(-1, -2))
@@ -87,7 +97,7 @@ class Chain:
         return self._flat(y, self.last)
 
     def share(self, given, log_precision, value):
-        r"""Share of each pseudo-observation, :math:`c_t e_t^2 \operatorname{var} x_t`, (..., B T)."""
+        r"""Share :math:`c e^2 \operatorname{var} x` of each pseudo-observation, (..., B T)."""
         factor = given[4]
         variance = self._variance(given, log_precision, value)
         return self._flat(self._pseudo(pt.exp(log_precision)) * factor**2 * variance)
@@ -103,11 +113,11 @@ class Chain:
         return pytensor.grad((cotangent * again).sum(), [log_precision, value])
 
     def slope(self, y, gradient, given, log_precision, value):
-        r"""What the data say beside the pseudo-observations: the regression's two sides, weighted.
+        r"""Return what the data say beside the pseudo-observations, for a regression.
 
-        If :math:`\nabla_y \log p + y` is not zero, it comes from the slope of the log likelihood in
-        what is seen, less :math:`c (m - \theta)`. y is banded in x, so that this slope is a sum of
-        p + 1 terms.
+        What :math:`\nabla_y \log p + y` is, comes from the slope of the log likelihood in what is
+        seen, :math:`\theta`, less :math:`c (m - \theta)`. y is banded in x, so that this slope is a
+        sum of p + 1 terms.
 
         Parameters
         ----------
@@ -119,17 +129,21 @@ class Chain:
         left, weight, theta : (S, B T) TensorVariable
             The slope times the variance of :math:`\theta`; that variance; and :math:`\theta` - m.
         """
-        x = self._x(y, given, log_precision, value)
-        if len(given) == N_GIVEN:
-            given = (*given, *self._smooth(given, log_precision, value))
         scale, added, factor = given[2:5]
-        odds, closed = given[N_GIVEN + 1 : N_GIVEN + 3]
+        if len(given) == N_GIVEN:
+            given = self.forward(y, given, log_precision, value)[2]
+        _, odds, closed, _, x = given[N_GIVEN:]
         variance = self._variance(given, log_precision, value)
         told = self._chains(gradient + y, self.last) * pt.sqrt(odds) / scale
         later = [_later(closed[..., k, :] * told, k + 1) for k in range(self.order)]
         left = factor * variance * (told - sum(later))
         theta = added + factor * x - self._pseudo(value)
         return self._flat(left), self._flat(factor**2 * variance), self._flat(theta)
+
+    def log_unit(self, given, log_precision, value):
+        """Log of what a unit of y is in the noise, given the past, (..., B T)."""
+        _, odds, *_ = self._smoothed(given, log_precision, value)
+        return -0.5 * self._flat(pt.log(odds), self.last)
 
     def typical(self, given):
         """Typical location and log scale of what is seen, (B T,) arrays each, from K points."""
@@ -149,38 +163,92 @@ class Chain:
         location = np.nan_to_num(location, posinf=0.0, neginf=0.0).reshape(n, -1)
         return np.median(location, axis=0), np.median(log_scale, axis=0)
 
+    def learn(self, y, gradient, given, own, damping=1.0):
+        """Regress the slope of the log likelihood on what is seen, with arrays.
+
+        Parameters
+        ----------
+        y, gradient : (S, B T) array
+            Draws, and the gradient of their log density.
+        given : tuple of arrays
+        own : log c and m, (B T,) arrays
+        damping : float
+            Part of the step that is taken, 0 to 1.
+
+        Returns
+        -------
+        log_precision, value : (B T,) array
+            The new pseudo-observations.
+        """
+        left, weight, theta = self._numbers("slope", y, gradient, given=given, own=own)
+        log_precision, value = own
+        precision = np.exp(log_precision)
+        total = weight.mean(axis=0) + TINY
+        centre = (weight * theta).mean(axis=0) / total
+        apart = theta - centre
+        slope = (left * apart).mean(axis=0)
+        b = -slope / ((weight * apart**2).mean(axis=0) + RIDGE * total**2)
+        ratio = np.clip(1 + b / precision, LEAST_RATIO, LARGEST_RATIO)
+        a = left.mean(axis=0) / total + precision * (ratio - 1) * centre
+        farthest = LARGEST_MOVE * np.sqrt(total)
+        move = np.clip(a / (precision * ratio + RIDGE / total), -farthest, farthest)
+        changed = log_precision + damping * np.log(ratio)
+        largest = LARGEST_LOG_PRECISION
+        return np.clip(changed, -largest, largest), value + damping * move
+
+    def moved(self, y, given, old, new):
+        """Map y (S, B T), an array, to that of the same z under other pseudo-observations."""
+        z, _ = self._numbers("to_unconstrained", y, given=given, own=old)
+        return self._numbers("to_coordinates", z, given=given, own=new)
+
+    def unit_change(self, given, old, new):
+        """Typical factor (B T,) by which the unit of y shrinks, with arrays."""
+        before, after = (self._numbers("log_unit", given=given, own=own) for own in (old, new))
+        return np.exp(np.median(before - after, axis=0))
+
+    def _numbers(self, method, *arrays, given, own):
+        """Evaluate a method with arrays."""
+        at_points = [np.asarray(value) for value in (*arrays, *given[:N_GIVEN])]
+        key = method, *(value.shape[1:] for value in at_points), own[0].dtype.name
+        if key not in self.functions:
+            shapes = [((None, *value.shape[1:]), value.dtype) for value in at_points]
+            points = [pt.tensor(shape=shape, dtype=dtype) for shape, dtype in shapes]
+            own_variables = [pt.tensor(shape=value.shape, dtype=value.dtype) for value in own]
+            n = len(arrays)
+            outputs = getattr(self, method)(*points[:n], tuple(points[n:]), *own_variables)
+            inputs = [*points, *own_variables]
+            with compiling(cxx=""):
+                function = pytensor.function(inputs, outputs, mode=CHEAP, on_unused_input="ignore")
+            self.functions[key] = one_at_a_time(function)
+        return self.functions[key](*at_points, *own)
+
     def _smooth(self, given, log_precision, value):
-        """V, d, the closed loop's coefficients, and the first entries of the information vectors."""
+        """Return v, d, the coefficients of the closed loop, and the vectors' first entries."""
         offset, coefs, scale, added, factor = given[:5]
         precision, variance = self._pseudo(pt.exp(log_precision)), scale**2
         information = Riccati()(coefs, variance, precision * factor**2)
         seen, odds, closed = closed_loop(coefs, variance, information)
         told = precision * factor * (self._pseudo(value) - added)
         told = _first(told, self.order) - seen * offset[..., None, :]
-        pull = Linear(reverse=True)(companion(closed), told)[..., 0, :]
-        return seen, odds, closed, pull
+        pull = Linear(reverse=True)(companion(closed), told)
+        return seen, odds, closed, pull[..., 0, :]
+
+    def _smoothed(self, given, log_precision, value):
+        """Return what :meth:`_smooth` does, which :meth:`forward` may have kept."""
+        return given[N_GIVEN:-1] or self._smooth(given, log_precision, value)
 
     def _told(self, x, coefs, seen, pull):
-        """What later observations say of the noise, before it is seen, but for its scale."""
+        """Return what later observations say of the noise, but for its scale."""
         lags = _lags(x, self.order)
         before = (coefs * lags).sum(axis=-2)
         return pull - seen[..., 0, :] * before - (seen[..., 1:, :] * lags[..., :-1, :]).sum(axis=-2)
 
-    def _x(self, y, given, log_precision, value):
-        z = self.to_unconstrained(y, given, log_precision, value)[0]
-        if self.centred:
-            return self._chains(z, self.last)
-        offset, coefs, scale, _, _, prior_location, prior_scale = given[:N_GIVEN]
-        zeta = self._chains((z - prior_location) / prior_scale, self.last)
-        return chain(coefs, offset + scale * zeta)
-
     def _variance(self, given, log_precision, value):
         """Variance of x, (..., B, T)."""
-        if len(given) == N_GIVEN:
-            given = (*given, *self._smooth(given, log_precision, value))
-        odds, closed = given[N_GIVEN + 1 : N_GIVEN + 3]
+        _, odds, closed, _ = self._smoothed(given, log_precision, value)
         noise = _first(_first(given[2] ** 2 / odds, self.order), self.order, axis=-3)
-        return Linear(squared=True)(companion(closed), noise)[..., 0, 0, :]
+        variances = Linear(squared=True)(companion(closed), noise)
+        return variances[..., 0, 0, :]
 
     def _pseudo(self, flat):
         return flat.reshape((self.batch, self.n_time))

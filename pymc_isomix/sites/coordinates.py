@@ -64,8 +64,8 @@ class Coordinates:
 
     @property
     def n_elements(self):
-        """Elements of the sites whose map is elementwise."""
-        return sum(site.form.n_pseudo for site in self.sites if site.form.is_elementwise)
+        """Elements of the sites whose map takes no more than linear time."""
+        return sum(site.form.n_pseudo for site in self.sites if not site.form.is_dense)
 
     @property
     def elements(self):

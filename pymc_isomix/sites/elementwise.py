@@ -36,7 +36,7 @@ class Elementwise:
     """
 
     pseudo_names: str | None = None  # of what is observed, where it is not the elements of z
-    is_elementwise = True
+    is_elementwise, is_dense = True, False
 
     def __init__(self, n):
         self.n_dim = self.n_pseudo = n

@@ -78,7 +78,8 @@ def _of_chain(space, name, rv, shape):
     by_time = (found.batch, found.n_time)
     by_lag = (found.batch, found.order, found.n_time)
     if found.centred:
-        prior, shapes = [pt.as_tensor(p) for p in found.prior], [()] * 2
+        prior = [pt.as_tensor(p) for p in found.prior]
+        shapes: list = [()] * 2
     else:
         prior = [pt.broadcast_to(pt.as_tensor(p), shape).ravel() for p in found.prior]
         shapes = [(form.n_dim,)] * 2

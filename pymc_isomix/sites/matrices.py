@@ -44,7 +44,7 @@ class Matrix:
         Whether the blocks are the last axis of z, not the first.
     """
 
-    is_elementwise = False
+    is_elementwise, is_dense = False, True
 
     def __init__(self, batch, rows, columns, *, centred, last=False):
         self.batch, self.rows, self.columns, self.centred = batch, rows, columns, centred

@@ -5,15 +5,15 @@ from typing import Any, NamedTuple
 
 import pytensor
 import pytensor.tensor as pt
+from pymc.distributions.timeseries import AutoRegressiveRV, EulerMaruyamaRV, RandomWalkRV
 from pymc.exceptions import NotConstantValueError
 from pymc.pytensorf import constant_fold
-from pymc.distributions.timeseries import AutoRegressiveRV, EulerMaruyamaRV, RandomWalkRV
 from pytensor.tensor.basic import Join
 from pytensor.tensor.extra_ops import CumOp
 from pytensor.tensor.random import basic
 
 from pymc_isomix.sites.families import location_scale
-from pymc_isomix.sites.usage import Effect, best, clients_of, constant_of, follow, ways
+from pymc_isomix.sites.usage import Effect, best, clients_of, follow, ways
 
 
 class ChainPrior(NamedTuple):
@@ -183,13 +183,15 @@ def _of_sums(model, rv, shape):
         values = pt.broadcast_to(values, shape)
         return (values.T if last else values).reshape((-1, n_time))
 
+    axes = found.before.axes
+
     def by_series_of(sums, values):  # of the output
         axis, values = sums.time, pt.as_tensor(values)
         values = pt.atleast_Nd(values, n=len(shape))
         if not values.type.broadcastable[axis]:
             here = slice(sums.skipped, sums.skipped + n_time)
             values = values[(slice(None),) * axis + (here,)]
-        values = pt.broadcast_to(values, [shape[i] for i in found.before.axes])
+        values = pt.broadcast_to(values, [shape[i] for i in axes])
         return pt.moveaxis(values, axis, -1).reshape((-1, n_time))
 
     mean, deviation = rv.owner.op.dist_params(rv.owner)
@@ -206,7 +208,9 @@ def _of_sums(model, rv, shape):
     if again is not None and _may_sum_again(found, again):
         added, factor = (
             by_series_of(found, nothing if one is None else one)
-            for one, nothing in zip((again.before.added, again.before.factor), (0.0, 1.0))
+            for one, nothing in zip(
+                (again.before.added, again.before.factor), (0.0, 1.0), strict=True
+            )
         )
         change = pt.concatenate([added[:, :1], added[:, 1:] - added[:, :-1]], axis=-1)
         offset, scale = change + factor * offset, factor * scale
@@ -221,7 +225,7 @@ def _of_sums(model, rv, shape):
     seen = best(ways(output, Effect(tuple(range(output.ndim))), clients, output.ndim))
     added, factor = (
         by_series_of(found, nothing if one is None else one)
-        for one, nothing in zip((seen.added, seen.factor), (0.0, 1.0))
+        for one, nothing in zip((seen.added, seen.factor), (0.0, 1.0), strict=True)
     )
     coefs = pt.stack(lags, axis=-2)
     prior = mean, deviation
@@ -275,6 +279,8 @@ def _may_sum_again(first, again):
     """Tell whether sums of sums are a chain of two lags: same time, factors that stay."""
     factor = again.before.factor
     constant = factor is None or factor.type.broadcastable[again.time]
-    return first.time == again.time and constant and again.before.axes == tuple(
-        range(first.output.ndim)
+    return (
+        first.time == again.time
+        and constant
+        and again.before.axes == tuple(range(first.output.ndim))
     )
