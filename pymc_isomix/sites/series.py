@@ -15,6 +15,8 @@ from pytensor.tensor.random import basic
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.usage import Effect, best, clients_of, follow, ways
 
+CHAINS = (RandomWalkRV, AutoRegressiveRV, EulerMaruyamaRV)
+
 
 class ChainPrior(NamedTuple):
     """A chain of B series and T steps in the model's graph, and how it is seen.

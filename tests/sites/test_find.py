@@ -457,13 +457,90 @@ def test_data_of_a_scale_are_those_of_the_fit():
     np.testing.assert_array_equal(coordinates.to_unconstrained(points, pseudo)[0], before[0])
 
 
+def weaker_in(caplog):
+    """What the log says of sites that are weaker than they might be."""
+    return "".join(m for m in caplog.messages if "does less than it might" in m)
+
+
 def test_too_large_a_matrix_is_left_to_its_elements(monkeypatch, caplog):
     monkeypatch.setattr(find, "LARGEST_MATRIX", 4)
     with caplog.at_level("INFO"):
         coordinates = find_coordinates(FlatSpace.of(build(weighted_basis)))
     # the coefficients have scales of their own
     assert type(coordinates.sites[0].form) is Elementwise
-    assert "10 x 3, is too large to factor" in caplog.text
+    assert "for beta, by its elements: its matrix, 10 x 3, is too large" in weaker_in(caplog)
+
+
+@pytest.mark.parametrize("function", [latent_process, marginal])
+def test_a_process_too_large_for_a_basis_has_the_scales_of_its_elements(
+    function, monkeypatch, caplog
+):
+    """By columns of the root where that multiplies noise, else marginal standard deviations."""
+    monkeypatch.setattr(find, "LARGEST_MATRIX", 4)
+    monkeypatch.setattr(find, "LARGEST_BASIS", 4)
+    with caplog.at_level("INFO"):
+        coordinates, pseudo, points, _ = start(function)
+    name = FOUND[function][0]
+    assert type(site_of(coordinates, name).form) is Elementwise
+    assert "by its elements: its matrix, 5 x 5, is too large" in weaker_in(caplog)
+    scales = coordinates.by_site(coordinates.evaluate("coordinates", points, pseudo)[2:])[0][1]
+    kernel = pm.gp.cov.Matern52(1, ls=np.exp(points[0, 0]))(TIME).eval() + 1e-6 * np.eye(5)
+    root = np.linalg.cholesky(kernel)
+    expected = np.sqrt((root**2).sum(axis=0 if function is latent_process else 1))
+    np.testing.assert_allclose(scales[0], expected, rtol=1e-5)
+    y, _ = coordinates.from_unconstrained(points, pseudo)
+    np.testing.assert_allclose(coordinates.to_unconstrained(y, pseudo)[0], points, atol=1e-9)
+
+
+@pytest.mark.parametrize("function", [field, field_of_unknown_scale, autoregressive_field])
+def test_a_field_of_too_many_nodes_has_the_scales_given_neighbours(function, monkeypatch, caplog):
+    monkeypatch.setattr(find, "LARGEST_BASIS", 4)
+    with caplog.at_level("INFO"):
+        coordinates, pseudo, points, _ = start(function)
+    site = site_of(coordinates, "phi")
+    assert type(site.form) is Elementwise
+    assert "for phi, by its elements: its graph has 5 nodes" in weaker_in(caplog)
+    given = coordinates.by_site(coordinates.evaluate("coordinates", points, pseudo)[2:])
+    scales = given[coordinates.sites.index(site)][1]
+    tau = np.exp(points[:, coordinates.space.ordering["tau_log__"][1]])
+    expected = DEGREES**-0.5 * (tau if function is not autoregressive_field else tau**-0.5)
+    np.testing.assert_allclose(scales, expected)
+
+
+def walk_of_vectors():
+    factor = np.eye(2) * 0.5
+    x = pm.MvGaussianRandomWalk(
+        "x",
+        mu=np.zeros(2),
+        chol=factor,
+        init_dist=pm.MvNormal.dist(np.zeros(2), np.eye(2)),
+        shape=(5, 2),
+    )
+    pm.Normal("y", pm.Normal("mu") + scale() * x, NOISE, observed=ROWS.reshape(5, 2))
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (walk_of_vectors, "for x, whose steps, or first values, have no location and scale"),
+        (product_of_two, "for z, which scales effects that its own scale depends on"),
+    ],
+)
+def test_what_is_not_recognised_is_named_with_the_reason(function, reason, caplog):
+    model = build(function)
+    with caplog.at_level("INFO"):
+        find_coordinates(FlatSpace.of(model))
+    assert reason in weaker_in(caplog)
+    caplog.clear()
+    with caplog.at_level("INFO"):  # of a second fit, too
+        find_coordinates(FlatSpace.of(model))
+    assert weaker_in(caplog).count(reason) == 1
+
+
+def test_nothing_is_said_where_nothing_is_missing(caplog):
+    with caplog.at_level("INFO"):
+        find_coordinates(FlatSpace.of(build(nested)))
+    assert not weaker_in(caplog)
 
 
 @pytest.mark.parametrize(("function", "form"), [(latent_process, Rotated), (marginal, Whitened)])
