@@ -12,7 +12,7 @@ from pymc.distributions.transforms import ZeroSumTransform
 from pymc_isomix.model.kept import baked, kept, same
 from pymc_isomix.sites import values
 from pymc_isomix.sites.chains import Chain
-from pymc_isomix.sites.coordinates import PSEUDO, Coordinates, Site
+from pymc_isomix.sites.coordinates import PSEUDO, CoordinateMap, Site
 from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.matrices import Matrix, Scaled
@@ -40,7 +40,7 @@ def find_coordinates(space):
 
     Returns
     -------
-    Coordinates
+    CoordinateMap
         Without sites where the model has none that are recognised.
     """
     key = "coordinates", baked(space)
@@ -52,7 +52,7 @@ def find_coordinates(space):
         sites = _without_circles(
             {name: _candidates(space, name, weaker) for name in space.variables}, weaker
         )
-        coordinates = kept(space.model).add(key, Coordinates(space, sites, space.data_read))
+        coordinates = kept(space.model).add(key, CoordinateMap(space, sites, space.data_read))
         kept(space.model).add(("weaker", key), weaker)
     if coordinates:
         names = ", ".join(space.variables[site.name].name for site in coordinates.sites)
@@ -305,7 +305,7 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
 
     Parameters
     ----------
-    coordinates : Coordinates
+    coordinates : CoordinateMap
     points : (K, d) array
         Where the components start, unconstrained space.
     farthest : float
