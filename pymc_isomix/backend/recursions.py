@@ -45,6 +45,7 @@ class Recursion(Op):
 
     def make_node(self, *inputs):  # noqa: D102
         teach_jax()
+        teach_numba()
         variables: list[Any] = [pt.as_tensor(value) for value in inputs]
         dtype = np.result_type(*(value.dtype for value in variables)).name
         variables = [value.astype(dtype) for value in variables]
@@ -512,3 +513,67 @@ def teach_jax():
     @jax_funcify.register(Recursion)
     def recursion(op, **kwargs):
         return lambda *inputs: op.compute(jnp, loop, *inputs)
+
+
+@cache
+def teach_numba():
+    """Register loops in numba, for samplers that compile with it."""
+    from pytensor.link.numba.dispatch.basic import numba_funcify, numba_njit
+
+    @numba_funcify.register(Linear)
+    def linear_loops(op, node, **kwargs):
+        of_matrices, of_steps = (value.ndim - n for value, n in op._with_dims(node.inputs))
+        reverse, squared = op.reverse, op.squared
+
+        @numba_njit
+        def loops(matrices, steps):
+            batch = np.broadcast_shapes(matrices.shape[:of_matrices], steps.shape[:of_steps])
+            p, n_time = steps.shape[of_steps], steps.shape[-1]
+            a = np.broadcast_to(matrices, batch + (p, p, n_time)).copy().reshape((-1, p, p, n_time))
+            x = np.broadcast_to(steps, batch + steps.shape[of_steps:]).copy()
+            flat = x.reshape((-1, p, x.size // max(a.shape[0] * p * n_time, 1), n_time))
+            for i in range(flat.shape[0]):
+                for step in range(1, n_time):
+                    t = n_time - 1 - step if reverse else step
+                    turn = a[i, :, :, t + 1].T.copy() if reverse else a[i, :, :, t].copy()
+                    told = turn @ flat[i, :, :, t + 1 if reverse else t - 1].copy()
+                    flat[i, :, :, t] += told @ turn.T.copy() if squared else told
+            return x
+
+        return loops
+
+    @numba_funcify.register(Riccati)
+    def riccati_loops(op, node, **kwargs):
+        of_coefs, of_variances, of_precisions = (
+            value.ndim - n for value, n in op._with_dims(node.inputs)
+        )
+
+        @numba_njit
+        def loops(coefs, variances, precisions):
+            first = np.broadcast_shapes(coefs.shape[:of_coefs], variances.shape[:of_variances])
+            batch = np.broadcast_shapes(first, precisions.shape[:of_precisions])
+            p, n_time = coefs.shape[-2], coefs.shape[-1]
+            a = np.broadcast_to(coefs, batch + (p, n_time)).copy().reshape((-1, p, n_time))
+            q = np.broadcast_to(variances, batch + (n_time,)).copy().reshape((-1, n_time))
+            c = np.broadcast_to(precisions, batch + (n_time,)).copy().reshape((-1, n_time))
+            found = np.zeros(batch + (p, p, n_time), dtype=precisions.dtype)
+            flat = found.reshape((-1, p, p, n_time))
+            left = np.zeros((p, p), dtype=precisions.dtype)
+            turn = np.eye(p, k=-1).astype(precisions.dtype)
+            for i in range(flat.shape[0]):
+                for t in range(n_time - 1, -1, -1):
+                    if t + 1 < n_time:
+                        behind = flat[i, :, :, t + 1]
+                        odds = 1 + q[i, t + 1] * behind[0, 0]
+                        for j in range(p):
+                            for k in range(p):
+                                left[j, k] = behind[j, k] / odds
+                                if j and k:
+                                    told = q[i, t + 1] * behind[j, 0] * behind[0, k]
+                                    left[j, k] = behind[j, k] - told / odds
+                        turn[0] = a[i, :, t + 1]
+                        flat[i, :, :, t] = turn.T.copy() @ left @ turn
+                    flat[i, 0, 0, t] += c[i, t]
+            return found
+
+        return loops

@@ -119,6 +119,21 @@ def test_many_points_are_those_one_by_one(mode):
             np.testing.assert_allclose(ours[i], expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
+def test_loops_of_numba_are_those_of_numpy():
+    coefs, variances, precisions = numbers(2, LONG)
+    several = [np.stack([coefs, 0.5 * coefs]), variances, np.stack([precisions, 2 * precisions])]
+    inputs = [pt.tensor(shape=value.shape) for value in several]
+    information = Riccati()(*inputs)
+    odds, closed = closed_loop(*inputs[:2], information)[1:]
+    state = Linear()(companion(closed), pt.stack([odds, inputs[2]], axis=-2))
+    outputs = [state, *pytensor.grad((state**2).sum(), inputs)]
+    ours = pytensor.function(inputs, outputs, mode="NUMBA")(*several)
+    expected = pytensor.function(inputs, outputs, mode=CHEAP)(*several)
+    for found, own in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(found, own, rtol=1e-8, atol=1e-12)
+
+
 def test_lengths_are_known():
     matrices, steps = pt.tensor(shape=(None, 2, 2, 5)), pt.tensor(shape=(3, 1, 2, 5))
     state = Linear()(matrices, steps)
