@@ -529,8 +529,9 @@ def teach_numba():
         def loops(matrices, steps):
             batch = np.broadcast_shapes(matrices.shape[:of_matrices], steps.shape[:of_steps])
             p, n_time = steps.shape[of_steps], steps.shape[-1]
-            a = np.broadcast_to(matrices, batch + (p, p, n_time)).copy().reshape((-1, p, p, n_time))
-            x = np.broadcast_to(steps, batch + steps.shape[of_steps:]).copy()
+            square, own = (p, p, n_time), steps.shape[of_steps:]
+            a = np.broadcast_to(matrices, batch + square).copy().reshape((-1, p, p, n_time))
+            x = np.broadcast_to(steps, batch + own).copy()
             flat = x.reshape((-1, p, x.size // max(a.shape[0] * p * n_time, 1), n_time))
             for i in range(flat.shape[0]):
                 for step in range(1, n_time):
@@ -553,10 +554,11 @@ def teach_numba():
             first = np.broadcast_shapes(coefs.shape[:of_coefs], variances.shape[:of_variances])
             batch = np.broadcast_shapes(first, precisions.shape[:of_precisions])
             p, n_time = coefs.shape[-2], coefs.shape[-1]
-            a = np.broadcast_to(coefs, batch + (p, n_time)).copy().reshape((-1, p, n_time))
-            q = np.broadcast_to(variances, batch + (n_time,)).copy().reshape((-1, n_time))
-            c = np.broadcast_to(precisions, batch + (n_time,)).copy().reshape((-1, n_time))
-            found = np.zeros(batch + (p, p, n_time), dtype=precisions.dtype)
+            vectors, numbers, square = (p, n_time), (n_time,), (p, p, n_time)
+            a = np.broadcast_to(coefs, batch + vectors).copy().reshape((-1, p, n_time))
+            q = np.broadcast_to(variances, batch + numbers).copy().reshape((-1, n_time))
+            c = np.broadcast_to(precisions, batch + numbers).copy().reshape((-1, n_time))
+            found = np.zeros(batch + square, dtype=precisions.dtype)
             flat = found.reshape((-1, p, p, n_time))
             left = np.zeros((p, p), dtype=precisions.dtype)
             turn = np.eye(p, k=-1).astype(precisions.dtype)

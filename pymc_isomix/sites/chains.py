@@ -12,11 +12,10 @@ from pytensor.gradient import disconnected_grad
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.backend.recursions import Linear, Riccati, closed_loop, companion
 from pymc_isomix.sites.elementwise import TINY
+from pymc_isomix.sites.regression import least_squares
 
-RIDGE = 0.01  # of the information that draws have, in a regression
-LEAST_RATIO, LARGEST_RATIO = 0.1, 100.0  # of a precision, in one regression
-LARGEST_MOVE = 3.0  # of m, in typical standard deviations of what is seen
-LARGEST_LOG_PRECISION = 14.0  # of either sign
+N_GIVEN = 7  # what the model gives; the rest is kept
+
 LARGEST_LOG_SCALE = 10.0  # of a chain that explodes at the start
 
 
@@ -49,7 +48,7 @@ class Chain:
         Whether the chains are the last axis of z, not the first.
     """
 
-    is_elementwise, is_dense = False, False
+    is_elementwise, is_dense, n_learned_from = False, False, N_GIVEN
 
     def __init__(self, batch, n_time, order, *, centred, last=False):
         self.batch, self.n_time, self.order = batch, n_time, order
@@ -181,20 +180,7 @@ class Chain:
             The new pseudo-observations.
         """
         left, weight, theta = self._numbers("slope", y, gradient, given=given, own=own)
-        log_precision, value = own
-        precision = np.exp(log_precision)
-        total = weight.mean(axis=0) + TINY
-        centre = (weight * theta).mean(axis=0) / total
-        apart = theta - centre
-        slope = (left * apart).mean(axis=0)
-        b = -slope / ((weight * apart**2).mean(axis=0) + RIDGE * total**2)
-        ratio = np.clip(1 + b / precision, LEAST_RATIO, LARGEST_RATIO)
-        a = left.mean(axis=0) / total + precision * (ratio - 1) * centre
-        farthest = LARGEST_MOVE * np.sqrt(total)
-        move = np.clip(a / (precision * ratio + RIDGE / total), -farthest, farthest)
-        changed = log_precision + damping * np.log(ratio)
-        largest = LARGEST_LOG_PRECISION
-        return np.clip(changed, -largest, largest), value + damping * move
+        return least_squares(left, weight, theta, own, damping)
 
     def moved(self, y, given, old, new):
         """Map y (S, B T), an array, to that of the same z under other pseudo-observations."""
@@ -261,9 +247,6 @@ class Chain:
     def _flat(self, chains, last=False):
         chains = chains.mT if last else chains
         return chains.reshape((*(chains.shape[i] for i in range(chains.ndim - 2)), -1))
-
-
-N_GIVEN = 7
 
 
 def chain(coefs, steps):

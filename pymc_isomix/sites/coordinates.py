@@ -188,9 +188,9 @@ class CoordinateMap:
         Parameters
         ----------
         what : {"unconstrained", "coordinates", "given", "share"}
-            z and log |dz/dy| at y; y, log |dy/dz| and what is given, flat, at z; location
-            and scale of elementwise sites, flat, at y; or the mean over points y of the share of
-            each pseudo-observation, (P,).
+            z and log |dz/dy| at y; y, log |dy/dz| and what is given, flat, at z; what regressions
+            need of that, flat, at y; or the mean over points y of the share of each
+            pseudo-observation, (P,).
         dtype : str
         """
         if (what, dtype) not in self.functions:
@@ -203,8 +203,7 @@ class CoordinateMap:
                 outputs = [
                     part
                     for site, here in zip(self.sites, given, strict=True)
-                    if site.form.is_elementwise
-                    for part in here[:2]
+                    for part in here[: site.form.n_learned_from]
                 ]
             if what == "share":
                 shares = [

@@ -44,7 +44,7 @@ class Matrix:
         Whether the blocks are the last axis of z, not the first.
     """
 
-    is_elementwise, is_dense = False, True
+    is_elementwise, is_dense, n_learned_from = False, True, 0
 
     def __init__(self, batch, rows, columns, *, centred, last=False):
         self.batch, self.rows, self.columns, self.centred = batch, rows, columns, centred
