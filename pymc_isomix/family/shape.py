@@ -5,9 +5,9 @@ r"""The shape of coordinates: a monotone map of each by itself, with a left and 
     x = a + \frac{b}{\alpha} \sinh v
 
 with :math:`\alpha \pm \beta = e^{\text{right}}, e^{\text{left}}`. Far out x grows as
-:math:`t^{e^{\text{right}}}` to the right and as :math:`|t|^{e^{\text{left}}}` to the left: an
-exponent above 1 makes a tail of a Gaussian heavier, one below 1 makes it lighter. At 0 and 0 the map
-is the identity; at the centre a it always keeps place and slope.
+:math:`t^{e^{\text{right}}}` to the right and as :math:`|t|^{e^{\text{left}}}` to the left. An
+exponent above 1 makes a tail of a Gaussian heavier, one below 1 makes it lighter. At 0 and 0 the
+map is the identity. At the centre a it always keeps place and slope.
 
 Every function takes NumPy arrays, and returns those, or PyTensor variables. The sinh of a sum of
 asinh is that of Jones and Pewsey (2009), whose two tails have one exponent.
