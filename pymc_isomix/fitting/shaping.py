@@ -7,7 +7,8 @@ is that of its path, and the Fisher information that of a Gaussian that is moved
 .. math:: \frac{d\,\text{ELBO}}{d\phi} = \mathbb E[R_i h_\phi(y_i)], \qquad
     F_{\phi\psi} = \mathbb E[(v_i h_\phi - h_\phi')(v_i h_\psi - h_\psi')]
 
-with :math:`R = \nabla_y \log p + v` and :math:`v = (L L^T)^{-1} (y - m)`, which vanishes where q = p.
+with :math:`R = \nabla_y \log p + v`, which vanishes where q = p, and :math:`v = (L L^T)^{-1}
+(y - m)`.
 Place and scale of the coordinate, h = 1 and h = (y - m), move along, by what makes the information
 between them and the shape nothing. What the mean and L should become beside that is not said here.
 """
@@ -218,7 +219,7 @@ def recentre(shape, mean, root):
             new_mean + step[0],
             log_deviation + np.clip(step[1], -LARGEST, LARGEST),
         )
-        new_error, new_at, new_slope = misfit(*tried)
+        new_error, *_ = misfit(*tried)
         better = (weights * new_error**2).sum(axis=0) < (weights * error**2).sum(axis=0)
         trial = shapes.Shape(
             *(np.where(better, new, old) for new, old in zip(tried[0], trial, strict=True))
