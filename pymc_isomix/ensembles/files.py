@@ -22,7 +22,7 @@ class SavedBlock(NamedTuple):
     """What a file holds of a block."""
 
     mixture: Mixture
-    pseudo: dict
+    coordinates: dict
     log_weight: float
     source: int
 
@@ -151,7 +151,7 @@ class Checkpoints:
 
 
 def _to_dataset(block, log_weight):
-    arrays = {**block.mixture.as_dict(), **block.pseudo}
+    arrays = {**block.mixture.as_dict(), **block.coordinates.parameters}
     columns = {
         name: (tuple(f"{name}_{axis}" for axis in range(np.ndim(value))), value)
         for name, value in arrays.items()

@@ -121,7 +121,7 @@ def load(path, model=None):
     model = pm.modelcontext(model)
     saved = files.read(path)
     files.refuse_other_variables(saved.variables, FlatSpace.of(model).describe())
-    values = {**saved.mixture.as_dict(), **saved.pseudo}
+    values = {**saved.mixture.as_dict(), **saved.coordinates}
     coordinates = "auto" if saved.sites else "affine"
     approx = IsotropicMixture(values=values, coordinates=coordinates, model=model)
     files.refuse_other_sites(saved, approx.coordinates)

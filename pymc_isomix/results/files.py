@@ -37,7 +37,7 @@ class Saved(NamedTuple):
     """What a file holds of an approximation."""
 
     mixture: Mixture
-    pseudo: dict  # pseudo-observations of the sites, (P,) arrays by name; empty without
+    coordinates: dict  # parameters of the coordinates, arrays by name
     sites: list  # their names, in order
     variables: list  # as FlatSpace.describe gives them
     labels: np.ndarray  # (d,)
@@ -48,7 +48,7 @@ class Saved(NamedTuple):
 
 def write(path, saved):
     """Write an approximation; see :meth:`pymc_isomix.IsotropicMixture.save`."""
-    arrays = {**saved.mixture.as_dict(), **saved.pseudo, "hist": saved.hist}
+    arrays = {**saved.mixture.as_dict(), **saved.coordinates, "hist": saved.hist}
     state = xr.Dataset(
         {name: (DIMS[name][: value.ndim], value) for name, value in arrays.items()},
         coords={"unconstrained": saved.labels},
@@ -131,7 +131,7 @@ def read(path):
     history.generators = json.loads(attrs["generators"])
     return Saved(
         mixture=Mixture(**{name: state[name].values for name in NAMES}),
-        pseudo={name: state[name].values for name in PSEUDO if name in state},
+        coordinates={name: state[name].values for name in PSEUDO if name in state},
         sites=json.loads(attrs.get("sites", "[]")),
         variables=json.loads(attrs["variables"]),
         labels=state["unconstrained"].values,
@@ -168,8 +168,8 @@ def refuse_other_variables(saved, here):
 
 def refuse_other_sites(saved, coordinates):
     """Raise ValueError unless a file's sites are those found in the model."""
-    n_saved = len(saved.pseudo.get("values", ()))
-    if saved.sites != coordinates.names or n_saved != coordinates.n_pseudo:
+    n_saved = len(saved.coordinates.get("values", ()))
+    if saved.sites != coordinates.names or n_saved != coordinates.map.n_pseudo:
         raise ValueError(
             f"the effects that the file sees by their own scales ({', '.join(saved.sites)}) are "
             f"not those of the model ({', '.join(coordinates.names)}): load with the model that "
