@@ -13,7 +13,7 @@ from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting.record import History
 from pymc_isomix.results import files
 from pymc_isomix.results.files import checked_path, pack, unpack, write_tree
-from pymc_isomix.sites.coordinates import PSEUDO
+from pymc_isomix.sites.coordinates import PARAMETERS
 
 FORMAT = "joined 1"
 
@@ -162,7 +162,7 @@ def _to_dataset(block, log_weight):
 def _from_dataset(dataset):
     return SavedBlock(
         Mixture(**{name: dataset[name].values for name in NAMES}),
-        {name: dataset[name].values for name in PSEUDO if name in dataset},
+        {name: dataset[name].values for name in PARAMETERS if name in dataset},
         dataset.attrs["log_weight"],
         int(dataset.attrs["source"]),
     )

@@ -164,7 +164,7 @@ def join_saved(space, fits, rng):
     """Join what restarts ended with, {number: Saved}."""
     numbers = sorted(fits)
     at = coordinate_map_of(space, fits[numbers[0]].sites)
-    blocks = [Block(fits[r].mixture, Coordinates(at, fits[r].coordinates), r) for r in numbers]
+    blocks = [Block(fits[r].mixture, _at(at, fits[r].coordinates), r) for r in numbers]
     return joined_mixture(space, blocks, [fits[r].history for r in numbers], rng)
 
 
@@ -250,7 +250,7 @@ def load(path, model=None):
     space = FlatSpace.of(pm.modelcontext(model))
     refuse_other_variables(saved.variables, space.describe())
     at = coordinate_map_of(space, saved.sites)
-    blocks = [Block(b.mixture, Coordinates(at, b.coordinates), b.source) for b in saved.blocks]
+    blocks = [Block(b.mixture, _at(at, b.coordinates), b.source) for b in saved.blocks]
     mixture = BlockMixture.of(blocks, [b.log_weight for b in saved.blocks])
     rng = np.random.RandomState()
     rng.set_state(saved.random_state)
@@ -260,3 +260,8 @@ def load(path, model=None):
 def coordinate_map_of(space, sites):
     """Find the sites of a model anew, where fits had any."""
     return find_coordinates(space) if sites else CoordinateMap(space)
+
+
+def _at(coordinate_map, parameters):
+    """Coordinates of parameters from a file, with a shape where that has one."""
+    return Coordinates(coordinate_map.of(parameters), parameters)

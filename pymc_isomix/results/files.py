@@ -17,7 +17,7 @@ import xarray as xr
 
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting.record import History
-from pymc_isomix.sites.coordinates import PSEUDO
+from pymc_isomix.sites.coordinates import PARAMETERS, SHAPE
 
 FORMAT = 2
 READABLE = (1, 2)
@@ -29,6 +29,7 @@ DIMS = {
     "metric": ("unconstrained", "unconstrained_bis"),
     "log_precisions": ("pseudo_observation",),
     "values": ("pseudo_observation",),
+    **dict.fromkeys(SHAPE.values(), ("unconstrained",)),
     "hist": ("iteration",),
 }
 
@@ -131,7 +132,7 @@ def read(path):
     history.generators = json.loads(attrs["generators"])
     return Saved(
         mixture=Mixture(**{name: state[name].values for name in NAMES}),
-        coordinates={name: state[name].values for name in PSEUDO if name in state},
+        coordinates={name: state[name].values for name in PARAMETERS if name in state},
         sites=json.loads(attrs.get("sites", "[]")),
         variables=json.loads(attrs["variables"]),
         labels=state["unconstrained"].values,
@@ -230,7 +231,7 @@ def _checksum(state, fit, attrs):
             fit.attrs["settings"],
         )
         digest.update("\n".join(texts).encode())
-    pseudo = [name for name in PSEUDO if name in state]
+    pseudo = [name for name in PARAMETERS if name in state]
     for dataset, names in ((state, (*NAMES, *pseudo, "hist")), (fit, ("elbo", "step_size"))):
         for name in names:
             digest.update(np.ascontiguousarray(dataset[name].values).tobytes())
