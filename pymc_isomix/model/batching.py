@@ -28,8 +28,8 @@ from pytensor.tensor.variable import TensorVariable
 
 from pymc_isomix.backend.compilation import SYMMETRY, CompiledApart, compiling
 from pymc_isomix.backend.jax_ops import compute_clipped_once
-from pymc_isomix.family import shape as shapes
 from pymc_isomix.backend.linalg import GAUSSIAN_MAP, ROOT, use_quick_cholesky
+from pymc_isomix.family import shape as shapes
 from pymc_isomix.model.kept import baked, keep
 from pymc_isomix.model.vectorising import batch, batch_in_pieces, closed
 

@@ -107,7 +107,9 @@ class CoordinateMap:
     def parameter_shapes(self):
         """Shapes of the parameters, by name; empty where the map is the identity."""
         shapes = dict.fromkeys(PSEUDO, (self.n_pseudo,)) if self.sites else {}
-        return shapes | (dict.fromkeys(SHAPE.values(), (self.space.n_dim,)) if self.has_shape else {})
+        return shapes | (
+            dict.fromkeys(SHAPE.values(), (self.space.n_dim,)) if self.has_shape else {}
+        )
 
     @property
     def key(self):
@@ -180,9 +182,13 @@ class CoordinateMap:
         if self.has_shape:
             shape = self.shape(parameters)
             values, log_determinant, given = self.straight.backward(point, parameters)
-            straight = shapes.straighten(self.space.flatten(values), shape)
-            log_determinant -= shapes.bend(straight, shape)[1].sum()
-            return self.space.unflatten(straight), log_determinant, given
+            points = {}
+            for name, (_, place, _, _) in self.space.ordering.items():
+                own = Shape(*(part[place] for part in shape))
+                straight = shapes.straighten(values[name].ravel(), own)
+                log_determinant -= shapes.bend(straight, own)[1].sum()
+                points[name] = straight.reshape(values[name].shape)
+            return points, log_determinant, given
         values = self.space.unflatten(point)
         given, points, log_determinant = self._given(values, point.dtype), dict(values), 0.0
         for site, place, here in zip(self.sites, self.places, given, strict=True):
