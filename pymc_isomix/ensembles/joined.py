@@ -1,6 +1,7 @@
 """The joined result of many fits: samples, diagnoses, saves and starts NUTS as one fit does."""
 
 import time
+from dataclasses import replace
 from html import escape
 
 import numpy as np
@@ -8,15 +9,15 @@ import pymc as pm
 import xarray as xr
 
 from pymc_isomix.backend.checks import check_seed
-from pymc_isomix.ensembles import files, joining
+from pymc_isomix.ensembles import joining
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface import api
 from pymc_isomix.interface.approximation import Fitted, IsotropicMixture
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import FlatSpace
-from pymc_isomix.results.files import refuse_other_variables
-from pymc_isomix.sites.blocks import Block, BlockMixture
-from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
+from pymc_isomix.results import files
+from pymc_isomix.sites.blocks import Block
+from pymc_isomix.sites.coordinates import CoordinateMap
 from pymc_isomix.sites.find import find_coordinates
 
 SHOWN = 5  # weights
@@ -59,6 +60,8 @@ class JoinedMixture(Fitted):
     (2,)
     """
 
+    table: xr.Dataset
+
     def __init__(self, space, density, table, history, rng=None):
         self.space, self.density, self.table, self.history = space, density, table, history
         self.rng = np.random.RandomState() if rng is None else rng
@@ -80,16 +83,6 @@ class JoinedMixture(Fitted):
     def coordinates(self):
         """The coordinates y of the heaviest block."""
         return self.density.coordinates
-
-    def save(self, path):
-        """Write the joined mixture to a file, for :func:`pymc_isomix.load`.
-
-        Parameters
-        ----------
-        path : str or Path
-            Ends in ``.nc`` (netCDF) or ``.zarr``.
-        """
-        files.write(path, self)
 
     def _add_groups(self, tree, *about):
         tree = super()._add_groups(tree, *about)
@@ -163,8 +156,8 @@ def joined_mixture(space, blocks, histories, rng):
 def join_saved(space, fits, rng):
     """Join what restarts ended with, {number: Saved}."""
     numbers = sorted(fits)
-    at = coordinate_map_of(space, fits[numbers[0]].sites)
-    blocks = [Block(fits[r].mixture, _at(at, fits[r].coordinates), r) for r in numbers]
+    at = coordinate_map_of(space, fits[numbers[0]])
+    blocks = [replace(fits[r].density(at).blocks[0], source=r) for r in numbers]
     return joined_mixture(space, blocks, [fits[r].history for r in numbers], rng)
 
 
@@ -244,24 +237,19 @@ def load(path, model=None):
         If it is no whole file of an approximation, or the model's free variables differ in name,
         shape or transform.
     """
-    saved = files.read(path)
-    if saved is None:
-        return api.load(path, model)
-    space = FlatSpace.of(pm.modelcontext(model))
-    refuse_other_variables(saved.variables, space.describe())
-    at = coordinate_map_of(space, saved.sites)
-    blocks = [Block(b.mixture, _at(at, b.coordinates), b.source) for b in saved.blocks]
-    mixture = BlockMixture.of(blocks, [b.log_weight for b in saved.blocks])
+    model = pm.modelcontext(model)
+    saved, space = files.read(path), FlatSpace.of(model)
+    files.refuse_other_variables(saved.variables, space.describe())
+    if saved.table is None:
+        return api.approximation_of(saved, model)
+    coordinate_map = coordinate_map_of(space, saved)
     rng = np.random.RandomState()
     rng.set_state(saved.random_state)
-    return JoinedMixture(space, mixture, saved.table, saved.history, rng)
+    return JoinedMixture(space, saved.density(coordinate_map), saved.table, saved.history, rng)
 
 
-def coordinate_map_of(space, sites):
-    """Find the sites of a model anew, where fits had any."""
-    return find_coordinates(space) if sites else CoordinateMap(space)
-
-
-def _at(coordinate_map, parameters):
-    """Coordinates of parameters from a file, with a shape where that has one."""
-    return Coordinates(coordinate_map.of(parameters), parameters)
+def coordinate_map_of(space, saved):
+    """Find the coordinates of a model anew, as what was saved has them."""
+    found = find_coordinates(space) if saved.structure["sites"] else CoordinateMap(space)
+    files.refuse_other_sites(saved, found)
+    return found

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import xarray as xr
 from pymc.variational.approximations import SingleGroupApproximation
 
 from pymc_isomix.backend.checks import check_choice, check_count
@@ -40,7 +41,7 @@ class Fitted:
     density: Any
     space: Any
     rng: Any
-    saved: Any
+    table: xr.Dataset | None = None  # of the pieces of joined fits
     history: History | None = None
     _report: verdict.Diagnostics | None = None  # the last one
 
@@ -356,6 +357,11 @@ class Fitted:
         """
         files.write(path, self.saved())
 
+    def saved(self):
+        """Return what a file holds."""
+        hist, history = np.asarray(getattr(self, "hist", ())), self.history or History()
+        return files.Saved.of(self.density, self.space, history, hist, self.rng, self.table)
+
     def _generator(self, random_seed):
         if random_seed is None:
             random_seed = self.rng.randint(2**30, dtype=np.int64)
@@ -449,16 +455,3 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
         except Exception as error:  # a fit must not fail by the line that reports it
             figures = f"No diagnostics ({error})."
         return table.closing_line(self.history, n_steps, figures)
-
-    def saved(self):
-        """Return what a file holds."""
-        return files.Saved(
-            mixture=self.mixture,
-            coordinates=self.coordinates.parameters,
-            sites=self.coordinates.names,
-            variables=self.space.describe(),
-            labels=self.space.labels,
-            history=self.history or History(),
-            hist=np.asarray(getattr(self, "hist", ())),
-            random_state=self.rng.get_state(legacy=False),
-        )

@@ -21,7 +21,6 @@ from pymc_isomix.model.vectorising import batch, batch_in_pieces
 
 PSEUDO = ("log_precisions", "values")  # parameters that all sites share, flat
 SHAPE = {field: f"shape_{field}" for field in Shape._fields}  # their names as parameters
-PARAMETERS = (*PSEUDO, *SHAPE.values())
 
 
 @dataclass(frozen=True, eq=False)
