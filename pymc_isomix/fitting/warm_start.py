@@ -1,0 +1,170 @@
+"""Where a fit starts: a Gaussian at each mode that ascents from the starts find."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pymc_isomix.family.mixture import Mixture
+from pymc_isomix.fitting import second_order
+from pymc_isomix.fitting.ascents import ascend
+from pymc_isomix.fitting.second_order import Batch, Gaussian
+
+FEW_DIMENSIONS = 100  # up to there, finite differences give the first metric
+NARROW, N_NARROW = 0.1, 4  # standard deviations of draws about an end; rounds of them
+CLIMBED_AGAIN = 5  # of the best ends, in coordinates that have changed
+N_STARTS_OF_MANY = 10  # that climb, in many dimensions
+SEGMENT = np.linspace(0, 1, 7)[:-1]  # where to look for a valley before the end of an ascent
+VALLEY = 1.0  # nats
+UNCOVERED = np.log(20)  # nats by which log q lies below the posterior where it has no mass
+MOST_MODES, MOST_POOR = 25, 4  # Gaussians; where the first fits its mode poorly
+MOST_AGAIN = 2  # ends that lead to a mode that is known
+TOO_FAR = 2.0  # nats: standard deviation of log weights of a Gaussian that is worth another try
+SPREAD = 0.3  # of the means of a mixture's components about their Gaussian's
+EXACT = 0.01  # nats of KL(q || p) that ask for no mixture
+N_JUDGED = 300  # draws
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Gaussians at the modes of a posterior, and their shares of it.
+
+    Parameters
+    ----------
+    gaussians : list of Gaussian
+        The heaviest first; they share the parameters of their coordinates.
+    masses : (G,) array
+        Shares of the posterior, by importance sampling.
+    divergence : float
+        KL(q || p) of their mixture, nats, by the spread of the log weights.
+    """
+
+    gaussians: list[Gaussian]
+    masses: np.ndarray
+    divergence: float
+
+    @property
+    def parameters(self):
+        """Parameters of the coordinates."""
+        return self.gaussians[0].parameters
+
+    @property
+    def is_exact(self):
+        """Whether no mixture is needed."""
+        return self.divergence < EXACT
+
+
+def warm_start(target, starts, parameters, rng, *, dense=True, tell=lambda batch: None):
+    """Climb from all starts, and fit a Gaussian at each mode.
+
+    Parameters
+    ----------
+    target : Target
+    starts : (K, d) array
+        Coordinates y.
+    parameters : dict of arrays
+        First ones of the coordinates.
+    rng : numpy.random.Generator
+    dense : bool
+        Whether the metric is a matrix.
+    tell : callable
+        Gets each batch of draws.
+
+    Returns
+    -------
+    list of Batch
+        One of each mode, the highest first; empty where no start lies in the support.
+    """
+    n_dim = starts.shape[1]
+    few = dense and n_dim <= FEW_DIMENSIONS
+    if not few:
+        starts = starts[:N_STARTS_OF_MANY]
+    ends, heights = ascend(lambda points: target.evaluate(points, parameters), starts)
+    known = np.isfinite(heights)
+    ends, heights = ends[known], heights[known]
+    if not len(ends):
+        return []
+    order = np.argsort(-heights)
+    ends, heights = ends[order], heights[order]
+    if few and parameters:
+        ends, heights, parameters = _coordinates_at_end(target, ends, heights, parameters, rng)
+    batches = [_gaussian_at(target, ends[0], parameters, rng, few, dense, tell)]
+    shared = batches[0].gaussian.parameters
+    if parameters:
+        ends = target.moved(ends, parameters, shared)
+
+    def evaluate(points):
+        return target.evaluate(points, shared)
+
+    heights, _ = evaluate(ends)
+    left = np.flatnonzero(uncovered(batches, ends, heights))
+    if parameters and len(left):
+        ends[left], heights[left] = ascend(evaluate, ends[left])
+    n_again = 0
+    most = MOST_MODES if batches[0].deviation < TOO_FAR else MOST_POOR
+    for i in left[np.argsort(-heights[left])]:
+        if len(batches) == most:
+            break
+        if uncovered(batches, ends[[i]], heights[[i]])[0] and _is_apart(
+            evaluate, ends[i], heights[i], [batch.gaussian.mean for batch in batches]
+        ):
+            batch = _gaussian_at(target, ends[i], shared, rng, few, dense, tell)
+            at_mean = evaluate(batch.gaussian.mean[None])[0]
+            if uncovered(batches, batch.gaussian.mean[None], at_mean)[0]:
+                batches.append(batch)
+            elif (n_again := n_again + 1) == MOST_AGAIN:
+                break
+    return batches
+
+
+def uncovered(batches, points, log_p):
+    """Tell where a mixture of Gaussians has next to no mass beside the posterior, (S,) booleans."""
+    log_q = np.logaddexp.reduce(
+        [batch.log_evidence + batch.gaussian.log_density(points) for batch in batches]
+    )
+    return np.isfinite(log_p) & (log_p - log_q > UNCOVERED)
+
+
+def _is_apart(evaluate, end, height, means):
+    """Tell whether a valley divides the end of an ascent from all means."""
+    segments = [mean + SEGMENT[:, None] * (end - mean) for mean in means]
+    log_p, _ = evaluate(np.concatenate(segments))
+    log_p = np.where(np.isnan(log_p), -np.inf, log_p).reshape(len(means), -1)
+    lower = np.minimum(log_p[:, 0], height)
+    return (log_p.min(axis=1) < lower - VALLEY).all()
+
+
+def _gaussian_at(target, mean, parameters, rng, few, dense, tell):
+    n_dim = len(mean)
+    if few:
+        root = second_order.root_by_differences(target, mean, parameters)
+        batch = second_order.fit(target, Gaussian(mean, root, parameters), rng, tell=tell)
+        if batch.deviation < TOO_FAR:
+            return batch
+        scales = np.sqrt((batch.gaussian.root**2).sum(axis=1))
+        again = Gaussian(batch.gaussian.mean, scales, batch.gaussian.parameters)
+    else:
+        batch, again = None, Gaussian(mean, np.full(n_dim, NARROW), parameters)
+    settled = second_order.settle_coordinates(target, again, rng, tell=tell)
+    if dense:
+        settled = Gaussian(settled.mean, np.diag(settled.root), settled.parameters)
+    other = second_order.fit(target, settled, rng, tell=tell)
+    return other if batch is None or other.elbo > batch.elbo else batch
+
+
+def _coordinates_at_end(target, ends, heights, parameters, rng):
+    """Learn coordinates from narrow draws about the best end, and climb again in those."""
+    for _ in range(N_NARROW):
+        points = ends[0] + NARROW * rng.normal(size=(second_order.FEW_DRAWS, ends.shape[1]))
+        log_p, gradients = target.evaluate(points, parameters)
+        finite = np.isfinite(log_p) & np.isfinite(gradients).all(axis=1)
+        if finite.sum() <= 2:
+            break
+        parameters, ends, _ = target.learn(
+            points[finite], gradients[finite], ends, parameters, 1.0
+        )
+        best, again = ascend(
+            lambda points, at=parameters: target.evaluate(points, at), ends[:CLIMBED_AGAIN], most=30
+        )
+        order = np.argsort(-again)
+        ends[:CLIMBED_AGAIN], heights[:CLIMBED_AGAIN] = best[order], again[order]
+    return ends, heights, parameters
