@@ -18,6 +18,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import scipy  # which loads its parts when they are used
 
+from pymc_isomix.fitting import shaping
+
 LEAST_DRAWS, DRAWS_PER_DIMENSION = 150, 3  # in a batch, of a dense metric
 FEW_DRAWS = 50  # in a batch that finds coordinates under a diagonal metric
 LEAST_CURVATURE, LARGEST_CURVATURE = 0.2, 8.0  # of A in one step
@@ -64,7 +66,7 @@ class Gaussian:
 
     @property
     def n_dim(self):
-        """d."""
+        """D."""
         return len(self.mean)
 
     @property
@@ -190,7 +192,16 @@ class Newton(NamedTuple):
         return Gaussian(mean, root, gaussian.parameters)
 
 
-def fit(target, gaussian, rng, *, n_draws=None, most=MOST_BATCHES, tell=lambda batch: None):
+def fit(
+    target,
+    gaussian,
+    rng,
+    *,
+    n_draws=None,
+    most=MOST_BATCHES,
+    with_shape=False,
+    tell=lambda batch: None,
+):
     """Take Newton's steps until they gain nothing more.
 
     Parameters
@@ -203,6 +214,8 @@ def fit(target, gaussian, rng, *, n_draws=None, most=MOST_BATCHES, tell=lambda b
         In a batch: three per dimension of a dense metric, 150 at least.
     most : int
         Batches.
+    with_shape : bool
+        Whether coordinates may get a shape.
     tell : callable
         Gets each batch whose Gaussian is accepted.
 
@@ -222,6 +235,8 @@ def fit(target, gaussian, rng, *, n_draws=None, most=MOST_BATCHES, tell=lambda b
         newton = Newton.of(batch)
         for _ in range(MOST_REFUSALS):
             step = _with_coordinates(target, batch, newton.step(batch.gaussian, damping), damping)
+            if with_shape:
+                step = shaping.shaped(batch, step, damping)
             ahead = draw(target, step, n_draws, rng)
             error = 2 * np.hypot(batch.standard_error, ahead.standard_error)
             if ahead.elbo > batch.elbo - min(error + ALLOWED_FALL, LARGEST_FALL):

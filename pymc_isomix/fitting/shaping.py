@@ -13,12 +13,15 @@ Place and scale of the coordinate, h = 1 and h = (y - m), move along, by what ma
 between them and the shape nothing. What the mean and L should become beside that is not said here.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
 
 from pymc_isomix.family import shape as shapes
+from pymc_isomix.family.shape import Shape
+from pymc_isomix.sites.coordinates import SHAPE
 
 LOWEST, HIGHEST = -2.0, 1.5  # of left and right
 LARGEST = 0.5  # change of left or right in one step
@@ -62,7 +65,7 @@ class Move(NamedTuple):
         return np.clip(1 - chance / np.maximum(self.gain + self.gain.mean(), 1e-300), 0, 1)
 
 
-def propose(shape, mean, root, noise, gradient, usable=None):
+def propose(shape, mean, root, noise, gradient):
     r"""Propose a step of the shape from a batch of draws y = mean + L noise.
 
     Parameters
@@ -73,21 +76,16 @@ def propose(shape, mean, root, noise, gradient, usable=None):
     root : (d,) or (d, d) array
         L, diagonal or lower triangular.
     noise : (S, d) array
-        e, standard normal and antithetic: the second half is the first with the other sign.
+        e, standard normal and antithetic. Draws whose opposite is not there are left out.
     gradient : (S, d) array
         :math:`\nabla_y \log p` at the draws.
-    usable : (S,) booleans, optional
-        Draws to use; all that have a finite gradient unless given. Pairs stay together.
 
     Returns
     -------
     Move
     """
-    usable = np.isfinite(gradient).all(axis=1) if usable is None else usable
-    pairs = len(noise) // 2
-    usable = np.flatnonzero(usable[:pairs] & usable[pairs:])
-    noise = noise[usable]
-    gradient = gradient[np.concatenate([usable, pairs + usable])]
+    first, opposite = _pairs(noise)
+    gradient, noise = np.concatenate([gradient[first], gradient[opposite]]), noise[first]
     deviation, offsets, pull, excess = _of_gaussian(root, noise)
     units = offsets / deviation  # (P, d), standard normal; and the same with the other sign
     fisher, overlap = _information(shape, mean, deviation, excess)
@@ -157,6 +155,49 @@ def take(move, shape, mean, root, *, damping=1.0, among=None):
     )
 
 
+def shaped(batch, step, damping):
+    """Take a step of the shape along with one of the mean, L and the sites.
+
+    Parameters
+    ----------
+    batch : Batch
+        Of draws of the Gaussian before the step.
+    step : Gaussian
+        The step that was taken otherwise.
+    damping : float
+
+    Returns
+    -------
+    Gaussian
+        The same as ``step`` as long as no coordinate has a shape or wants one.
+    """
+    shape, move = _proposed(batch)
+    among = shapes.is_shaped(shape) | move.wanted
+    if not among.any():
+        return step
+    moved = take(move, shape, step.mean, step.root, damping=damping, among=among)
+    shape, mean, root = recentre(*moved)
+    parameters = {**step.parameters, **dict(zip(SHAPE.values(), shape, strict=True))}
+    return replace(step, mean=mean, root=root, parameters=parameters)
+
+
+def is_wanted(batch):
+    """Tell whether draws of a Gaussian ask for a shape of any coordinate that has none yet."""
+    shape, move = _proposed(batch)
+    return bool((move.wanted & ~shapes.is_shaped(shape)).any())
+
+
+def _proposed(batch):
+    gaussian = batch.gaussian
+    if set(SHAPE.values()) <= set(gaussian.parameters):
+        shape = Shape(*(gaussian.parameters[name] for name in SHAPE.values()))
+    else:
+        shape = shapes.identity(gaussian.n_dim, gaussian.mean.dtype)
+    shape = centred(shape, gaussian.mean, gaussian.root)
+    noise, _, gradients = batch.tame()
+    return shape, propose(shape, gaussian.mean, gaussian.root, noise, gradients)
+
+
 def centred(shape, mean, root):
     """Put centre and width of coordinates that have no shape yet at those of the Gaussian."""
     shaped = shapes.is_shaped(shape)
@@ -191,7 +232,7 @@ def recentre(shape, mean, root):
     weights = WEIGHTS[:, None]
     at_mean, log_slope_at_mean, _ = (part[0] for part in shapes.bend(mean[None], shape))
     width = np.exp(log_slope_at_mean) * deviation
-    trial = shapes.Shape(at_mean, width, shape.left, shape.right)
+    trial = Shape(at_mean, width, shape.left, shape.right)
     new_mean, log_deviation = at_mean.copy(), np.log(width)
 
     def misfit(trial, new_mean, log_deviation):
@@ -221,7 +262,7 @@ def recentre(shape, mean, root):
         )
         new_error, *_ = misfit(*tried)
         better = (weights * new_error**2).sum(axis=0) < (weights * error**2).sum(axis=0)
-        trial = shapes.Shape(
+        trial = Shape(
             *(np.where(better, new, old) for new, old in zip(tried[0], trial, strict=True))
         )
         new_mean = np.where(better, tried[1], new_mean)
@@ -236,7 +277,16 @@ def recentre(shape, mean, root):
     parts = [np.where(moved, new, old) for new, old in zip(trial, shape, strict=True)]
     results = *parts, np.where(moved, new_mean, mean), _scale_rows(root, factors)
     *parts, mean, root = (part.astype(dtype) for part in results)
-    return shapes.Shape(*parts), mean, root
+    return Shape(*parts), mean, root
+
+
+def _pairs(noise):
+    """Find antithetic draws, wherever they are: places of the one and of the other, (P,) each."""
+    size = np.abs(noise[:, 0])
+    order = np.lexsort((noise[:, 0], size))
+    first, opposite = order[1:], order[:-1]  # the positive one comes last
+    found = (noise[first, 0] > 0) & (noise[first, 0] == -noise[opposite, 0])
+    return first[found], opposite[found]
 
 
 def _of_gaussian(root, noise):

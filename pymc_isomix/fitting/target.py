@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from pymc_isomix.family import shape as shapes
 from pymc_isomix.sites import regression
-from pymc_isomix.sites.coordinates import PSEUDO
+from pymc_isomix.sites.coordinates import PSEUDO, Coordinates
 
 
 class ModelTarget:
@@ -12,9 +13,7 @@ class ModelTarget:
     Parameters
     ----------
     compiled : CompiledModel
-    coordinates : Coordinates
-    use : callable
-        Sets the parameters at which ``compiled`` evaluates, {name: (P,) array}.
+        In the coordinates at the start.
 
     Attributes
     ----------
@@ -22,16 +21,15 @@ class ModelTarget:
         Points at which log density and gradient were evaluated so far.
     """
 
-    def __init__(self, compiled, coordinates, use):
-        self.compiled, self.coordinates, self.use = compiled, coordinates, use
+    def __init__(self, compiled):
+        self.compiled, self.map = compiled, compiled.coordinates.map.straight
         self.n_gradients = 0
 
     def evaluate(self, points, parameters):
         """Log density (S,) and gradient (S, d) at points y (S, d)."""
-        if parameters:
-            self.use(parameters)
         self.n_gradients += len(points)
-        return self.compiled.log_density_and_gradient(np.ascontiguousarray(points))
+        compiled = self.compiled.at(Coordinates(self.map.of(parameters), parameters))
+        return compiled.log_density_and_gradient(np.ascontiguousarray(points))
 
     def learn(self, points, gradients, centre, parameters, damping):
         """Learn the pseudo-observations by regression on draws.
@@ -55,8 +53,13 @@ class ModelTarget:
             By which the units of y shrink, typically.
         """
         new = {name: value.copy() for name, value in parameters.items()}
-        factor, centre, n = np.ones(points.shape[1]), centre.copy(), len(points)
+        factor, n, shape = np.ones(points.shape[1]), len(points), None
         both = np.concatenate([points, centre])
+        if (of_map := self.map.of(parameters)).has_shape:  # the sites know x alone
+            shape = of_map.shape(parameters)
+            both, log_slope, slope_of_log_slope = of_map.bend(both, parameters)
+            gradients = (gradients - slope_of_log_slope[:n]) / np.exp(log_slope[:n])
+        points, centre = both[:n], both[n:].copy()
         for form, place, of_site, given in self._sites(both, parameters):
             at_draws, at_centre = [part[:n] for part in given], [part[n:] for part in given]
             old = [parameters[name][of_site] for name in PSEUDO]
@@ -69,7 +72,7 @@ class ModelTarget:
                 new[name][of_site] = value
             centre[:, place] = regression.moved(centre[:, place], at_centre, old, learned)
             factor[place] = regression.unit_change(at_draws, old, learned)
-        return new, centre, factor
+        return new, centre if shape is None else shapes.straighten(centre, shape), factor
 
     def moved(self, points, old, new):
         """Map points y (S, d) of the old parameters to those of the same z under the new ones."""
@@ -82,8 +85,8 @@ class ModelTarget:
     def _sites(self, points, parameters):
         """Yield form, place in y, place in the parameters, and what is given, of what can learn."""
         points = np.ascontiguousarray(points)
-        flat = iter(self.coordinates.evaluate("given", points, parameters))
-        for site, of_site in zip(self.coordinates.sites, self.coordinates.places, strict=True):
+        flat = iter(self.map.evaluate("given", points, parameters))
+        for site, of_site in zip(self.map.sites, self.map.places, strict=True):
             if site.form.is_elementwise:
                 given = [np.broadcast_to(next(flat), (len(points), site.form.n_dim)) for _ in "fg"]
-                yield site.form, self.coordinates.place_of(site), of_site, given
+                yield site.form, self.map.place_of(site), of_site, given
