@@ -128,8 +128,7 @@ def joined_mixture(space, blocks, histories, rng):
     began = time.perf_counter()
     backend = next((h.backend for h in histories if h.backend), "")
     dtype = blocks[0].mixture.means.dtype.name
-    n_components = max(block.mixture.n_components for block in blocks)
-    compiled = CompiledModel(space, dtype, backend, n_components)
+    compiled = CompiledModel(space, dtype, backend)
     weighted = joining.join(blocks, compiled.log_density, np.random.default_rng(rng.randint(2**30)))
     columns = {name: ("piece", getattr(weighted, name)) for name in COLUMNS}
     columns["fit"] = ("piece", [piece.source for piece in weighted.pieces])

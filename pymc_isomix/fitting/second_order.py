@@ -2,8 +2,8 @@ r"""A Gaussian by second-order steps, in the coordinates of the fit.
 
 The Gaussian q of least KL(q || p) has :math:`\mathbb E_q[\nabla \log p] = 0` and precision
 :math:`-\mathbb E_q[\nabla^2 \log p]`. By Stein's lemma gradients suffice: with draws
-:math:`y = m + L u` and scores :math:`s = L^T \nabla \log p(y)`, the slope of the regression of s on u
-is :math:`-A = L^T \mathbb E_q[\nabla^2 \log p] L`, and
+:math:`y = m + L u` and scores :math:`s = L^T \nabla \log p(y)`, the slope of the regression of s
+on u is :math:`-A = L^T \mathbb E_q[\nabla^2 \log p] L`, and
 
 .. math:: m \leftarrow m + L A^{-1} \bar s, \qquad L \leftarrow L \operatorname{chol}(A^{-1})
 
@@ -43,7 +43,16 @@ class Target(Protocol):
         """Log density (S,) and gradient (S, d) at points y (S, d)."""
 
     def learn(self, points, gradients, centre, parameters, damping):
-        """New parameters of the coordinates, ``centre`` (C, d) in them, and change of units (d,)."""
+        """Learn the parameters of the coordinates from draws (S, d).
+
+        Returns
+        -------
+        new : dict of arrays
+        centre : (C, d) array
+            The points ``centre``, at the same z, in the new coordinates.
+        factor : (d,) array
+            By which the units of y shrink, typically.
+        """
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class ModelTarget:
     """
 
     def __init__(self, compiled):
+        compiled.prepare()
         self.compiled, self.map = compiled, compiled.coordinates.map.straight
         self.n_gradients = 0
 
@@ -60,7 +61,7 @@ class ModelTarget:
             both, log_slope, slope_of_log_slope = of_map.bend(both, parameters)
             gradients = (gradients - slope_of_log_slope[:n]) / np.exp(log_slope[:n])
         points, centre = both[:n], both[n:].copy()
-        for form, place, of_site, given in self._sites(both, parameters):
+        for place, of_site, given in self._sites(both, parameters):
             at_draws, at_centre = [part[:n] for part in given], [part[n:] for part in given]
             old = [parameters[name][of_site] for name in PSEUDO]
             learned = regression.learn(
@@ -77,16 +78,16 @@ class ModelTarget:
     def moved(self, points, old, new):
         """Map points y (S, d) of the old parameters to those of the same z under the new ones."""
         points = points.copy()
-        for _, place, of_site, given in self._sites(points, old):
+        for place, of_site, given in self._sites(points, old):
             pairs = [[values[name][of_site] for name in PSEUDO] for values in (old, new)]
             points[:, place] = regression.moved(points[:, place], given, *pairs)
         return points
 
     def _sites(self, points, parameters):
-        """Yield form, place in y, place in the parameters, and what is given, of what can learn."""
+        """Yield place in y, place in the parameters, and what is given, of what can learn."""
         points = np.ascontiguousarray(points)
         flat = iter(self.map.evaluate("given", points, parameters))
         for site, of_site in zip(self.map.sites, self.map.places, strict=True):
             if site.form.is_elementwise:
                 given = [np.broadcast_to(next(flat), (len(points), site.form.n_dim)) for _ in "fg"]
-                yield site.form, self.map.place_of(site), of_site, given
+                yield self.map.place_of(site), of_site, given

@@ -1,13 +1,11 @@
 """Where a fit starts: a Gaussian at each mode that ascents from the starts find."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from pymc_isomix.family.mixture import Mixture
-from pymc_isomix.fitting import second_order
+from pymc_isomix.fitting import second_order, shaping
 from pymc_isomix.fitting.ascents import ascend
-from pymc_isomix.fitting.second_order import Batch, Gaussian
+from pymc_isomix.fitting.second_order import Gaussian
 
 FEW_DIMENSIONS = 100  # up to there, finite differences give the first metric
 NARROW, N_NARROW = 0.1, 4  # standard deviations of draws about an end; rounds of them
@@ -21,39 +19,13 @@ MOST_AGAIN = 2  # ends that lead to a mode that is known
 TOO_FAR = 2.0  # nats: standard deviation of log weights of a Gaussian that is worth another try
 SPREAD = 0.3  # of the means of a mixture's components about their Gaussian's
 EXACT = 0.01  # nats of KL(q || p) that ask for no mixture
-N_JUDGED = 300  # draws
+MOST_WITH_SHAPE = 40  # batches from which a shape is learned
+EM_STEPS = 50
 
 
-@dataclass(frozen=True)
-class WarmStart:
-    """Gaussians at the modes of a posterior, and their shares of it.
-
-    Parameters
-    ----------
-    gaussians : list of Gaussian
-        The heaviest first; they share the parameters of their coordinates.
-    masses : (G,) array
-        Shares of the posterior, by importance sampling.
-    divergence : float
-        KL(q || p) of their mixture, nats, by the spread of the log weights.
-    """
-
-    gaussians: list[Gaussian]
-    masses: np.ndarray
-    divergence: float
-
-    @property
-    def parameters(self):
-        """Parameters of the coordinates."""
-        return self.gaussians[0].parameters
-
-    @property
-    def is_exact(self):
-        """Whether no mixture is needed."""
-        return self.divergence < EXACT
-
-
-def warm_start(target, starts, parameters, rng, *, dense=True, tell=lambda batch: None):
+def warm_start(
+    target, starts, parameters, rng, *, dense=True, with_shape=False, tell=lambda batch: None
+):
     """Climb from all starts, and fit a Gaussian at each mode.
 
     Parameters
@@ -66,6 +38,8 @@ def warm_start(target, starts, parameters, rng, *, dense=True, tell=lambda batch
     rng : numpy.random.Generator
     dense : bool
         Whether the metric is a matrix.
+    with_shape : bool
+        Whether coordinates may get a shape, where there is one mode. Several would need several.
     tell : callable
         Gets each batch of draws.
 
@@ -113,6 +87,10 @@ def warm_start(target, starts, parameters, rng, *, dense=True, tell=lambda batch
                 batches.append(batch)
             elif (n_again := n_again + 1) == MOST_AGAIN:
                 break
+    if with_shape and len(batches) == 1 and shaping.is_wanted(batches[0]):
+        first = batches[0].gaussian
+        most = MOST_WITH_SHAPE
+        batches = [second_order.fit(target, first, rng, most=most, with_shape=True, tell=tell)]
     return batches
 
 
@@ -159,12 +137,108 @@ def _coordinates_at_end(target, ends, heights, parameters, rng):
         finite = np.isfinite(log_p) & np.isfinite(gradients).all(axis=1)
         if finite.sum() <= 2:
             break
-        parameters, ends, _ = target.learn(
-            points[finite], gradients[finite], ends, parameters, 1.0
-        )
+        parameters, ends, _ = target.learn(points[finite], gradients[finite], ends, parameters, 1.0)
         best, again = ascend(
             lambda points, at=parameters: target.evaluate(points, at), ends[:CLIMBED_AGAIN], most=30
         )
         order = np.argsort(-again)
         ends[:CLIMBED_AGAIN], heights[:CLIMBED_AGAIN] = best[order], again[order]
     return ends, heights, parameters
+
+
+def masses(batches):
+    """Shares (G,) of the posterior that Gaussians have, by EM steps on importance weights.
+
+    All draws together are weighted by p over the density of all Gaussians together, so that mass
+    which two of them cover is not counted twice.
+    """
+    if len(batches) == 1:
+        return np.ones(1)
+    points = np.concatenate([batch.points for batch in batches])
+    log_q = np.stack([batch.gaussian.log_density(points) for batch in batches], axis=1)  # (S, G)
+    own = log_joint(batches)
+    sizes = np.array([len(batch.log_weights) for batch in batches])
+    log_weights = own - np.logaddexp.reduce(log_q + np.log(sizes / sizes.sum()), axis=1)
+    weights = np.exp(log_weights - np.logaddexp.reduce(log_weights))
+    shares = np.full(len(batches), 1 / len(batches))
+    for _ in range(EM_STEPS):
+        with np.errstate(divide="ignore"):
+            joint = log_q + np.log(shares)
+        shares = weights @ np.exp(joint - np.logaddexp.reduce(joint, axis=1, keepdims=True))
+    return shares / shares.sum()
+
+
+def log_joint(batches):
+    """Log density of the model at all draws of some batches, one batch after the other."""
+    return np.concatenate([b.log_weights + b.gaussian.log_density(b.points) for b in batches])
+
+
+def as_mixture(batches, shares, n_components, *, kind, spread=0.0, rng=None):
+    """Turn Gaussians into one mixture of isotropic Gaussians with a metric that they share.
+
+    Parameters
+    ----------
+    batches : list of Batch
+    shares : (G,) array
+    n_components : int
+        K, G at least. Those beyond G are divided among the Gaussians, by their shares, where they
+        are ``spread``; else they have no weight.
+    kind : {"dense", "diag"}
+        Of the metric.
+    spread : float
+        Standard deviation of the components' means about their Gaussian's, in its own units.
+    rng : numpy.random.Generator, optional
+        Of the spread.
+
+    Returns
+    -------
+    Mixture
+    """
+    gaussians = [batch.gaussian for batch in batches]
+    n_dim = gaussians[0].n_dim
+    if kind == "diag":
+        variances = [(g.root**2).sum(axis=1) if g.root.ndim == 2 else g.root**2 for g in gaussians]
+        metric = np.sqrt(shares @ np.array(variances))
+        log_volume = np.log(metric).sum()
+    else:
+        stacked = np.concatenate(
+            [np.sqrt(share) * g.root.T for share, g in zip(shares, gaussians, strict=True)]
+        )
+        upper = np.linalg.qr(stacked, mode="r")
+        metric = upper.T * np.sign(np.diagonal(upper))
+        log_volume = np.log(np.diagonal(metric)).sum()
+    owner = np.arange(len(gaussians))
+    if spread:
+        extra = rng.choice(len(gaussians), size=n_components - len(gaussians), p=shares)
+        owner = np.concatenate([owner, extra])
+    counts = np.bincount(owner)
+    means = np.stack([gaussians[g].mean for g in owner])
+    if spread:
+        noise = spread * rng.normal(size=means.shape)
+        means += np.stack(
+            [gaussians[g].unwhiten(u[None])[0] for g, u in zip(owner, noise, strict=True)]
+        )
+    log_variances = np.array([2 * (g.log_volume - log_volume) / n_dim for g in gaussians])[owner]
+    mixture = Mixture(
+        means=means,
+        log_variances=log_variances + np.log1p(-(spread**2)),
+        log_weights=np.log(shares / counts)[owner],
+        metric=metric,
+    )
+    return mixture.padded(n_components)
+
+
+def divergence(batches, mixture):
+    """KL(q || p), nats, of a mixture of Gaussians, by the spread of log p - log q at draws."""
+    if len(batches) == 1:
+        return batches[0].divergence
+    points = np.concatenate([batch.points for batch in batches])
+    weights = np.concatenate(
+        [
+            np.full(len(batch.log_weights), weight / len(batch.log_weights))
+            for batch, weight in zip(batches, mixture.weights, strict=False)
+        ]
+    )
+    log_ratio = log_joint(batches) - mixture.used.log_density(points)
+    weights = weights / weights.sum()
+    return 0.5 * weights @ (log_ratio - weights @ log_ratio) ** 2

@@ -396,7 +396,6 @@ class Fitted:
                 space,
                 density.dtype.name,
                 backend,
-                density.n_components,
                 density.coordinates,
             )
         elif not cached[key].coordinates.equals(density.coordinates):
@@ -443,7 +442,7 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
     @property
     def density(self):
         """The approximation as numbers, of one block; a :class:`BlockMixture`."""
-        return BlockMixture.of([Block(self.mixture, self.coordinates)])
+        return BlockMixture.of([Block(self.mixture.used, self.coordinates)])
 
     def closing_line(self, n_steps):
         """Say in one line how a fit ended; without figures that take long or mean nothing."""

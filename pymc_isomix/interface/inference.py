@@ -16,10 +16,21 @@ from pymc_isomix.fitting.loop import Trace, run, saying_so
 from pymc_isomix.fitting.random_state import generator_states, restore_generators
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.approximation import IsotropicMixture
+from pymc_isomix.interface.beginning import begin
 from pymc_isomix.interface.operator import MixtureKL
 from pymc_isomix.interface.settings import PAPER, Settings
 
 logger = logging.getLogger(__name__)
+
+# arguments of a fit that are about the steps of a mixture, or change the model
+OWN_STEPS = (
+    "obj_n_mc",
+    "obj_optimizer",
+    "more_obj_params",
+    "more_updates",
+    "more_replacements",
+    "total_grad_norm_constraint",
+)
 
 
 class IsoMix(Inference):
@@ -151,6 +162,7 @@ class IsoMix(Inference):
 
     def _adopt(self, approx, settings):
         self.settings, self.resumes, self._taken = settings, False, 0
+        self._starts_warm, self._began = False, 0.0
         n_elements = approx.groups[0].coordinate_map.n_elements
         super().__init__(MixtureKL, approx, None, rule=settings.rule(n_elements))
 
@@ -237,9 +249,13 @@ class IsoMix(Inference):
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_fit(n, backend, callbacks)
         self.approx.history = self.approx.history or History(settings=self.settings.record())
-        self._compile_began, self._taken = time.perf_counter(), 0
+        self._began, self._taken = time.perf_counter(), 0
         self.objective.op.shows_progress = progressbar
         kwargs["may_reuse"] = True  # a step compiled before
+        kwargs["deferred"] = True  # until a mixture is known to be needed
+        self._starts_warm = self.settings.starts_warm and not any(
+            kwargs.get(name) for name in OWN_STEPS
+        )
         kwargs["whole"] = backend is None and "mode" in (kwargs.get("compile_kwargs") or {})
         fit = partial(super().fit, n, score, callbacks, progressbar, **kwargs)
         if backend is None and prefers_jax(kwargs.get("compile_kwargs")):
@@ -257,31 +273,32 @@ class IsoMix(Inference):
         """Take up to n steps; however they end, history and parameters stay as they are then."""
         operator, history, first = self.objective.op, self.approx.history, self._taken
         operator.info.n_dropped.set_value(np.int64(0))
-        if not isinstance(step, steppers.OneByOne | steppers.Looped):
-            with saying_so(progressbar):
-                step = steppers.stepper(step, operator)
-        trace = Trace(np.full(n, np.nan))
-        if self.resumes:
-            restore_generators(step.generators, history.generators)
-            first += len(history.elbo)
-        self.resumes = False
-        compile_seconds = trace.began - (self._compile_began or trace.began)
-        self._compile_began = 0.0  # a refinement has nothing to compile
+        trace = Trace(np.full(n, np.nan), began=self._began or time.perf_counter())
+        self._began = 0.0  # a refinement begins when it is called
+        resumes, self.resumes = self.resumes, False
+        first += len(history.elbo) if resumes else 0
+        watched = {"callbacks": callbacks, "first": first, "score": score}
+        shown = {"progressbar": progressbar, "theme": theme}
         try:
             with one_blas_thread():
-                decide = controller(operator, self.settings, n, first, self.approx.rng)
-                shown = {"progressbar": progressbar, "theme": theme}
-                run(trace, step, decide, operator, callbacks, first=first, score=score, **shown)
+                begins = self._starts_warm and first == 0
+                options = {"with_shape": self.settings.coordinates == "auto"}
+                if not (
+                    begins and begin(trace, self.approx, operator, **options, **watched, **shown)
+                ):
+                    step = self._stepper(step, trace, progressbar)
+                    if resumes:
+                        restore_generators(step.generators, history.generators)
+                    rng = self.approx.rng
+                    begun = trace.taken
+                    decide = controller(operator, self.settings, n, first, rng, begun=begun)
+                    run(trace, step, decide, operator, **watched, **shown)
         finally:
             if score:
                 self.hist: np.ndarray = np.concatenate([self.hist, trace.done])
             self.approx.hist = self.hist
-            history.append(
-                trace,
-                compile_seconds=compile_seconds,
-                backend=operator.backend,
-                generators=generator_states(step.generators),
-            )
+            generators = [] if isinstance(step, steppers.Deferred) else step.generators
+            history.append(trace, backend=operator.backend, generators=generator_states(generators))
             for shared in self.approx.params:  # the jax backend leaves arrays of its own
                 shared.set_value(np.array(shared.get_value(borrow=True)), borrow=True)
         self.stop_reason = trace.reason
@@ -295,6 +312,17 @@ class IsoMix(Inference):
         self._taken = first + trace.taken
         # PyMC's classes leave the number of the last iteration from 0, not of those done
         return State(max(self._taken - 1, 0), step=step, callbacks=callbacks, score=score)
+
+    def _stepper(self, step, trace, progressbar):
+        """Return what takes the steps of a mixture, compiled now where that has been put off."""
+        began = time.perf_counter()
+        if isinstance(step, steppers.Deferred):
+            step = step.compiled()
+        if not isinstance(step, steppers.OneByOne | steppers.Looped):
+            with saying_so(progressbar):
+                step = steppers.stepper(step, self.objective.op)
+        trace.compile_seconds += time.perf_counter() - began
+        return step
 
     _iterate_with_loss = partialmethod(_iterate, score=True)
     _iterate_without_loss = partialmethod(_iterate, score=False)

@@ -26,7 +26,7 @@ from pymc_isomix.model import batching, traces, vectorising
 from pymc_isomix.model.kept import baked, keep
 
 RANDOM = (RandomVariable, MinibatchOp)
-FEWEST_AT_ONCE = 150  # points: as a step has, so that memory is bounded by that of a step
+AT_ONCE, AT_ONCE_ON_JAX = 150, 50  # points; pieces are padded on JAX, where few draws are common
 
 
 class CompiledModel:
@@ -45,20 +45,22 @@ class CompiledModel:
         evaluates it Op by Op, unless it has loops that would be slow in Python.
     coordinates : Coordinates, optional
         Where the points are; unconstrained space when not given.
-    n_components : int
-        K: no more points are evaluated at a time than a step has.
     """
 
-    def __init__(self, space, dtype, backend="", n_components=1, coordinates=None):
+    def __init__(self, space, dtype, backend="", coordinates=None):
         self.space, self.dtype, self.backend = space, dtype, backend
         self.coordinates = coordinates
-        self.at_once = max(FEWEST_AT_ONCE, 3 * n_components)
+        self.at_once = AT_ONCE_ON_JAX if self._on_jax else AT_ONCE
 
     def at(self, coordinates):
         """Return the same in coordinates of other parameters: what is compiled serves both."""
         other = copy(self)
         other.coordinates = coordinates
         return other
+
+    def prepare(self):
+        """Compile what evaluates the model, so that copies by :meth:`at` share it."""
+        return self._function
 
     @staticmethod
     def key(model):
@@ -94,7 +96,7 @@ class CompiledModel:
 
     def shares(self, mixture):
         """Mean share of each pseudo-observation over draws of a mixture, (P,)."""
-        points, _ = mixture.draw(self.at_once, np.random.default_rng(0))
+        points, _ = mixture.draw(AT_ONCE, np.random.default_rng(0))
         return self.coordinates.shares(points)
 
     @cached_property
@@ -186,7 +188,7 @@ class CompiledModel:
             )
         return target
 
-    @cached_property
+    @property
     def _on_jax(self):
         return self.backend == "jax" and find_spec("jax") is not None
 
