@@ -167,11 +167,12 @@ class Phased(Controller):
 
     @override
     def step_sizes(self, i, most):
-        if self.settle_start is None and i >= self.n // 2:
+        half_spent = self.begun + (self.n - self.begun) // 2
+        if self.settle_start is None and i >= half_spent:
             self.settle_start, self.settle_steps = i, self.n - i
         if self.settle_start is None:
             look = self.check_every
-            next_look = min(i + look - (i - self.begun) % look, self.n // 2)
+            next_look = min(i + look - (i - self.begun) % look, half_spent)
             return np.full(min(most, next_look - i), self.base_step)
         taken, half = i - self.settle_start, self.settle_steps // 2
         next_look = half if taken < half else taken + AVERAGE_EVERY - taken % AVERAGE_EVERY

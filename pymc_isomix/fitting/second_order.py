@@ -29,6 +29,7 @@ REFUSED, ACCEPTED = 1 / 3, 1.5  # factors of the damping
 QUIET, N_QUIET = 0.02, 2  # nats that a step gains; so many such steps end the fit
 ALLOWED_FALL, LARGEST_FALL = 0.02, 3.0  # nats, beside two standard errors; in all
 WILD, WILD_NATS = 6.0, 3.0  # median deviations beyond which a draw is left out of a regression
+LEAST_FINITE, LARGEST_DEVIATION = 0.9, 10.0  # share of draws; nats: of a Gaussian of some use
 GAMMA = 0.3  # step size of the steps with few draws
 LARGEST_LOG_CHANGE, LARGEST_FEW_SHIFT = 0.4, 0.3  # their bounds, as the mixture's steps have them
 ROUND, MOST_ROUNDS = 20, 10  # steps with few draws between two looks at what they gain
@@ -86,17 +87,23 @@ class Gaussian:
 
     def log_density(self, points):
         """Log density (S,) at points y (S, d)."""
-        apart = points - self.mean
-        if self.root.ndim == 2:
-            whitened = scipy.linalg.solve_triangular(self.root, apart.T, lower=True).T
-        else:
-            whitened = apart / self.root
+        whitened = self.whiten(points - self.mean)
         normaliser = self.log_volume + 0.5 * self.n_dim * np.log(2 * np.pi)
         return -0.5 * (whitened**2).sum(axis=1) - normaliser
+
+    def whiten(self, vectors):
+        """Map rows (S, d) by the inverse of L."""
+        if self.root.ndim == 2:
+            return scipy.linalg.solve_triangular(self.root, vectors.T, lower=True).T
+        return vectors / self.root
 
     def unwhiten(self, vectors):
         """Map rows (S, d) by L."""
         return vectors @ self.root.T if self.root.ndim == 2 else vectors * self.root
+
+    def unwhiten_gradient(self, gradients):
+        """Map gradients in y, rows (S, d), to those in whitened coordinates."""
+        return gradients @ self.root if self.root.ndim == 2 else gradients * self.root
 
 
 class Batch(NamedTuple):
@@ -135,6 +142,11 @@ class Batch(NamedTuple):
     def divergence(self):
         r"""KL(q || p), nats, where log p - log q is nearly normal: half its variance."""
         return 0.5 * self.deviation**2
+
+    @property
+    def is_of_use(self):
+        """Whether a mixture had better start from here than from where the ascents began."""
+        return self.finite >= LEAST_FINITE and self.deviation < LARGEST_DEVIATION
 
     def tame(self):
         """Leave out draws whose log weight is wild: (noise, points, gradients)."""

@@ -19,6 +19,7 @@ MOST_AGAIN = 2  # ends that lead to a mode that is known
 TOO_FAR = 2.0  # nats: standard deviation of log weights of a Gaussian that is worth another try
 SPREAD = 0.3  # of the means of a mixture's components about their Gaussian's
 EXACT = 0.01  # nats of KL(q || p) that ask for no mixture
+N_JUDGED, CLEARLY_NOT = 500, 3.0  # draws that decide; times that divergence needs no more draws
 MOST_WITH_SHAPE = 40  # batches from which a shape is learned
 EM_STEPS = 50
 
@@ -71,8 +72,8 @@ def warm_start(
 
     heights, _ = evaluate(ends)
     left = np.flatnonzero(uncovered(batches, ends, heights))
-    if parameters and len(left):
-        ends[left], heights[left] = ascend(evaluate, ends[left])
+    if len(left):  # in the metric of the first, which many modes share
+        ends[left], heights[left] = _ascend_whitened(evaluate, batches[0].gaussian, ends[left])
     n_again = 0
     most = MOST_MODES if batches[0].deviation < TOO_FAR else MOST_POOR
     for i in left[np.argsort(-heights[left])]:
@@ -92,6 +93,17 @@ def warm_start(
         most = MOST_WITH_SHAPE
         batches = [second_order.fit(target, first, rng, most=most, with_shape=True, tell=tell)]
     return batches
+
+
+def _ascend_whitened(evaluate, gaussian, points):
+    """Climb from points y (S, d) in coordinates in which a Gaussian is standard."""
+
+    def whitened(noise):
+        log_p, gradients = evaluate(gaussian.mean + gaussian.unwhiten(noise))
+        return log_p, gaussian.unwhiten_gradient(gradients)
+
+    ends, heights = ascend(whitened, gaussian.whiten(points - gaussian.mean))
+    return gaussian.mean + gaussian.unwhiten(ends), heights
 
 
 def uncovered(batches, points, log_p):
@@ -226,6 +238,23 @@ def as_mixture(batches, shares, n_components, *, kind, spread=0.0, rng=None):
         metric=metric,
     )
     return mixture.padded(n_components)
+
+
+def is_exact(target, batches, mixture, rng):
+    """Tell whether KL(q || p) of Gaussians as a mixture is too small to need more components.
+
+    Where the draws of the batches leave it open, a few more decide.
+    """
+    if min(batch.finite for batch in batches) < 1:
+        return False  # the posterior ends where the Gaussians do not
+    if divergence(batches, mixture) > CLEARLY_NOT * EXACT:
+        return False
+    sizes = np.maximum(N_JUDGED * mixture.used.weights, 2).astype(int)
+    more = [
+        second_order.draw(target, batch.gaussian, n, rng)
+        for batch, n in zip(batches, sizes, strict=True)
+    ]
+    return min(batch.finite for batch in more) == 1 and divergence(more, mixture) < EXACT
 
 
 def divergence(batches, mixture):

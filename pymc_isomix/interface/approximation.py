@@ -360,7 +360,12 @@ class Fitted:
     def saved(self):
         """Return what a file holds."""
         hist, history = np.asarray(getattr(self, "hist", ())), self.history or History()
-        return files.Saved.of(self.density, self.space, history, hist, self.rng, self.table)
+        return files.Saved.of(self._stored, self.space, history, hist, self.rng, self.table)
+
+    @property
+    def _stored(self):
+        """What a file holds of the density."""
+        return self.density
 
     def _generator(self, random_seed):
         if random_seed is None:
@@ -435,7 +440,7 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
         return super().__getattr__(item)
 
     def __str__(self):
-        return table.summary(self.mixture, self.history, self._report, self.coordinates.names)
+        return table.summary(self.mixture.used, self.history, self._report, self.coordinates.names)
 
     __repr__ = __str__
 
@@ -443,6 +448,11 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
     def density(self):
         """The approximation as numbers, of one block; a :class:`BlockMixture`."""
         return BlockMixture.of([Block(self.mixture.used, self.coordinates)])
+
+    @property
+    def _stored(self):
+        """With components of no weight, which a later fit puts to use."""
+        return BlockMixture.of([Block(self.mixture, self.coordinates)])
 
     def closing_line(self, n_steps):
         """Say in one line how a fit ended; without figures that take long or mean nothing."""

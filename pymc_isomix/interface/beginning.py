@@ -64,7 +64,19 @@ class Watch:
         return mixture
 
 
-def begin(trace, approx, operator, *, with_shape, callbacks, first, score, progressbar, theme):
+def begin(
+    trace,
+    approx,
+    operator,
+    *,
+    with_shape,
+    stop_early,
+    callbacks,
+    first,
+    score,
+    progressbar,
+    theme,
+):
     """Fit a Gaussian at each mode, and say whether that is all that the posterior needs.
 
     Parameters
@@ -75,6 +87,8 @@ def begin(trace, approx, operator, *, with_shape, callbacks, first, score, progr
     operator : MixtureKL
     with_shape : bool
         Whether coordinates may get a shape.
+    stop_early : bool
+        Whether a Gaussian that is exact ends the fit.
     callbacks, first, score, progressbar, theme
         See :func:`pymc_isomix.fitting.loop.run`.
 
@@ -112,11 +126,13 @@ def begin(trace, approx, operator, *, with_shape, callbacks, first, score, progr
                 watch.put([watch.last], np.ones(1))
             return True
     trace.n_gradients[GAUSSIAN] = target.n_gradients
-    if not batches:
+    if not batches or not batches[0].is_of_use:
         return False
     shares = warm_start.masses(batches)
     gaussians = watch.put(batches, shares)
-    if gaussians.n_components == 1 or warm_start.divergence(batches, gaussians) < warm_start.EXACT:
+    if stop_early and (
+        gaussians.n_components == 1 or warm_start.is_exact(target, batches, gaussians, rng)
+    ):
         trace.reason = "converged"
         return True
     watch.put(batches, shares, spread=warm_start.SPREAD, rng=rng)

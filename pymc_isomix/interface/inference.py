@@ -282,7 +282,10 @@ class IsoMix(Inference):
         try:
             with one_blas_thread():
                 begins = self._starts_warm and first == 0
-                options = {"with_shape": self.settings.coordinates == "auto"}
+                options = {
+                    "with_shape": self.settings.coordinates == "auto",
+                    "stop_early": self.settings.convergence == "auto",
+                }
                 if not (
                     begins and begin(trace, self.approx, operator, **options, **watched, **shown)
                 ):

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import fields
 from functools import partial
+from inspect import signature
 from threading import Thread
 
 import numpy as np
@@ -79,6 +80,7 @@ class MixtureObjective(ObjectiveFunction):
         mode = get_mode(compile_kwargs.get("mode"))
         self.op.backend = backend_name(mode)
         if deferred:
+            signature(self.updates).bind(obj_optimizer=obj_optimizer, **kwargs)  # or a TypeError
             given = {"score": score, "obj_optimizer": obj_optimizer, "whole": whole, **kwargs}
             given |= {"compile_kwargs": compile_kwargs, "may_reuse": may_reuse}
             return Deferred(partial(self.step_function, **given))

@@ -172,11 +172,6 @@ def test_pieces_make_the_whole(padded, expected):
     np.testing.assert_array_equal(same, points)
 
 
-@pytest.mark.parametrize(("n_components", "at_once"), [(1, 150), (50, 150), (200, 600)])
-def test_no_more_points_at_a_time_than_a_step_has(n_components, at_once):
-    assert CompiledModel(exact().space, "float64", "", n_components).at_once == at_once
-
-
 def test_values_in_model_space_are_evaluated_in_pieces_too(monkeypatch):
     sizes = []
 
