@@ -6,7 +6,7 @@ MEMORY = 10  # steps that L-BFGS remembers
 ENOUGH = 1e-4  # of the rise that the slope promises (Armijo's rule)
 SHORTER, SHORTER_OUTSIDE = 0.3, 0.1  # a refused step; one to where nothing is finite
 SHORTEST = 1e-8  # of a direction
-SMALL, N_SMALL = 0.01, 3  # nats: an ascent ends after so many rises below this
+SMALL, N_SMALL = 0.003, 3  # nats: an ascent ends after so many rises below this
 
 
 def ascend(evaluate, points, *, most=60, first_step=1.0):

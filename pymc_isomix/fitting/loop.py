@@ -103,6 +103,8 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
                         description=controller.name,
                         state=describe_state(trace, operator),
                     )
+                if callbacks:
+                    stepper.to_numpy()
                 for callback in callbacks:
                     callback(operator.approx, trace.done if score else None, first + done)
                 if (reason := controller.after_steps(trace.done, log_evidence)) is not None:

@@ -28,7 +28,7 @@ MOST_BATCHES, MOST_REFUSALS = 20, 4
 REFUSED, ACCEPTED = 1 / 3, 1.5  # factors of the damping
 QUIET, N_QUIET = 0.02, 2  # nats that a step gains; so many such steps end the fit
 ALLOWED_FALL, LARGEST_FALL = 0.02, 3.0  # nats, beside two standard errors; in all
-WILD, WILD_NATS = 6.0, 3.0  # median deviations beyond which a draw is left out of a regression
+WILD, WILD_NATS = 20.0, 10.0  # median deviations beyond which a draw is left out of a regression
 LEAST_FINITE, LARGEST_DEVIATION = 0.9, 10.0  # share of draws; nats: of a Gaussian of some use
 GAMMA = 0.3  # step size of the steps with few draws
 LARGEST_LOG_CHANGE, LARGEST_FEW_SHIFT = 0.4, 0.3  # their bounds, as the mixture's steps have them
@@ -179,8 +179,10 @@ def draw(target, gaussian, n, rng):
     finite = np.isfinite(log_p) & np.isfinite(gradients).all(axis=1)
     normaliser = gaussian.log_volume + 0.5 * gaussian.n_dim * np.log(2 * np.pi)
     log_weights = log_p + 0.5 * (noise**2).sum(axis=1) + normaliser
-    parts = (part[finite] for part in (noise, points, gradients, log_weights))
-    return Batch(gaussian, *parts, finite=finite.mean())
+    noise, points = noise[finite], points[finite]
+    return Batch(
+        gaussian, noise, points, gradients[finite], log_weights[finite], float(finite.mean())
+    )
 
 
 class Newton(NamedTuple):

@@ -50,6 +50,9 @@ class OneByOne:
     def __init__(self, function, operator):
         self.function, self.operator = function, operator
 
+    def to_numpy(self):
+        """Do nothing: the values of shared variables are NumPy arrays."""
+
     @property
     def generators(self):
         """Storage of the random generators."""
@@ -158,6 +161,15 @@ class Looped:
     def generators(self):
         """Storage of the random generators."""
         return [self.storage[i] for i in self.loop.generators]
+
+    def to_numpy(self):
+        """Make NumPy arrays of the values that JAX has left in shared variables.
+
+        Whatever else reads them, numba above all, may not know arrays of JAX.
+        """
+        for i in self.loop.updates:
+            if i not in self.loop.generators:
+                self.storage[i][0] = np.array(self.storage[i][0])
 
     def take(self, step_sizes):
         """Take several steps; see :meth:`OneByOne.take`."""

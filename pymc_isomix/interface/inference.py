@@ -6,9 +6,10 @@ import time
 from functools import partial, partialmethod
 
 import numpy as np
+import pymc as pm
+from pymc.progress_bar import default_progress_theme
 from pymc.variational.inference import Inference, State
 
-from pymc_isomix.backend.checks import check_fit, check_model, refuse_what_pm_fit_drops
 from pymc_isomix.backend.compilation import JAXCompilationError, one_blas_thread, prefers_jax
 from pymc_isomix.fitting import steppers
 from pymc_isomix.fitting.controllers import controller
@@ -17,8 +18,15 @@ from pymc_isomix.fitting.random_state import generator_states, restore_generator
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.approximation import IsotropicMixture
 from pymc_isomix.interface.beginning import begin
+from pymc_isomix.interface.checks import (
+    check_fit,
+    check_model,
+    refuse_misfitting_deterministics,
+    refuse_what_pm_fit_drops,
+)
 from pymc_isomix.interface.operator import MixtureKL
 from pymc_isomix.interface.settings import PAPER, Settings
+from pymc_isomix.model.kept import baked
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +141,8 @@ class IsoMix(Inference):
         convergence="auto",
         model=None,
     ):
+        if isinstance(n_components, pm.Model):
+            raise TypeError("the model goes by its name: IsoMix(model=model)")
         self._begin(
             Settings(
                 n_components=n_components,
@@ -159,6 +169,7 @@ class IsoMix(Inference):
         """Make a new approximation for a model, and its inference."""
         model = check_model(model)
         self._adopt(IsotropicMixture(model=model, **settings.for_the_group), settings)
+        self.approx.awaits_fit = True
 
     def _adopt(self, approx, settings):
         self.settings, self.resumes, self._taken = settings, False, 0
@@ -248,14 +259,20 @@ class IsoMix(Inference):
         """
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_fit(n, backend, callbacks)
+        group = self.approx.groups[0]
+        refuse_misfitting_deterministics(
+            group.space, lambda: group.to_unconstrained(group.mixture.means[:1])[0][0]
+        )
+        self._say_changes()
+        self.approx.take_data()
+        self.approx.awaits_fit = False
         self.approx.history = self.approx.history or History(settings=self.settings.record())
         self._began, self._taken = time.perf_counter(), 0
         self.objective.op.shows_progress = progressbar
         kwargs["may_reuse"] = True  # a step compiled before
         kwargs["deferred"] = True  # until a mixture is known to be needed
-        self._starts_warm = self.settings.starts_warm and not any(
-            kwargs.get(name) for name in OWN_STEPS
-        )
+        own_steps = any(kwargs.get(name) is not None for name in OWN_STEPS)
+        self._starts_warm = self.settings.starts_warm and not own_steps
         kwargs["whole"] = backend is None and "mode" in (kwargs.get("compile_kwargs") or {})
         fit = partial(super().fit, n, score, callbacks, progressbar, **kwargs)
         if backend is None and prefers_jax(kwargs.get("compile_kwargs")):
@@ -264,6 +281,33 @@ class IsoMix(Inference):
             except JAXCompilationError as error:
                 logger.warning(f"{error} It is compiled with PyMC's default backend instead.")
         return fit(backend=backend)
+
+    def refine(self, n, progressbar=True, progressbar_theme=default_progress_theme):
+        """Take n more steps with the step that the last fit compiled.
+
+        Parameters are those of PyMC's method.
+
+        Raises
+        ------
+        ValueError
+            If lengths of dims, or masks, have changed since: that step holds them as constants.
+        """
+        space = self.approx.space
+        if baked(space.with_data(self.approx.fitted_data)) != baked(space):
+            raise ValueError(
+                f"since the last fit the model's data have changed: "
+                f"{self.approx.fitted_data.changes()}. refine() takes the step that was compiled "
+                "for those; call fit(), which goes on from here with the data as they are now"
+            )
+        self._say_changes()
+        super().refine(n, progressbar, progressbar_theme)
+
+    def _say_changes(self):
+        if self.approx.history is not None and (changes := self.approx.fitted_data.changes()):
+            logger.warning(
+                f"since the last fit the model's data have changed: {changes}. This fit goes on "
+                "from where that one ended, with the data as they are now"
+            )
 
     def __getstate__(self):
         """Leave out the compiled step, which cannot be unpickled on the jax backend."""
@@ -300,10 +344,12 @@ class IsoMix(Inference):
             if score:
                 self.hist: np.ndarray = np.concatenate([self.hist, trace.done])
             self.approx.hist = self.hist
-            generators = [] if isinstance(step, steppers.Deferred) else step.generators
-            history.append(trace, backend=operator.backend, generators=generator_states(generators))
-            for shared in self.approx.params:  # the jax backend leaves arrays of its own
-                shared.set_value(np.array(shared.get_value(borrow=True)), borrow=True)
+            has_steps = isinstance(step, steppers.OneByOne | steppers.Looped)
+            generators = generator_states(step.generators) if has_steps else []
+            history.append(trace, backend=operator.backend, generators=generators)
+            if has_steps:
+                step.to_numpy()
+        self.approx.take_data()  # they may have changed during the fit
         self.stop_reason = trace.reason
         if logger.isEnabledFor(logging.INFO):
             logger.info(self.approx.closing_line(first + trace.taken))

@@ -112,12 +112,15 @@ class MixtureObjective(ObjectiveFunction):
                     [], updates.loss, updates=updates, random_seed=seed, **compile_kwargs
                 )
             loop = self.loop(updates, compile_kwargs["mode"])
-            looped = loop.bind(
-                self.op, seed, lambda: get_ready(self.approx.compiled_model(self.op.backend))
-            )
+            looped = loop.bind(self.op, seed, self._get_ready)
             store.add(key, looped.loop)
             Thread(target=import_psis).start()  # while JAX takes the steps
             return looped
+
+    def _get_ready(self):
+        """Have compiled what the fit's draws will need."""
+        with jax_failure():
+            get_ready(self.approx.compiled_model(self.op.backend))
 
     def loop(self, updates, mode):
         """Return the loop of a step on JAX, from the disk where a process before has left it."""

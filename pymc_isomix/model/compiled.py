@@ -10,7 +10,9 @@ from pymc.data import MinibatchOp
 from pymc.model.fgraph import fgraph_from_model, model_from_fgraph
 from pymc.pytensorf import compile
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
+from pytensor.compile import SharedVariable
 from pytensor.compile.builders import SymbolicOp
+from pytensor.graph.basic import Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
@@ -23,6 +25,7 @@ from pymc_isomix.backend.compilation import CHEAP, compiling, lean, one_at_a_tim
 from pymc_isomix.backend.disk import on_disk
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.model import batching, traces, vectorising
+from pymc_isomix.model.fitted_data import same, shared_variables
 from pymc_isomix.model.kept import baked, keep
 
 RANDOM = (RandomVariable, MinibatchOp)
@@ -152,10 +155,16 @@ class CompiledModel:
         constants = {n: pt.constant(value) for n, value in self._parameters.items()}
         replacements = {target.parameters[n]: constants[n] for n in target.parameters}
         [log_density] = batching.opened([target.log_density])  # any sampler knows what is inside
+        data = {
+            variable: pt.constant(np.array(self.space.value_of(variable)), dtype=variable.dtype)
+            for variable in shared_variables([log_density])
+            if not same(self.space.value_of(variable), variable.get_value(borrow=True))
+        }
+        replacements |= data
         if not self._has_shape:
             return graph_replace(log_density, {target.point: point, **replacements}, strict=False)
         bent, log_slope, _ = shapes.bend(point, self.coordinates.map.shape(constants))
-        replacements = {target.point: bent, **replacements}
+        replacements[target.point] = bent
         return graph_replace(log_density, replacements, strict=False) + log_slope.sum()
 
     def _target(self, space):
@@ -204,7 +213,7 @@ class CompiledModel:
         parameters = [np.asarray(self._parameters[name], self.dtype) for name in names]
 
         def at(piece):
-            return self._function(piece, *parameters)
+            return self._function(piece, *parameters, value_of=self.space.value_of)
 
         evaluate = _in_pieces(at, self.at_once, self.dtype, padded=self._on_jax)
         if not self._has_shape:
@@ -231,8 +240,12 @@ class CompiledModel:
             if self._on_jax:
                 return on_disk(inputs, batched, lean("JAX"))
             mode = self._mode_beside_jax(batched)
-            function = compile(inputs, batched, mode=mode, on_unused_input="ignore")
-            return one_at_a_time(function)
+            data = shared_variables(batched)
+            stand_ins = {variable: variable.type() for variable in data}
+            batched = graph_replace(batched, stand_ins, strict=False) if data else batched
+            inputs += stand_ins.values()
+            function = one_at_a_time(compile(inputs, batched, mode=mode, on_unused_input="ignore"))
+            return lambda *values, value_of: function(*values, *map(value_of, data))
 
     def _mode_beside_jax(self, batched):
         """Choose NumPy, which compiles at once, unless it would loop in Python."""
@@ -248,6 +261,25 @@ def has_minibatches(model):
     )
 
 
+def rows_per_row_of_minibatch(model):
+    """Say how many times as many rows as a minibatch all the data have; infinite if unknown."""
+    outputs = [*model.basic_RVs, *model.potentials, *model.rvs_to_values.values()]
+    nodes = {v.owner for v in ancestors(outputs) if v.owner and isinstance(v.owner.op, MinibatchOp)}
+    ratios = [1.0]
+    for node in nodes:
+        for data, batch in zip(node.inputs, node.outputs, strict=False):
+            n_rows, n_batch = _rows(data), _rows(batch)
+            ratios.append(n_rows / n_batch if n_rows and n_batch else np.inf)
+    return max(ratios)
+
+
+def _rows(variable):
+    """Length of the first axis, where the type or the value tells."""
+    if hasattr(variable, "get_value"):
+        return len(variable.get_value(borrow=True))
+    return variable.type.shape[0] if variable.type.ndim else None
+
+
 class Rescaled(MinibatchRandomVariable):
     """PyMC's, but one that can be cloned where ``total_size`` leaves a dimension out."""
 
@@ -257,7 +289,7 @@ class Rescaled(MinibatchRandomVariable):
 
 def without_minibatches(model):
     """Return a model of all the data: PyMC's ``remove_minibatched_nodes``, in any dimension."""
-    graph, _ = fgraph_from_model(model)
+    graph, _ = fgraph_from_model(_without_initial_values(model))
     graph.replace_all(
         [
             (node.outputs[0], Rescaled()(*node.inputs))
@@ -280,7 +312,32 @@ def without_minibatches(model):
     whole = FunctionGraph(outputs=outputs, clone=False)
     for name in ("_coords", "_dim_lengths"):
         setattr(whole, name, getattr(graph, name))
-    return model_from_fgraph(whole, mutate_fgraph=True)
+    full_model = model_from_fgraph(whole, mutate_fgraph=True)
+    _share_data(model, full_model)
+    for rv, value in model.rvs_to_initial_values.items():
+        if not isinstance(value, Variable):  # which would be of the other model
+            full_model.rvs_to_initial_values[full_model[rv.name]] = value
+    return full_model
+
+
+def _without_initial_values(model):
+    """Return the same model, but for initial values, which PyMC does not convert to a graph."""
+    plain = object.__new__(type(model))
+    plain.__dict__.update(
+        model.__dict__, rvs_to_initial_values=dict.fromkeys(model.rvs_to_initial_values)
+    )
+    return plain
+
+
+def _share_data(model, other):
+    """Have another model of the same data, of which PyMC made copies, see those of this one."""
+    for own, copies in (
+        (model.named_vars, other.named_vars),
+        (model.dim_lengths, other.dim_lengths),
+    ):
+        for name, variable in own.items():
+            if isinstance(variable, SharedVariable):
+                copies[name].container = variable.container
 
 
 def _contains(kind, outputs):

@@ -98,7 +98,7 @@ def test_work_is_done_beside_other_work():
     def meanwhile():
         threads.append(get_ident())
         met.wait()  # both are at work at once
-        raise ValueError("for later")
+        raise JAXCompilationError(ValueError("for later"))
 
     assert beside(work, meanwhile) == 3
     assert len(set(threads)) == 2
@@ -113,11 +113,16 @@ def test_faults_of_the_work_and_interrupts_pass():
     def interrupt():
         raise KeyboardInterrupt
 
+    def of_our_own():
+        raise ZeroDivisionError
+
     before = threading.active_count()
     with pytest.raises(RuntimeError, match="XLA"):
         beside(fail, lambda: None)
     with pytest.raises(KeyboardInterrupt):
         beside(lambda: 1, interrupt)
+    with pytest.raises(ZeroDivisionError):
+        beside(lambda: 1, of_our_own)
     assert threading.active_count() == before
 
 
