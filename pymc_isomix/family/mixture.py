@@ -12,6 +12,7 @@ from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.family import density, modes
 from pymc_isomix.family import metric as metrics
 
+NO_WEIGHT = -1e4  # a log weight that is none, and whose differences are finite for callbacks
 COMPONENT_VARIANCES = ("isotropic", "diagonal")  # by the dimensions of the log variances, from 1
 
 
@@ -123,7 +124,7 @@ class Mixture:
     @property
     def used(self):
         """The same mixture without components of no weight."""
-        has_weight = self.log_weights > -np.inf
+        has_weight = self.weights > 0
         if has_weight.all():
             return self
         names = ("means", "log_variances", "log_weights")
@@ -136,7 +137,7 @@ class Mixture:
             name: np.concatenate([value, np.repeat(value[:1], extra, axis=0)])
             for name, value in (("means", self.means), ("log_variances", self.log_variances))
         }
-        log_weights = np.concatenate([self.log_weights, np.full(extra, -np.inf)])
+        log_weights = np.concatenate([self.log_weights, np.full(extra, NO_WEIGHT)])
         return replace(self, log_weights=log_weights, **copies)
 
     def with_diagonal_variances(self):

@@ -19,6 +19,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.type import TensorType
 from pytensor.tensor.type_other import NoneConst
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, lean, one_at_a_time, sound
@@ -275,9 +276,11 @@ def rows_per_row_of_minibatch(model):
 
 def _rows(variable):
     """Length of the first axis, where the type or the value tells."""
-    if hasattr(variable, "get_value"):
+    if not isinstance(variable.type, TensorType) or not variable.type.ndim:
+        return None
+    if isinstance(variable, SharedVariable):
         return len(variable.get_value(borrow=True))
-    return variable.type.shape[0] if variable.type.ndim else None
+    return variable.type.shape[0]
 
 
 class Rescaled(MinibatchRandomVariable):

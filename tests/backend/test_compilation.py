@@ -13,7 +13,7 @@ from pytensor.scalar.basic import Cast
 from pytensor.tensor.elemwise import Elemwise
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from pymc_isomix import IsoMix
+from pymc_isomix import IsoMix, IsotropicMixture
 from pymc_isomix.backend.compilation import (
     CHEAP,
     CHEAP_FAST,
@@ -57,7 +57,7 @@ def test_no_c_is_compiled_for_the_start_or_for_draws(monkeypatch):
 
     monkeypatch.setattr(GCC_compiler, "compile_str", refuse)
     with pytensor.config.change_flags(cxx=CXX):
-        approx = IsoMix(2, random_seed=1, model=model).approx
+        approx = IsotropicMixture(n_components=2, random_seed=1, model=model)
         assert approx.sample(10, random_seed=1).sample_stats["lp"].shape == (1, 10)
         assert approx.diagnostics(30, random_seed=1, n_probes=0)["n_draws"] == 30
 

@@ -163,7 +163,8 @@ def test_callbacks_of_pymc_evaluate_an_approximation_that_jax_fits():
     """PyMC's own ``Tracker`` of moments, with the values of each step."""
     with pm.Model() as model:
         pm.Normal("y", pm.Normal("theta", 0.0, 2.0), 1.0, observed=3.0)
-    approx = (inference := IsoMix(2, random_seed=1, model=model)).approx
+    inference = IsoMix(2, schedule="constant", random_seed=1, model=model)
+    approx = inference.approx
     of_each_step = []
     tracker = Tracker(mean=approx.mean.eval, std=approx.std.eval)
     converged = CheckParametersConvergence(every=2, tolerance=1e-9)
