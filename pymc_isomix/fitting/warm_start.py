@@ -259,7 +259,7 @@ def as_mixture(batches, shares, n_components, *, kind, spread=0.0, rng=None):
         log_volume = np.log(metric).sum()
     else:
         stacked = np.concatenate(
-            [np.sqrt(share) * g.root.T for share, g in zip(shares, gaussians, strict=True)]
+            [np.sqrt(share) * _matrix(g).T for share, g in zip(shares, gaussians, strict=True)]
         )
         upper = np.linalg.qr(stacked, mode="r")
         metric = upper.T * np.sign(np.diagonal(upper))
@@ -318,6 +318,11 @@ def is_exact(target, batches, shares, rng):
         for batch, n in zip(batches, sizes, strict=True)
     ]
     return min(batch.finite for batch in more) == 1 and divergence(more, shares) < EXACT
+
+
+def _matrix(gaussian):
+    """L as a matrix; it is a diagonal where the budget ended before a dense metric was learned."""
+    return np.diag(gaussian.root) if gaussian.root.ndim == 1 else gaussian.root
 
 
 def divergence(batches, shares):

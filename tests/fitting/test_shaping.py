@@ -5,7 +5,10 @@ import pytest
 from scipy import stats
 
 from pymc_isomix.family import shape as shapes
-from pymc_isomix.fitting import shaping
+from pymc_isomix.family.shape import Shape
+from pymc_isomix.fitting import second_order, shaping, warm_start
+from pymc_isomix.fitting.second_order import Gaussian
+from pymc_isomix.sites.coordinates import SHAPE
 
 N_DIM = 3
 STEP = 1e-5
@@ -240,3 +243,61 @@ def test_single_precision_stays_single(shape):
     again = shaping.recentre(*moved)
     for part in (*moved[0], *moved[1:], *again[0], *again[1:]):
         assert part.dtype == "float32"
+
+
+class Bendable:
+    """A target known in x, in coordinates that may have a shape."""
+
+    def __init__(self, function):
+        self.function, self.n_gradients = function, 0
+
+    def evaluate(self, points, parameters):
+        self.n_gradients += len(points)
+        if "shape_left" not in parameters:
+            return self.function(points)
+        bent, *slopes = shapes.bend(points, Shape(*(parameters[n] for n in SHAPE.values())))
+        return shapes.log_density_and_gradient(*self.function(bent), *slopes)
+
+    def learn(self, points, gradients, centre, parameters, damping):
+        return parameters, centre, np.ones(points.shape[1])
+
+
+def start_of(target, n_dim, with_shape):
+    starts = -0.5 + 0.1 * np.random.default_rng(0).normal(size=(3, n_dim))
+    rng = np.random.default_rng(1)
+    return warm_start.warm_start(target, starts, {}, rng, with_shape=with_shape)
+
+
+def test_half_normals_are_nearly_exact():
+    """Twenty, whose exact evidence is 1: a Gaussian is 3 nats short."""
+    target = Bendable(
+        lambda bent: (
+            log_half_normals(bent)[0] + 0.5 * bent.shape[1] * np.log(2 / np.pi),
+            log_half_normals(bent)[1],
+        )
+    )
+    [straight] = start_of(target, 20, with_shape=False)
+    [bent] = start_of(target, 20, with_shape=True)
+    assert straight.cut().elbo < -2
+    # five standard errors; antithetic draws have smaller ones
+    assert bent.elbo == pytest.approx(0, abs=0.03 + 5 * bent.standard_error)
+    assert set(SHAPE.values()) <= set(bent.gaussian.parameters)
+
+
+def test_a_gaussian_target_costs_no_more_with_a_shape_allowed():
+    with_shape, without = (Bendable(lambda x: (-0.5 * (x**2).sum(axis=1), -x)) for _ in range(2))
+    [batch] = start_of(with_shape, 5, with_shape=True)
+    start_of(without, 5, with_shape=False)
+    assert not batch.gaussian.parameters
+    assert with_shape.n_gradients == without.n_gradients
+
+
+def test_wild_draws_are_cut_and_others_are_not():
+    gaussian = Gaussian(np.zeros(1), np.ones(1), {})
+    batch = second_order.draw(
+        Bendable(lambda x: (-0.5 * (x**2).sum(axis=1), -x)), gaussian, 100, np.random.default_rng(0)
+    )
+    np.testing.assert_array_equal(batch.cut().log_weights, batch.log_weights)
+    wild = batch._replace(log_weights=np.where(np.arange(100) == 7, -1e30, batch.log_weights))
+    assert wild.elbo < -1e20
+    assert wild.cut().elbo > batch.elbo - 0.1
