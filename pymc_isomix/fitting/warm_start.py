@@ -79,7 +79,7 @@ def warm_start(
     left = np.flatnonzero(uncovered(batches, ends, heights))
     if len(left):  # in the metric of the first, which many modes share
         ends[left], heights[left] = _ascend_whitened(evaluate, batches[0].gaussian, ends[left])
-    n_again, tried = 0, []
+    n_again, tried = 0, list[np.ndarray]()
     most = MOST_MODES if batches[0].deviation < TOO_FAR else MOST_POOR
     for i in left[np.argsort(-heights[left])]:
         end = ends[[i]]

@@ -154,15 +154,16 @@ class Beginning:
                 target.evaluate(mixture.means[:1], coordinates.parameters)
             trace.compile_seconds += time.perf_counter() - trace.began
             try:
-                batches = warm_start.warm_start(
-                    target,
-                    self._starts(mixture.means),
-                    coordinates.parameters,
-                    self.rng,
-                    dense=self.kind == "dense",
-                    with_shape=with_shape,
-                    tell=self.watch,
-                )
+                with np.errstate(all="ignore"):  # starts may be astronomically far
+                    batches = warm_start.warm_start(
+                        target,
+                        self._starts(mixture.means),
+                        coordinates.parameters,
+                        self.rng,
+                        dense=self.kind == "dense",
+                        with_shape=with_shape,
+                        tell=self.watch,
+                    )
                 if batches and batches[0].is_of_use:
                     self._judge(target, batches, stop_early)
             except (KeyboardInterrupt, StopIteration) as interruption:
@@ -225,14 +226,13 @@ class Beginning:
         fitted = [id(batch) for batch in self.modes]
         light = [self.watch.block(b) for b in self.batches if id(b) not in fitted]
         blocks = [*blocks, *light]
-        log_p, points, sizes = [], [], [N_OF_BLOCK] * len(blocks)
+        densities, points, sizes = [], [], [N_OF_BLOCK] * len(blocks)
         for block in blocks:
             y, _ = block.mixture.draw(N_OF_BLOCK, self.rng)
             at_y, _, z, log_determinant = self.compiled.at(block.coordinates).evaluate(y)
-            log_p.append(at_y - log_determinant)
+            densities.append(at_y - log_determinant)
             points.append(z)
-        z = np.concatenate(points)
-        log_p = np.concatenate(log_p)
+        z, log_p = np.concatenate(points), np.concatenate(densities)
         log_q = np.stack([block.evaluate(z)[0] for block in blocks], axis=1)
         log_p = np.where(np.isfinite(log_p), log_p, -np.inf)
         self.trace.n_gradients["joining"] = sum(sizes)

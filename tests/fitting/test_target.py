@@ -63,3 +63,15 @@ def test_sites_learn_from_what_they_see(target, points):
     np.testing.assert_allclose(got[1], shapes.straighten(centre, SHAPED), rtol=1e-8)
     np.testing.assert_allclose(got[2], factor)
     assert all(got[0][name] is not None for name in SHAPE.values())
+
+
+def test_points_keep_their_place_in_z(target, points):
+    """From parameters without a shape to others with one, and back."""
+    target, parameters = target
+    other = {name: value + 0.3 for name, value in parameters.items()}
+    shaped = {**other, **dict(zip(SHAPE.values(), SHAPED, strict=True))}
+    moved = target.moved(points, parameters, shaped)
+    z, _ = Coordinates(target.map.of(parameters), parameters).to_unconstrained(points)
+    again, _ = Coordinates(target.map.of(shaped), shaped).to_unconstrained(moved)
+    np.testing.assert_allclose(again, z, rtol=1e-10)
+    np.testing.assert_allclose(target.moved(moved, shaped, parameters), points, rtol=1e-9)
