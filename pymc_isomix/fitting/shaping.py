@@ -17,13 +17,14 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
+import scipy  # which loads its parts when they are used
 
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.family.shape import Shape
 from pymc_isomix.sites.coordinates import SHAPE
 
 LOWEST, HIGHEST = -2.0, 1.5  # of left and right
+LEAST_PAIRS = 20  # of antithetic draws
 LARGEST = 0.5  # change of left or right in one step
 RIDGE = 1e-3  # relative to the Fisher information
 LEAST_TOTAL = 0.02  # nats, of all coordinates that get a shape at once
@@ -171,6 +172,8 @@ def shaped(batch, step, damping):
     Gaussian
         The same as ``step`` as long as no coordinate has a shape or wants one.
     """
+    if _has_few_pairs(batch):
+        return step
     shape, move = _proposed(batch)
     among = shapes.is_shaped(shape) | move.wanted
     if not among.any():
@@ -183,8 +186,15 @@ def shaped(batch, step, damping):
 
 def is_wanted(batch):
     """Tell whether draws of a Gaussian ask for a shape of any coordinate that has none yet."""
+    if _has_few_pairs(batch):
+        return False
     shape, move = _proposed(batch)
     return bool((move.wanted & ~shapes.is_shaped(shape)).any())
+
+
+def _has_few_pairs(batch):
+    """Tell whether too few antithetic pairs are in the support to tell of a shape."""
+    return len(_pairs(batch.noise)[0]) < LEAST_PAIRS
 
 
 def _proposed(batch):
