@@ -32,12 +32,14 @@ LARGEST_BASIS = 2000  # rows and columns of a constant matrix
 LEAST_LOG_SCALE = -5.0  # of an element beside the largest, where pseudo-observations start
 
 
-def find_coordinates(space):
+def find_coordinates(space, *, say=True):
     """Find the sites of the variables of a space, and say which.
 
     Parameters
     ----------
     space : FlatSpace
+    say : bool
+        False where they are not in use.
 
     Returns
     -------
@@ -55,6 +57,8 @@ def find_coordinates(space):
         )
         coordinates = kept(space.model).add(key, CoordinateMap(space, sites, space.data_read))
         kept(space.model).add(("weaker", key), weaker)
+    if not say:
+        return coordinates
     if coordinates:
         names = ", ".join(space.variables[site.name].name for site in coordinates.sites)
         logger.info(f"coordinates='auto': {names} by the model's own scales")
