@@ -72,4 +72,4 @@ def test_scales_of_an_autoregression_are_those_of_its_marginal_likelihood():
         deviation = np.sqrt(marginal @ (grid - mean) ** 2)
         draws = np.log(posterior[name].values[0])
         assert draws.mean() == pytest.approx(mean, abs=0.1 * deviation)
-        assert draws.std() == pytest.approx(deviation, rel=0.1)
+        assert draws.std() == pytest.approx(deviation, rel=0.2)  # with a long tail to the left
