@@ -4,6 +4,7 @@ import numpy as np
 
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.sites import regression
+from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, Coordinates
 
 
@@ -25,6 +26,11 @@ class ModelTarget:
         compiled.prepare()
         self.compiled, self.map = compiled, compiled.coordinates.map.straight
         self.n_gradients = 0
+
+    @property
+    def has_chains(self):
+        """Whether effects are chains in time."""
+        return any(isinstance(site.form, Chain) for site in self.map.sites)
 
     def evaluate(self, points, parameters):
         """Log density (S,) and gradient (S, d) at points y (S, d)."""

@@ -9,6 +9,9 @@ from pymc_isomix.fitting.second_order import Gaussian
 
 VERY_FEW = 10  # dimensions up to which a Gaussian covers the top of a density that it fits
 FEW_DIMENSIONS = 100  # up to there, finite differences give the first metric
+# A chain may follow each datum, so that an ascent ends where the noise vanishes, far from the mass.
+# So one Gaussian more starts where nothing has climbed, with this scale.
+BELOW = 0.3
 NARROW, N_NARROW = 0.1, 4  # standard deviations of draws about an end; rounds of them
 CLIMBED_AGAIN = 5  # of the best ends, in coordinates that have changed
 N_STARTS_OF_MANY = 10  # that climb, in many dimensions
@@ -58,6 +61,7 @@ def warm_start(
     few = dense and n_dim <= FEW_DIMENSIONS
     if not few:
         starts = starts[:N_STARTS_OF_MANY]
+    start, first = starts[0], parameters
     ends, heights = ascend(lambda points: target.evaluate(points, parameters), starts)
     known = np.isfinite(heights)
     ends, heights = ends[known], heights[known]
@@ -68,6 +72,10 @@ def warm_start(
     if few and parameters:
         ends, heights, parameters = _coordinates_at_end(target, ends, heights, parameters, rng)
     batches = [_gaussian_at(target, ends[0], parameters, rng, few, dense, tell)]
+    if getattr(target, "has_chains", False):
+        below = _gaussian_at(target, start, first, rng, False, dense, tell, BELOW)
+        if below.elbo > batches[0].elbo:
+            return [below]
     shared = batches[0].gaussian.parameters
     if parameters:
         ends = target.moved(ends, parameters, shared)
@@ -155,7 +163,7 @@ def _is_apart(evaluate, end, height, means):
     return (log_p.min(axis=1) < lower - VALLEY).all()
 
 
-def _gaussian_at(target, mean, parameters, rng, few, dense, tell):
+def _gaussian_at(target, mean, parameters, rng, few, dense, tell, narrow=NARROW):
     n_dim = len(mean)
     if few:
         root = second_order.root_by_differences(target, mean, parameters)
@@ -165,7 +173,7 @@ def _gaussian_at(target, mean, parameters, rng, few, dense, tell):
         scales = np.sqrt((batch.gaussian.root**2).sum(axis=1))
         again = Gaussian(batch.gaussian.mean, scales, batch.gaussian.parameters)
     else:
-        batch, again = None, Gaussian(mean, np.full(n_dim, NARROW), parameters)
+        batch, again = None, Gaussian(mean, np.full(n_dim, narrow), parameters)
     settled = second_order.settle_coordinates(target, again, rng, tell=tell)
     if dense:
         settled = Gaussian(settled.mean, np.diag(settled.root), settled.parameters)

@@ -248,8 +248,8 @@ def _places(space, mixture, coordinates, expressions):
             "approximation does not have; choose other var_names"
         )
     for site in reversed(coordinates.map.sites):  # parents come before
-        if site.name in needed:
-            needed |= site.parents
+        if not needed.isdisjoint(site.variables):
+            needed |= {*site.variables, *site.parents}
     places = [place for name, (_, place, _, _) in space.ordering.items() if name in needed]
     if mixture.metric.ndim == 2 and mixture.log_variances.ndim == 2:
         places = [slice(0, space.n_dim)]  # a marginal of these is none of the family

@@ -4,6 +4,7 @@
 symbolic code gives it variables. :class:`Coordinates` is that map at given parameters.
 """
 
+import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -39,6 +40,10 @@ class Site:
         Names of those.
     part : slice, optional
         Of a vector, where the rest of it is none of the site's, and may be among the parents.
+    others : tuple of str
+        Names of further value variables that the site is of, as a whole.
+    woven : (n,) integer array, optional
+        Which elements of all these variables, one behind the other, those of the site are.
     """
 
     name: str
@@ -46,6 +51,13 @@ class Site:
     given: tuple
     parents: frozenset
     part: slice | None = None
+    others: tuple = ()
+    woven: Any = None
+
+    @property
+    def variables(self):
+        """Names of the value variables that the site is of."""
+        return (self.name, *self.others)
 
 
 class CoordinateMap:
@@ -164,11 +176,10 @@ class CoordinateMap:
         log_determinant = pt.zeros((), point.dtype)
         for site, place in zip(self.sites, self.places, strict=True):
             here = self._given(values, point.dtype, [site])[0]
-            old = values[site.name]
             z, log_scale, here = site.form.forward(
-                _part(old, site.part), here, *self._own(parameters, place)
+                _taken(values, site), here, *self._own(parameters, place)
             )
-            values[site.name] = _with_part(old, site.part, z)
+            values |= _put(values, site, z)
             log_determinant += log_scale
             given.append(here)
         return values, log_determinant, given
@@ -191,9 +202,9 @@ class CoordinateMap:
         values = self.space.unflatten(point)
         given, points, log_determinant = self._given(values, point.dtype), dict(values), 0.0
         for site, place, here in zip(self.sites, self.places, given, strict=True):
-            own, old = self._own(parameters, place), values[site.name]
-            y = site.form.to_coordinates(_part(old, site.part), here, *own)
-            points[site.name] = _with_part(old, site.part, y)
+            own = self._own(parameters, place)
+            y = site.form.to_coordinates(_taken(values, site), here, *own)
+            points |= _put(values, site, y)
             log_determinant -= site.form.to_unconstrained(y, here, *own)[1]
         return points, log_determinant, given
 
@@ -305,7 +316,7 @@ class CoordinateMap:
     @property
     def names(self):
         """Names of the sites' value variables, in order."""
-        return [site.name for site in self.sites]
+        return [name for site in self.sites for name in site.variables]
 
     @property
     def labels(self):
@@ -325,12 +336,15 @@ class CoordinateMap:
         return [tuple(next(parts) for _ in here) for here in given]
 
     def at(self, parameters):
-        """Yield each site's form, its slice of a point, and its own (log c, m)."""
+        """Yield each site's form, its place in a point, and its own (log c, m)."""
         for site, place in zip(self.sites, self.places, strict=True):
             yield site.form, self.place_of(site), self._own(parameters, place)
 
     def place_of(self, site):
-        """Return the slice of a point that is a site's."""
+        """Return what of a point is a site's, a slice or integers."""
+        if site.others:
+            places = [self.space.ordering[name][1] for name in site.variables]
+            return np.concatenate([np.arange(p.start, p.stop) for p in places])[site.woven]
         whole = self.space.ordering[site.name][1]
         if site.part is None:
             return whole
@@ -450,11 +464,25 @@ class Coordinates:
         return values, log_determinant
 
 
-def _part(value, part):
-    """Take a part of a variable's value, flat; all of it for None."""
-    return value.ravel() if part is None else value[part]
+def _taken(values, site):
+    """Take the elements of a site from the values of variables, flat."""
+    if site.others:
+        return pt.concatenate([values[name].ravel() for name in site.variables])[site.woven]
+    value = values[site.name]
+    return value.ravel() if site.part is None else value[site.part]
 
 
-def _with_part(value, part, new):
-    """Put a part of a variable's value in place."""
-    return new.reshape(value.shape) if part is None else pt.set_subtensor(value[part], new)
+def _put(values, site, new):
+    """Put the elements of a site in place: {name: value}."""
+    if not site.others:
+        value = values[site.name]
+        whole = site.part is None
+        new = new.reshape(value.shape) if whole else pt.set_subtensor(value[site.part], new)
+        return {site.name: new}
+    new, found, start = new[np.argsort(site.woven)], {}, 0
+    for name in site.variables:
+        shape = values[name].type.shape
+        length = math.prod(shape)
+        found[name] = new[start : start + length].reshape(shape)
+        start += length
+    return found

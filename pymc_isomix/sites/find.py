@@ -18,7 +18,7 @@ from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.matrices import Matrix, Scaled
 from pymc_isomix.sites.products import linear_map
-from pymc_isomix.sites.series import CHAINS, chain_prior
+from pymc_isomix.sites.series import CHAINS, chain_prior, trend_prior
 from pymc_isomix.sites.spatial import FIELDS, spectral
 from pymc_isomix.sites.usage import constant_of, follow
 
@@ -92,9 +92,17 @@ def _candidates(space, name, weaker):
 
 def _of_chain(space, name, rv, shape):
     """Return the sites of a chain in time."""
+    shapes_of = {space.variables[n]: space.ordering[n][2] for n in space.variables}
+    trend = trend_prior(space.model, rv, shapes_of)
     found = chain_prior(space.model, rv, shape)
-    if found is None:
-        return []
+    names = {variable: n for n, variable in space.variables.items()}
+    return [
+        *([] if trend is None else _chain_sites(space, name, trend, (names[trend.slope],))),
+        *([] if found is None else _chain_sites(space, name, found)),
+    ]
+
+
+def _chain_sites(space, name, found, others=()):
     form = Chain(found.batch, found.n_time, found.order, centred=found.centred, last=found.last)
     by_time = (found.batch, found.n_time)
     by_lag = (found.batch, found.order, found.n_time)
@@ -102,8 +110,10 @@ def _of_chain(space, name, rv, shape):
         prior = [pt.as_tensor(p) for p in found.prior]
         shapes: list = [()] * 2
     else:
+        shape = (form.n_dim,) if others else space.ordering[name][2]
         prior = [pt.broadcast_to(pt.as_tensor(p), shape).ravel() for p in found.prior]
         shapes = [(form.n_dim,)] * 2
+    woven = found.woven if others else None
     seen = [found.added, found.factor]
     sites = [
         _site(
@@ -115,6 +125,8 @@ def _of_chain(space, name, rv, shape):
             flat=False,
             part=found.part,
             alone=True,
+            others=others,
+            woven=woven,
         )
         for added_and_factor in (seen, [pt.zeros((1, 1)), seen[1]])
     ]
@@ -269,14 +281,26 @@ def _spectral(space, name, rv, shape, weaker):
     return [site for site in found if site is not None]
 
 
-def _site(space, name, form, expressions, shapes, *, flat=True, part=None, alone=False):
+def _site(
+    space,
+    name,
+    form,
+    expressions,
+    shapes,
+    *,
+    flat=True,
+    part=None,
+    alone=False,
+    others=(),
+    woven=None,
+):
     """Make a site of expressions in the model's graph; None where they are of no use."""
     given = values.in_values(space, expressions, shapes, flat=flat)
-    if given is None or (part is None and name in given.parents):
+    if given is None or (part is None and not given.parents.isdisjoint((name, *others))):
         return None
     if not (given.parents - {name} or alone):
         return None
-    return Site(name, form, given.expressions, given.parents, part)
+    return Site(name, form, given.expressions, given.parents, part, others, woven)
 
 
 def _without_circles(candidates, weaker):
@@ -291,13 +315,20 @@ def _without_circles(candidates, weaker):
     """
     kept: list = []
     for name, options in candidates.items():
+        if any(name in s.others for s in kept):
+            continue
         for site in options:
-            graph = {s.name: s.parents - {s.name} for s in [*kept, site]}
+            others = [s for s in kept if s.name not in site.others]
+            owner = {name: s.name for s in [*others, site] for name in s.variables}
+            graph = {
+                s.name: {owner.get(name, name) for name in s.parents} - {s.name}
+                for s in [*others, site]
+            }
             try:
                 order = list(TopologicalSorter(graph).static_order())
             except CycleError:
                 continue
-            kept = sorted([*kept, site], key=lambda s: order.index(s.name))
+            kept = sorted([*others, site], key=lambda s: order.index(s.name))
             break
         else:
             if options:

@@ -3,14 +3,18 @@
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pymc.distributions.timeseries import AutoRegressiveRV, EulerMaruyamaRV, RandomWalkRV
 from pymc.exceptions import NotConstantValueError
 from pymc.pytensorf import constant_fold
+from pytensor.graph.basic import Constant
+from pytensor.graph.replace import graph_replace
 from pytensor.tensor.basic import Join
 from pytensor.tensor.extra_ops import CumOp
 from pytensor.tensor.random import basic
+from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
 
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.usage import Effect, best, clients_of, follow, ways
@@ -37,6 +41,8 @@ class ChainPrior(NamedTuple):
     last: bool = False  # whether the series are the last axis of the variable
     prior: tuple = (0.0, 1.0)  # location and scale by which its noise is standardised
     part: slice | None = None  # of the variable, where it is not all of it
+    slope: Any = None  # the other variable of a trend
+    woven: Any = None  # places of the elements among those of the variable and of the slope
 
 
 class Steps(NamedTuple):
@@ -52,7 +58,7 @@ class Steps(NamedTuple):
     first: tuple | None
 
 
-def chain_prior(model, rv, shape):
+def chain_prior(model, rv, shape, sums=2):
     """Return the chain that a variable is, or that its sums are; None for neither.
 
     Parameters
@@ -61,11 +67,13 @@ def chain_prior(model, rv, shape):
     rv : TensorVariable
     shape : tuple of int
         Of ``rv``.
+    sums : int
+        Sums one after the other, at most.
     """
     if model.rvs_to_transforms[rv] is not None or len(shape) == 0:
         return None
     if isinstance(rv.owner.op, basic.NormalRV):
-        return _of_sums(model, rv, shape) if len(shape) <= 2 else None
+        return _of_sums(model, rv, shape, sums) if len(shape) <= 2 else None
     *series, n_time = shape
     steps = _steps(rv, series, n_time)
     if steps is None or n_time <= len(steps.lags):
@@ -159,6 +167,122 @@ def _known(rv):
     return location_scale(rv.owner.op, rv, None)
 
 
+def trend_prior(model, rv, shapes):
+    """Return the chain that a variable and its slope, a chain itself, are together; or None.
+
+    A local linear trend: walks, the second one the drift of the first; or sums of noise and of
+    sums of noise. Two steps of two lags stand for one of the two.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    rv : TensorVariable
+        Of the level.
+    shapes : dict of TensorVariable to tuple of int
+        Of all variables that may be the slope.
+    """
+    if isinstance(rv.owner.op, RandomWalkRV):
+        return _trend_of_walks(model, rv, shapes)
+    if isinstance(rv.owner.op, basic.NormalRV) and model.rvs_to_transforms[rv] is None:
+        return _trend_of_sums(model, rv, shapes)
+    return None
+
+
+def _trend_of_walks(model, rv, shapes):
+    shape, innovation = shapes[rv], rv.owner.inputs[1]
+    if len(shape) != 1 or not isinstance(innovation.owner.op, basic.NormalRV):
+        return None
+    drift = innovation.owner.op.dist_params(innovation.owner)[0]
+    if drift.owner is None or not isinstance(drift.owner.op, Subtensor):
+        return None
+    slope, *index = drift.owner.inputs
+    walks = slope in shapes and slope.owner and isinstance(slope.owner.op, RandomWalkRV)
+    if not walks or shapes[slope] != shape or any(not isinstance(i, Constant) for i in index):
+        return None
+    n_time = shape[0]
+    where: list = [int(i.data) for i in index]
+    chosen: Any = indices_from_subtensor(where, drift.owner.op.idx_list)
+    rows = np.arange(n_time)[tuple(chosen)]
+    level, own = (chain_prior(model, one, shape) for one in (rv, slope))
+    if level is None or own is None or level.part is not None or own.part is not None:
+        return None
+    later = pt.as_tensor((np.arange(n_time) > 0).astype(rv.dtype))[None]
+    for lagged in (True, False):
+        if np.array_equal(rows, np.arange(n_time - 1) + (not lagged)):
+            return _trend(level, own, slope, later, lagged=lagged)
+    return None
+
+
+def _trend_of_sums(model, rv, shapes):
+    shape, clients = shapes[rv], clients_of(model)
+    found = next(_sums(rv, clients), None) if len(shape) == 1 else None
+    if found is None:
+        return None
+    for slope in shapes:
+        is_noise = isinstance(slope.owner.op, basic.NormalRV) and shapes[slope] == shape
+        if slope is rv or not is_noise:
+            continue
+        own = next(_sums(slope, clients), None)
+        again = None if own is None or own.skipped else next(_sums(own.output, clients), None)
+        if (
+            own is None
+            or again is None
+            or again.output is not found.output
+            or again.skipped != found.skipped
+        ):
+            continue
+        factor = 1.0 if again.before.factor is None else again.before.factor
+        factor = pt.broadcast_to(pt.as_tensor(factor), shape)[None]
+        level, steps = (chain_prior(model, one, shape, sums=1) for one in (rv, slope))
+        if level is not None and steps is not None:
+            return _trend(level, steps, slope, factor, lagged=False, sums=own.output)
+    return None
+
+
+def _trend(level, own, slope, factor, *, lagged, sums=None):
+    """Weave a level and its slope, whose factor in the level's steps is given."""
+    n_time = level.n_time
+    known = sums if sums is not None else slope
+    # without the slope, which the lags have
+    offset = graph_replace(
+        [level.offset], {known: pt.zeros(n_time, dtype=known.dtype)}, strict=False
+    )[0]
+    nothing = pt.zeros_like(own.offset)
+    of_level = offset, factor, level.coefs[:, 0], level.scale, level.added, level.factor
+    of_slope = own.offset, nothing, own.coefs[:, 0], own.scale, nothing, nothing
+    places = np.arange(n_time), np.arange(n_time) + n_time
+    if not lagged:
+        places = places[::-1]
+
+    def weave(first, second):
+        pair = (first, second) if lagged else (second, first)
+        return pt.stack(pair, axis=-1).reshape((1, 2 * n_time))
+
+    offset, slopes, lags, scale, added, seen = map(weave, of_level, of_slope)
+    lags *= np.concatenate([[0.0, 0.0], np.ones(2 * n_time - 2)]).astype(scale.dtype)
+    prior = (0.0, 1.0)
+    if not level.centred:
+        both = zip(level.prior, own.prior, strict=True)
+        prior = tuple(
+            weave(*(pt.broadcast_to(pt.as_tensor(p), (n_time,))[None] for p in pair))[0]
+            for pair in both
+        )
+    return ChainPrior(
+        offset,
+        pt.stack([slopes, lags], axis=-2),
+        scale,
+        added,
+        seen,
+        1,
+        2 * n_time,
+        2,
+        level.centred,
+        prior=prior,
+        slope=slope,
+        woven=np.stack(places, axis=-1).ravel(),
+    )
+
+
 class Sums(NamedTuple):
     """Cumulative sums that a variable enters: where, and what of the steps is known before."""
 
@@ -169,7 +293,7 @@ class Sums(NamedTuple):
     before: Effect
 
 
-def _of_sums(model, rv, shape):
+def _of_sums(model, rv, shape, most=2):
     """Return the chain that cumulative sums of a normal variable are."""
     clients = clients_of(model)
     found = next(_sums(rv, clients), None)
@@ -206,7 +330,7 @@ def _of_sums(model, rv, shape):
     if found.start is not None:
         start = pt.broadcast_to(found.start, offset[:, 0].shape)
         offset = pt.inc_subtensor(offset[:, 0], start)
-    again = next(_sums(found.output, clients), None)
+    again = next(_sums(found.output, clients), None) if most > 1 else None
     if again is not None and _may_sum_again(found, again):
         added, factor = (
             by_series_of(found, nothing if one is None else one)

@@ -188,6 +188,26 @@ def sum_of_sums():
     pm.Normal("y", x[1:], NOISE, observed=ROWS[:5])
 
 
+def trend():
+    slope = pm.GaussianRandomWalk("slope", sigma=scale(), init_dist=first_value(), shape=5)
+    x = pm.GaussianRandomWalk(
+        "x", mu=slope[:-1], sigma=pm.HalfNormal("sd"), init_dist=first_value(), shape=5
+    )
+    pm.Normal("y", x, NOISE, observed=ROWS[:5])
+
+
+def trend_without_delay():
+    slope = pm.GaussianRandomWalk("slope", sigma=scale(), init_dist=first_value(), shape=5)
+    x = pm.GaussianRandomWalk("x", mu=slope[1:], init_dist=first_value(), shape=5)
+    pm.Normal("y", pm.Normal("mu") + x, NOISE, observed=ROWS[:5])
+
+
+def trend_of_noise():
+    slope = pm.Normal("slope") + scale() * pt.cumsum(pm.Normal("u", 0.0, 2.0, shape=5))
+    x = pt.cumsum(slope + pm.HalfNormal("sd") * pm.Normal("z", 0.1, shape=5))
+    pm.Normal("y", pm.Normal("mu") + x, NOISE, observed=ROWS[:5])
+
+
 def autoregression():
     x = pm.AR("x", rho=[0.1, 0.8], sigma=scale(), init_dist=first_value(), steps=4, constant=True)
     pm.Normal("y", x, NOISE, observed=ROWS[:5])
@@ -288,6 +308,9 @@ FOUND = {
     cumulative_sum_from_a_start: ("z", Chain, {"start", "tau_log__"}),
     several_cumulative_sums: ("z", Chain, {"tau_log__"}),
     sum_of_sums: ("z", Chain, {"slope", "start", "tau_log__"}),
+    trend: ("x", Chain, {"sd_log__", "tau_log__"}),
+    trend_without_delay: ("x", Chain, {"mu", "tau_log__"}),
+    trend_of_noise: ("z", Chain, {"mu", "slope", "sd_log__", "tau_log__"}),
     autoregression: ("x", Chain, {"tau_log__"}),
     autoregression_of_free_lags: ("x", Chain, {"mu", "rho", "tau_log__"}),
     autoregression_from_a_vector: ("x", Chain, {"tau_log__", "x"}),
@@ -310,6 +333,9 @@ BY_ROW = {
     correlated_by_a_full_root: ROWS,
     correlated_by_product: ROWS,
     **dict.fromkeys((f for f, (_, form, _) in FOUND.items() if form is Chain), ROWS[:5]),
+    trend: np.repeat(ROWS[:5], 2),  # of the slopes, too, of which they say nothing
+    trend_without_delay: np.repeat(ROWS[:5], 2),
+    trend_of_noise: np.repeat(ROWS[:5], 2),
     several_walks: ROWS,
     several_cumulative_sums: ROWS.reshape(5, 2).T.ravel(),
     several_autoregressions: ROWS,
