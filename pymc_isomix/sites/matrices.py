@@ -101,9 +101,10 @@ class Matrix:
 
     def learn(self, y, gradient, given, own, damping):
         """Learn log c and m, (B r,) arrays, from draws y (S, B n); all are NumPy arrays."""
-        blocks = [self._blocks(part, self.last) for part in (y, gradient)]
+        y, gradient = (self._blocks(part, self.last) for part in (y, gradient))
         pseudo = [self._pseudo(part) for part in own]
-        learned = matrix_regression.learn(*blocks, *self._arrays(given), pseudo, damping)
+        location, factor = self._arrays(given)
+        learned = matrix_regression.learn(y, gradient, location, factor, pseudo, damping)
         return [part.ravel() for part in learned]
 
     def moved(self, y, given, old, new):

@@ -13,7 +13,7 @@ together; c becomes c + b, and m moves by a / (c + b). For elementwise sites see
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
+import scipy  # which loads its parts when they are used
 
 from pymc_isomix.sites.elementwise import TINY
 from pymc_isomix.sites.regression import (
