@@ -27,6 +27,7 @@ LARGEST_SHIFT = 0.7  # of the mean in one step, in standard deviations per root 
 MOST_BATCHES, MOST_REFUSALS = 20, 4
 REFUSED, ACCEPTED = 1 / 3, 1.5  # factors of the damping
 QUIET, N_QUIET = 0.02, 2  # nats that a step gains; so many such steps end the fit
+CLEAR, N_QUIET_IN_NOISE = 0.2, 6  # nats of noise up to which two quiet steps are enough; else six
 ALLOWED_FALL, LARGEST_FALL = 0.02, 3.0  # nats, beside two standard errors; in all
 WILD, WILD_NATS = 20.0, 10.0  # median deviations beyond which a draw is left out of a regression
 LEAST_FINITE, LARGEST_DEVIATION = 0.9, 10.0  # share of draws; nats: of a Gaussian of some use
@@ -146,7 +147,10 @@ class Batch(NamedTuple):
     @property
     def is_of_use(self):
         """Whether a mixture had better start from here than from where the ascents began."""
-        return self.finite >= LEAST_FINITE and self.cut().deviation < LARGEST_DEVIATION
+        if self.finite < LEAST_FINITE:
+            return False
+        away, _ = self._reach()  # of a typical draw: a few may be any number of nats away
+        return np.median(np.abs(away)) < LARGEST_DEVIATION
 
     def tame(self):
         """Leave out draws whose log weight is wild: (noise, points, gradients)."""
@@ -266,6 +270,7 @@ def fit(
         per_dimension = DRAWS_PER_DIMENSION if gaussian.root.ndim == 2 else 0
         n_draws = max(LEAST_DRAWS, per_dimension * gaussian.n_dim)
     batch, damping, n_quiet = draw(target, gaussian, n_draws, rng), 1.0, 0
+    was_lucky = False
     tell(batch)
     for _ in range(most):
         if len(batch.log_weights) <= 2:
@@ -283,11 +288,17 @@ def fit(
                 break
             damping *= REFUSED
         else:
-            break
+            if not with_shape or was_lucky:
+                break
+            # no step is as good as a batch that happens to have no draw far out: look again
+            batch, was_lucky = draw(target, batch.gaussian, n_draws, rng), True
+            continue
+        was_lucky = False
         n_quiet = n_quiet + 1 if then.elbo - now.elbo < QUIET else 0
         batch = ahead
         tell(batch)
-        if n_quiet >= N_QUIET and damping == 1.0:
+        enough = N_QUIET if error < CLEAR or not with_shape else N_QUIET_IN_NOISE
+        if n_quiet >= enough and damping == 1.0:
             break
         damping = min(1.0, ACCEPTED * damping)
     return batch

@@ -28,7 +28,7 @@ EXACT = 0.01  # nats of KL(q || p) that ask for no mixture
 LIGHT = 0.02  # share of the posterior of a mode whose shape does not count
 LARGEST_RATIO = 1.5  # of the axes of two Gaussians that one metric serves
 N_JUDGED, CLEARLY_NOT = 500, 3.0  # draws that decide; times that divergence needs no more draws
-MOST_WITH_SHAPE = 40  # batches from which a shape is learned
+MOST_WITH_SHAPE = 60  # batches from which a shape is learned
 EM_STEPS = 50
 
 
