@@ -20,10 +20,10 @@ from problems.models import sinusoid
 
 import pymc_isomix as pmi
 from pymc_isomix.ensembles import joining
-from pymc_isomix.ensembles.blocks import Block, Joined
 from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.model.space import FlatSpace
-from pymc_isomix.sites.coordinates import Coordinates
+from pymc_isomix.sites.blocks import Block, BlockMixture
+from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
 
 RESTARTS = 1, 4, 16, 64
 DRAWS = 10_000
@@ -145,7 +145,7 @@ def join_case(n_fits, n_components, n_dim):
     rng = np.random.default_rng(0)
     with pm.Model() as model:
         pm.Flat("x", shape=n_dim)
-    coordinates = Coordinates(FlatSpace.of(model))
+    coordinates = Coordinates(CoordinateMap(FlatSpace.of(model)))
     places = rng.normal(size=(8, n_dim)) * 3
     blocks = []
     for source in range(n_fits):
@@ -153,7 +153,7 @@ def join_case(n_fits, n_components, n_dim):
         weights = np.full(n_components, -np.log(n_components))
         deviations = np.exp(0.02 * rng.normal(size=n_dim))
         mixture = Mixture(means, np.zeros(n_components), weights, deviations)
-        blocks.append(Block(mixture, coordinates, {}, source))
+        blocks.append(Block(mixture, coordinates, source))
 
     def log_density(points):
         squares = np.stack([((points - place) ** 2).sum(axis=1) for place in places])
@@ -162,7 +162,7 @@ def join_case(n_fits, n_components, n_dim):
     before, began = peak_mib(), time.perf_counter()
     joined = joining.join(blocks, log_density, rng).joined
     seconds, peak = time.perf_counter() - began, peak_mib()
-    whole = Joined.of(blocks, np.zeros(n_fits))
+    whole = BlockMixture.of(blocks, np.zeros(n_fits))
     points, _ = whole.draw(1000, rng)
     began = time.perf_counter()
     whole.log_density(points)

@@ -1,12 +1,14 @@
 """An ensemble: fits of one model from many starts, on many workers, joined."""
 
 import logging
+from typing import NamedTuple
 
 import numpy as np
 import scipy  # which loads its parts when they are used
 
 from pymc_isomix.backend.checks import check_count, check_model, check_number, check_seed
-from pymc_isomix.ensembles import files, joining, workers
+from pymc_isomix.ensembles import joining, workers
+from pymc_isomix.ensembles.checkpoints import Checkpoints, digest, digests
 from pymc_isomix.ensembles.joined import join_saved
 from pymc_isomix.ensembles.many import Fitter
 from pymc_isomix.interface.settings import Settings
@@ -68,8 +70,8 @@ def fit_ensemble(
     time_limit : float, optional
         Seconds of one restart; one that takes longer has failed.
     checkpoint : str or Path, optional
-        A folder where every restart is kept as soon as it has ended. A call with the same arguments
-        goes on from there.
+        A folder where every restart is kept as soon as it has ended. A call with the same model,
+        data and arguments goes on from there.
     previous : JoinedMixture, optional
         Of an earlier call with the same arguments: only restarts that it has not are fitted, those
         that failed or were not reached, or further ones.
@@ -113,11 +115,14 @@ def fit_ensemble(
     store = None
     if checkpoint is not None:
         about = {"random_seed": seed, "n": n, "restarts": restarts, "variables": space.describe()}
-        store = files.Checkpoints(checkpoint, {**about, "settings": settings.record()})
+        about |= {"settings": settings.record(), **digests(model)}
+        about |= {name: digest(getattr(settings, name)) for name in ("start", "start_sigma")}
+        store = Checkpoints(checkpoint, about)
         seed = store.random_seed
     if seed is None:
-        seed = getattr(previous, "random_seed", None) or np.random.SeedSequence().entropy
-    seeds = workers.seeds_of(seed, restarts + 1)
+        seed = None if previous is None else previous.random_seed
+    seed = np.random.SeedSequence().entropy if seed is None else seed
+    seeds, streams = workers.seeds_of(seed, restarts), Streams.of(seed)
     fits = {} if previous is None else {r: f for r, f in previous.fits.items() if r < FIRST_REFINED}
     fits |= store.read(restarts) if store is not None else {}
     isomix = {**isomix_kwargs, "n_components": n_components}
@@ -134,18 +139,18 @@ def fit_ensemble(
     failures: list[workers.Failure] = []
     interrupted = False
     if missing := [number for number in range(restarts) if number not in fits]:
-        places = stratified_starts(space, restarts, settings, seeds[-1])
+        places = stratified_starts(space, restarts, settings, streams.starts)
         tasks = [workers.Task(number, seeds[number], places[number]) for number in missing]
         failures, interrupted = workers.run(
             payload, tasks, keep=keep, description="Restarts", **shown
         )
         workers.say(failures, "restarts", restarts, len(fits), interrupted)
-    approx = join_saved(space, fits, np.random.RandomState(seeds[-1]))
+    approx = join_saved(space, fits, random_state(streams.join))
     if refine and not interrupted:
-        rng = np.random.default_rng(seeds[-1])
+        rng = np.random.default_rng(streams.refinement)
         starts_of_modes = [
             piece.draw(n_components, rng)
-            for block in approx.mixture.blocks
+            for block in approx.density.blocks
             for piece in joining.pieces_of(block)
         ]
         tasks = [
@@ -154,10 +159,29 @@ def fit_ensemble(
         ]
         failed, _ = workers.run(payload, tasks, keep=keep, description="Modes", **shown)
         workers.say(failed, "fits of single modes", len(tasks), len(fits), False)
-        approx = join_saved(space, fits, np.random.RandomState(seeds[-1]))
+        approx = join_saved(space, fits, random_state(streams.last_join))
     approx.fits, approx.failures, approx.random_seed = fits, failures, seed
     logger.info(f"{approx}")
     return approx
+
+
+class Streams(NamedTuple):
+    """Random numbers of an ensemble beside those of its restarts, independent of each other."""
+
+    starts: np.random.SeedSequence
+    join: np.random.SeedSequence
+    refinement: np.random.SeedSequence
+    last_join: np.random.SeedSequence
+
+    @classmethod
+    def of(cls, seed):
+        """Spawn them from the seed of the ensemble."""
+        return cls(*np.random.SeedSequence(seed).spawn(len(cls._fields)))
+
+
+def random_state(stream):
+    """Make a RandomState of a SeedSequence."""
+    return np.random.RandomState(np.random.MT19937(stream))
 
 
 def fit_one(fitter, task):
@@ -165,16 +189,26 @@ def fit_one(fitter, task):
     return fitter.fit(task.own, task.seed).saved()
 
 
-def stratified_starts(space, restarts, settings, seed):
+def stratified_starts(space, restarts, settings, stream):
     """Choose starts of all components of each restart, from a stratum of the candidates.
 
     Strata are clusters of the candidates' ranks, which know of no scale.
+
+    Parameters
+    ----------
+    space : FlatSpace
+    restarts : int
+    settings : Settings
+    stream : numpy.random.SeedSequence
+        Its children seed the candidates and their strata.
 
     Returns
     -------
     list of (K, d) array
     """
-    n_components, rng = settings.n_components, np.random.default_rng(seed)
+    of_candidates, of_strata = stream.spawn(2)
+    n_components, rng = settings.n_components, np.random.default_rng(of_strata)
+    seed = int(of_candidates.generate_state(1)[0] >> 2)
     options = {"start": settings.start, "init_width": settings.init_width}
     n_candidates = CANDIDATES * restarts * n_components
     try:

@@ -1,32 +1,30 @@
 """The joined result of many fits: samples, diagnoses, saves and starts NUTS as one fit does."""
 
 import time
+from dataclasses import replace
 from html import escape
-from typing import Any
 
 import numpy as np
 import pymc as pm
 import xarray as xr
 
 from pymc_isomix.backend.checks import check_seed
-from pymc_isomix.ensembles import files, joining
-from pymc_isomix.ensembles.blocks import Block, Joined
+from pymc_isomix.ensembles import joining
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface import api
-from pymc_isomix.interface.approximation import IsotropicMixture
+from pymc_isomix.interface.approximation import Fitted, IsotropicMixture
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import FlatSpace
-from pymc_isomix.results.files import refuse_other_variables
-from pymc_isomix.sites.coordinates import Coordinates
+from pymc_isomix.results import files
+from pymc_isomix.sites.blocks import Block
+from pymc_isomix.sites.coordinates import CoordinateMap
 from pymc_isomix.sites.find import find_coordinates
-
-groups_of_one: Any = IsotropicMixture._add_groups
 
 SHOWN = 5  # weights
 COLUMNS = ("weight", "weight_se", "elbo", "khat")
 
 
-class JoinedMixture:
+class JoinedMixture(Fitted):
     r"""A weighted union of fits, each in coordinates of its own: an exact mixture.
 
     :func:`pymc_isomix.fit_ensemble` and :func:`pymc_isomix.join` make it. ``sample``,
@@ -35,8 +33,8 @@ class JoinedMixture:
     Parameters
     ----------
     model : pymc.Model
-    mixture : Joined
-        Blocks and their weights.
+    density : BlockMixture
+        Blocks and their weights; ``mixture`` is another name for it.
     table : xarray.Dataset
         What is known of each piece, that is of what one fit has of one mode: ``fit``, ``weight``
         and ``weight_se``, ``elbo`` of the piece alone, ``khat``, ``n_components``; and attributes.
@@ -62,18 +60,10 @@ class JoinedMixture:
     (2,)
     """
 
-    sample = IsotropicMixture.sample
-    diagnostics = IsotropicMixture.diagnostics
-    sample_nuts = IsotropicMixture.sample_nuts
-    nuts_init = IsotropicMixture.nuts_init
-    compiled_model = IsotropicMixture.compiled_model
-    space_of_context = IsotropicMixture.space_of_context
-    __getstate__ = IsotropicMixture.__getstate__
-    _generator, _move = IsotropicMixture._generator, IsotropicMixture._move
-    _report = None
+    table: xr.Dataset
 
-    def __init__(self, space, mixture, table, history, rng=None):
-        self.space, self.mixture, self.table, self.history = space, mixture, table, history
+    def __init__(self, space, density, table, history, rng=None):
+        self.space, self.density, self.table, self.history = space, density, table, history
         self.rng = np.random.RandomState() if rng is None else rng
         self.fits: dict = {}
         self.random_seed: int | None = None
@@ -85,40 +75,17 @@ class JoinedMixture:
         return self.space.model
 
     @property
-    def coordinates(self):
-        """The map between the coordinates of the heaviest block and unconstrained space."""
-        return self.mixture.blocks[0].coordinates
+    def mixture(self):
+        """Blocks and their weights: another name for ``density``."""
+        return self.density
 
     @property
-    def pseudo(self):
-        """The pseudo-observations of the heaviest block, arrays by name."""
-        return self.mixture.blocks[0].pseudo
+    def coordinates(self):
+        """The coordinates y of the heaviest block."""
+        return self.density.coordinates
 
-    def to_unconstrained(self, points):
-        """Map points y (S, d), of the heaviest block, to z (S, d) and log |dz/dy| (S,)."""
-        return self.mixture.blocks[0].to_unconstrained(points)
-
-    def draw_unconstrained(self, draws, rng):
-        """Draw points (draws, d) in unconstrained space, and their components (draws,)."""
-        points, component = self.mixture.draw(draws, rng)
-        return self.to_unconstrained(points)[0], component
-
-    def log_density(self, points):
-        """Log density (S,) at unconstrained points (S, d), exact."""
-        return self.mixture.evaluate_unconstrained(np.asarray(points))[0]
-
-    def save(self, path):
-        """Write the joined mixture to a file, for :func:`pymc_isomix.load`.
-
-        Parameters
-        ----------
-        path : str or Path
-            Ends in ``.nc`` (netCDF) or ``.zarr``.
-        """
-        files.write(path, self)
-
-    def _add_groups(self, tree, compiled, weighted, moved=None):
-        tree = groups_of_one(self, tree, compiled, weighted, moved)
+    def _add_groups(self, tree, *about):
+        tree = super()._add_groups(tree, *about)
         tree["ensemble"] = self.table
         return tree
 
@@ -189,8 +156,8 @@ def joined_mixture(space, blocks, histories, rng):
 def join_saved(space, fits, rng):
     """Join what restarts ended with, {number: Saved}."""
     numbers = sorted(fits)
-    coordinates = coordinates_of(space, fits[numbers[0]].sites)
-    blocks = [Block(fits[r].mixture, coordinates, fits[r].pseudo, r) for r in numbers]
+    at = coordinate_map_of(space, fits[numbers[0]])
+    blocks = [replace(fits[r].density(at).blocks[0], source=r) for r in numbers]
     return joined_mixture(space, blocks, [fits[r].history for r in numbers], rng)
 
 
@@ -238,7 +205,7 @@ def join(approximations, *, random_seed=None):
         if approx.space.describe() != first.space.describe():
             raise ValueError("approximations must be of one model; their variables differ")
     blocks = [
-        Block(approx.mixture, approx.coordinates, approx.pseudo_values, source)
+        Block(approx.mixture, approx.coordinates, source)
         for source, approx in enumerate(approximations)
     ]
     histories = [approx.history or History() for approx in approximations]
@@ -270,19 +237,19 @@ def load(path, model=None):
         If it is no whole file of an approximation, or the model's free variables differ in name,
         shape or transform.
     """
-    saved = files.read(path)
-    if saved is None:
-        return api.load(path, model)
-    space = FlatSpace.of(pm.modelcontext(model))
-    refuse_other_variables(saved.variables, space.describe())
-    coordinates = coordinates_of(space, saved.sites)
-    blocks = [Block(b.mixture, coordinates, b.pseudo, b.source) for b in saved.blocks]
-    mixture = Joined.of(blocks, [b.log_weight for b in saved.blocks])
+    model = pm.modelcontext(model)
+    saved, space = files.read(path), FlatSpace.of(model)
+    files.refuse_other_variables(saved.variables, space.describe())
+    if saved.table is None:
+        return api.approximation_of(saved, model)
+    coordinate_map = coordinate_map_of(space, saved)
     rng = np.random.RandomState()
     rng.set_state(saved.random_state)
-    return JoinedMixture(space, mixture, saved.table, saved.history, rng)
+    return JoinedMixture(space, saved.density(coordinate_map), saved.table, saved.history, rng)
 
 
-def coordinates_of(space, sites):
-    """Find the sites of a model anew, where fits had any."""
-    return find_coordinates(space) if sites else Coordinates(space)
+def coordinate_map_of(space, saved):
+    """Find the coordinates of a model anew, as what was saved has them."""
+    found = find_coordinates(space) if saved.structure["sites"] else CoordinateMap(space)
+    files.refuse_other_sites(saved, found)
+    return found

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy  # which loads its parts when they are used
 
-from pymc_isomix.ensembles.blocks import Block, Joined
 from pymc_isomix.family import modes
 from pymc_isomix.results.importance import smooth
+from pymc_isomix.sites.blocks import Block, BlockMixture
 
 MOST_NUMBERS = 20_000_000  # among the draws, and among their densities under all pieces
 PILOT = 50, 200  # draws of a piece, fewest and most, to choose among pieces
@@ -72,7 +72,7 @@ class Weighted(NamedTuple):
             first = self.pieces[own[0]]
             blocks.append(replace(first, mixture=first.mixture.replace(**arrays)))
             log_weights.append(np.logaddexp.reduce(log_own))
-        return Joined.of(blocks, log_weights)
+        return BlockMixture.of(blocks, log_weights)
 
 
 def join(blocks, log_density, rng):
@@ -117,7 +117,7 @@ def join(blocks, log_density, rng):
 
 def pieces_of(block):
     """Split a fit into its modes, and leave out components of next to no weight."""
-    labels, alive = modes.label_modes(block.mixture), ~modes.is_dead(block.mixture)
+    labels, alive = block.mixture.mode_labels, ~modes.is_dead(block.mixture)
     found = [np.flatnonzero(alive & (labels == label)) for label in np.unique(labels)]
     return [block.of_components(own) for own in found if own.size]
 
@@ -192,8 +192,10 @@ def densities(pieces, points):
     """Log density (S, U) of each piece at unconstrained points (S, d)."""
     columns, seen = [], None
     for piece in pieces:
-        if seen is None or seen[0] is not piece.pseudo:  # pieces of a fit share its coordinates
-            seen = piece.pseudo, piece.from_unconstrained(points)
+        if (
+            seen is None or seen[0] is not piece.coordinates
+        ):  # pieces of a fit share its coordinates
+            seen = piece.coordinates, piece.from_unconstrained(points)
         y, log_determinant = seen[1]
         columns.append(piece.mixture.log_density(y) + log_determinant)
     return np.nan_to_num(np.stack(columns, axis=1), nan=-np.inf, neginf=-np.inf)

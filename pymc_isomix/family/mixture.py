@@ -1,7 +1,7 @@
 """A mixture as numbers: its parameters, and what NumPy computes from them."""
 
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pytensor
@@ -9,7 +9,7 @@ import pytensor.tensor as pt
 import scipy  # which loads its parts when they are used
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
-from pymc_isomix.family import density
+from pymc_isomix.family import density, modes
 from pymc_isomix.family import metric as metrics
 
 COMPONENT_VARIANCES = ("isotropic", "diagonal")  # by the dimensions of the log variances, from 1
@@ -104,6 +104,21 @@ class Mixture:
     def scaled(self):
         """The same mixture in coordinates u in which a typical component has deviation 1."""
         return self.replace(metric=self.typical_metric)
+
+    @property
+    def sketch(self):
+        """Itself: what has its places and scales."""
+        return self
+
+    @cached_property
+    def mode_labels(self):
+        """Number of the mode of each component, (K,); see :func:`modes.label_modes`."""
+        return modes.label_modes(self)
+
+    @cached_property
+    def within_mode_covariance(self):
+        """Covariance within the modes; see :func:`modes.within_mode_covariance`."""
+        return modes.within_mode_covariance(self, self.mode_labels)
 
     def as_dict(self):
         """Return the parameters by name."""

@@ -1,12 +1,11 @@
 """Which components make up one mode: those between which the mixture has no deep valley."""
 
-from functools import singledispatch
-
 import numpy as np
 import scipy  # which loads its parts when they are used
 
 VALLEY = 3.0  # nats
 POINTS = np.linspace(0, 1, 17)[1:-1]  # where to look for a saddle between two points
+POINTS_AT_ONCE = 20_000  # along the edges between components
 NEIGHBOURS = 10  # straight lines to few of them would miss the ridge of a bent mode
 DEAD_SHARE = 0.02  # of 1/K: a component with less weight is put to better use
 
@@ -42,7 +41,7 @@ def is_dead(mixture):
     return mixture.weights < DEAD_SHARE / mixture.n_components
 
 
-def label_modes(mixture, valley=VALLEY):
+def label_modes(mixture, valley=VALLEY, *, log_density=None):
     r"""Label the mode of each component.
 
     The saddle between two components is the lowest log q on the segment between their means. It is
@@ -64,6 +63,8 @@ def label_modes(mixture, valley=VALLEY):
     mixture : Mixture
     valley : float
         Nats; two equal components 5 standard deviations apart are 2.4 nats deep, 6 apart 3.8.
+    log_density : callable, optional
+        Log q (S,) at points (S, d), where the mixture only has the places and scales of q.
 
     Returns
     -------
@@ -75,7 +76,10 @@ def label_modes(mixture, valley=VALLEY):
     alive = np.flatnonzero(~is_dead(mixture))
     start, end = _neighbours(distance[np.ix_(alive, alive)])
     start, end = alive[start], alive[end]
-    peak, saddle = peaks_and_saddles(mixture, start, end)
+    if log_density is None:
+        peak, saddle = peaks_and_saddles(mixture, start, end)
+    else:
+        peak, saddle = evaluated_peaks_and_saddles(log_density, mixture.means, start, end)
     groups = scipy.cluster.hierarchy.DisjointSet(range(len(weights)))
     for edge in np.argsort(-saddle, kind="stable"):
         one, other = groups[start[edge]], groups[end[edge]]
@@ -107,7 +111,6 @@ def _neighbours(distance):
     return pairs[pairs[:, 0] != pairs[:, 1]].T
 
 
-@singledispatch
 def peaks_and_saddles(mixture, start, end):
     """Log q at the means (K,), and at its lowest along each edge (edges,), up to a constant."""
     own_deviations = mixture.whitened_deviations
@@ -130,6 +133,22 @@ def peaks_and_saddles(mixture, start, end):
         along = (1 - t) * squared[i] + t * squared[j] - t * (1 - t) * length  # (points, K)
         saddles.append(min(log_q(along).min(), peaks[i], peaks[j]))
     return peaks, np.array(saddles)
+
+
+def evaluated_peaks_and_saddles(log_density, means, start, end):
+    """Return the same by evaluating log q at the means (K, d), and at points of each edge."""
+    peaks = log_density(means)
+    n_edges = max(1, POINTS_AT_ONCE // len(POINTS))
+    t = POINTS[:, None, None]
+    saddles = [np.zeros(0)]
+    for first in range(0, len(start), n_edges):
+        here = slice(first, first + n_edges)
+        one, other = means[start[here]], means[end[here]]
+        along = ((1 - t) * one + t * other).reshape(-1, means.shape[1])
+        lowest = log_density(along).reshape(len(POINTS), -1).min(axis=0)
+        ends = np.minimum(peaks[start[here]], peaks[end[here]])
+        saddles.append(np.minimum(lowest, ends))
+    return peaks, np.concatenate(saddles)
 
 
 def mode_masses(labels, weights, responsibilities, importance_weight):

@@ -130,7 +130,7 @@ class Phased(Controller):
         self.log_evidence = []
         self.base_step, self.n = step_size, n
         self.stop_early, self.rule = stop_early, operator.rule
-        n_elements = len(self.group.pseudo_values.get("values", ()))
+        n_elements = len(self.group.coordinates.parameters.get("values", ()))
         self.least_exploring = LEAST_WITH_SITES if 0 < n_elements <= MANY_ELEMENTS else 0
         self.phase_start = 0  # step at which the current stretch of exploring began
         self.settle_start, self.settle_steps = None, 0
@@ -168,7 +168,8 @@ class Phased(Controller):
             if taken > self.settle_steps // 2:
                 self.log_evidence.extend(log_evidence)
                 if taken % AVERAGE_EVERY == 0:
-                    self.average.add({**self.group.mixture.as_dict(), **self.group.pseudo_values})
+                    group = self.group
+                    self.average.add({**group.mixture.as_dict(), **group.coordinates.parameters})
             return "converged" if taken >= self.settle_steps and done < self.n else None
         if done % CHECK_EVERY == 0:
             self.anchor(done)
@@ -257,7 +258,8 @@ class Phased(Controller):
         q = self.average.mean
         if self.rule.learn_weights:
             q["log_weights"] = q["log_weights"] + evidence_correction(np.array(self.log_evidence))
-        self.group.pseudo_values = {name: q.pop(name) for name in set(q) - set(NAMES)}
+        of_coordinates = {name: q.pop(name) for name in set(q) - set(NAMES)}
+        self.group.coordinates = self.group.coordinates.replace(**of_coordinates)
         self.group.mixture = Mixture(**q).replace()
 
 

@@ -1,12 +1,9 @@
 """Calls that need no class: fit a model, fit further, load from a file."""
 
-import pymc as pm
-
 from pymc_isomix.backend.checks import check_count
 from pymc_isomix.interface.approximation import IsotropicMixture
 from pymc_isomix.interface.inference import IsoMix
 from pymc_isomix.interface.settings import Settings
-from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.results import files
 
 
@@ -116,15 +113,12 @@ def resume(approx, **changes):
     return inference
 
 
-def load(path, model=None):
-    """Read a file of one fit; see :func:`pymc_isomix.load`, which reads those of ensembles too."""
-    model = pm.modelcontext(model)
-    saved = files.read(path)
-    files.refuse_other_variables(saved.variables, FlatSpace.of(model).describe())
-    values = {**saved.mixture.as_dict(), **saved.pseudo}
-    coordinates = "auto" if saved.sites else "affine"
+def approximation_of(saved, model):
+    """Return the approximation of one fit that a file holds."""
+    values = {**saved.mixture.as_dict(), **saved.blocks[0].coordinates}
+    coordinates = "auto" if saved.structure["sites"] else "affine"
     approx = IsotropicMixture(values=values, coordinates=coordinates, model=model)
-    files.refuse_other_sites(saved, approx.coordinates)
+    files.refuse_other_sites(saved, approx.coordinate_map)
     approx.rng.set_state(saved.random_state)
     approx.hist, approx.history = saved.hist, saved.history
     return approx

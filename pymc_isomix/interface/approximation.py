@@ -2,9 +2,11 @@
 
 import logging
 from inspect import signature
+from typing import Any
 
 import numpy as np
 import pymc as pm
+import xarray as xr
 from pymc.variational.approximations import SingleGroupApproximation
 
 from pymc_isomix.backend.checks import check_choice, check_count
@@ -22,31 +24,34 @@ from pymc_isomix.results.importance import (
 )
 from pymc_isomix.sampling import drift, nuts, transported
 from pymc_isomix.sampling.transitions import sample_stats, transitions
+from pymc_isomix.sites.blocks import Block, BlockMixture
 
 logger = logging.getLogger(__name__)
 
 POOL, LEAST_POOL = 4, 2000  # draws to resample from: so many for each that is wanted
 
 
-class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring is the group's
-    __doc__ = f"""Approximation of all of a model's variables by one mixture of isotropic Gaussians.
+class Fitted:
+    """What can be done with what was fitted, by one fit or by several that were joined.
 
-    {IsotropicMixtureGroup.__doc__}"""
-    _group_class = IsotropicMixtureGroup
-    nuts_init = nuts.nuts_init
-    sample_nuts = transported.sample_nuts
+    Subclasses have ``density`` (:class:`BlockMixture`), ``space`` (:class:`FlatSpace`), ``history``
+    and ``rng``.
+    """
+
+    density: Any
+    space: Any
+    rng: Any
+    table: xr.Dataset | None = None  # of the pieces of joined fits
     history: History | None = None
     _report: verdict.Diagnostics | None = None  # the last one
 
-    def __getattr__(self, item):
-        if item == "groups":  # asked for while unpickling, before there are any
-            raise AttributeError(item)
-        return super().__getattr__(item)
+    def log_density(self, points):
+        """Log density (S,) at unconstrained points (S, d), a NumPy array; exact."""
+        return self.density.log_density_unconstrained(np.asarray(points))
 
-    def __str__(self):
-        return table.summary(self.mixture, self.history, self._report, self.coordinates.names)
-
-    __repr__ = __str__
+    def draw_unconstrained(self, draws, rng):
+        """Draw points (draws, d) in unconstrained space, and their components (draws,)."""
+        return self.density.draw_unconstrained(draws, rng)
 
     def __getstate__(self):
         """Leave out the compiled functions: they are made again when asked for."""
@@ -117,20 +122,20 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         check_choice("importance", importance, ("none", "psis"))
         check_count("transitions", transitions, least=0)
         rng = self._generator(random_seed)
-        compiled = self.compiled_model()
+        compiled, density = self.compiled_model(), self.density
         if importance == "psis":
             pool = max(POOL * draws, LEAST_POOL)
-            weighted = weigh_by_model(compiled, self.mixture, *self.mixture.draw(pool, rng))
+            weighted = weigh_by_model(compiled, density, *density.draw(pool, rng))
             chosen = resample_draws(weighted, draws, rng, force=force)
         else:
-            drawn = self.mixture.draw(draws, rng)
-            chosen = weighted = weigh_if_possible(compiled, self.mixture, *drawn)
+            drawn = density.draw(draws, rng)
+            chosen = weighted = weigh_if_possible(compiled, density, *drawn)
             if weighted.log_p is not None:
-                chosen = draw_inside(self.mixture, weighted, compiled, rng)
+                chosen = draw_inside(density, weighted, compiled, rng)
         unconstrained, moved, statistics = chosen.unconstrained, None, traces.sample_stats(chosen)
         if transitions:
             unconstrained, statistics, figures = self._move(
-                compiled, chosen, transitions, rng, progressbar=progressbar
+                compiled, density, chosen, transitions, rng, progressbar=progressbar
             )
             moved = figures if importance == "none" else None  # of q's own draws
         values = compiled.constrained(unconstrained)
@@ -139,7 +144,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
             return trace
         tree = traces.to_datatree(compiled.model, trace, **kwargs)
         tree["sample_stats"] = statistics
-        return self._add_groups(tree, compiled, weighted, moved)
+        return self._add_groups(tree, compiled, density, weighted, moved)
 
     @one_blas_thread()
     def diagnostics(
@@ -184,7 +189,7 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         check_count("transitions", transitions, least=0)
         self._report = verdict.examine(
             self.compiled_model(),
-            self.mixture,
+            self.density,
             self.space.labels,
             self._generator(random_seed),
             draws=draws,
@@ -195,16 +200,143 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         )
         return self._report
 
-    def closing_line(self, n_steps):
-        """Say in one line how a fit ended; without figures that take long or mean nothing."""
-        self._report = None
-        try:
-            figures = ""
-            if self.compiled_model().is_quick:
-                figures = table.figures_in_words(self.diagnostics(n_probes=0, transitions=0))
-        except Exception as error:  # a fit must not fail by the line that reports it
-            figures = f"No diagnostics ({error})."
-        return table.closing_line(self.history, n_steps, figures)
+    def nuts_init(self, chains=4, *, random_seed=None, **nuts_kwargs):
+        r"""Prepare PyMC's NUTS: one start a chain, and a step method with its mass matrix.
+
+        The starts are draws from the mixture whose components are chosen by systematic sampling,
+        component after component of each mode: a mode of mass m gets :math:`\lfloor m C \rfloor` or
+        :math:`\lceil m C \rceil` of the C chains, so that each of mass 1/C or more gets one. NUTS
+        rarely moves between modes: its draws are split between them as the chains are, good to 1/C.
+
+        The mass matrix is the covariance *within* the modes, averaged over them by mass: one that
+        spans modes would mislead NUTS inside each. It is dense for a dense metric and diagonal
+        otherwise, and stays as it is. Only the step size is left to tune, so that ``tune=200`` will
+        do.
+
+        Parameters
+        ----------
+        chains : int
+            C.
+        random_seed : int or Generator, optional
+            For the starts; :func:`pymc.sample` has its own.
+        **nuts_kwargs
+            Passed to :class:`pymc.NUTS`: ``target_accept``, ``compile_kwargs`` and so on.
+
+        Returns
+        -------
+        dict
+            Keyword arguments of :func:`pymc.sample`: ``initvals``, the values of all free variables
+            in model space, a dict for each chain; ``step``, the :class:`pymc.NUTS`; ``chains``.
+
+        Raises
+        ------
+        ValueError
+            If ``chains`` is not a positive integer, or no draw of a component has a finite log
+            density.
+
+        Notes
+        -----
+        As with :meth:`IsotropicMixture.sample`, a model of the context stands in for the fitted
+        one. nutpie takes no mass matrix, and one start for all chains: ``initvals[0]``.
+
+        Examples
+        --------
+        >>> import pymc as pm, pymc_isomix as pmi
+        >>> with pm.Model() as model:
+        ...     sigma = pm.HalfNormal("sigma")
+        ...     approx = pmi.IsotropicMixture(n_components=2, random_seed=1)
+        ...     start = approx.nuts_init(chains=2, random_seed=1)
+        >>> sorted(start), [list(point) for point in start["initvals"]]
+        (['chains', 'initvals', 'step'], [['sigma'], ['sigma']])
+
+        ``pm.sample(tune=200, **start)`` would now sample from there.
+        """
+        check_count("chains", chains)
+        rng = self._generator(random_seed)
+        return nuts.nuts_init(self.space_of_context(), self.density, chains, rng, **nuts_kwargs)
+
+    @one_blas_thread()
+    def sample_nuts(
+        self,
+        draws=1000,
+        *,
+        tune=500,
+        chains=4,
+        nuts_sampler="pymc",
+        random_seed=None,
+        progressbar=True,
+        **kwargs,
+    ):
+        r"""Sample the model by NUTS in the approximation's own coordinates: exact draws.
+
+        NUTS sees one vector :math:`u = R^{-1}(y - \bar\mu)`, with :math:`R R^T` the covariance of
+        the mixture within its modes. There the posterior is nearly a standard Gaussian, or a few of
+        them, so that little is left to tune. The draws are mapped back to the model's own
+        variables.
+
+        Parameters
+        ----------
+        draws, tune, chains : int
+            As for :func:`pymc.sample`. Chains start at draws of the mixture, spread over its modes
+            as :meth:`nuts_init` does.
+        nuts_sampler : {"pymc", "nutpie", "numpyro", "blackjax"}
+        random_seed : int or Generator, optional
+            For starts and sampler.
+        progressbar : bool
+        **kwargs
+            Passed to :func:`pymc.sample`: ``cores``, ``target_accept`` and so on.
+
+        Returns
+        -------
+        xarray.DataTree
+            Group ``posterior`` with names, dims and deterministics of the model, ``sample_stats``
+            with the sampler's statistics (``lp`` is that of the unconstrained space), and
+            ``observed_data`` and ``constant_data`` where the model has them.
+
+        Raises
+        ------
+        ValueError
+            If an argument breaks its rule, no draw of a component has a finite log density, or the
+            log density is random by more than ``pm.Minibatch``, whose full data are used.
+
+        Notes
+        -----
+        As with :meth:`IsotropicMixture.sample`, a model of the context stands in for the fitted
+        one. NUTS rarely moves between modes far apart: draws are split between them as the chains
+        are. nutpie takes one start for all chains.
+
+        Examples
+        --------
+        >>> import pymc as pm, pymc_isomix as pmi
+        >>> with pm.Model():
+        ...     mu = pm.Normal("mu")
+        ...     approx = pmi.IsotropicMixture(n_components=1, start_sigma=1.0, random_seed=1)
+        >>> idata = approx.sample_nuts(
+        ...     20,
+        ...     tune=20,
+        ...     chains=1,
+        ...     random_seed=1,
+        ...     progressbar=False,
+        ...     compute_convergence_checks=False,
+        ... )
+        >>> dict(idata.posterior["mu"].sizes)
+        {'chain': 1, 'draw': 20}
+        """
+        check_count("draws", draws)
+        check_count("tune", tune, least=0)
+        check_count("chains", chains)
+        check_choice("nuts_sampler", nuts_sampler, transported.SAMPLERS)
+        return transported.sample_nuts(
+            self.compiled_model(),
+            self.density,
+            self._generator(random_seed),
+            draws=draws,
+            tune=tune,
+            chains=chains,
+            nuts_sampler=nuts_sampler,
+            progressbar=progressbar,
+            **kwargs,
+        )
 
     def save(self, path):
         """Write the approximation to a file, for :func:`pymc_isomix.load`.
@@ -227,16 +359,8 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
 
     def saved(self):
         """Return what a file holds."""
-        return files.Saved(
-            mixture=self.mixture,
-            pseudo=self.pseudo_values,
-            sites=self.coordinates.names,
-            variables=self.space.describe(),
-            labels=self.space.labels,
-            history=self.history or History(),
-            hist=np.asarray(getattr(self, "hist", ())),
-            random_state=self.rng.get_state(legacy=False),
-        )
+        hist, history = np.asarray(getattr(self, "hist", ())), self.history or History()
+        return files.Saved.of(self.density, self.space, history, hist, self.rng, self.table)
 
     def _generator(self, random_seed):
         if random_seed is None:
@@ -263,37 +387,71 @@ class IsotropicMixture(SingleGroupApproximation):  # noqa: D101 - its docstring 
         CompiledModel
             On a backend, or that of the fit; the densities take points y (S, d).
         """
-        space = self.space_of_context()
+        space, density = self.space_of_context(), self.density
         backend = backend or ("" if self.history is None else self.history.backend)
         key = (backend, *CompiledModel.key(space.model))
         cached = self.__dict__.setdefault("_compiled", {})
         if key not in cached:
             cached[key] = CompiledModel(
                 space,
-                self.mixture.means.dtype.name,
+                density.dtype.name,
                 backend,
-                self.mixture.n_components,
-                self.coordinates,
-                self.pseudo,
+                density.n_components,
+                density.coordinates,
             )
+        elif not cached[key].coordinates.equals(density.coordinates):
+            cached[key] = cached[key].at(density.coordinates)
         return cached[key]
 
-    def _move(self, compiled, weighted, n, rng, **options):
+    def _move(self, compiled, density, weighted, n, rng, **options):
         """Move draws: (unconstrained draws, statistics, figures of the drift)."""
-        moved = transitions(compiled, self.mixture, weighted.points, n, rng, **options)
+        moved = transitions(compiled, density, weighted.points, n, rng, **options)
         unconstrained, log_determinant = compiled.to_unconstrained(moved.points)
         figures = drift.figures(compiled, weighted.unconstrained, moved)
         return unconstrained, sample_stats(moved, log_determinant), figures
 
-    def _add_groups(self, tree, compiled, weighted, moved=None):
+    def _add_groups(self, tree, compiled, density, weighted, moved=None):
         weight = None if weighted.importance is None else weighted.importance.weight
-        about = (self.space, self.mixture, compiled, weighted.responsibilities)
+        about = (self.space, density, compiled, weighted.responsibilities)
         tree["isomix"] = components.to_dataset(*about, weight)
         if self.history is not None:
             tree["fit"] = self.history.to_dataset()
         if weight is not None:
             report = verdict.diagnose(
-                self.mixture, weighted, self.space.labels, history=self.history, moved=moved
+                density, weighted, self.space.labels, history=self.history, moved=moved
             )
             tree["diagnostics"] = report.to_dataset()
         return tree
+
+
+class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its docstring is the group's
+    __doc__ = f"""Approximation of all of a model's variables by one mixture of isotropic Gaussians.
+
+    {IsotropicMixtureGroup.__doc__}"""
+    _group_class = IsotropicMixtureGroup
+
+    def __getattr__(self, item):
+        if item == "groups":  # asked for while unpickling, before there are any
+            raise AttributeError(item)
+        return super().__getattr__(item)
+
+    def __str__(self):
+        return table.summary(self.mixture, self.history, self._report, self.coordinates.names)
+
+    __repr__ = __str__
+
+    @property
+    def density(self):
+        """The approximation as numbers, of one block; a :class:`BlockMixture`."""
+        return BlockMixture.of([Block(self.mixture, self.coordinates)])
+
+    def closing_line(self, n_steps):
+        """Say in one line how a fit ended; without figures that take long or mean nothing."""
+        self._report = None
+        try:
+            figures = ""
+            if self.compiled_model().is_quick:
+                figures = table.figures_in_words(self.diagnostics(n_probes=0, transitions=0))
+        except Exception as error:  # a fit must not fail by the line that reports it
+            figures = f"No diagnostics ({error})."
+        return table.closing_line(self.history, n_steps, figures)

@@ -15,7 +15,8 @@ from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.interface import parameters
 from pymc_isomix.model import traces
 from pymc_isomix.model.space import FlatSpace
-from pymc_isomix.sites.coordinates import PSEUDO, Coordinates
+from pymc_isomix.sites.blocks import Block, BlockMixture
+from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
 from pymc_isomix.sites.find import find_coordinates
 
 STATE_DRAWS = 2000  # draws behind the model-space moments of ``state``
@@ -78,32 +79,34 @@ class IsotropicMixtureGroup(Group):
         if self.user_params is None:
             self.shared_params = self.create_shared_params(**self._kwargs)
         else:
-            self.coordinates = Coordinates(self.space)
+            self.coordinate_map = CoordinateMap(self.space)
             self._user_params = parameters.adopt(self.user_params, self.ddim)
         self._finalize_init()
 
     def create_shared_params(self, *, coordinates="affine", values=None, **start):
         """Allocate the variational parameters at their first values, or at ``values`` by name."""
         auto = coordinates == "auto"
-        self.coordinates = find_coordinates(self.space) if auto else Coordinates(self.space)
+        self.coordinate_map = find_coordinates(self.space) if auto else CoordinateMap(self.space)
         if values is None:
-            values = parameters.first_values(self.coordinates, self.rng, **start)
+            values = parameters.first_values(self.coordinate_map, self.rng, **start)
         return parameters.allocate(values)
 
     @property
-    def pseudo(self):
-        """The pseudo-observations of the sites, shared variables (P,) by name."""
-        return {name: self.params_dict[name] for name in PSEUDO} if self.coordinates else {}
+    def coordinates(self):
+        """The coordinates y as they are now, :class:`Coordinates`; set them with others."""
+        values = parameters.numbers(self.params_dict, self.coordinate_map.parameter_shapes)
+        return Coordinates(self.coordinate_map, values)
+
+    @coordinates.setter
+    def coordinates(self, coordinates):
+        for name, value in coordinates.parameters.items():
+            shared = self.shared_params[name]
+            shared.set_value(np.asarray(value, dtype=shared.dtype))
 
     @property
-    def pseudo_values(self):
-        """The pseudo-observations as numbers, arrays (P,) by name; set them with others."""
-        return parameters.numbers(self.pseudo, self.pseudo)
-
-    @pseudo_values.setter
-    def pseudo_values(self, values):
-        for name, value in values.items():
-            self.pseudo[name].set_value(np.asarray(value, dtype=self.pseudo[name].dtype))
+    def density(self):
+        """The approximation as numbers, of one block; a :class:`BlockMixture`."""
+        return BlockMixture.of([Block(self.mixture, self.coordinates)])
 
     @property
     def space(self):
@@ -146,12 +149,12 @@ class IsotropicMixtureGroup(Group):
     @node_property
     def mean(self):
         """Mean of the mixture, (d,), unconstrained space; with sites, see :attr:`moments`."""
-        return self.moments[0] if self.coordinates else self.centre
+        return self.moments[0] if self.coordinate_map else self.centre
 
     @node_property
     def cov(self):
         """Covariance of the mixture, (d, d), unconstrained space."""
-        if self.coordinates:
+        if self.coordinate_map:
             _, offsets, weights = self.moments
             return (weights[:, None] * offsets).T @ offsets
         between = density.between_covariance(self.means, self.log_weights)
@@ -160,7 +163,7 @@ class IsotropicMixtureGroup(Group):
     @node_property
     def std(self):
         """Return the standard deviation of the mixture, (d,), unconstrained space."""
-        if self.coordinates:
+        if self.coordinate_map:
             _, offsets, weights = self.moments
             return pt.sqrt(weights @ offsets**2)
         between = density.between_variance(self.means, self.log_weights)
@@ -191,7 +194,7 @@ class IsotropicMixtureGroup(Group):
         offsets = offsets.reshape((n_components * 2 * pairs, n_dim))
         points = pt.repeat(self.means, 2 * pairs, axis=0)
         points += metrics.unwhiten(self.metric, offsets)
-        unconstrained = self.coordinates.batched(points, self.pseudo)[0]
+        unconstrained = self.coordinate_map.batched(points, self.params_dict)[0]
         weights = pt.repeat(pt.exp(self.log_weights), 2 * pairs) / (2 * pairs)
         mean = weights @ unconstrained
         return mean, unconstrained - mean, weights
@@ -209,9 +212,9 @@ class IsotropicMixtureGroup(Group):
     @node_property
     def symbolic_random(self):
         """Draws (s, d) from the noise and the components, unconstrained space."""
-        if not self.coordinates:
+        if not self.coordinate_map:
             return self.symbolic_coordinates
-        points = self.coordinates.batched(self.symbolic_coordinates, self.pseudo)[0]
+        points = self.coordinate_map.batched(self.symbolic_coordinates, self.params_dict)[0]
         return pt.switch((self.symbolic_component < 0)[:, None], self.mean, points)
 
     @node_property
@@ -222,8 +225,8 @@ class IsotropicMixtureGroup(Group):
             points, self.whitened_means, self.log_variances, self.log_weights
         )
         log_q -= metrics.log_determinant(self.metric, self.ddim)  # (s,)
-        if self.coordinates:
-            log_q -= self.coordinates.batched(self.symbolic_coordinates, self.pseudo)[1]
+        if self.coordinate_map:
+            log_q -= self.coordinate_map.batched(self.symbolic_coordinates, self.params_dict)[1]
         return log_q
 
     def make_size_and_deterministic_replacements(self, s, d, more_replacements=None):
@@ -272,11 +275,11 @@ class IsotropicMixtureGroup(Group):
 
     def to_unconstrained(self, points):
         """Map coordinates y (S, d), an array, to z (S, d) and ``log |dz/dy|`` (S,)."""
-        return self.coordinates.to_unconstrained(points, self.pseudo)
+        return self.coordinates.to_unconstrained(points)
 
     def log_density(self, points):
         """Log density (S,) of the mixture at unconstrained points (S, d), a NumPy array."""
-        points, log_determinant = self.coordinates.from_unconstrained(points, self.pseudo)
+        points, log_determinant = self.coordinates.from_unconstrained(points)
         return self.mixture.log_density(points) + log_determinant
 
     def var_to_data(self, shared):

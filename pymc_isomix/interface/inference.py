@@ -151,7 +151,7 @@ class IsoMix(Inference):
 
     def _adopt(self, approx, settings):
         self.settings, self.resumes, self._taken = settings, False, 0
-        n_elements = approx.groups[0].coordinates.n_elements
+        n_elements = approx.groups[0].coordinate_map.n_elements
         super().__init__(MixtureKL, approx, None, rule=settings.rule(n_elements))
 
     @classmethod

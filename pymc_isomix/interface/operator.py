@@ -179,7 +179,7 @@ class MixtureObjective(ObjectiveFunction):
             group.space,
             self.op.step_size,
             self.op.info,
-            coordinates=group.coordinates,
+            coordinates=group.coordinate_map,
             n_samples=obj_n_mc,
             model_mode=model_mode,
             n_devices=n_devices,
@@ -258,7 +258,7 @@ class MixtureKL(Operator):
         """Put the anchor of minibatches at the mixture's mean, by one look at all the data."""
         assert self.anchor is not None
         mixture, group = self.approx.mixture, self.approx.groups[0]
-        point, _ = group.coordinates.to_unconstrained(mixture.mean[None], group.pseudo_values)
+        point, _ = group.to_unconstrained(mixture.mean[None])
         # of the fitted model, whatever the context's; beside what the approximation compiles
         compiled = self.approx.__dict__.setdefault("_compiled", {})
         if "anchor" not in compiled:
@@ -289,7 +289,7 @@ class MixtureKL(Operator):
         if group.user_params is not None or len(self.approx.groups) > 1:
             return None
         types = tuple((name, variable.type) for name, variable in self.shared.items())
-        return "step", self.rule, types, group.coordinates.key, baked(group.space)
+        return "step", self.rule, types, group.coordinate_map.key, baked(group.space)
 
     def set_step_size(self, step_size):
         """Set the size of the next step."""

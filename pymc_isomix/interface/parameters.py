@@ -42,13 +42,15 @@ def first_values(
         space, kind, start_sigma, diagonal=component_variances == "diagonal"
     )
     chosen = start is not None or init == "uniform"
-    means, pseudo = starting_coordinates(coordinates, means, FARTHEST if chosen else TYPICAL)
+    means, of_coordinates = starting_coordinates(
+        coordinates, means, FARTHEST if chosen else TYPICAL
+    )
     return {
         "means": means,
         "log_variances": np.full((n_components, *np.shape(log_variance)), log_variance),
         "log_weights": np.full(n_components, -np.log(n_components)),
         "metric": metric,
-        **pseudo,
+        **of_coordinates,
     }
 
 

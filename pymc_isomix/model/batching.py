@@ -42,7 +42,7 @@ class PointTarget(NamedTuple):
     """A model's log density at one point y (d,), seen in its coordinates."""
 
     point: TensorVariable  # (d,)
-    pseudo: dict  # variables that stand for the pseudo-observations, by name
+    parameters: dict  # variables that stand for those of the coordinates, by name
     log_density: TensorVariable  # log p(z) + log |dz/dy|
     outputs: list  # it and its gradient, then what is given at the sites; finite far out
     given: list  # what is given at each site, tuples
@@ -62,7 +62,7 @@ def batched_log_density(
     points,
     *,
     coordinates=None,
-    pseudo=None,
+    parameters=None,
     more_replacements=None,
     mode=None,
     on_jax=False,
@@ -78,10 +78,10 @@ def batched_log_density(
     space : FlatSpace
     points : (S, d) TensorVariable
         Coordinates y; unconstrained points z without sites.
-    coordinates : Coordinates, optional
+    coordinates : CoordinateMap, optional
         The sites, if there are any.
-    pseudo : dict of (P,) TensorVariable, optional
-        Their pseudo-observations.
+    parameters : dict of TensorVariable, optional
+        Of the coordinates, by name.
     more_replacements : dict, optional
         Applied to the model's log density first.
     mode : Mode or str, optional
@@ -99,8 +99,8 @@ def batched_log_density(
     else:
         target = target_at_point(space, points.dtype, coordinates)
     outputs, point = target.outputs, target.point
-    if pseudo:
-        given = {target.pseudo[name]: value for name, value in pseudo.items()}
+    if parameters:
+        given = {target.parameters[name]: value for name, value in parameters.items()}
         outputs = graph_replace(outputs, given, strict=False)
     if mode is None:
         batched = (
@@ -130,10 +130,10 @@ def target_at_point(space, dtype, coordinates=None):
 @compiling(cxx="")  # a constant that is computed here, once, would have C compiled
 def _target_at_point(space, dtype, coordinates, more_replacements=None):
     point = pt.vector("point", shape=(space.n_dim,), dtype=dtype)
-    values, unconstrained, given, pseudo = space.unflatten(point), [], [], {}
+    values, unconstrained, given, parameters = space.unflatten(point), [], [], {}
     if coordinates:
-        pseudo = coordinates.variables(dtype)
-        values, log_determinant, given = coordinates.forward(point, pseudo)
+        parameters = coordinates.variables(dtype)
+        values, log_determinant, given = coordinates.forward(point, parameters)
         unconstrained = [space.flatten(values), log_determinant]
     replacements = {**space.constants(), **(more_replacements or {})}
     log_density = space.model.logp()
@@ -150,7 +150,7 @@ def _target_at_point(space, dtype, coordinates, more_replacements=None):
     log_density, gradient, *parts = stabilise([flat, pt.grad(flat, point), *parts])
     unconstrained, parts = parts[: len(unconstrained)], parts[len(unconstrained) :]
     outputs = [log_density, gradient, *parts]
-    return PointTarget(point, pseudo, flat, outputs, given, unconstrained)
+    return PointTarget(point, parameters, flat, outputs, given, unconstrained)
 
 
 def _stable_gradient(log_density, check_bounds):

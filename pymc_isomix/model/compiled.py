@@ -1,5 +1,6 @@
 """A model at draws of the approximation: compiled once, evaluated in pieces."""
 
+from copy import copy
 from functools import cached_property
 from importlib.util import find_spec
 
@@ -42,15 +43,21 @@ class CompiledModel:
         Of the fit. On JAX the model is evaluated there, in pieces of one size. Otherwise NumPy
         evaluates it Op by Op, unless it has loops that would be slow in Python.
     coordinates : Coordinates, optional
-        The sites, and their pseudo-observations ``pseudo``, (P,) TensorVariables by name.
+        Where the points are; unconstrained space when not given.
     n_components : int
         K: no more points are evaluated at a time than a step has.
     """
 
-    def __init__(self, space, dtype, backend="", n_components=1, coordinates=None, pseudo=None):
+    def __init__(self, space, dtype, backend="", n_components=1, coordinates=None):
         self.space, self.dtype, self.backend = space, dtype, backend
-        self.coordinates, self.pseudo = coordinates, pseudo
+        self.coordinates = coordinates
         self.at_once = max(FEWEST_AT_ONCE, 3 * n_components)
+
+    def at(self, coordinates):
+        """Return the same in coordinates of other parameters: what is compiled serves both."""
+        other = copy(self)
+        other.coordinates = coordinates
+        return other
 
     @staticmethod
     def key(model):
@@ -76,18 +83,18 @@ class CompiledModel:
             return points, np.zeros(len(points), points.dtype)
         if self._on_jax and self.is_quick:  # compiled by now; NumPy takes matrices one by one
             return self._evaluate(points)[2:]
-        return self.coordinates.to_unconstrained(points, self.pseudo)
+        return self.coordinates.to_unconstrained(points)
 
     def from_unconstrained(self, points):
         """Map unconstrained points z (S, d) to y (S, d)."""
         if not self.coordinates:
             return points
-        return self.coordinates.from_unconstrained(points, self.pseudo)[0]
+        return self.coordinates.from_unconstrained(points)[0]
 
     def shares(self, mixture):
         """Mean share of each pseudo-observation over draws of a mixture, (P,)."""
         points, _ = mixture.draw(self.at_once, np.random.default_rng(0))
-        return self.coordinates.evaluate("share", points, self.pseudo)[0]
+        return self.coordinates.shares(points)
 
     @cached_property
     def subsamples(self):
@@ -139,12 +146,20 @@ class CompiledModel:
     def symbolic_log_density(self, point):
         """Build the log density at one point (d,), a scalar expression; of all the data."""
         target = self._full
-        pseudo = {target.pseudo[name]: value for name, value in (self.pseudo or {}).items()}
+        constants = {target.parameters[n]: pt.constant(v) for n, v in self._parameters.items()}
         [log_density] = batching.opened([target.log_density])  # any sampler knows what is inside
-        return graph_replace(log_density, {target.point: point, **pseudo}, strict=False)
+        return graph_replace(log_density, {target.point: point, **constants}, strict=False)
 
     def _target(self, space):
-        return batching.target_at_point(space, self.dtype, self.coordinates)
+        return batching.target_at_point(space, self.dtype, self._map)
+
+    @property
+    def _map(self):
+        return self.coordinates.map if self.coordinates else None
+
+    @property
+    def _parameters(self):
+        return self.coordinates.parameters if self.coordinates else {}
 
     @cached_property
     def _full(self):
@@ -165,19 +180,21 @@ class CompiledModel:
         return self.backend == "jax" and find_spec("jax") is not None
 
     @cached_property
-    def _evaluate(self):
-        which = (self.backend, self.dtype, self.at_once, self.coordinates and self.coordinates.key)
-        key = "evaluate", *which, baked(self.space)
-        function = keep(self.model, key, self._compile)
-        pseudo = list((self.pseudo or {}).values())
+    def _function(self):
+        map_key = self.coordinates.map.key if self.coordinates else None
+        key = "evaluate", self.backend, self.dtype, self.at_once, map_key, baked(self.space)
+        return keep(self.model, key, self._compile)
 
-        def at(points):
-            return function(points, *map(_as_it_is, pseudo))
+    def _evaluate(self, points):
+        parameters = [np.asarray(value, self.dtype) for value in self._parameters.values()]
 
-        return _in_pieces(at, self.at_once, self.dtype, padded=self._on_jax)
+        def at(piece):
+            return self._function(piece, *parameters)
+
+        return _in_pieces(at, self.at_once, self.dtype, padded=self._on_jax)(points)
 
     def _compile(self):
-        """Compile :meth:`evaluate` as a function of points and pseudo-observations."""
+        """Compile :meth:`evaluate` as a function of points and the coordinates' parameters."""
         with compiling(cxx=""):
             target = self._full
             # JAX wants to know how many: the pieces are padded
@@ -186,7 +203,7 @@ class CompiledModel:
             outputs = [*target.outputs[:2], *target.unconstrained]
             batch = vectorising.batch_in_pieces if self._on_jax else vectorising.batch
             batched = batch(outputs, target.point, points)
-            inputs = [points, *target.pseudo.values()]
+            inputs = [points, *target.parameters.values()]
             if self._on_jax:
                 return on_disk(inputs, batched, lean("JAX"))
             mode = self._mode_beside_jax(batched)
@@ -240,11 +257,6 @@ def without_minibatches(model):
     for name in ("_coords", "_dim_lengths"):
         setattr(whole, name, getattr(graph, name))
     return model_from_fgraph(whole, mutate_fgraph=True)
-
-
-def _as_it_is(variable):
-    """Value of a shared variable, or of a constant."""
-    return variable.get_value(borrow=True) if hasattr(variable, "get_value") else variable.data
 
 
 def _contains(kind, outputs):

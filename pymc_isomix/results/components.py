@@ -16,7 +16,7 @@ def to_dataset(space, mixture, compiled, responsibilities, weight=None):
     Parameters
     ----------
     space : FlatSpace
-    mixture : Mixture
+    mixture : BlockMixture
     compiled : CompiledModel
         For the maps from the mixture's coordinates to unconstrained space and to the model's.
     responsibilities : (S, K) array
@@ -30,7 +30,7 @@ def to_dataset(space, mixture, compiled, responsibilities, weight=None):
         A name or dim that the model uses itself gets the prefix ``isomix_`` here, and the
         model's keeps its own.
     """
-    model, variances = space.model, mixture.log_variances
+    model, sketch = space.model, mixture.sketch
     taken = {*model.named_vars, *model.coords}
 
     def own(name):
@@ -39,32 +39,32 @@ def to_dataset(space, mixture, compiled, responsibilities, weight=None):
     component, dimension = own("component"), own("unconstrained")
     table = {
         **_places(mixture, compiled, (component, dimension)),
-        "log_variance": ((component, dimension)[: variances.ndim], variances),
+        "log_variance": ((component, dimension)[: sketch.log_variances.ndim], sketch.log_variances),
         "weight": (component, mixture.weights),
         "responsibility_mass": (component, responsibilities.mean(axis=0)),
         "dead": (component, modes.is_dead(mixture)),
-        "mode": (component, modes.label_modes(mixture)),
-        "metric": ((dimension, f"{dimension}_bis")[: mixture.metric.ndim], mixture.metric),
+        "mode": (component, mixture.mode_labels),
+        "metric": ((dimension, f"{dimension}_bis")[: sketch.metric.ndim], sketch.metric),
     }
     if compiled.coordinates:
         table["share"] = (own("pseudo_observation"), compiled.shares(mixture))
     if weight is not None:
         table["evidence_share"] = (component, weight @ responsibilities)
-    table |= {name: (component, column) for name, column in _neighbours(mixture).items()}
+    table |= {name: (component, column) for name, column in _neighbours(sketch).items()}
     coords = {component: np.arange(mixture.n_components), dimension: space.labels}
     if compiled.coordinates:
         coords[own("pseudo_observation")] = compiled.coordinates.labels
-    if mixture.metric.ndim == 2:
+    if sketch.metric.ndim == 2:
         coords[f"{dimension}_bis"] = space.labels
     dataset = xr.Dataset({own(name): column for name, column in table.items()}, coords)
-    means = compiled.constrained(compiled.to_unconstrained(mixture.means)[0])
+    means = compiled.constrained(compiled.to_unconstrained(sketch.means)[0])
     return dataset.assign(_model_space_means(model, means, component))
 
 
 def _places(mixture, compiled, dims):
     """Mean and standard deviation of each component, in z and, where that differs, in y."""
     if not compiled.coordinates:
-        places = {"mean": mixture.means, "sd": mixture.standard_deviations}
+        places = {"mean": mixture.sketch.means, "sd": mixture.standard_deviations}
         return {f"unconstrained_{name}": (dims, values) for name, values in places.items()}
     half = np.random.default_rng(0).normal(size=(SD_PAIRS * mixture.n_components, mixture.n_dim))
     component = np.repeat(np.arange(mixture.n_components), 2 * SD_PAIRS)
@@ -74,7 +74,7 @@ def _places(mixture, compiled, dims):
     return {
         "unconstrained_mean": (dims, draws.mean(axis=1)),
         "unconstrained_sd": (dims, draws.std(axis=1)),
-        "coordinate_mean": (dims, mixture.means),
+        "coordinate_mean": (dims, mixture.sketch.means),
         "coordinate_sd": (dims, mixture.standard_deviations),
     }
 

@@ -17,10 +17,10 @@ import xarray as xr
 
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting.record import History
-from pymc_isomix.sites.coordinates import PSEUDO
+from pymc_isomix.sites.blocks import Block, BlockMixture
+from pymc_isomix.sites.coordinates import PSEUDO, Coordinates
 
-FORMAT = 2
-READABLE = (1, 2)
+FORMAT = 3
 READERS = {".nc": ("h5netcdf", "netCDF4"), ".zarr": ("zarr",)}  # one of them
 DIMS = {
     "means": ("component", "unconstrained"),
@@ -33,36 +33,91 @@ DIMS = {
 }
 
 
-class Saved(NamedTuple):
-    """What a file holds of an approximation."""
+class SavedBlock(NamedTuple):
+    """What a file holds of a block."""
 
     mixture: Mixture
-    pseudo: dict  # pseudo-observations of the sites, (P,) arrays by name; empty without
-    sites: list  # their names, in order
+    coordinates: dict  # parameters of the coordinates, arrays by name
+    log_weight: float = 0.0
+    source: int = 0  # number of the fit that it comes from
+
+
+class Saved(NamedTuple):
+    """What a file holds of an approximation: one block of a fit, several of joined fits."""
+
+    blocks: tuple[SavedBlock, ...]
+    structure: dict  # of the coordinates, as CoordinateMap.describe gives it
     variables: list  # as FlatSpace.describe gives them
     labels: np.ndarray  # (d,)
     history: History
     hist: np.ndarray
     random_state: dict  # of a RandomState
+    table: xr.Dataset | None = None  # of the pieces of joined fits
+
+    @classmethod
+    def of(cls, density, space, history, hist, rng, table=None):
+        """Take what a file holds from a :class:`BlockMixture` and what belongs to it."""
+        pairs = zip(density.blocks, density.log_block_weights, strict=True)
+        blocks = tuple(
+            SavedBlock(block.mixture, block.coordinates.parameters, float(log_weight), block.source)
+            for block, log_weight in pairs
+        )
+        structure, state = density.coordinates.map.describe(), rng.get_state(legacy=False)
+        return cls(blocks, structure, space.describe(), space.labels, history, hist, state, table)
+
+    @property
+    def mixture(self):
+        """The mixture of the first block."""
+        return self.blocks[0].mixture
+
+    def density(self, coordinate_map):
+        """Return the blocks in coordinates of a map of this structure."""
+        blocks = [
+            Block(block.mixture, Coordinates(coordinate_map, block.coordinates), block.source)
+            for block in self.blocks
+        ]
+        return BlockMixture.of(blocks, [block.log_weight for block in self.blocks])
 
 
 def write(path, saved):
     """Write an approximation; see :meth:`pymc_isomix.IsotropicMixture.save`."""
-    arrays = {**saved.mixture.as_dict(), **saved.pseudo, "hist": saved.hist}
-    state = xr.Dataset(
-        {name: (DIMS[name][: value.ndim], value) for name, value in arrays.items()},
-        coords={"unconstrained": saved.labels},
-    )
-    fit = saved.history.to_dataset()
+    state = {"hist": (DIMS["hist"], saved.hist)}
+    groups = {
+        "/state": xr.Dataset(state, coords={"unconstrained": saved.labels}),
+        "/fit": saved.history.to_dataset(),
+    }
+    for j, block in enumerate(saved.blocks):
+        groups[f"/block_{j}"] = _block_to_dataset(block)
+    if saved.table is not None:
+        groups["/ensemble"] = saved.table
     attrs = {
         "format": FORMAT,
         "variables": json.dumps(saved.variables),
-        "sites": json.dumps(saved.sites),
+        "structure": json.dumps(saved.structure),
         "random_state": pack(saved.random_state),
         "generators": json.dumps(saved.history.generators),
     }
-    attrs["checksum"] = _checksum(state, fit, attrs)
-    write_tree(path, {"/": xr.Dataset(attrs=attrs), "/state": state, "/fit": fit})
+    attrs["checksum"] = _checksum(groups, attrs)
+    write_tree(path, {"/": xr.Dataset(attrs=attrs), **groups})
+
+
+def _block_to_dataset(block):
+    arrays = {**block.mixture.as_dict(), **block.coordinates}
+    columns = {}
+    for name, value in arrays.items():
+        unnamed = tuple(f"{name}_{axis}" for axis in range(np.ndim(value)))
+        columns[name] = (DIMS.get(name, unnamed)[: np.ndim(value)], value)
+    attrs = {"log_weight": block.log_weight, "source": block.source}
+    return xr.Dataset(columns, attrs={**attrs, "parameters": json.dumps([*block.coordinates])})
+
+
+def _block_from_dataset(dataset, names, log_weight=0.0, source=0):
+    return SavedBlock(
+        Mixture(**{name: dataset[name].values for name in NAMES}),
+        {name: dataset[name].values for name in names},
+        float(log_weight),
+        int(source),
+    )
 
 
 def write_tree(path, groups):
@@ -105,7 +160,7 @@ def read(path):
         attrs = tree.attrs
         if "format" not in attrs and "state" not in tree.children:
             raise ForeignFile
-        version = int(attrs["format"])
+        version = attrs["format"] if attrs["format"] == JOINED_1 else int(attrs["format"])
     except ForeignFile:
         groups = f", with groups {', '.join(tree.children)}" if tree.children else ""
         raise ValueError(
@@ -114,31 +169,107 @@ def read(path):
         ) from None
     except Exception as error:  # each library that reads has errors of its own
         raise ValueError(_not_whole(path)) from error
-    if version not in READABLE:
+    if version not in READERS_OF:
+        known = [number for number in READERS_OF if number != JOINED_1]
         raise ValueError(
             f"{path} has format {version}; this version of pymc-isomix reads "
-            f"{' and '.join(map(str, READABLE))}: use the version that saved it"
+            f"{', '.join(map(str, known[:-1]))} and {known[-1]}: use the version that saved it"
             + (", or a newer one than this" if version > FORMAT else "")
         )
     try:
-        state, fit = tree["state"].to_dataset(), tree["fit"].to_dataset()
-        whole = attrs["checksum"] == _checksum(state, fit, attrs)
+        saved = READERS_OF[version](tree)
     except Exception as error:
         raise ValueError(_not_whole(path)) from error
-    if not whole:
+    if saved is None:
         raise ValueError(_not_whole(path))
+    return saved
+
+
+def _read(tree):
+    """Read a file of today's format; None where its checksum is another."""
+    attrs, groups = tree.attrs, _groups(tree)
+    if attrs["checksum"] != _checksum(groups, attrs):
+        return None
+    blocks = [groups[f"/block_{j}"] for j in range(sum("/block_" in name for name in groups))]
+    history = History.from_dataset(groups["/fit"])
+    history.generators = json.loads(attrs["generators"])
+    return Saved(
+        tuple(
+            _block_from_dataset(
+                block,
+                json.loads(block.attrs["parameters"]),
+                block.attrs["log_weight"],
+                block.attrs["source"],
+            )
+            for block in blocks
+        ),
+        json.loads(attrs["structure"]),
+        json.loads(attrs["variables"]),
+        groups["/state"]["unconstrained"].values,
+        history,
+        groups["/state"]["hist"].values,
+        unpack(attrs["random_state"]),
+        groups.get("/ensemble"),
+    )
+
+
+def _read_single(tree):
+    """Read a file of formats 1 and 2, of one fit; None where its checksum is another."""
+    attrs, state, fit = tree.attrs, tree["state"].to_dataset(), tree["fit"].to_dataset()
+    names = [name for name in PSEUDO if name in state]
+    digest = hashlib.sha256()
+    if int(attrs["format"]) > 1:
+        texts = [attrs[name] for name in ("variables", "random_state", "generators")]
+        digest.update("\n".join([*texts, fit.attrs["settings"]]).encode())
+    for dataset, own in ((state, (*NAMES, *names, "hist")), (fit, ("elbo", "step_size"))):
+        for name in own:
+            digest.update(np.ascontiguousarray(dataset[name].values).tobytes())
+    if attrs["checksum"] != digest.hexdigest():
+        return None
     history = History.from_dataset(fit)
     history.generators = json.loads(attrs["generators"])
     return Saved(
-        mixture=Mixture(**{name: state[name].values for name in NAMES}),
-        pseudo={name: state[name].values for name in PSEUDO if name in state},
-        sites=json.loads(attrs.get("sites", "[]")),
-        variables=json.loads(attrs["variables"]),
-        labels=state["unconstrained"].values,
-        history=history,
-        hist=state["hist"].values,
-        random_state=unpack(attrs["random_state"]),
+        (_block_from_dataset(state, names),),
+        _structure_of_old(json.loads(attrs.get("sites", "[]")), state),
+        json.loads(attrs["variables"]),
+        state["unconstrained"].values,
+        history,
+        state["hist"].values,
+        unpack(attrs["random_state"]),
     )
+
+
+def _read_joined(tree):
+    """Read a file of joined fits of before format 3; None where its checksum is another."""
+    attrs, groups = tree.attrs, _groups(tree)
+    digest = hashlib.sha256()
+    _digest_numbers(digest, groups)
+    if attrs["checksum"] != digest.hexdigest():
+        return None
+    blocks = [groups[f"/block_{j}"] for j in range(sum("/block_" in name for name in groups))]
+    names = [name for name in PSEUDO if name in blocks[0]]
+    return Saved(
+        tuple(
+            _block_from_dataset(block, names, block.attrs["log_weight"], block.attrs["source"])
+            for block in blocks
+        ),
+        _structure_of_old(json.loads(attrs["sites"]), blocks[0]),
+        json.loads(attrs["variables"]),
+        np.array([], dtype=str),
+        History.from_dataset(groups["/fit"]),
+        np.zeros(0),
+        unpack(attrs["random_state"]),
+        groups["/ensemble"],
+    )
+
+
+def _structure_of_old(sites, dataset):
+    """Describe the coordinates of an old file, which had names and pseudo-observations alone."""
+    return {"sites": sites, "n_pseudo": dataset["values"].size if "values" in dataset else 0}
+
+
+JOINED_1 = "joined 1"
+READERS_OF = {1: _read_single, 2: _read_single, 3: _read, JOINED_1: _read_joined}
 
 
 def refuse_other_variables(saved, here):
@@ -166,14 +297,13 @@ def refuse_other_variables(saved, here):
     )
 
 
-def refuse_other_sites(saved, coordinates):
-    """Raise ValueError unless a file's sites are those found in the model."""
-    n_saved = len(saved.pseudo.get("values", ()))
-    if saved.sites != coordinates.names or n_saved != coordinates.n_pseudo:
+def refuse_other_sites(saved, coordinate_map):
+    """Raise ValueError unless a file's coordinates are of the structure found in the model."""
+    if saved.structure != coordinate_map.describe():
         raise ValueError(
-            f"the effects that the file sees by their own scales ({', '.join(saved.sites)}) are "
-            f"not those of the model ({', '.join(coordinates.names)}): load with the model that "
-            "was fitted"
+            "the effects that the file sees by their own scales "
+            f"({', '.join(saved.structure['sites'])}) are not those of the model "
+            f"({', '.join(coordinate_map.names)}): load with the model that was fitted"
         )
 
 
@@ -219,22 +349,29 @@ def _remove(path):
         path.unlink(missing_ok=True)
 
 
-def _checksum(state, fit, attrs):
+def _groups(tree):
+    return {f"/{name}": child.to_dataset() for name, child in tree.children.items()}
+
+
+def _checksum(groups, attrs):
     """Checksum of all that counts: zarr reads a chunk that is missing as zeros, without a word."""
     digest = hashlib.sha256()
-    if int(attrs["format"]) > 1:
-        texts = (
-            attrs["variables"],
-            attrs["random_state"],
-            attrs["generators"],
-            fit.attrs["settings"],
-        )
-        digest.update("\n".join(texts).encode())
-    pseudo = [name for name in PSEUDO if name in state]
-    for dataset, names in ((state, (*NAMES, *pseudo, "hist")), (fit, ("elbo", "step_size"))):
-        for name in names:
-            digest.update(np.ascontiguousarray(dataset[name].values).tobytes())
+    texts = [attrs[name] for name in ("variables", "structure", "random_state", "generators")]
+    texts.append(groups["/fit"].attrs["settings"])
+    for name in sorted(name for name in groups if name.startswith("/block_")):
+        own = groups[name].attrs
+        texts.append(f"{float(own['log_weight'])!r} {int(own['source'])} {own['parameters']}")
+    digest.update("\n".join(texts).encode())
+    _digest_numbers(digest, groups)
     return digest.hexdigest()
+
+
+def _digest_numbers(digest, groups):
+    for group in sorted(groups):
+        for name in sorted(groups[group].data_vars):
+            values = groups[group][name].values
+            if values.dtype.kind in "fiub":
+                digest.update(np.ascontiguousarray(values).tobytes())
 
 
 def _not_whole(path):

@@ -119,7 +119,7 @@ def weigh(mixture, points, component, mapped, log_p=None):
 
     Parameters
     ----------
-    mixture : Mixture
+    mixture : BlockMixture
     points : (S, d) array
         Coordinates y.
     component : (S,) integer array
@@ -169,7 +169,7 @@ def draw_inside(mixture, weighted, compiled, rng):
 
     Parameters
     ----------
-    mixture : Mixture
+    mixture : BlockMixture
     weighted : WeightedDraws
     compiled : CompiledModel
     rng : numpy.random.Generator

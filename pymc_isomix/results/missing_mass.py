@@ -53,7 +53,7 @@ def missing_mass(
     Parameters
     ----------
     compiled : CompiledModel
-    mixture : Mixture
+    mixture : BlockMixture
     log_evidence : float
         Log mass under the approximation's own draws, nats.
     n_probes : int
@@ -74,7 +74,7 @@ def missing_mass(
         return NOT_LOOKED_FOR
     until = time.perf_counter() + seconds
     centre = mixture.mean
-    scaled = mixture.scaled  # whitened: one sd is 1
+    scaled = mixture.sketch.scaled  # whitened: one sd is 1
     root = scaled.root
 
     def climb(points):
@@ -85,7 +85,7 @@ def missing_mass(
     def excess(log_p, points):
         return log_p - log_evidence - mixture.log_density(centre + points @ root.T)
 
-    lowest = mixture.log_density(mixture.means).max() - n_dim  # of nearly all draws from q
+    lowest = mixture.log_density(scaled.means).max() - n_dim  # of nearly all draws from q
 
     def arrived(log_p, points):
         """Whether all ascents are where q has draws, and as much mass as the posterior."""
@@ -106,7 +106,7 @@ def missing_mass(
         found = [_student_around(climb, end, until) for end in distinct]
         at_modes = [found[i] is not None for i in _nearest(outside, distinct)]
         n_reached = int(inside.sum()) + sum(at_modes)
-        components = scaled.whiten(mixture.means - centre)[~modes.is_dead(mixture)]
+        components = scaled.whiten(scaled.means - centre)[~modes.is_dead(mixture)]
         log_masses = [-np.inf]
         for around in _distinct_modes([around for around in found if around is not None]):
             if not _is_apart(climb, around.loc, components):

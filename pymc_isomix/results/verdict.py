@@ -98,7 +98,7 @@ def examine(
     Parameters
     ----------
     compiled : CompiledModel
-    mixture : Mixture
+    mixture : BlockMixture
     labels : (d,) array of str
     rng : numpy.random.Generator
     draws, n_probes, n_transitions : int
@@ -166,7 +166,7 @@ def diagnose(mixture, draws, labels, *, history=None, missing=NOT_LOOKED_FOR, mo
 
     Parameters
     ----------
-    mixture : Mixture
+    mixture : BlockMixture
     draws : WeightedDraws
     labels : (d,) array of str
         Names of the unconstrained dimensions.
@@ -183,7 +183,7 @@ def diagnose(mixture, draws, labels, *, history=None, missing=NOT_LOOKED_FOR, mo
     n_draws = len(log_weight)
     moved = drift.unknown(len(labels)) if moved is None else moved
     finite = np.isfinite(log_weight)
-    mode_labels = modes.label_modes(mixture)
+    mode_labels = mixture.mode_labels
     own_mass, mass, mass_se = modes.mode_masses(
         mode_labels, mixture.weights, draws.responsibilities, weights.weight
     )
@@ -211,12 +211,12 @@ def diagnose(mixture, draws, labels, *, history=None, missing=NOT_LOOKED_FOR, mo
     }
     coords = {"mode": np.arange(len(own_mass)), "unconstrained": labels}
     dataset = xr.Dataset(columns, coords=coords)
-    findings = rules.judge(dataset, mixture, history)
+    findings = rules.judge(dataset, mixture.sketch, history)
     ranks = [finding.rank for finding in findings]
     return Diagnostics(
         dataset,
         verdict=max(ranks, key=rules.RANKS.index, default="good"),
-        advice=rules.advise(findings, dataset, mixture),
+        advice=rules.advise(findings, dataset, mixture.sketch),
         names=tuple(name for finding in findings for name in finding.names),
     )
 

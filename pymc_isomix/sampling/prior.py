@@ -12,6 +12,7 @@ from pytensor.tensor.random.op import RandomVariable
 
 from pymc_isomix.family import density
 from pymc_isomix.model.space import axis_labels
+from pymc_isomix.sites.blocks import BlockMixture
 
 
 def as_prior(approx, var_names=None, *, name="prior"):
@@ -65,12 +66,13 @@ def as_prior(approx, var_names=None, *, name="prior"):
     >>> model.free_RVs, model.deterministics
     ([prior], [mu, sigma])
     """
-    if not hasattr(approx, "draw_unconstrained"):
+    density = getattr(approx, "density", None)
+    if not isinstance(density, BlockMixture):
         raise TypeError(
             f"approx must be an IsotropicMixture; got {type(approx).__name__}. Draws do not have "
             "the mixture: keep what pm.fit returned, or pymc_isomix.load(path)"
         )
-    if hasattr(approx.mixture, "blocks"):
+    if len(density.blocks) > 1:
         raise TypeError(
             "approx must be of one fit: joined fits have coordinates of their own each. Use the "
             "fit with the most weight, or draws"
@@ -86,16 +88,16 @@ def as_prior(approx, var_names=None, *, name="prior"):
         way_out = "pass another name=" if taken == name else "leave it out of var_names"
         raise ValueError(f"the model of the context has a variable {taken!r} already; {way_out}")
     dims = {own: _agreed_dims(space.model, model, own) for own in expressions}
-    kept = _places(approx, expressions)
-    standard = standardise(approx.mixture, kept)
+    mixture, coordinates = density.sketch, density.coordinates
+    kept = _places(space, mixture, coordinates, expressions)
+    standard = standardise(mixture, kept)
     with model:
         u = _standard_variable(name, standard)
         part = standard.centre + (
             standard.root @ u if standard.root.ndim == 2 else standard.root * u
         )
         y = pt.set_subtensor(pt.zeros(space.n_dim, dtype=part.dtype)[kept], part)
-        pseudo = {key: pt.constant(value) for key, value in approx.pseudo_values.items()}
-        values, _, _ = approx.coordinates.forward(y, pseudo)
+        values, _ = coordinates.forward(y)
         replaced = graph_replace(
             list(expressions.values()),
             {v: values[v.name] for v in space.model.value_vars if v.name in values},
@@ -236,9 +238,8 @@ def _agreed_dims(fitted, model, own):
     return dims
 
 
-def _places(approx, expressions):
+def _places(space, mixture, coordinates, expressions):
     """Return the dimensions of y (n,) that variables depend on, in order."""
-    space, mixture = approx.space, approx.mixture
     values = {v: v.name for v in space.model.value_vars}
     needed = {values[v] for v in ancestors(list(expressions.values())) if v in values}
     if missing := needed - set(space.ordering):
@@ -246,7 +247,7 @@ def _places(approx, expressions):
             f"{', '.join(expressions)} depend on {', '.join(sorted(missing))}, which the "
             "approximation does not have; choose other var_names"
         )
-    for site in reversed(approx.coordinates.sites):  # parents come before
+    for site in reversed(coordinates.map.sites):  # parents come before
         if site.name in needed:
             needed |= site.parents
     places = [place for name, (_, place, _, _) in space.ordering.items() if name in needed]

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import scipy  # which loads its parts when they are used
 
-from pymc_isomix.family import modes
 from pymc_isomix.model import traces
 from pymc_isomix.sampling.progress import LateProgress
 
@@ -55,7 +54,7 @@ def transitions(
     Parameters
     ----------
     compiled : CompiledModel
-    mixture : Mixture
+    mixture : BlockMixture
     points : (S, d) array
         Coordinates y.
     n : int
@@ -195,7 +194,7 @@ def _choose(accepted, end, start):
 
 def whitening_root(mixture):
     """Root R of the covariance within the modes: lower triangular (d, d), or a diagonal (d,)."""
-    covariance = modes.within_mode_covariance(mixture, modes.label_modes(mixture))
+    covariance = mixture.within_mode_covariance
     if covariance.ndim == 1:
         return np.sqrt(covariance)
     return scipy.linalg.cholesky(covariance.astype(float), lower=True)

@@ -3,8 +3,6 @@
 import numpy as np
 import pymc as pm
 
-from pymc_isomix.backend.checks import check_choice, check_count
-from pymc_isomix.family import modes
 from pymc_isomix.model import traces
 from pymc_isomix.sampling.nuts import RETRIES, stratified_components
 from pymc_isomix.sampling.transitions import from_whitened, to_whitened, whitening_root
@@ -13,78 +11,23 @@ SAMPLERS = ("pymc", "nutpie", "numpyro", "blackjax")
 
 
 def sample_nuts(
-    approx,
-    draws=1000,
-    *,
-    tune=500,
-    chains=4,
-    nuts_sampler="pymc",
-    random_seed=None,
-    progressbar=True,
-    **kwargs,
+    compiled, mixture, rng, *, draws, tune, chains, nuts_sampler, progressbar, **kwargs
 ):
-    r"""Sample the model by NUTS in the approximation's own coordinates: exact draws.
-
-    NUTS sees one vector :math:`u = R^{-1}(y - \bar\mu)`, with :math:`R R^T` the covariance of the
-    mixture within its modes. There the posterior is nearly a standard Gaussian, or a few of them,
-    so that little is left to tune. The draws are mapped back to the model's own variables.
+    """Sample a model by NUTS; see :meth:`pymc_isomix.IsotropicMixture.sample_nuts`.
 
     Parameters
     ----------
-    draws, tune, chains : int
-        As for :func:`pymc.sample`. Chains start at draws of the mixture, spread over its modes as
-        :meth:`nuts_init` does.
-    nuts_sampler : {"pymc", "nutpie", "numpyro", "blackjax"}
-    random_seed : int or Generator, optional
+    compiled : CompiledModel
+    mixture : BlockMixture
+    rng : numpy.random.Generator
         For starts and sampler.
-    progressbar : bool
-    **kwargs
-        Passed to :func:`pymc.sample`: ``cores``, ``target_accept`` and so on.
+    draws, tune, chains, nuts_sampler, progressbar, **kwargs
+        As for the method.
 
     Returns
     -------
     xarray.DataTree
-        Group ``posterior`` with names, dims and deterministics of the model, ``sample_stats`` with
-        the sampler's statistics (``lp`` is that of the unconstrained space), and ``observed_data``
-        and ``constant_data`` where the model has them.
-
-    Raises
-    ------
-    ValueError
-        If an argument breaks its rule, no draw of a component has a finite log density, or the log
-        density is random by more than ``pm.Minibatch``, whose full data are used.
-
-    Notes
-    -----
-    As with :meth:`IsotropicMixture.sample`, a model of the context stands in for the fitted one.
-    NUTS rarely moves between modes far apart: draws are split between them as the chains are.
-    nutpie takes one start for all chains.
-
-    Examples
-    --------
-    >>> import pymc as pm, pymc_isomix as pmi
-    >>> with pm.Model():
-    ...     mu = pm.Normal("mu")
-    ...     approx = pmi.IsotropicMixture(n_components=1, start_sigma=1.0, random_seed=1)
-    >>> idata = approx.sample_nuts(
-    ...     20,
-    ...     tune=20,
-    ...     chains=1,
-    ...     random_seed=1,
-    ...     progressbar=False,
-    ...     compute_convergence_checks=False,
-    ... )
-    >>> dict(idata.posterior["mu"].sizes)
-    {'chain': 1, 'draw': 20}
     """
-    check_count("draws", draws)
-    check_count("tune", tune, least=0)
-    check_count("chains", chains)
-    check_choice("nuts_sampler", nuts_sampler, SAMPLERS)
-    if random_seed is None:
-        random_seed = approx.rng.randint(2**30, dtype=np.int64)
-    rng = np.random.default_rng(random_seed)
-    compiled, mixture = approx.compiled_model(), approx.mixture
     starts = _starts(compiled, mixture, chains, rng)
     initvals: list | dict = [{"u": start} for start in to_whitened(mixture, starts)]
     if nuts_sampler == "nutpie":
@@ -117,7 +60,7 @@ def seen_from_u(compiled, mixture):
 
 def _starts(compiled, mixture, chains, rng):
     """Points y (chains, d), of components chosen as for :func:`nuts_init`."""
-    component = stratified_components(mixture.weights, modes.label_modes(mixture), chains, rng)
+    component = stratified_components(mixture.weights, mixture.mode_labels, chains, rng)
     starts = []
     for k in component:
         tries = np.full(RETRIES, k)

@@ -1,6 +1,10 @@
-"""Coordinates y of a model's unconstrained space: sites where there are any, else z itself."""
+"""Coordinates y of a model's unconstrained space z.
 
-from dataclasses import dataclass
+:class:`CoordinateMap` is the map between y and z that a model has, with parameters still open:
+symbolic code gives it variables. :class:`Coordinates` is that map at given parameters.
+"""
+
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -41,8 +45,10 @@ class Site:
     part: slice | None = None
 
 
-class Coordinates:
-    """The map between coordinates y and unconstrained space z, both (d,).
+class CoordinateMap:
+    """The map between coordinates y and unconstrained space z, both (d,), for any parameters.
+
+    False where it is the identity, which is where a model has no sites.
 
     Parameters
     ----------
@@ -76,9 +82,18 @@ class Coordinates:
         return None if of_sites.all() else of_sites
 
     @property
+    def parameter_shapes(self):
+        """Shapes of the parameters, by name; empty where the map is the identity."""
+        return dict.fromkeys(PSEUDO, (self.n_pseudo,)) if self else {}
+
+    @property
     def key(self):
-        """What tells coordinates apart: themselves, where there are any."""
+        """What tells maps apart: themselves, unless they are the identity."""
         return self if self else None
+
+    def describe(self):
+        """Describe the structure as JSON can hold it; equal for maps with the same parameters."""
+        return {"sites": self.names, "n_pseudo": self.n_pseudo}
 
     def __getstate__(self):
         """Leave out the compiled functions: they are made again when asked for."""
@@ -88,17 +103,20 @@ class Coordinates:
         return bool(self.sites)
 
     def variables(self, dtype):
-        """Variables (P,) that stand for the pseudo-observations, by name."""
-        return {name: pt.vector(name, shape=(self.n_pseudo,), dtype=dtype) for name in PSEUDO}
+        """Variables that stand for the parameters, by name."""
+        return {
+            name: pt.tensor(name, shape=shape, dtype=dtype)
+            for name, shape in self.parameter_shapes.items()
+        }
 
-    def forward(self, point, pseudo):
+    def forward(self, point, parameters):
         """Map a symbolic point y (d,), and say what is given at each site.
 
         Parameters
         ----------
         point : (d,) TensorVariable
-        pseudo : dict
-            ``log_precisions`` and ``values``, (P,) TensorVariables.
+        parameters : dict of TensorVariable
+            By the names of :attr:`parameter_shapes`.
 
         Returns
         -------
@@ -112,14 +130,14 @@ class Coordinates:
             here = self._given(values, point.dtype, [site])[0]
             old = values[site.name]
             z, log_scale, here = site.form.forward(
-                _part(old, site.part), here, *self._own(pseudo, place)
+                _part(old, site.part), here, *self._own(parameters, place)
             )
             values[site.name] = _with_part(old, site.part, z)
             log_determinant += log_scale
             given.append(here)
         return values, log_determinant, given
 
-    def backward(self, point, pseudo):
+    def backward(self, point, parameters):
         """Map a symbolic unconstrained point z (d,) to y (d,), with log |dy/dz| and what is given.
 
         Everything that is given depends on z alone, so that the sites have no order here.
@@ -127,13 +145,13 @@ class Coordinates:
         values = self.space.unflatten(point)
         given, points, log_determinant = self._given(values, point.dtype), dict(values), 0.0
         for site, place, here in zip(self.sites, self.places, given, strict=True):
-            own, old = self._own(pseudo, place), values[site.name]
+            own, old = self._own(parameters, place), values[site.name]
             y = site.form.to_coordinates(_part(old, site.part), here, *own)
             points[site.name] = _with_part(old, site.part, y)
             log_determinant -= site.form.to_unconstrained(y, here, *own)[1]
         return points, log_determinant, given
 
-    def batched(self, points, pseudo, *, backward=False, on_jax=False):
+    def batched(self, points, parameters, *, backward=False, on_jax=False):
         """Map symbolic points (S, d), y to z or backward, with log determinant and what is given.
 
         Returns
@@ -143,29 +161,29 @@ class Coordinates:
         given : list of tuples of (S, ...) TensorVariable
         """
         point, variables, outputs, given = self._at_point(points.dtype, backward)
-        replacements = {variables[name]: pseudo[name] for name in PSEUDO}
+        replacements = {variable: parameters[name] for name, variable in variables.items()}
         outputs = graph_replace(outputs, replacements, strict=False)
         many = batch_in_pieces if on_jax else batch
         flat, log_determinant, *rest = many(outputs, point, points)
         return flat, log_determinant, self.by_site(rest, given)
 
     def _at_point(self, dtype, backward):
-        """Return the map of one point: (y or z, pseudo-observations, image, what is given)."""
+        """Return the map of one point: (y or z, parameters, image, what is given)."""
         if (key := ("point", dtype, backward)) not in self.functions:
             point = pt.vector("point", shape=(self.space.n_dim,), dtype=dtype)
-            pseudo = self.variables(dtype)
+            variables = self.variables(dtype)
             through = self.backward if backward else self.forward
-            values, log_determinant, given = through(point, pseudo)
+            values, log_determinant, given = through(point, variables)
             outputs = [
                 self.space.flatten(values),
                 log_determinant,
                 *(part for here in given for part in here),
             ]
-            self.functions[key] = point, pseudo, stabilise(outputs), given
+            self.functions[key] = point, variables, stabilise(outputs), given
         return self.functions[key]
 
     def function(self, what, dtype):
-        """Return a compiled function of points (S, d), log c and m.
+        """Return a compiled function of points (S, d) and the parameters.
 
         Parameters
         ----------
@@ -176,44 +194,40 @@ class Coordinates:
         """
         if (what, dtype) not in self.functions:
             points = pt.matrix("points", shape=(None, self.space.n_dim), dtype=dtype)
-            pseudo = self.variables(dtype)
-            *outputs, given = self.batched(points, pseudo, backward=what == "coordinates")
+            variables = self.variables(dtype)
+            *outputs, given = self.batched(points, variables, backward=what == "coordinates")
             if what == "coordinates":
                 outputs += [part for here in given for part in here]
             if what == "share":
                 shares = [
                     form.share(here, *own).mean(axis=0)
-                    for (form, _, own), here in zip(self.at(pseudo), given, strict=True)
+                    for (form, _, own), here in zip(self.at(variables), given, strict=True)
                 ]
                 outputs = [pt.concatenate(shares)]
-            inputs = [points, *pseudo.values()]
+            inputs = [points, *variables.values()]
             with compiling(cxx=""):
                 self.functions[what, dtype] = one_at_a_time(
                     pytensor.function(inputs, outputs, mode=CHEAP, on_unused_input="ignore")
                 )
         return self.functions[what, dtype]
 
-    def evaluate(self, what, points, pseudo):
-        """Evaluate :meth:`function` at points (S, d), with pseudo-observations by name.
-
-        These may be arrays, or shared variables as they are now.
-        """
-        numbers = [pseudo[name] for name in PSEUDO]
-        numbers = [n.get_value(borrow=True) if hasattr(n, "get_value") else n for n in numbers]
+    def evaluate(self, what, points, parameters):
+        """Evaluate :meth:`function` at points (S, d), with parameters as arrays by name."""
+        numbers = [parameters[name] for name in self.parameter_shapes]
         with np.errstate(all="ignore"):
             return self.function(what, points.dtype.name)(points, *numbers)
 
-    def to_unconstrained(self, points, pseudo):
+    def to_unconstrained(self, points, parameters):
         """Map points y (S, d), an array, to z (S, d) and log |dz/dy| (S,)."""
         if not self:
             return points, np.zeros(len(points), points.dtype)
-        return self.evaluate("unconstrained", points, pseudo)
+        return self.evaluate("unconstrained", points, parameters)
 
-    def from_unconstrained(self, points, pseudo):
+    def from_unconstrained(self, points, parameters):
         """Map points z (S, d), an array, to y (S, d) and log |dy/dz| (S,)."""
         if not self:
             return points, np.zeros(len(points), points.dtype)
-        return self.evaluate("coordinates", points, pseudo)[:2]
+        return self.evaluate("coordinates", points, parameters)[:2]
 
     @property
     def names(self):
@@ -237,10 +251,10 @@ class Coordinates:
         given = [site.given for site in self.sites] if given is None else given
         return [tuple(next(parts) for _ in here) for here in given]
 
-    def at(self, pseudo):
+    def at(self, parameters):
         """Yield each site's form, its slice of a point, and its own (log c, m)."""
         for site, place in zip(self.sites, self.places, strict=True):
-            yield site.form, self._place(site), self._own(pseudo, place)
+            yield site.form, self._place(site), self._own(parameters, place)
 
     def _place(self, site):
         """Return the slice of a point that is a site's."""
@@ -249,8 +263,8 @@ class Coordinates:
             return whole
         return slice(*(whole.start + i for i in site.part.indices(whole.stop - whole.start)[:2]))
 
-    def _own(self, pseudo, place):
-        return [pseudo[name][place] for name in PSEUDO]
+    def _own(self, parameters, place):
+        return [parameters[name][place] for name in PSEUDO]
 
     def _given(self, values, dtype, sites=None):
         """Evaluate what is given at sites, from z by the name of the value variable."""
@@ -266,6 +280,101 @@ class Coordinates:
             )
             for site in (self.sites if sites is None else sites)
         ]
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """Coordinates y of unconstrained space z: a map at given parameters.
+
+    False where y is z. Parameters are passed on by name wherever they go: files, averages of
+    iterates and joined fits need not know what they mean.
+
+    Parameters
+    ----------
+    map : CoordinateMap
+        The structure.
+    parameters : dict of array
+        By the names of ``map.parameter_shapes``; empty where y is z.
+
+    Raises
+    ------
+    ValueError
+        If names or shapes are not those of the map.
+
+    Examples
+    --------
+    >>> import pymc as pm, pymc_isomix as pmi
+    >>> with pm.Model():
+    ...     tau = pm.HalfNormal("tau")
+    ...     theta = pm.Normal("theta", 0, tau, shape=3)
+    ...     coordinates = pmi.IsoMix(2, random_seed=1).approx.coordinates
+    >>> coordinates.names, sorted(coordinates.parameters)
+    (['theta'], ['log_precisions', 'values'])
+    >>> z, log_determinant = coordinates.to_unconstrained(np.zeros((5, 4)))
+    >>> z.shape, log_determinant.shape
+    ((5, 4), (5,))
+    """
+
+    map: CoordinateMap
+    parameters: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        shapes = {name: np.shape(value) for name, value in self.parameters.items()}
+        if shapes != self.map.parameter_shapes:
+            raise ValueError(
+                f"parameters must have the shapes {self.map.parameter_shapes}; got {shapes}"
+            )
+
+    def __bool__(self):
+        return bool(self.map)
+
+    @property
+    def space(self):
+        """The places of the variables in a flat point."""
+        return self.map.space
+
+    @property
+    def names(self):
+        """Names of the sites' value variables, in order."""
+        return self.map.names
+
+    @property
+    def labels(self):
+        """Label each pseudo-observation, (P,) strings."""
+        return self.map.labels
+
+    def replace(self, **parameters):
+        """Return coordinates of the same structure with other parameters."""
+        return Coordinates(self.map, {**self.parameters, **parameters})
+
+    def equals(self, other):
+        """Whether other coordinates are of the same map, at the same parameters."""
+        return self.map.key is other.map.key and all(
+            np.array_equal(value, other.parameters[name], equal_nan=True)
+            for name, value in self.parameters.items()
+        )
+
+    def has_structure_of(self, other):
+        """Whether parameters mean the same in other coordinates."""
+        return self.map.describe() == other.map.describe()
+
+    def to_unconstrained(self, points):
+        """Map points y (S, d), an array, to z (S, d) and log |dz/dy| (S,)."""
+        return self.map.to_unconstrained(points, self.parameters)
+
+    def from_unconstrained(self, points):
+        """Map points z (S, d), an array, to y (S, d) and log |dy/dz| (S,)."""
+        return self.map.from_unconstrained(points, self.parameters)
+
+    def shares(self, points):
+        """Mean share (P,) of each pseudo-observation over points y (S, d)."""
+        return self.map.evaluate("share", points, self.parameters)[0]
+
+    def forward(self, point):
+        """Map a symbolic point y (d,) to z by the name of the value variable, and log |dz/dy|."""
+        constants = {name: pt.constant(value) for name, value in self.parameters.items()}
+        values, log_determinant, _ = self.map.forward(point, constants)
+        return values, log_determinant
 
 
 def _part(value, part):

@@ -11,7 +11,7 @@ from pymc.distributions.transforms import ZeroSumTransform
 
 from pymc_isomix.model.kept import baked, kept, same
 from pymc_isomix.sites import values
-from pymc_isomix.sites.coordinates import PSEUDO, Coordinates, Site
+from pymc_isomix.sites.coordinates import PSEUDO, CoordinateMap, Site
 from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.matrices import Matrix, Scaled
@@ -38,7 +38,7 @@ def find_coordinates(space):
 
     Returns
     -------
-    Coordinates
+    CoordinateMap
         Without sites where the model has none that are recognised.
     """
     key = "coordinates", baked(space)
@@ -47,7 +47,7 @@ def find_coordinates(space):
         same(variable.get_value(borrow=True), value) for variable, value in coordinates.data.items()
     ):
         sites = _without_circles([_candidates(space, name) for name in space.variables])
-        coordinates = kept(space.model).add(key, Coordinates(space, sites, space.data_read))
+        coordinates = kept(space.model).add(key, CoordinateMap(space, sites, space.data_read))
     if coordinates:
         names = ", ".join(space.variables[site.name].name for site in coordinates.sites)
         logger.info(f"coordinates='auto': {names} by the model's own scales")
@@ -226,7 +226,7 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
 
     Parameters
     ----------
-    coordinates : Coordinates
+    coordinates : CoordinateMap
     points : (K, d) array
         Where the components start, unconstrained space.
     farthest : float

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytensor.tensor as pt
 
+from pymc_isomix.sites.coordinates import PSEUDO
 from pymc_isomix.sites.elementwise import TINY
 
 STEP = 1 / 3  # relative to that of the means, as for the metric
@@ -43,7 +44,7 @@ def new_pseudo(
 
     Parameters
     ----------
-    coordinates : Coordinates
+    coordinates : CoordinateMap
     pseudo : dict of (P,) TensorVariable
     draws, means : AtSites
         The S draws, and the K means.
@@ -72,7 +73,7 @@ def new_pseudo(
     offsets = by_component(draws.points) - means.points[:, None]
     by_log_scale = (by_component(weighted) * offsets).sum(axis=(0, 1))  # (d,), of the metric's rows
     scaling = pt.ones(n_dim, dtype=scores.dtype)
-    new: dict = {name: [] for name in pseudo}
+    new: dict = {name: [] for name in PSEUDO}
     for (form, place, own), at_draws, at_means in zip(
         coordinates.at(pseudo), draws.given, means.given, strict=True
     ):
@@ -152,7 +153,7 @@ def moved_means(coordinates, means, old, new):
 
     Parameters
     ----------
-    coordinates : Coordinates
+    coordinates : CoordinateMap
     means : AtSites
     old, new : dicts of (P,) TensorVariable
     """

@@ -79,13 +79,13 @@ class Anchor:
             shared = getattr(self, name)
             shared.set_value(np.asarray(value, dtype=shared.dtype))
 
-    def at(self, coordinates, pseudo):
+    def at(self, coordinates, parameters):
         """Return the anchor y (d,), and log density and gradient (d,) of all the data there."""
         if not coordinates:
             return self.point, self.log_density, self.gradient
-        values, *_ = coordinates.backward(self.point, pseudo)
+        values, *_ = coordinates.backward(self.point, parameters)
         point = disconnected_grad(_flat(coordinates, values))
-        values, log_determinant, _ = coordinates.forward(point, pseudo)
+        values, log_determinant, _ = coordinates.forward(point, parameters)
         rest = log_determinant + _flat(coordinates, values) @ self.gradient
         return point, self.log_density + log_determinant, pytensor.grad(rest, point)
 

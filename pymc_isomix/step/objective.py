@@ -11,7 +11,6 @@ from pymc_isomix.backend.jax_ops import compute_once, spread_rows, standard_norm
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.model.batching import batched_log_density
-from pymc_isomix.sites.coordinates import PSEUDO
 from pymc_isomix.sites.learning import AtSites, moved_means, new_pseudo
 from pymc_isomix.step import estimator
 
@@ -90,8 +89,8 @@ def step_updates(
     space : FlatSpace
     step_size : scalar TensorVariable
     info : StepInfo
-    coordinates : Coordinates, optional
-        The sites, if there are any; their pseudo-observations are among ``params``.
+    coordinates : CoordinateMap, optional
+        The sites, if there are any; their parameters are among ``params``.
     n_samples : int, optional
         Draws of each component, instead of the rule's.
     model_mode : Mode, optional
@@ -127,14 +126,14 @@ def step_updates(
     draws = estimator.draw(noise, means, whitened_means, log_variances, metric)
     points = pt.specify_shape(draws.coordinates, (n_components * n_samples, n_dim))
     points = spread_rows(points, n_devices)
-    pseudo = {name: params[name] for name in PSEUDO} if coordinates else None
-    at_anchor = None if anchor is None else anchor.at(coordinates, pseudo)
+    of_coordinates = {n: params[n] for n in coordinates.parameter_shapes} if coordinates else {}
+    at_anchor = None if anchor is None else anchor.at(coordinates, of_coordinates)
     behind = [] if at_anchor is None else [at_anchor[0][None]]
     target = batched_log_density(
         space,
         pt.concatenate([points, *behind]) if behind else points,
         coordinates=coordinates,
-        pseudo=pseudo,
+        parameters=of_coordinates,
         more_replacements=more_replacements,
         mode=model_mode,
         on_jax=on_jax,
@@ -170,10 +169,10 @@ def step_updates(
             log_weights, estimates.divergence, step_size, lost=pt.eq(estimates.n_finite, 0)
         )
     if coordinates:
-        at_means = AtSites(means, coordinates.batched(means, pseudo, on_jax=on_jax)[2])
+        at_means = AtSites(means, coordinates.batched(means, of_coordinates, on_jax=on_jax)[2])
         moved, scaling = new_pseudo(
             coordinates,
-            pseudo,
+            of_coordinates,
             AtSites(draws.coordinates, given),
             at_means,
             pt.switch(pt.isfinite(gradient_p), gradient_p, 0.0),
@@ -183,7 +182,7 @@ def step_updates(
             metric,
         )
         # the means' own step is added to where the new coordinates put them
-        new["means"] += moved_means(coordinates, at_means, pseudo, moved) - means
+        new["means"] += moved_means(coordinates, at_means, of_coordinates, moved) - means
         new |= moved
     if metric.ndim > 0:
         # without sites the correlations are all that a dense metric is for
@@ -212,9 +211,9 @@ def guarded(new, params, n_finite, n_samples, loss, extra, info):
         accepted = rows.all() & has_draws.any() & ~pt.isnan(new["log_weights"]).any()
     else:
         accepted = rows.all() & has_draws.all()
-    for name in ("metric", *PSEUDO):
-        if name in new:
-            accepted &= pt.isfinite(new[name]).all()
+    for name, value in new.items():
+        if name not in ("means", "log_variances", "log_weights"):  # which have been looked at
+            accepted &= pt.isfinite(value).all()
     values = {params[name]: value for name, value in new.items()} | extra
     updates = {
         shared: pt.switch(accepted, value, shared).astype(shared.dtype)

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pymc as pm
 import pytest
+import scipy
 
 import pymc_isomix as pmi
 from pymc_isomix.ensembles import ensemble, workers
@@ -13,6 +14,9 @@ from pymc_isomix.interface.settings import Settings
 from pymc_isomix.model.space import FlatSpace
 
 FIT = {"restarts": 4, "n": 400, "n_components": 3, "progressbar": False, "refine": False}
+
+
+SEED = np.random.SeedSequence(1)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +40,8 @@ def test_finds_both_modes_with_their_masses(fitted):
 
 def test_each_fit_is_as_if_it_were_the_first(fitted, model):
     space, settings = FlatSpace.of(model), Settings(n_components=3, init="prior")
-    seeds = workers.seeds_of(1, 5)
-    start = ensemble.stratified_starts(space, 4, settings, seeds[-1])[2]
+    seeds = workers.seeds_of(1, 4)
+    start = ensemble.stratified_starts(space, 4, settings, ensemble.Streams.of(1).starts)[2]
     isomix = {"n_components": 3, "init": "prior"}
     with workers.quiet():
         with pytest.raises(TimeoutError, match="larger time_limit"):
@@ -64,7 +68,7 @@ def test_each_mode_is_fitted_once_more_by_itself(fitted, model):
 
 def test_starts_are_strata_of_the_prior(model):
     settings = Settings(n_components=10, init="prior")
-    places = ensemble.stratified_starts(FlatSpace.of(model), 4, settings, 1)
+    places = ensemble.stratified_starts(FlatSpace.of(model), 4, settings, SEED)
     assert [place.shape for place in places] == [(10, 2)] * 4
     within = np.mean([place.std(axis=0) for place in places], axis=0)
     assert (within < np.concatenate(places).std(axis=0)).all()
@@ -75,7 +79,7 @@ def test_an_improper_prior_has_a_box(caplog):
         pm.Flat("x", shape=2)
     settings = Settings(n_components=5, init="prior", init_width=3.0)
     with caplog.at_level(logging.INFO, "pymc_isomix"):
-        places = ensemble.stratified_starts(FlatSpace.of(flat), 2, settings, 1)
+        places = ensemble.stratified_starts(FlatSpace.of(flat), 2, settings, SEED)
     assert 2 < np.abs(places).max() <= 3
     assert "improper" in caplog.text
 
@@ -140,6 +144,66 @@ def test_goes_on_from_checkpoints(fitted, model, failing, tmp_path):
     np.testing.assert_equal(means(approx), means(fitted))
     with pytest.raises(ValueError, match="differ in n, random_seed"):
         pmi.fit_ensemble(model, random_seed=2, checkpoint=folder, **FIT | {"n": 5})
+
+
+def small(*, seen=1.0, prior=2.0, data=False):
+    with pm.Model() as model:
+        x = pm.Normal("x", 0.0, prior, shape=2)
+        seen = pm.Data("seen", [seen]) if data else [seen]
+        pm.Normal("y", x.sum(), 1.0, observed=seen)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differing"),
+    [
+        ({"seen": 1.0}, {"seen": 1.5}, "data, model"),
+        ({"data": True}, {"data": True, "seen": 1.5}, "data"),
+        ({"prior": 2.0}, {"prior": 3.0}, "data, model"),
+    ],
+)
+def test_checkpoints_of_another_model_are_refused(tmp_path, failing, fitted, one, other, differing):
+    options = {"random_seed": 1, "checkpoint": tmp_path / "restarts", **FIT}
+    pmi.fit_ensemble(small(**one), **options)
+    pmi.fit_ensemble(small(**one), **options)  # the same model, built again
+    with pytest.raises(ValueError, match=rf"they differ in {differing}\."):
+        pmi.fit_ensemble(small(**other), **options)
+
+
+def test_checkpoints_of_other_starts_are_refused(tmp_path, failing):
+    options = {"random_seed": 1, "checkpoint": tmp_path / "restarts", **FIT, "init": "uniform"}
+    pmi.fit_ensemble(small(), start={"x": np.zeros(2)}, **options)
+    pmi.fit_ensemble(small(), start={"x": np.zeros(2)}, **options)
+    with pytest.raises(ValueError, match=r"they differ in start\."):
+        pmi.fit_ensemble(small(), start={"x": np.ones(2)}, **options)
+
+
+def test_a_seed_of_zero_is_a_seed(model, failing):
+    first = pmi.fit_ensemble(model, random_seed=0, **FIT)
+    assert pmi.fit_ensemble(model, previous=first, **FIT).random_seed == 0
+
+
+def test_every_source_of_random_numbers_has_a_stream_of_its_own(model, monkeypatch):
+    streams = ensemble.Streams.of(1)
+    firsts = {np.random.default_rng(stream).random() for stream in streams}
+    firsts |= {np.random.default_rng(seed).random() for seed in workers.seeds_of(1, 10)}
+    assert len(firsts) == len(streams) + 10
+    taken = {}
+    kmeans, starting_means = scipy.cluster.vq.kmeans2, ensemble.starts.starting_means
+
+    def of_strata(*args, rng, **kwargs):
+        taken["strata"] = rng.bit_generator.state["state"]
+        return kmeans(*args, rng=rng, **kwargs)
+
+    def of_candidates(*args, random_seed, **kwargs):
+        taken["candidates"] = np.random.default_rng(random_seed).bit_generator.state["state"]
+        return starting_means(*args, random_seed=random_seed, **kwargs)
+
+    monkeypatch.setattr(scipy.cluster.vq, "kmeans2", of_strata)
+    monkeypatch.setattr(ensemble.starts, "starting_means", of_candidates)
+    settings = Settings(n_components=3, init="prior")
+    ensemble.stratified_starts(FlatSpace.of(model), 2, settings, streams.starts)
+    assert taken["strata"] != taken["candidates"]
 
 
 def test_arguments_are_checked_first(model):

@@ -10,7 +10,7 @@ from pymc_isomix.ensembles import joining
 from pymc_isomix.ensembles.blocks import Block
 from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.model.space import FlatSpace
-from pymc_isomix.sites.coordinates import Coordinates
+from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
 
 MEANS = np.array([[-8.0, 0.0], [0.0, 0.0], [8.0, 3.0]])
 DEVIATIONS = np.array([[1.0, 0.1], [0.5, 0.5], [0.2, 2.0]])
@@ -27,7 +27,7 @@ def log_density(points):
 def flat():
     with pm.Model() as model:
         pm.Flat("x", shape=2)
-    return Coordinates(FlatSpace.of(model))
+    return Coordinates(CoordinateMap(FlatSpace.of(model)))
 
 
 def fit_of(flat, chosen, weights, source, *, wider=1.05):
@@ -38,7 +38,7 @@ def fit_of(flat, chosen, weights, source, *, wider=1.05):
         np.log(weights),
         np.ones(()),
     )
-    return Block(mixture, flat, {}, source)
+    return Block(mixture, flat, source)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,6 @@ def test_halves_of_one_mode_are_both_kept(flat):
                 np.ones(()),
             ),
             flat,
-            {},
             source,
         )
         for source, span in enumerate([(-16, -1), (1, 16)])
@@ -121,7 +120,7 @@ def test_dead_components_are_left_out(flat):
         np.log([0.6, 0.3, 0.0999, 0.0001]),
         np.ones(()),
     )
-    pieces = joining.pieces_of(Block(mixture, flat, {}))
+    pieces = joining.pieces_of(Block(mixture, flat))
     assert [piece.mixture.n_components for piece in pieces] == [1, 1, 1]
 
 

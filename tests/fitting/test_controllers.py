@@ -1,4 +1,5 @@
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,11 +11,20 @@ from pymc_isomix.sites.coordinates import PSEUDO
 from pymc_isomix.step.bounds import StepRule
 
 
+class FakeCoordinates(NamedTuple):
+    """Holds parameters as coordinates do."""
+
+    parameters: dict
+
+    def replace(self, **parameters):
+        return FakeCoordinates({**self.parameters, **parameters})
+
+
 class FakeGroup:
     """Holds parameters as a group does."""
 
     def __init__(self, weights, *, n_dim=2):
-        self.pseudo_values = {}
+        self.coordinates = FakeCoordinates({})
         n_components = len(weights)
         self.mixture = Mixture(
             means=np.arange(n_components)[:, None] * 100.0 * np.ones(n_dim),
@@ -58,7 +68,7 @@ def test_scheduled_follows_its_schedule_on_after_earlier_steps():
 @pytest.mark.parametrize("more", [0, 1])
 def test_coordinates_have_time_to_settle_unless_they_are_many(more):
     group, n_elements = FakeGroup([0.5, 0.5]), controllers.MANY_ELEMENTS + more
-    group.pseudo_values = {name: np.zeros(n_elements) for name in PSEUDO}
+    group.coordinates = FakeCoordinates({name: np.zeros(n_elements) for name in PSEUDO})
     sizes, _ = run(phased(group, n=5000), NOISY)
     exploring = 2 * controllers.CHECK_EVERY if more else controllers.LEAST_WITH_SITES
     assert len(sizes) == exploring + controllers.SETTLE_STEPS

@@ -54,7 +54,7 @@ def test_the_model_and_the_sites_map_alike(approx):
     points = approx.mixture.draw(7, np.random.default_rng(1))[0]
     compiled = approx.compiled_model()
     log_p, gradient, z, log_determinant = compiled.evaluate(points)
-    expected = approx.coordinates.to_unconstrained(points, approx.pseudo)
+    expected = approx.coordinates.to_unconstrained(points)
     np.testing.assert_allclose(z, expected[0], rtol=1e-9)
     np.testing.assert_allclose(log_determinant, expected[1], rtol=1e-9)
     for found, same in zip(compiled.to_unconstrained(points), expected, strict=True):
@@ -153,7 +153,7 @@ def test_coordinates_find_the_data_of_many_groups():
         theta = pm.Normal("theta", pm.Normal("mu", 0, 2), tau, shape=200)
         pm.Normal("y", theta[groups], pm.HalfNormal("sigma"), observed=y)
     inference = pmi.IsoMix(20, metric="diag", random_seed=1, model=model)
-    found = inference.fit(200, **QUIET).groups[0].pseudo_values
+    found = inference.fit(200, **QUIET).coordinates.parameters
     means = np.bincount(groups, y) / rows
     assert np.corrcoef(found["values"], means)[0, 1] > 0.99
     assert np.corrcoef(found["log_precisions"], np.log(rows))[0, 1] > 0.99

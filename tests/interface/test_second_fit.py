@@ -37,7 +37,11 @@ def fit(model, seed=1, **options):
     approx = inference.fit(60, backend="jax", progressbar=False)
     draws = approx.sample(50, random_seed=2)
     report = approx.diagnostics(200, n_probes=2, transitions=2)
-    values = [*approx.mixture.as_dict().values(), *approx.pseudo_values.values(), approx.hist]
+    values = [
+        *approx.mixture.as_dict().values(),
+        *approx.coordinates.parameters.values(),
+        approx.hist,
+    ]
     values += [draws["sample_stats"]["lp"].values, report["elbo"].values]
     return np.concatenate([np.ravel(v) for v in values])
 

@@ -85,10 +85,9 @@ def schools():
         pm.Normal("y", theta, 10.0, observed=[28.0, 8.0, -3.0], dims="school")
         approx = pmi.IsoMix(n_components=4, random_seed=1).approx
     approx.mixture = some_mixture(n_dim=5)
-    approx.groups[0].pseudo_values = {
-        "log_precisions": rng.normal(size=3),
-        "values": rng.normal(size=3),
-    }
+    approx.groups[0].coordinates = approx.coordinates.replace(
+        log_precisions=rng.normal(size=3), values=rng.normal(size=3)
+    )
     return approx
 
 

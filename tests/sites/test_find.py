@@ -8,7 +8,7 @@ import pytest
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites import find
-from pymc_isomix.sites.coordinates import Coordinates
+from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
 from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
 from pymc_isomix.sites.find import find_coordinates, starting_coordinates
 from pymc_isomix.sites.matrices import Matrix, Scaled
@@ -297,8 +297,7 @@ def test_gaussian_data_as_pseudo_observations_leave_a_standard_gaussian(function
     target = CompiledModel(
         coordinates.space,
         "float64",
-        coordinates=coordinates,
-        pseudo={name: pt.as_tensor(value) for name, value in pseudo.items()},
+        coordinates=Coordinates(coordinates, pseudo),
     )
     y, _ = coordinates.from_unconstrained(points, pseudo)
     place = coordinates._place(site)
@@ -412,7 +411,7 @@ def test_effects_far_out_start_within_reach():
 
 
 def test_without_sites_coordinates_are_unconstrained_space():
-    coordinates = Coordinates(FlatSpace.of(build(regression)))
+    coordinates = CoordinateMap(FlatSpace.of(build(regression)))
     points = np.ones((2, 5))
     assert starting_coordinates(coordinates, points) == (points, {})
     np.testing.assert_array_equal(coordinates.to_unconstrained(points, {})[0], points)

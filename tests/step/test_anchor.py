@@ -7,7 +7,7 @@ import pytest
 from pymc_isomix import IsoMix
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import FlatSpace
-from pymc_isomix.sites.coordinates import PSEUDO
+from pymc_isomix.sites.coordinates import PSEUDO, Coordinates
 from pymc_isomix.sites.find import find_coordinates
 from pymc_isomix.step.anchor import Anchor
 
@@ -105,7 +105,8 @@ def test_with_sites_the_anchor_keeps_its_place_and_what_the_data_say_there():
         pm.Normal("theta", pm.Normal("mu"), tau, shape=3)
     coordinates, rng = find_coordinates(FlatSpace.of(model)), np.random.default_rng(0)
     pseudo = {name: pytensor.shared(rng.normal(size=3)) for name in PSEUDO}
-    exact = CompiledModel(coordinates.space, "float64", coordinates=coordinates, pseudo=pseudo)
+    now = Coordinates(coordinates, {name: v.get_value() for name, v in pseudo.items()})
+    exact = CompiledModel(coordinates.space, "float64", coordinates=now)
     plain = CompiledModel(coordinates.space, "float64")
     z = rng.normal(size=(1, 5))
     anchor = Anchor.allocate(5, "float64")

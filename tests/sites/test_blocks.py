@@ -7,11 +7,10 @@ from scipy import stats
 from scipy.special import logsumexp
 
 import pymc_isomix as pmi
-from pymc_isomix.ensembles.blocks import Block, Joined
-from pymc_isomix.family import modes
 from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.model.space import FlatSpace
-from pymc_isomix.sites.coordinates import Coordinates
+from pymc_isomix.sites.blocks import Block, BlockMixture
+from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
 
 METRICS = {
     "identity": np.float64(1.3),
@@ -24,14 +23,14 @@ METRICS = {
 def flat():
     with pm.Model() as model:
         pm.Flat("x", shape=2)
-    return Coordinates(FlatSpace.of(model))
+    return Coordinates(CoordinateMap(FlatSpace.of(model)))
 
 
 def block(coordinates, metric, means, variances, weights, source=0):
     mixture = Mixture(
         np.array(means, dtype=float), np.log(variances), np.log(weights), METRICS[metric]
     )
-    return Block(mixture, coordinates, {}, source)
+    return Block(mixture, coordinates, source)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +55,7 @@ def gaussians(blocks, weights):
 
 
 def test_log_density_is_that_of_the_weighted_union(blocks):
-    joined = Joined.of(blocks, np.log([0.2, 0.5, 0.3]))
+    joined = BlockMixture.of(blocks, np.log([0.2, 0.5, 0.3]))
     points = np.random.default_rng(0).normal(size=(50, 2)) * 4
     each = gaussians(blocks, [0.2, 0.5, 0.3])
     parts = [np.log(w) + stats.multivariate_normal(m, c).logpdf(points) for w, m, c in each]
@@ -69,12 +68,12 @@ def test_log_density_is_that_of_the_weighted_union(blocks):
 
 
 def test_far_away_it_stays_finite(blocks):
-    joined = Joined.of(blocks, np.log([0.2, 0.5, 0.3]))
+    joined = BlockMixture.of(blocks, np.log([0.2, 0.5, 0.3]))
     assert np.isfinite(joined.log_density(np.full((1, 2), 1e4))).all()
 
 
 def test_draws_have_the_moments_of_the_union(blocks):
-    joined = Joined.of(blocks, np.log([0.2, 0.5, 0.3]))
+    joined = BlockMixture.of(blocks, np.log([0.2, 0.5, 0.3]))
     points, component = joined.draw(20_000, np.random.default_rng(1))
     each = gaussians(blocks, [0.2, 0.5, 0.3])
     mean = sum(w * m for w, m, _ in each)
@@ -87,51 +86,57 @@ def test_draws_have_the_moments_of_the_union(blocks):
 
 
 def test_shadow_has_the_scales_of_the_components(blocks):
-    joined = Joined.of(blocks, np.log([0.2, 0.5, 0.3]))
+    joined = BlockMixture.of(blocks, np.log([0.2, 0.5, 0.3]))
     each = [gaussians(blocks, [0.2, 0.5, 0.3])[i] for i in (2, 3, 4, 0, 1)]
     within = sum(w * c for w, _, c in each)
-    np.testing.assert_allclose(joined.metric @ joined.metric.T, within, rtol=1e-10)
+    np.testing.assert_allclose(joined.sketch.metric @ joined.sketch.metric.T, within, rtol=1e-10)
     np.testing.assert_allclose(
         joined.standard_deviations, [np.sqrt(np.diag(c)) for _, _, c in each], rtol=1e-10
     )
     whitened = [
-        np.diag(np.linalg.solve(joined.metric, c) @ np.linalg.inv(joined.metric).T)
+        np.diag(np.linalg.solve(joined.sketch.metric, c) @ np.linalg.inv(joined.sketch.metric).T)
         for _, _, c in each
     ]
-    np.testing.assert_allclose(np.exp(joined.log_variances), whitened, rtol=1e-10)
+    np.testing.assert_allclose(np.exp(joined.sketch.log_variances), whitened, rtol=1e-10)
 
 
 def test_shadow_is_the_mixture_itself_where_metrics_are_diagonal(blocks):
-    joined = Joined.of(blocks[1:], np.log([0.5, 0.5]))
+    joined = BlockMixture.of(blocks[1:], np.log([0.5, 0.5]))
     points = np.random.default_rng(0).normal(size=(20, 2)) * 4
-    np.testing.assert_allclose(joined.scaled.log_density(points), joined.log_density(points))
+    np.testing.assert_allclose(joined.sketch.log_density(points), joined.log_density(points))
 
 
 def test_modes_are_divided_by_valleys_of_the_union(flat, blocks):
-    joined = Joined.of(blocks, np.log([0.2, 0.5, 0.3]))
-    np.testing.assert_array_equal(modes.label_modes(joined), [0, 1, 1, 2, 2])
+    joined = BlockMixture.of(blocks, np.log([0.2, 0.5, 0.3]))
+    np.testing.assert_array_equal(joined.mode_labels, [0, 1, 1, 2, 2])
     bridge = block(flat, "identity", [[0, 0.2]], [2.0], [1.0], 3)
-    bridged = Joined.of([*blocks, bridge], np.log([0.2, 0.5, 0.1, 0.2]))
-    labels = modes.label_modes(bridged)
+    bridged = BlockMixture.of([*blocks, bridge], np.log([0.2, 0.5, 0.1, 0.2]))
+    labels = bridged.mode_labels
     assert labels[0] == labels[1] == labels[2]  # the heaviest, the bridge and the dense block
 
 
-def test_it_cannot_be_changed_behind_its_blocks(blocks):
-    with pytest.raises(TypeError, match="anew"):
-        Joined.of(blocks, np.zeros(3)).replace(metric=np.ones(2))
+def test_one_block_is_its_mixture(blocks):
+    one, points = BlockMixture.of(blocks[:1]), np.random.default_rng(0).normal(size=(20, 2))
+    mixture = blocks[0].mixture
+    assert one.sketch is mixture
+    np.testing.assert_array_equal(one.log_density(points), mixture.log_density(points))
+    drawn, expected = (q.draw(10, np.random.default_rng(3)) for q in (one, mixture))
+    np.testing.assert_array_equal(drawn[0], expected[0])
+    np.testing.assert_array_equal(one.mode_labels, mixture.mode_labels)
 
 
 def test_with_sites_it_is_the_union_in_unconstrained_space(eight_schools):
     fits = []
     for seed in (1, 2):
         approx = pmi.IsoMix(2, random_seed=seed, start_sigma=0.5, model=eight_schools).approx
-        shift = 0.3 * np.random.default_rng(seed).normal(size=approx.pseudo_values["values"].shape)
-        approx.groups[0].pseudo_values = {
-            name: v + shift for name, v in approx.pseudo_values.items()
-        }
+        coordinates = approx.coordinates
+        shift = 0.3 * np.random.default_rng(seed).normal(size=coordinates.map.n_pseudo)
+        approx.groups[0].coordinates = coordinates.replace(
+            **{name: value + shift for name, value in coordinates.parameters.items()}
+        )
         fits.append(approx)
-    blocks = [Block(a.mixture, a.coordinates, a.pseudo_values, i) for i, a in enumerate(fits)]
-    joined = Joined.of(blocks, np.log([0.3, 0.7]))
+    blocks = [Block(a.mixture, a.coordinates, i) for i, a in enumerate(fits)]
+    joined = BlockMixture.of(blocks, np.log([0.3, 0.7]))
     points, component = joined.draw(200, np.random.default_rng(0))
     z, log_determinant = blocks[1].to_unconstrained(points)
     expected = logsumexp(

@@ -1,0 +1,124 @@
+"""Checkpoints: what restarts ended with, in a folder that knows which fits it is of."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from pytensor.compile import SharedVariable
+from pytensor.graph.basic import Constant
+from pytensor.graph.traversal import toposort
+
+from pymc_isomix.backend.disk import digest_of
+from pymc_isomix.results import files
+
+
+class Checkpoints:
+    """A folder of what restarts ended with: one file each, whole or not there at all.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made where it is not there.
+    about : dict
+        What the fits depend on, fit for JSON. A folder with another one is refused, but for a seed
+        of None, which takes that of the folder.
+
+    Raises
+    ------
+    ValueError
+        If the folder is that of other fits.
+    """
+
+    def __init__(self, folder, about):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.path_of(0)
+        head = self.folder / "ensemble.json"
+        if head.exists():
+            there = json.loads(head.read_text(encoding="utf-8"))
+            if about["random_seed"] is None:
+                about = {**about, "random_seed": there["random_seed"]}
+            about = json.loads(json.dumps(about))
+            if differing := sorted(k for k in {*about, *there} if about.get(k) != there.get(k)):
+                raise ValueError(
+                    f"checkpoint {str(self.folder)!r} is of other fits: they differ in "
+                    f"{', '.join(differing)}. Use another folder, or the same model, data and "
+                    "arguments"
+                )
+        else:
+            if about["random_seed"] is None:
+                about = {**about, "random_seed": np.random.SeedSequence().entropy}
+            temporary = head.with_suffix(".tmp")
+            temporary.write_text(json.dumps(about), encoding="utf-8")
+            os.replace(temporary, head)
+        self.random_seed = about["random_seed"]
+
+    def path_of(self, number):
+        """File of a restart; also tells whether files can be written."""
+        return files.checked_path(self.folder / f"restart_{number:05d}.nc")
+
+    def write(self, number, saved):
+        """Keep what a restart ended with."""
+        files.write(self.path_of(number), saved)
+
+    def read(self, n_restarts):
+        """Read what is there, {number: Saved}; a file that is not whole counts as none."""
+        found = {}
+        for number in range(n_restarts):
+            if self.path_of(number).exists():
+                try:
+                    found[number] = files.read(self.path_of(number))
+                except ValueError:
+                    continue
+        return found
+
+
+def digests(model):
+    """Digest a model: the graph of its log density, and its data.
+
+    Returns
+    -------
+    dict of str
+        ``model`` is empty where the graph has an Op of the user's own, whose code has no digest;
+        ``data`` are all numbers in the graph, among them those of the priors.
+    """
+    log_density = model.logp()
+    inputs = list(model.value_vars)
+    of_graph, _ = digest_of(inputs, [log_density])
+    numbers = []
+    for variable in dict.fromkeys(v for node in toposort([log_density]) for v in node.inputs):
+        if isinstance(variable, Constant):
+            numbers.append(variable.data)
+        elif isinstance(variable, SharedVariable):
+            numbers.append(variable.get_value(borrow=True))
+    return {
+        "model": "" if of_graph is None else of_graph.hex(),
+        "data": digest([n for n in numbers if isinstance(n, np.ndarray | np.generic)]),
+    }
+
+
+def digest(value):
+    """Digest numbers: an array, a mapping or a sequence of them, or what has a repr of its own."""
+    found = hashlib.sha256()
+
+    def tell(part):
+        if isinstance(part, Mapping):
+            for name in sorted(part, key=str):
+                found.update(f"{name}:".encode())
+                tell(part[name])
+        elif isinstance(part, list | tuple):
+            found.update(f"{len(part)} of".encode())
+            for one in part:
+                tell(one)
+        elif isinstance(part, str | None):
+            found.update(repr(part).encode())
+        else:
+            array = np.asarray(part)
+            found.update(f"{array.dtype} {array.shape}".encode())
+            found.update(repr(part).encode() if array.dtype == object else array.tobytes())
+
+    tell(value)
+    return found.hexdigest()
