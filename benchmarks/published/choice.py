@@ -21,8 +21,9 @@ def softmax_rows(utility):
 def heating():
     """900 households, five systems, costs of installation and operation."""
     rng = np.random.default_rng(1)
-    install, operate = rng.normal([780, 960, 990, 820, 1050], 100, (900, 5)), rng.normal(
-        [170, 160, 480, 430, 220], 30, (900, 5)
+    install, operate = (
+        rng.normal([780, 960, 990, 820, 1050], 100, (900, 5)),
+        rng.normal([170, 160, 480, 430, 220], 30, (900, 5)),
     )
     utility = -0.002 * install - 0.006 * operate + np.array([1.7, 0.3, 1.6, 1.8, 0])
     p = softmax_rows(utility)
@@ -74,7 +75,9 @@ def crackers():
         alpha = pm.Normal("alpha", 0, 1, dims="alternative")
         sd = pm.HalfNormal("sd_person", 1, dims="alternative")
         z = pm.Normal("z_person", 0, 1, dims=("person", "alternative"))
-        effects = pm.Deterministic("beta_individual", alpha + sd * z, dims=("person", "alternative"))
+        effects = pm.Deterministic(
+            "beta_individual", alpha + sd * z, dims=("person", "alternative")
+        )
         last = pt.zeros((3156, 1))
         utility = pt.concatenate([effects[person], last], axis=1)
         utility = utility + b_display * display + b_feature * feature + b_price * price
@@ -102,7 +105,9 @@ def hierarchical_logit():
     return model
 
 
-@published("mode choice", "Stan user's guide: multi-logit regression; Greene's travel modes (statsmodels)")
+@published(
+    "mode choice", "Stan user's guide: multi-logit regression; Greene's travel modes (statsmodels)"
+)
 def mode_choice():
     import statsmodels.datasets as data
 
@@ -134,7 +139,8 @@ def bradley_terry():
 
 
 @published(
-    "foul calls", f"{GALLERY}: NBA Foul Analysis with Item Response Theory, A. Rochford, L. Itzigsohn"
+    "foul calls",
+    f"{GALLERY}: NBA Foul Analysis with Item Response Theory, A. Rochford, L. Itzigsohn",
 )
 def foul_calls():
     """Rasch: the disadvantaged player's ability and the committing one's."""
@@ -256,7 +262,9 @@ def gamma_gamma():
     return model
 
 
-@published("contract retention", "pymc-marketing: shifted beta-geometric model, Fader and Hardie (2007)")
+@published(
+    "contract retention", "pymc-marketing: shifted beta-geometric model, Fader and Hardie (2007)"
+)
 def shifted_beta_geometric():
     """Two cohorts of a thousand, eight years."""
     rng = np.random.default_rng(10)
@@ -311,7 +319,9 @@ def diffusion_likelihood(rt, upper, v, a, z, t):
     return pt.switch(rt > t, log_first_passage(decision, signed, a, start), below)
 
 
-@published("drift diffusion", "HSSM: Main Tutorial, A. Fengler et al.; likelihood of Navarro and Fuss")
+@published(
+    "drift diffusion", "HSSM: Main Tutorial, A. Fengler et al.; likelihood of Navarro and Fuss"
+)
 def drift_diffusion():
     rng = np.random.default_rng(11)
     rt, upper = simulate_diffusion(rng, 500, 0.5, 3.0, 0.5, 0.5)
@@ -324,7 +334,9 @@ def drift_diffusion():
     return model
 
 
-@published("drift diffusion, hierarchical", "HSSM: Hierarchical Modeling; likelihood of Navarro and Fuss")
+@published(
+    "drift diffusion, hierarchical", "HSSM: Hierarchical Modeling; likelihood of Navarro and Fuss"
+)
 def drift_diffusion_hierarchical():
     """Fourteen persons, 284 trials each; drifts by conflict, thresholds and delays vary."""
     rng = np.random.default_rng(12)
@@ -350,7 +362,9 @@ def drift_diffusion_hierarchical():
     return model
 
 
-@published("fecundability", "Stan and BDA examples: beta-geometric waits, with smoking as a covariate")
+@published(
+    "fecundability", "Stan and BDA examples: beta-geometric waits, with smoking as a covariate"
+)
 def fecundability():
     """Cycles to conception of 586 women; probabilities vary by beta distributions."""
     smoke = np.array([29, 16, 17, 4, 3, 9, 4, 5, 1, 1, 1, 3])

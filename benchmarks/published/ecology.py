@@ -7,7 +7,9 @@ import pytensor.tensor as pt
 from published.registry import published
 
 
-@published("occupancy", "Stan case studies: Multi-species occupancy, M. Joseph; posteriordb: butterfly")
+@published(
+    "occupancy", "Stan case studies: Multi-species occupancy, M. Joseph; posteriordb: butterfly"
+)
 def occupancy():
     """Twenty-eight species seen, fifty supposed, twenty sites of eighteen visits."""
     rng = np.random.default_rng(1)
@@ -28,7 +30,9 @@ def occupancy():
         log_psi, log_not = -pt.softplus(-logit_psi)[:, None], -pt.softplus(logit_psi)[:, None]
         seen = pm.logp(pm.Binomial.dist(visits, logit_p=logit_theta[:n, None]), y)
         never = -visits * pt.softplus(logit_theta)[:, None]
-        at_site = pt.switch(y > 0, log_psi[:n] + seen, pt.logaddexp(log_psi[:n] + seen, log_not[:n]))
+        at_site = pt.switch(
+            y > 0, log_psi[:n] + seen, pt.logaddexp(log_psi[:n] + seen, log_not[:n])
+        )
         hidden = sites * pt.logaddexp(log_psi[n:] + never[n:], log_not[n:])[:, 0]
         likelihood = at_site.sum() + n * pt.log(omega)
         likelihood += pt.logaddexp(pt.log(omega) + hidden, pt.log1p(-omega)).sum()
@@ -95,7 +99,9 @@ def capture_heterogeneous():
     return model
 
 
-@published("cormack-jolly-seber", "Stan user's guide: Cormack-Jolly-Seber; dippers of Lebreton et al.")
+@published(
+    "cormack-jolly-seber", "Stan user's guide: Cormack-Jolly-Seber; dippers of Lebreton et al."
+)
 def cormack_jolly_seber():
     """Survival of 294 birds between seven years, given capture."""
     rng = np.random.default_rng(5)
@@ -219,7 +225,9 @@ def n_mixture():
 
     top = n[None, :, None]
     choose = np.where(
-        top >= y[:, None], gammaln(top + 1) - gammaln(y[:, None] + 1) - gammaln(np.maximum(top - y[:, None], 0) + 1), -1e10
+        top >= y[:, None],
+        gammaln(top + 1) - gammaln(y[:, None] + 1) - gammaln(np.maximum(top - y[:, None], 0) + 1),
+        -1e10,
     ).sum(-1)
     misses = np.maximum(3 * n - y.sum(1)[:, None], 0)
     with pm.Model() as model:

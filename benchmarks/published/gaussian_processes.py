@@ -15,7 +15,9 @@ def draw(rng, x, length, amplitude=1.0):
     return np.linalg.cholesky(cov + 1e-6 * np.eye(len(x))) @ rng.normal(size=len(x))
 
 
-@published("gp, marginal", f"{GALLERY}: Marginal Likelihood Implementation, B. Engels, C. Fonnesbeck")
+@published(
+    "gp, marginal", f"{GALLERY}: Marginal Likelihood Implementation, B. Engels, C. Fonnesbeck"
+)
 def gp_marginal():
     rng = np.random.default_rng(1)
     x = np.linspace(0, 10, 100)
@@ -29,7 +31,9 @@ def gp_marginal():
     return model
 
 
-@published("gp, robust", f"{GALLERY}: Gaussian Processes: Latent Variable Implementation, B. Engels")
+@published(
+    "gp, robust", f"{GALLERY}: Gaussian Processes: Latent Variable Implementation, B. Engels"
+)
 def gp_robust():
     """Fifty points with noise of Student's t."""
     rng = np.random.default_rng(2)
@@ -151,19 +155,23 @@ def births():
         kernel = amplitude**2 * pm.gp.cov.ExpQuad(1, ls=ls)
         f_trend = pm.gp.HSGP(m=[20], c=1.5, cov_func=kernel).prior("f_trend", X=scaled[:, None])
         scale = pm.HalfNormal("amplitude_year", 0.5)
-        periodic = pm.gp.cov.Periodic(1, period=per_year, ls=pm.LogNormal("ls_year", np.log(1), 0.5))
+        periodic = pm.gp.cov.Periodic(
+            1, period=per_year, ls=pm.LogNormal("ls_year", np.log(1), 0.5)
+        )
         gp = pm.gp.HSGPPeriodic(m=20, scale=scale, cov_func=periodic)
         f_year = gp.prior("f_year", X=scaled[:, None])
         day = pm.ZeroSumNormal("b_day_of_week", 1, dims="day")
         nu = pm.Gamma("nu", 8, 2)
         sigma = pm.HalfNormal("sigma", 0.5)
-        pm.StudentT("y", nu=nu, mu=f_trend + f_year + day[week], sigma=sigma, observed=y, dims="time")
+        pm.StudentT(
+            "y", nu=nu, mu=f_trend + f_year + day[week], sigma=sigma, observed=y, dims="time"
+        )
     return model
 
 
 @published("gp, heteroskedastic", f"{GALLERY}: Heteroskedastic Gaussian Processes, J. Goertz")
 def gp_heteroskedastic():
-    """A latent process for the mean and one for the logarithm of the noise; 20 inputs, 5 repeats."""
+    """Latent processes for the mean and for the log of the noise; 20 inputs, 5 repeats."""
     rng = np.random.default_rng(8)
     x = np.tile(np.linspace(0, 1, 20), 5)
     mean = np.sin(2 * np.pi * x) * 0.8
@@ -185,7 +193,10 @@ def gp_heteroskedastic():
     return model
 
 
-@published("motorcycle", "posteriordb: accel_gp (brms: heteroskedastic basis-function processes), A. Vehtari")
+@published(
+    "motorcycle",
+    "posteriordb: accel_gp (brms: heteroskedastic basis-function processes), A. Vehtari",
+)
 def motorcycle():
     """133 accelerations: a basis of forty for the mean and of twenty for the log of the noise."""
     rng = np.random.default_rng(9)
@@ -209,7 +220,9 @@ def motorcycle():
     return model
 
 
-COREGION = f"{GALLERY}: Multi-output Gaussian Processes: Coregionalization models, D. Phan, B. Engels"
+COREGION = (
+    f"{GALLERY}: Multi-output Gaussian Processes: Coregionalization models, D. Phan, B. Engels"
+)
 
 
 @published("gp, several outputs", COREGION)
@@ -237,7 +250,9 @@ def gp_coregion():
     return model
 
 
-@published("gp, kronecker", f"{GALLERY}: Kronecker Structured Covariances, R.-I. Vasiliu, B. Engels")
+@published(
+    "gp, kronecker", f"{GALLERY}: Kronecker Structured Covariances, R.-I. Vasiliu, B. Engels"
+)
 def gp_kronecker():
     rng = np.random.default_rng(11)
     x1, x2 = np.linspace(0, 5, 30)[:, None], np.linspace(0, 3, 20)[:, None]
@@ -269,7 +284,9 @@ def student_process():
     return model
 
 
-@published("gp, circular", f"{GALLERY}: Gaussian Process (GP) smoothing of circular data, M. Kochurov")
+@published(
+    "gp, circular", f"{GALLERY}: Gaussian Process (GP) smoothing of circular data, M. Kochurov"
+)
 def gp_circular():
     """A process over angles, a Weinland kernel."""
     rng = np.random.default_rng(13)
@@ -295,10 +312,15 @@ def carbon_dioxide():
     first, scale = y[0], y.std()
     y = (y - first) / scale
     with pm.Model() as model:
-        n_per, n_med, n_trend = pm.HalfCauchy("η_per", 2, initval=1.0), pm.HalfCauchy(
-            "η_med", 0.5, initval=0.1
-        ), pm.HalfCauchy("η_trend", 2, initval=2.0)
-        l_pdecay, l_psmooth = pm.Gamma("ℓ_pdecay", alpha=10, beta=0.075), pm.Gamma("ℓ_psmooth", alpha=4, beta=3)
+        n_per, n_med, n_trend = (
+            pm.HalfCauchy("η_per", 2, initval=1.0),
+            pm.HalfCauchy("η_med", 0.5, initval=0.1),
+            pm.HalfCauchy("η_trend", 2, initval=2.0),
+        )
+        l_pdecay, l_psmooth = (
+            pm.Gamma("ℓ_pdecay", alpha=10, beta=0.075),
+            pm.Gamma("ℓ_psmooth", alpha=4, beta=3),
+        )
         period = pm.Normal("period", 1 / 10, 0.005)
         l_med, alpha = pm.Gamma("ℓ_med", alpha=2, beta=0.75), pm.Gamma("α", alpha=5, beta=2)
         l_trend = pm.Gamma("ℓ_trend", alpha=4, beta=0.1)
@@ -308,7 +330,10 @@ def carbon_dioxide():
         trend = n_trend**2 * cov.ExpQuad(1, l_trend)
         gp = pm.gp.Marginal(cov_func=seasonal) + pm.gp.Marginal(cov_func=medium)
         gp = gp + pm.gp.Marginal(cov_func=trend)
-        n_noise, l_noise = pm.HalfNormal("η_noise", 0.5, initval=0.05), pm.Gamma("ℓ_noise", alpha=2, beta=4)
+        n_noise, l_noise = (
+            pm.HalfNormal("η_noise", 0.5, initval=0.05),
+            pm.Gamma("ℓ_noise", alpha=2, beta=4),
+        )
         sigma = pm.HalfNormal("σ", 0.25, initval=0.05)
         noise = n_noise**2 * cov.Matern32(1, l_noise) + cov.WhiteNoise(sigma)
         gp.marginal_likelihood("y", X=t[:, None], y=y, sigma=noise)

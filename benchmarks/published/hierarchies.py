@@ -100,12 +100,19 @@ def rugby():
     rng = np.random.default_rng(2)
     teams = ["Wales", "France", "Ireland", "Scotland", "Italy", "England"]
     pairs = [(i, j) for i in range(6) for j in range(i)]
-    home, away = np.array([p if (p[0] + p[1] + s) % 2 else p[::-1] for s in range(4) for p in pairs]).T
-    attack, defence = np.array([[0.1, -0.1, 0.3, -0.1, -0.4, 0.2], [-0.1, 0.0, -0.3, 0.1, 0.4, -0.1]])
+    home, away = np.array(
+        [p if (p[0] + p[1] + s) % 2 else p[::-1] for s in range(4) for p in pairs]
+    ).T
+    attack, defence = np.array(
+        [[0.1, -0.1, 0.3, -0.1, -0.4, 0.2], [-0.1, 0.0, -0.3, 0.1, 0.4, -0.1]]
+    )
     home_points = rng.poisson(np.exp(2.9 + 0.2 + attack[home] + defence[away]))
     away_points = rng.poisson(np.exp(2.9 + attack[away] + defence[home]))
     with pm.Model(coords={"team": teams, "match": np.arange(60)}) as model:
-        home, away = pm.Data("home_team", home, dims="match"), pm.Data("away_team", away, dims="match")
+        home, away = (
+            pm.Data("home_team", home, dims="match"),
+            pm.Data("away_team", away, dims="match"),
+        )
         advantage = pm.Normal("home", 0, 1)
         sd_att, sd_def = pm.HalfNormal("sd_att", 2), pm.HalfNormal("sd_def", 2)
         intercept = pm.Normal("intercept", 3, 1)
@@ -151,7 +158,9 @@ def baseball_batting():
     return model
 
 
-@published("batting careers", "Bambi notebooks: Hierarchical Logistic regression with Binomial family")
+@published(
+    "batting careers", "Bambi notebooks: Hierarchical Logistic regression with Binomial family"
+)
 def batting_careers():
     import bambi as bmb
     import pandas as pd
@@ -205,7 +214,9 @@ def radon_bambi():
     return built.backend.model
 
 
-@published("mister p", "Bambi notebooks: MrP (multilevel regression and poststratification), N. Forde")
+@published(
+    "mister p", "Bambi notebooks: MrP (multilevel regression and poststratification), N. Forde"
+)
 def mister_p():
     """5000 answers by state, age, ethnicity and education; six families of effects."""
     import bambi as bmb
@@ -272,7 +283,9 @@ def chimpanzees():
             sd = pm.Exponential.dist(1.0, shape=4)
             chol, *_ = pm.LKJCholeskyCov(f"chol_{unit}", n=4, eta=2, sd_dist=sd)
             z = pm.Normal(f"z_{unit}", 0, 1, dims=("treatment", unit))
-            effects[unit] = pm.Deterministic(f"effect_{unit}", pt.dot(chol, z).T, dims=(unit, "treatment"))
+            effects[unit] = pm.Deterministic(
+                f"effect_{unit}", pt.dot(chol, z).T, dims=(unit, "treatment")
+            )
         p = g[treatment] + effects["actor"][actor, treatment] + effects["block"][block, treatment]
         pm.Binomial("pulled_left", n=1, logit_p=p, observed=left)
     return model
@@ -282,7 +295,7 @@ def chimpanzees():
 def contraception():
     rng = np.random.default_rng(9)
     district = rng.choice(60, 1934, p=rng.dirichlet(np.full(60, 2.5)))
-    urban, kids, age = rng.binomial(1, 0.29, 1934), rng.integers(1, 5, 1934), rng.normal(0, 1, 1934)
+    urban = rng.binomial(1, 0.29, 1934)
     effects = rng.multivariate_normal([-0.7, 0.6], [[0.3, -0.25], [-0.25, 0.5]], 60)
     logit = effects[district, 0] + effects[district, 1] * urban
     use = rng.binomial(1, 1 / (1 + np.exp(-logit)))
@@ -309,7 +322,9 @@ def rats():
     y = a[:, None] + b[:, None] * x + rng.normal(0, 6, (30, 5))
     with pm.Model(coords={"rat": np.arange(30), "day": RATS}) as model:
         mu_alpha, mu_beta = pm.Normal("mu_alpha", 0, 100), pm.Normal("mu_beta", 0, 100)
-        sigma_y, sigma_a, sigma_b = (pm.HalfFlat(s) for s in ("sigma_y", "sigma_alpha", "sigma_beta"))
+        sigma_y, sigma_a, sigma_b = (
+            pm.HalfFlat(s) for s in ("sigma_y", "sigma_alpha", "sigma_beta")
+        )
         alpha = pm.Normal("alpha", mu_alpha, sigma_a, dims="rat")
         beta = pm.Normal("beta", mu_beta, sigma_b, dims="rat")
         pm.Deterministic("alpha0", mu_alpha - 22 * mu_beta)
@@ -385,7 +400,9 @@ def cockroaches():
             months.append(rho * months[-1] + sigma_month * steps[i])
         months = pm.Deterministic("mo", pt.stack(months), dims="month")
         eta = mu[building] + kappa[building] * (traps - 7) / 4 + months[month] + area[building]
-        pm.NegativeBinomial("complaints", mu=pt.exp(eta), alpha=1 / inverse_phi, observed=complaints)
+        pm.NegativeBinomial(
+            "complaints", mu=pt.exp(eta), alpha=1 / inverse_phi, observed=complaints
+        )
     return model
 
 
@@ -415,9 +432,7 @@ def growth_curves():
     return model
 
 
-@published(
-    "conversion values", f"{GALLERY}: Introduction to Bayesian A/B Testing, C. Duong"
-)
+@published("conversion values", f"{GALLERY}: Introduction to Bayesian A/B Testing, C. Duong")
 def conversion_values():
     """Rates of conversion and mean purchases of three variants, and their uplifts."""
     visitors, purchased = np.array([100_000] * 3), np.array([10_000, 11_000, 10_500])
@@ -444,7 +459,7 @@ def dogs():
         y[:, t] = rng.uniform(size=30) < p
     with pm.Model() as model:
         a, b = pm.Uniform("a", 0, 1), pm.Uniform("b", 0, 1)
-        p = a**avoided[:, 1:] * b**shocks[:, 1:]
+        p = a ** avoided[:, 1:] * b ** shocks[:, 1:]
         pm.Bernoulli("y", p=p, observed=y[:, 1:])
     return model
 
@@ -463,7 +478,13 @@ def election88():
     y = rng.binomial(1, 1 / (1 + np.exp(-eta)))
     with pm.Model() as model:
         beta = pm.Normal("beta", 0, 100, shape=5)
-        eta = beta[0] + beta[1] * black + beta[2] * female + beta[3] * v_prev + beta[4] * female * black
+        eta = (
+            beta[0]
+            + beta[1] * black
+            + beta[2] * female
+            + beta[3] * v_prev
+            + beta[4] * female * black
+        )
         for name, size in sizes.items():
             sigma = pm.Uniform(f"sigma_{name}", 0, 100)
             eta += pm.Normal(name, 0, sigma, shape=size)[index[name]]

@@ -21,7 +21,9 @@ def questionnaire(rng, n=283):
 def cfa():
     """Two factors, three indicators each, first loadings one."""
     y = questionnaire(np.random.default_rng(1))
-    with pm.Model(coords={"obs": np.arange(283), "indicator": np.arange(6), "latent": ["a", "b"]}) as model:
+    with pm.Model(
+        coords={"obs": np.arange(283), "indicator": np.arange(6), "latent": ["a", "b"]}
+    ) as model:
         psi = pm.InverseGamma("Psi", 5, 10, dims="indicator")
         lambdas = [pm.Normal(f"lambdas{i}", 1, 10, shape=2) for i in (1, 2)]
         tau = pm.Normal("tau", 3, 10, dims="indicator")
@@ -155,7 +157,10 @@ def latent_growth():
     return model
 
 
-@published("covariance matrix", f"{GALLERY}: LKJ Cholesky Covariance Priors for Multivariate Normal Models, A. Rochford")
+@published(
+    "covariance matrix",
+    f"{GALLERY}: LKJ Cholesky Covariance Priors for Multivariate Normal Models, A. Rochford",
+)
 def covariance_matrix():
     rng = np.random.default_rng(7)
     sigma = np.array([[0.49, -0.42], [-0.42, 2.25]])

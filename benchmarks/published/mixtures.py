@@ -124,12 +124,20 @@ def dependent_density():
     y = np.where(x < 0, 0.8, 0.8 - 1.3 * x) + rng.normal(0, 0.05 + 0.25 * (x > 0), 221)
     y = (y - y.mean()) / y.std()
     with pm.Model(coords={"component": np.arange(20)}) as model:
-        alpha, beta = pm.Normal("alpha", 0, 5, dims="component"), pm.Normal("beta", 0, 5, dims="component")
+        alpha, beta = (
+            pm.Normal("alpha", 0, 5, dims="component"),
+            pm.Normal("beta", 0, 5, dims="component"),
+        )
         v = pm.math.clip(0.5 * pt.erfc(-(alpha + beta * x[:, None]) / np.sqrt(2)), 1e-9, 1 - 1e-9)
-        left = pt.concatenate([pt.ones((221, 1)), pt.extra_ops.cumprod(1 - v, axis=1)[:, :-1]], axis=1)
+        left = pt.concatenate(
+            [pt.ones((221, 1)), pt.extra_ops.cumprod(1 - v, axis=1)[:, :-1]], axis=1
+        )
         weights = v * left
         weights = weights / weights.sum(axis=1, keepdims=True)
-        gamma, delta = pm.Normal("gamma", 0, 10, dims="component"), pm.Normal("delta", 0, 10, dims="component")
+        gamma, delta = (
+            pm.Normal("gamma", 0, 10, dims="component"),
+            pm.Normal("delta", 0, 10, dims="component"),
+        )
         mu = gamma + delta * x[:, None]
         tau = pm.Gamma("tau", 1, 1, dims="component")
         pm.NormalMixture("obs", weights, mu, tau=tau, observed=y)
@@ -173,7 +181,11 @@ def explicit_multinomial():
     return model
 
 
-@published("topics", "posteriordb: ldaK5 (Stan user's guide: latent Dirichlet allocation)", report=("word",))
+@published(
+    "topics",
+    "posteriordb: ldaK5 (Stan user's guide: latent Dirichlet allocation)",
+    report=("word",),
+)
 def topics():
     """25 documents of 262 words in all, two topics; probabilities of words are compared."""
     rng = np.random.default_rng(7)
@@ -206,7 +218,9 @@ def annotators():
     return model
 
 
-@published("zero-inflated poisson", f"{GALLERY} and Stan user's guide: zero-inflated counts of monks")
+@published(
+    "zero-inflated poisson", f"{GALLERY} and Stan user's guide: zero-inflated counts of monks"
+)
 def zero_inflated():
     rng = np.random.default_rng(9)
     y = rng.poisson(1, 365) * (rng.uniform(size=365) > 0.2)
@@ -217,7 +231,9 @@ def zero_inflated():
     return model
 
 
-@published("galaxy velocities", "Stan case studies: Identifying Bayesian Mixture Models, M. Betancourt")
+@published(
+    "galaxy velocities", "Stan case studies: Identifying Bayesian Mixture Models, M. Betancourt"
+)
 def galaxies():
     """82 velocities, six components in order."""
     rng = np.random.default_rng(10)

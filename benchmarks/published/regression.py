@@ -179,7 +179,7 @@ def quantile_regression():
         priors={"kappa": bmb.Prior("HalfNormal", sigma=10)},
         extra_namespace={"knots": knots},
     )
-    built.constant = None
+    built.set_alias({"bs(age, knots=knots)": "spline"})
     built.build()
     return built.backend.model
 
@@ -253,6 +253,7 @@ def cherry_blossoms():
         priors=priors,
         extra_namespace={"knots": knots},
     )
+    built.set_alias({"bs(year, knots=knots, intercept=True)": "spline"})
     built.build()
     return built.backend.model
 
@@ -341,7 +342,11 @@ def trolley():
 def ordinal_ratings():
     """Ratings of 300 managers; cutpoints between fixed ends, spaced by a Dirichlet."""
     rng = np.random.default_rng(16)
-    salary, work_sat, work_from_home = rng.normal(30, 5, 300), rng.beta(1, 0.4, 300), rng.integers(0, 2, 300)
+    salary, work_sat, work_from_home = (
+        rng.normal(30, 5, 300),
+        rng.beta(1, 0.4, 300),
+        rng.integers(0, 2, 300),
+    )
     latent = 0.08 * salary + 0.3 * work_sat + 0.8 * work_from_home + rng.logistic(0, 0.7, 300)
     rating = np.digitize(latent, np.quantile(latent, np.linspace(0, 1, 12)[1:-1]))
     k = rating.max() + 1
@@ -351,7 +356,9 @@ def ordinal_ratings():
         spacing = pm.Dirichlet("cuts_unknown", np.ones(k - 2))
         first = pt.concatenate([[0.5], 0.5 + (k - 2) * pt.cumsum(spacing)])
         cuts = pm.Deterministic("cuts", first)
-        mu = pm.Deterministic("mu", beta[0] * salary + beta[1] * work_sat + beta[2] * work_from_home)
+        mu = pm.Deterministic(
+            "mu", beta[0] * salary + beta[1] * work_sat + beta[2] * work_from_home
+        )
         pm.OrderedProbit("y", cutpoints=cuts, eta=mu, sigma=sigma, compute_p=False, observed=rating)
     return model
 
@@ -394,7 +401,9 @@ def golf_angle():
 def golf_dispersed():
     """Angle and distance, with beta-binomial-like extra variance, on a few million putts."""
     rng = np.random.default_rng(17)
-    feet = np.concatenate([[0.28, 0.97, 1.93, 2.92, 3.93], np.arange(4.94, 15, 1), np.arange(16.4, 76, 3.9)])
+    feet = np.concatenate(
+        [[0.28, 0.97, 1.93, 2.92, 3.93], np.arange(4.94, 15, 1), np.arange(16.4, 76, 3.9)]
+    )
     tries = np.maximum(45198 * np.exp(-0.25 * feet), 500).astype(int) * 4
     angle, far = 0.018, 0.08
     from scipy.stats import norm
@@ -424,12 +433,15 @@ PLACEBO += [101, 100, 99, 101, 100, 102, 99, 100, 99]
 
 
 @published(
-    "best", f"{GALLERY}: Bayesian Estimation Supersedes the T-Test, A. Straw, T. Wiecki, C. Fonnesbeck"
+    "best",
+    f"{GALLERY}: Bayesian Estimation Supersedes the T-Test, A. Straw, T. Wiecki, C. Fonnesbeck",
 )
 def best():
     pooled = np.array(DRUG + PLACEBO)
     with pm.Model() as model:
-        means = [pm.Normal(f"{g}_mean", pooled.mean(), 2 * pooled.std()) for g in ("group1", "group2")]
+        means = [
+            pm.Normal(f"{g}_mean", pooled.mean(), 2 * pooled.std()) for g in ("group1", "group2")
+        ]
         deviations = [pm.Uniform(f"{g}_std", 1, 10) for g in ("group1", "group2")]
         nu = pm.Exponential("nu_minus_one", 1 / 29) + 1
         groups = zip(("drug", "placebo"), (DRUG, PLACEBO), means, deviations, strict=True)
@@ -474,7 +486,7 @@ def mediation():
 
 @published(
     "instrumental variables",
-    f"{GALLERY}: Counterfactual Inference and instrumental variables, N. Forde (risk of expropriation)",
+    f"{GALLERY}: Instrumental variables and potential outcomes, N. Forde",
 )
 def instrumental_variables():
     rng = np.random.default_rng(20)
@@ -493,9 +505,7 @@ def instrumental_variables():
     return model
 
 
-@published(
-    "missing data imputation", f"{GALLERY}: Bayesian Missing Data Imputation, N. Forde"
-)
+@published("missing data imputation", f"{GALLERY}: Bayesian Missing Data Imputation, N. Forde")
 def missing_data_imputation():
     """A covariate and a response with holes, imputed as further variables."""
     rng = np.random.default_rng(21)
@@ -506,7 +516,10 @@ def missing_data_imputation():
     climate[rng.choice(n, 10, replace=False)] = np.nan
     empower[rng.choice(n, 16, replace=False)] = np.nan
     with pm.Model() as model:
-        mu_climate, sigma_climate = pm.Normal("mu_climate", 20, 5), pm.HalfNormal("sigma_climate", 5)
+        mu_climate, sigma_climate = (
+            pm.Normal("mu_climate", 20, 5),
+            pm.HalfNormal("sigma_climate", 5),
+        )
         climate = pm.Normal(
             "climate", mu_climate, sigma_climate, observed=np.ma.masked_invalid(climate)
         )
@@ -586,7 +599,9 @@ def diabetes():
     return model
 
 
-@published("bioassay", "Stan and BDA examples: dose response of twenty animals, Racine et al. (1986)")
+@published(
+    "bioassay", "Stan and BDA examples: dose response of twenty animals, Racine et al. (1986)"
+)
 def bioassay():
     dose, deaths = np.array([-0.86, -0.30, -0.05, 0.73]), np.array([0, 1, 3, 5])
     with pm.Model() as model:
@@ -596,7 +611,11 @@ def bioassay():
     return model
 
 
-@published("neural network", f"{GALLERY}: Variational Inference: Bayesian Neural Networks, T. Wiecki", report=("p",))
+@published(
+    "neural network",
+    f"{GALLERY}: Variational Inference: Bayesian Neural Networks, T. Wiecki",
+    report=("p",),
+)
 def neural_network():
     """Two moons, two hidden layers of five; weights may swap, so probabilities are compared."""
     from sklearn.datasets import make_moons

@@ -110,7 +110,7 @@ def lip_cancer_car_fixed():
 
 @published(
     "log-gaussian cox process",
-    f"{GALLERY}: Modeling spatial point patterns with a marked log-Gaussian Cox process, C. Krapu, C. Fonnesbeck",
+    f"{GALLERY}: Marked log-Gaussian Cox process of spatial point patterns, C. Krapu",
 )
 def cox_process():
     """Counts of anemones in 150 cells, a latent Gaussian process."""
@@ -133,7 +133,8 @@ def cox_process():
 
 
 @published(
-    "oceanic tools", f"{GALLERY}: Statistical Rethinking lectures 16, Gaussian processes; Kline's data"
+    "oceanic tools",
+    f"{GALLERY}: Statistical Rethinking lectures 16, Gaussian processes; Kline's data",
 )
 def oceanic_tools():
     """Tools of ten islands by population, a Gaussian process over distances."""
@@ -156,12 +157,13 @@ def oceanic_tools():
 
 
 @published(
-    "primates", f"{GALLERY}: Statistical Rethinking lectures 16; phylogenetic regression of primates"
+    "primates",
+    f"{GALLERY}: Statistical Rethinking lectures 16; phylogenetic regression of primates",
 )
 def primates():
     """151 species, covariance by an Ornstein-Uhlenbeck kernel over the tree."""
     rng = np.random.default_rng(5)
-    family, genus = np.arange(151) // 10, np.arange(151) // 3
+    family, genus = np.arange(151) // 12, np.arange(151) // 3
     distance = np.where(np.equal.outer(family, family), 0.3, 0.9)
     distance = np.where(np.equal.outer(genus, genus), 0.1, distance)
     np.fill_diagonal(distance, 0)
@@ -169,7 +171,9 @@ def primates():
     own = np.linalg.cholesky(np.exp(-2 * distance) + 1e-6 * np.eye(151)) @ rng.normal(size=151)
     b = 0.8 * m + 0.1 * g + 0.4 * own
     with pm.Model() as model:
-        alpha, beta_m, beta_g = (pm.Normal(n, 0, s) for n, s in (("alpha", 1), ("beta_M", 0.5), ("beta_G", 0.5)))
+        alpha, beta_m, beta_g = (
+            pm.Normal(n, 0, s) for n, s in (("alpha", 1), ("beta_M", 0.5), ("beta_G", 0.5))
+        )
         eta2 = pm.TruncatedNormal("eta_squared", 1, 0.25, lower=0.001)
         rho = pm.TruncatedNormal("rho", 3, 0.25, lower=0.001)
         cov = eta2 * pt.exp(-rho * distance) + 1e-6 * np.eye(151)

@@ -160,7 +160,11 @@ def frailty():
     """Retention of 1500 employees over twelve months, frailties of nine fields of work."""
     rng = np.random.default_rng(4)
     n = 1500
-    sentiment, intention, male = rng.integers(1, 11, n), rng.integers(1, 11, n), rng.integers(0, 2, n)
+    sentiment, intention, male = (
+        rng.integers(1, 11, n),
+        rng.integers(1, 11, n),
+        rng.integers(0, 2, n),
+    )
     field = rng.integers(0, 9, n)
     risk = -0.03 * (sentiment - 5) + 0.18 * (intention - 5) - 0.1 * male
     risk = risk + np.log(rng.gamma(8, 1 / 8, 9))[field]
@@ -192,7 +196,9 @@ def kidney():
     bound = rng.uniform(20, 500, 76)
     event, time = time < bound, np.minimum(time, bound)
     with pm.Model(coords={"patient": np.arange(38)}) as model:
-        alpha, b_age, b_sex = (pm.Normal(name, 0, 100) for name in ("alpha", "beta_age", "beta_sex"))
+        alpha, b_age, b_sex = (
+            pm.Normal(name, 0, 100) for name in ("alpha", "beta_age", "beta_sex")
+        )
         b_disease = pm.Normal("beta_disease", 0, 100, shape=3)
         tau = pm.Gamma("tau", 1e-3, 1e-3, initval=0.3)
         shape = pm.Gamma("r", 1, 1e-3, initval=1.0)
@@ -205,7 +211,9 @@ def kidney():
     return model
 
 
-@published("discrete-time survival", "Bambi notebooks: Survival Analysis (discrete time), T. Capretto")
+@published(
+    "discrete-time survival", "Bambi notebooks: Survival Analysis (discrete time), T. Capretto"
+)
 def discrete_time():
     """Adoptions of cats by colour: a row for each cat and week, cloglog link."""
     import bambi as bmb
@@ -219,7 +227,9 @@ def discrete_time():
     cat = np.repeat(np.arange(1000), weeks)
     week = np.concatenate([np.arange(1, w + 1) for w in weeks])
     adopted = (week == weeks[cat]) & event[cat]
-    data = pd.DataFrame({"adopted": adopted.astype(int), "week": week.astype(str), "color": colour[cat]})
+    data = pd.DataFrame(
+        {"adopted": adopted.astype(int), "week": week.astype(str), "color": colour[cat]}
+    )
     data = data.groupby(["week", "color"])["adopted"].agg(["sum", "size"]).reset_index()
     data = data.rename(columns={"sum": "adopted", "size": "n"})
     formula = "p(adopted, n) ~ 0 + week + color"

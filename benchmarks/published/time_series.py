@@ -54,7 +54,9 @@ def structural_ar():
         coefs = pm.Normal("coefs", [0.2, 0.2, 0.2], 0.5)
         sigma = pm.HalfNormal("sigma", 8)
         start = pm.Normal.dist(-1, 0.1, shape=2)
-        ar1 = pm.AR("ar", coefs, sigma=sigma, init_dist=start, constant=True, dims="obs_id", steps=398)
+        ar1 = pm.AR(
+            "ar", coefs, sigma=sigma, init_dist=start, constant=True, dims="obs_id", steps=398
+        )
         alpha, beta = pm.Normal("alpha", -4, 0.2), pm.Normal("beta", 0.1, 0.2)
         trend = pm.Deterministic("trend", alpha + beta * steps, dims="obs_id")
         mu = pm.Deterministic("mu", ar1 + trend, dims="obs_id")
@@ -79,7 +81,9 @@ def structural_seasonal():
         coefs = pm.Normal("coefs", [0.2, 0.2, 0.2], 0.5)
         sigma = pm.HalfNormal("sigma", 8)
         start = pm.Normal.dist(-1, 0.1, shape=2)
-        ar1 = pm.AR("ar", coefs, sigma=sigma, init_dist=start, constant=True, dims="obs_id", steps=398)
+        ar1 = pm.AR(
+            "ar", coefs, sigma=sigma, init_dist=start, constant=True, dims="obs_id", steps=398
+        )
         alpha, beta = pm.Normal("alpha", -4, 0.2), pm.Normal("beta", 0.1, 0.2)
         weights = pm.Normal("beta_fourier", 0, 2, dims="fourier")
         seasonality = pm.Deterministic("seasonality", weights @ fourier, dims="obs_id")
@@ -205,9 +209,7 @@ def bvar():
     return model
 
 
-@published(
-    "hierarchical bvar", f"{GALLERY}: Bayesian Vector Autoregressive Models, N. Forde"
-)
+@published("hierarchical bvar", f"{GALLERY}: Bayesian Vector Autoregressive Models, N. Forde")
 def hierarchical_bvar():
     """Eight countries, two lags of three series; coefficients and covariances by country."""
     rng = np.random.default_rng(9)
@@ -220,8 +222,14 @@ def hierarchical_bvar():
         series.append(y)
     with pm.Model(coords={"equation": ["dgdp", "dcons", "dgfcf"], "lag": [1, 2]}) as model:
         rho = pm.Beta("rho", 2, 2)
-        alpha_mean, alpha_sd = pm.Normal("alpha_hat_location", 0, 0.1), pm.InverseGamma("alpha_hat_scale", 3, 0.5)
-        beta_mean, beta_sd = pm.Normal("beta_hat_location", 0, 0.1), pm.InverseGamma("beta_hat_scale", 3, 0.5)
+        alpha_mean, alpha_sd = (
+            pm.Normal("alpha_hat_location", 0, 0.1),
+            pm.InverseGamma("alpha_hat_scale", 3, 0.5),
+        )
+        beta_mean, beta_sd = (
+            pm.Normal("beta_hat_location", 0, 0.1),
+            pm.InverseGamma("beta_hat_scale", 3, 0.5),
+        )
         shared_sd = pm.Exponential.dist(1.0, shape=3)
         shared, *_ = pm.LKJCholeskyCov("omega_global", n=3, eta=1, sd_dist=shared_sd)
         for i, y in enumerate(series):
@@ -300,7 +308,9 @@ def interrupted_series():
     deaths = 45_000 + 25 * t - 700 * (temperature - 10) + rng.normal(0, 2000, 170)
     z = [(v - v.mean()) / v.std() for v in (deaths, t, temperature)]
     with pm.Model(coords={"month": np.arange(12)}) as model:
-        intercept, b_t, b_temp = (pm.Normal(n, 0, 1) for n in ("intercept", "beta_time", "beta_temp"))
+        intercept, b_t, b_temp = (
+            pm.Normal(n, 0, 1) for n in ("intercept", "beta_time", "beta_temp")
+        )
         effects = pm.ZeroSumNormal("month mu", 1, dims="month")
         mu = pm.Deterministic("mu", intercept + b_t * z[1] + effects[month] + b_temp * z[2])
         pm.TruncatedNormal("obs", mu, pm.HalfNormal("sigma", 1), lower=-4, observed=z[0])
@@ -356,7 +366,9 @@ def multivariate_walk():
             chol, *_ = pm.LKJCholeskyCov(f"chol_cov_{name}", n=3, eta=2, sd_dist=sd)
             z = pm.Normal(f"{name}_raw", 0, 1, dims=("section", "series"))
             steps = pt.concatenate([z[:1] * 3, pt.dot(z[1:], chol.T)])
-            walks[name] = pm.Deterministic(name, pt.cumsum(steps, axis=0), dims=("section", "series"))
+            walks[name] = pm.Deterministic(
+                name, pt.cumsum(steps, axis=0), dims=("section", "series")
+            )
         mean = walks["alpha"][section] + walks["beta"][section] * t[:, None]
         sigma = pm.HalfNormal("sigma", 1, dims="series")
         pm.Normal("y", mean, sigma, observed=y)
@@ -469,7 +481,8 @@ LYNX += [29.7, 15.8, 9.7, 10.1, 8.6]
 
 
 @published(
-    "lotka-volterra", "Stan case studies: Predator-Prey Population Dynamics, B. Carpenter; posteriordb"
+    "lotka-volterra",
+    "Stan case studies: Predator-Prey Population Dynamics, B. Carpenter; posteriordb",
 )
 def lotka_volterra():
     y = np.column_stack([HARE, LYNX])
@@ -515,7 +528,10 @@ def sir():
     return model
 
 
-@published("pharmacokinetics", "posteriordb: one_comp_mm_elim_abs; absorption, Michaelis-Menten elimination")
+@published(
+    "pharmacokinetics",
+    "posteriordb: one_comp_mm_elim_abs; absorption, Michaelis-Menten elimination",
+)
 def pharmacokinetics():
     rng = np.random.default_rng(17)
     times = np.concatenate([[0.0], np.linspace(0.5, 10, 20)])
@@ -539,7 +555,10 @@ def pharmacokinetics():
     return model
 
 
-@published("media mix", "pymc-marketing: MMM Example Notebook, J. Orduz; geometric adstock, logistic saturation")
+@published(
+    "media mix",
+    "pymc-marketing: MMM Example Notebook, J. Orduz; geometric adstock, logistic saturation",
+)
 def media_mix():
     rng = np.random.default_rng(18)
     n = 179
@@ -557,7 +576,9 @@ def media_mix():
     event1, event2 = (t == 40).astype(float), (t == 120).astype(float)
     angle = 2 * np.pi * np.arange(1, 3) * (t / 52)[:, None]
     fourier = np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
-    saturated = [1 - 2 / (1 + np.exp(r * adstock(x, a, np))) for x, a, r in ((x1, 0.4, 4), (x2, 0.2, 3))]
+    saturated = [
+        1 - 2 / (1 + np.exp(r * adstock(x, a, np))) for x, a, r in ((x1, 0.4, 4), (x2, 0.2, 3))
+    ]
     y = 0.35 + 0.2 * t / n + 0.3 * saturated[0] + 0.2 * saturated[1] + 0.05 * event1 + 0.1 * event2
     y = y + 0.03 * fourier[:, 0] + rng.normal(0, 0.02, n)
     coords = {"channel": ["x1", "x2"], "control": ["event_1", "event_2", "t"], "fourier": range(4)}
@@ -580,7 +601,9 @@ def media_mix():
     return model
 
 
-@published("loss curves", "Stan case studies: Modelling Loss Curves in Insurance, M. Cooney; posteriordb")
+@published(
+    "loss curves", "Stan case studies: Modelling Loss Curves in Insurance, M. Cooney; posteriordb"
+)
 def loss_curves():
     rng = np.random.default_rng(19)
     cohort, t = np.nonzero(np.add.outer(np.arange(10), np.arange(10)) < 10)
