@@ -179,20 +179,23 @@ def item_response():
     return model
 
 
-@published("graded responses", "Stan case studies: hierarchical rating scale models, D. C. Furr")
+@published(
+    "graded responses",
+    "Bayesian Item Response Modeling with brms and Stan, P.-C. Bürkner: graded responses",
+)
 def graded_responses():
-    """300 persons, eight items of four grades, one slope and three cutpoints an item."""
+    """316 persons, 24 items of verbal aggression with three grades; a slope of each item."""
     rng = np.random.default_rng(7)
-    theta, slope = rng.normal(0, 1, 300), rng.lognormal(0, 0.3, 8)
-    cuts = np.sort(rng.normal(0, 1.2, (8, 3)), axis=1)
-    latent = slope * theta[:, None] + rng.logistic(size=(300, 8))
+    theta, slope = rng.normal(0, 1, 316), rng.lognormal(0, 0.3, 24)
+    cuts = np.sort(rng.normal(0, 1.2, (24, 2)), axis=1)
+    latent = slope * theta[:, None] + rng.logistic(size=(316, 24))
     y = (latent[..., None] > cuts).sum(-1)
-    with pm.Model(coords={"person": np.arange(300), "item": np.arange(8)}) as model:
+    with pm.Model(coords={"person": np.arange(316), "item": np.arange(24)}) as model:
         theta = pm.Normal("theta", 0, 1, dims="person")
         slope = pm.LogNormal("slope", 0, 1, dims="item")
-        start = np.tile([-1.0, 0, 1], (8, 1))
+        start = np.tile([-1.0, 1.0], (24, 1))
         ordered = pm.distributions.transforms.ordered
-        cuts = pm.Normal("cuts", 0, 3, shape=(8, 3), transform=ordered, initval=start)
+        cuts = pm.Normal("cuts", 0, 3, shape=(24, 2), transform=ordered, initval=start)
         pm.OrderedLogistic(
             "y", eta=slope * theta[:, None], cutpoints=cuts, compute_p=False, observed=y
         )
@@ -362,9 +365,7 @@ def drift_diffusion_hierarchical():
     return model
 
 
-@published(
-    "fecundability", "Stan and BDA examples: beta-geometric waits, with smoking as a covariate"
-)
+@published("fecundability", "Weinberg and Gladen (1986): beta-geometric waits, smokers and others")
 def fecundability():
     """Cycles to conception of 586 women; probabilities vary by beta distributions."""
     smoke = np.array([29, 16, 17, 4, 3, 9, 4, 5, 1, 1, 1, 3])

@@ -194,7 +194,7 @@ def soil_carbon():
     return model
 
 
-@published("dose response", "Stan and pymc-marketing examples: hierarchical Emax curves of assays")
+@published("dose response", "rstanemax: sigmoidal Emax models, K. Yoshida; here of twenty assays")
 def dose_response():
     """Twenty assays of eight doses, a sigmoid each, all four parameters vary."""
     rng = np.random.default_rng(9)

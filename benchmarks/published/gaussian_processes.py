@@ -95,15 +95,15 @@ def gp_regression():
 
 @published("hsgp", f"{GALLERY}: HSGP Reference & First Steps, B. Engels, A. Andorra")
 def hsgp():
-    """Two thousand points, a basis of 25 for a process in one dimension."""
+    """Two thousand points, a basis of 200 for a process in one dimension."""
     rng = np.random.default_rng(5)
-    x = np.sort(rng.uniform(0, 10, 2000))
-    f = 2 * np.sin(x) + 0.5 * np.sin(3 * x)
-    y = f + 1.0 * rng.normal(size=2000)
+    x = np.sort(rng.uniform(0, 100, 2000))
+    grid = np.linspace(0, 100, 500)
+    y = np.interp(x, grid, draw(rng, grid, 1.0, 3.0)) + 2 * rng.normal(size=2000)
     with pm.Model() as model:
         ell = pm.LogNormal("ell", 0.5, 0.5)
-        eta = pm.Exponential("eta", 1)
-        gp = pm.gp.HSGP(m=[25], c=2.0, cov_func=eta**2 * pm.gp.cov.Matern52(1, ls=ell))
+        eta = pm.Exponential("eta", scale=5)
+        gp = pm.gp.HSGP(m=[200], c=1.2, cov_func=eta**2 * pm.gp.cov.Matern52(1, ls=ell))
         f = gp.prior("f", X=x[:, None])
         pm.Normal("y", f, pm.Exponential("sigma", 1), observed=y)
     return model

@@ -361,7 +361,7 @@ def surgical():
     return model
 
 
-@published("pumps", "BUGS and Stan examples: pumps of a power plant, Gaver and O'Muircheartaigh")
+@published("pumps", "Stan example models: BUGS volume 1, pumps, Gaver and O'Muircheartaigh")
 def pumps():
     time = np.array([94.3, 15.7, 62.9, 126, 5.24, 31.4, 1.05, 1.05, 2.1, 10.5])
     failures = [5, 1, 5, 14, 3, 19, 1, 1, 4, 22]

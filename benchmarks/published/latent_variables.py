@@ -124,7 +124,10 @@ def matrix_factorisation():
     return model
 
 
-@published("latent ratings", "Stan user's guide: crossed random effects; 1000 users and 300 items")
+@published(
+    "latent ratings",
+    "lme4 and MixedModels examples: InstEval, students rate lecturers; a fifth of it",
+)
 def ratings():
     rng = np.random.default_rng(5)
     user, item = rng.integers(0, 1000, 15_000), rng.integers(0, 300, 15_000)
@@ -140,18 +143,21 @@ def ratings():
     return model
 
 
-@published("growth of latent scores", "Stan and blavaan examples: latent growth curve, four waves")
+@published(
+    "growth of latent scores",
+    "blavaan: bgrowth, latent growth of four waves, E. Merkle, Y. Rosseel",
+)
 def latent_growth():
-    """Intercept and slope of 200 persons with a covariance, four waves, wave noise."""
+    """Intercept and slope of 400 persons with a covariance, four waves, wave noise."""
     rng = np.random.default_rng(6)
-    effects = rng.multivariate_normal([3, 0.5], [[1, 0.2], [0.2, 0.15]], 200)
+    effects = rng.multivariate_normal([3, 0.5], [[1, 0.2], [0.2, 0.15]], 400)
     t = np.arange(4)
-    y = effects[:, :1] + effects[:, 1:] * t + rng.normal(0, 0.6, (200, 4))
-    with pm.Model(coords={"person": np.arange(200), "wave": t}) as model:
+    y = effects[:, :1] + effects[:, 1:] * t + rng.normal(0, 0.6, (400, 4))
+    with pm.Model(coords={"person": np.arange(400), "wave": t}) as model:
         mean = pm.Normal("mean", 0, 5, shape=2)
         sd = pm.Exponential.dist(1.0, shape=2)
         chol, *_ = pm.LKJCholeskyCov("chol", n=2, eta=1, sd_dist=sd)
-        eta = pm.MvNormal("eta", mean, chol=chol, shape=(200, 2))
+        eta = pm.MvNormal("eta", mean, chol=chol, shape=(400, 2))
         sigma = pm.HalfNormal("sigma", 1, dims="wave")
         pm.Normal("y", eta[:, :1] + eta[:, 1:] * t, sigma, observed=y)
     return model

@@ -232,7 +232,7 @@ def zero_inflated():
 
 
 @published(
-    "galaxy velocities", "Stan case studies: Identifying Bayesian Mixture Models, M. Betancourt"
+    "galaxy velocities", "Richardson and Green (1997): mixtures of normals, velocities of galaxies"
 )
 def galaxies():
     """82 velocities, six components in order."""

@@ -584,7 +584,9 @@ def wells():
     return model
 
 
-@published("diabetes", "posteriordb: diamonds (centred linear regression, brms), P. Buerkner")
+@published(
+    "diabetes", "posteriordb: diamonds, a linear model of brms; here of scikit-learn's diabetes"
+)
 def diabetes():
     from sklearn.datasets import load_diabetes
 
@@ -599,9 +601,7 @@ def diabetes():
     return model
 
 
-@published(
-    "bioassay", "Stan and BDA examples: dose response of twenty animals, Racine et al. (1986)"
-)
+@published("bioassay", "BDA Python demos: bioassay of twenty animals, A. Vehtari, T. Paananen")
 def bioassay():
     dose, deaths = np.array([-0.86, -0.30, -0.05, 0.73]), np.array([0, 1, 3, 5])
     with pm.Model() as model:

@@ -185,7 +185,9 @@ def frailty():
     return model
 
 
-@published("kidney frailty", "Stan and BUGS examples: Kidney, Weibull regression with frailty")
+@published(
+    "kidney frailty", "Stan example models: BUGS volume 1, Kidney, Weibull regression with frailty"
+)
 def kidney():
     """Two infections of each of 38 patients, Weibull with a normal frailty."""
     rng = np.random.default_rng(5)

@@ -103,7 +103,7 @@ def stochastic_volatility():
         start = pm.Normal.dist(0, 100)
         walk = pm.GaussianRandomWalk("volatility", sigma=step_size, dims="time", init_dist=start)
         nu = pm.Exponential("nu", 0.1)
-        pm.StudentT("returns", nu=nu, lam=np.exp(-2 * walk), observed=returns, dims="time")
+        pm.StudentT("returns", nu=nu, lam=pt.exp(-2 * walk), observed=returns, dims="time")
     return model
 
 
@@ -278,6 +278,7 @@ def air_passengers():
     return model
 
 
+# two years without a record are given the counts of their neighbours
 COAL = [4, 5, 4, 0, 1, 4, 3, 4, 0, 6, 3, 3, 4, 0, 2, 6, 3, 3, 5, 4, 5, 3, 1, 4, 4, 1, 5, 5, 3]
 COAL += [4, 2, 5, 2, 2, 3, 4, 2, 1, 3, 2, 2, 1, 1, 1, 1, 3, 0, 0, 1, 0, 1, 1, 0, 0, 3, 1, 0]
 COAL += [3, 2, 2, 0, 1, 1, 1, 0, 1, 0, 1, 0, 0, 0, 2, 1, 0, 0, 0, 1, 1, 0, 2, 3, 3, 1, 1, 2]
@@ -401,7 +402,10 @@ def euler_maruyama():
     return model
 
 
-@published("local level, nile", "Stan and statsmodels examples: the local level model of the Nile")
+@published(
+    "local level, nile",
+    "Stan state space examples, J. Arnold: the local level of the Nile (Durbin, Koopman)",
+)
 def nile():
     import statsmodels.datasets as data
 
@@ -415,9 +419,12 @@ def nile():
     return model
 
 
-@published("local linear trend", "Stan case studies: structural time series; UCM of monthly counts")
+@published(
+    "local linear trend",
+    "stan-statespace, sinhrks: Commandeur and Koopman's level, slope and season",
+)
 def local_linear_trend():
-    """A level whose slope walks too, with a season of twelve months."""
+    """A level whose slope walks too, with a season; 192 months, as the UK drivers."""
     rng = np.random.default_rng(15)
     slope = np.cumsum(rng.normal(0, 0.02, 192))
     level = 7 + np.cumsum(0.05 * slope + rng.normal(0, 0.05, 192))
