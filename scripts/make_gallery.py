@@ -37,21 +37,17 @@ FONT_SIZE = 12  # of figures, which telephones show at half their size
 LOGGER = "pymc_isomix"
 # in the order of the page of thumbnails; with each, the guide that goes on from there
 GROUPS = {
-    "Regression": (
-        "five_minutes",
-        ("breast_cancer", "ordinal_survey", "wine_classes", "neural_network"),
-    ),
+    "Regression": ("five_minutes", ("breast_cancer", "neural_network", "minibatches")),
     "Hierarchies": ("hierarchies", ("varying_intercepts", "funnel", "two_groups")),
+    "Time series and Gaussian processes": (
+        "which_method",
+        ("nile_hsgp", "air_passengers", "gp_classification"),
+    ),
+    "Maps and places": ("several_modes", ("disease_map", "sensor_localisation")),
+    "Choices and rankings": ("verdict", ("bradley_terry", "ordinal_survey", "wine_classes")),
     "Survival and missing data": ("verdict", ("heart_transplants", "missing_data")),
-    "Gaussian processes": ("which_method", ("nile_hsgp", "gp_classification")),
-    "Several modes": (
-        "several_modes",
-        ("sinusoid", "label_switching", "sensor_localisation"),
-    ),
-    "Larger data, and the next model": (
-        "large_data",
-        ("minibatches", "compare_models", "next_model"),
-    ),
+    "Several modes": ("several_modes", ("sinusoid", "label_switching")),
+    "On to the next model": ("into_nuts", ("compare_models", "next_model")),
 }
 
 
