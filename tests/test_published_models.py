@@ -62,7 +62,7 @@ def test_distance_of_shifted_and_widened_draws():
     assert found["width_of"] == "wide"
     assert found["width"] == pytest.approx(1.5, rel=0.01)
     same = published_models.compare(kept, ["same", "shifted", "wide"], draws)
-    assert same["w1_max"] < 0.002
+    assert same["w1_max"] < 0.005
     assert same["width"] == pytest.approx(1, abs=0.01)
 
 
@@ -84,7 +84,7 @@ def test_quantities_are_spread_over_variables():
     posterior = xr.Dataset(data)
     labels, draws = published_models.quantities(posterior)
     counts = {name: sum(label.split("[")[0] == name for label in labels) for name in sizes}
-    assert counts == {"scalar": 1, "few": 3, "vector": 18, "matrix": 18}
+    assert counts == {"scalar": 1, "few": 3, "vector": 13, "matrix": 13}
     assert draws.shape == (2, 5, published_models.MOST)
     assert {"vector[0]", "vector[199]", "matrix[29,29]"} <= set(labels)
     at = labels.index("matrix[29,29]")
