@@ -59,6 +59,11 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
     progressbar : bool
     theme : rich.theme.Theme
 
+    Returns
+    -------
+    bool
+        Whether the user or a callback ended it.
+
     Raises
     ------
     FloatingPointError
@@ -115,6 +120,8 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
         controller.finish()
     except (KeyboardInterrupt, StopIteration) as interruption:
         trace.reason = str(interruption) or "interrupted"
+        return True
+    return False
 
 
 @contextmanager
@@ -165,7 +172,14 @@ def describe_fault(operator, iteration):
     places = {name: place for name, (_, place, _, _) in group.ordering.items()}
     names = [name for name, place in places.items() if not finite[place].all()] or list(places)
     wrong = np.flatnonzero(~np.asarray(operator.info.finite_components.get_value(borrow=True)))
+    advice = f"{kept} Use a smaller step_size."
+    if not wrong.size:
+        shared = "the weights, the metric" + (" or the coordinates" if group.coordinates else "")
+        return (
+            f"iteration {iteration}: {shared}, which the components share, would not be finite. "
+            f"{advice}"
+        )
     return (
         f"iteration {iteration}: a parameter of component {', '.join(f'{k}' for k in wrong)} "
-        f"would not be finite, at variable {', '.join(names)}. {kept} Use a smaller step_size."
+        f"would not be finite, at variable {', '.join(names)}. {advice}"
     )
