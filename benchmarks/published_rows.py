@@ -79,7 +79,8 @@ def published(result):
             ]
         )
     headings = ["group", "model", "d", "W1 median", "W1 max", "90 % width", "verdict", "gradients"]
-    headings += ["s", "processor s", "nutpie: R-hat", "divergences", "s", "processor s"]
+    headings += ["s", "processor s"]
+    headings += [f"nutpie's {name}" for name in ("R-hat", "divergences", "s", "processor s")]
     return headings, rows
 
 
