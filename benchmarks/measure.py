@@ -95,7 +95,8 @@ def peak_mib():
 def in_own_process(script, case, *, cold=False, limit=None):
     """What ``script --case`` prints of a case, as its last line, in JSON.
 
-    ``cold`` gives PyTensor an empty cache; after ``limit`` seconds the process is ended.
+    ``cold`` gives PyTensor an empty cache; after ``limit`` seconds the process is ended. The error
+    of a process that fails has its ``returncode``.
     """
     command = [sys.executable, script, "--case", json.dumps(case)]
     with tempfile.TemporaryDirectory() as empty:
@@ -104,7 +105,9 @@ def in_own_process(script, case, *, cold=False, limit=None):
             command, env={**os.environ, **flags}, capture_output=True, text=True, timeout=limit
         )
     if answer.returncode:
-        raise RuntimeError(answer.stderr[-600:])
+        error = RuntimeError(answer.stderr[-600:])
+        error.returncode = answer.returncode
+        raise error
     return json.loads(answer.stdout.splitlines()[-1])
 
 

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import guide
+import published_rows
 import rows
 from results import Computed, Listing, markdown
 
@@ -158,6 +159,9 @@ BLOCKS = {
         " | draws {gradients:,.0f} | ESS (in chains) {ess:.0f} ({ess_in_chains:.0f})"
         " | a thousand gradients {ess_per_thousand:.2f} | share {share_all}",
     ),
+    "published": Computed("published", published_rows.published),
+    "published-summary": Computed("published", published_rows.summary),
+    "published-failures": Computed("published", published_rows.failures),
     "waiting": Computed("waiting", rows.waiting),
     "waiting-beside": Computed("waiting", rows.waiting_beside),
     "cold-start": Listing(

@@ -6,11 +6,13 @@
 The pages are committed, so that the documentation builds without running anything. An example is a
 script in percent format: ``# %% [markdown]`` begins a cell of prose, ``# %%`` one of code. What a
 code cell prints, the value of its last line, and the figures that it leaves open are its output.
+Asserts are for the tests: pages leave them out, and so does the notebook beside each page.
 """
 
 import ast
 import contextlib
 import io
+import json
 import logging
 import os
 import re
@@ -33,7 +35,20 @@ CELL = re.compile(r"^# %%(.*)$", re.MULTILINE)
 DPI = 80
 FONT_SIZE = 12  # of figures, which telephones show at half their size
 LOGGER = "pymc_isomix"
-FIRST = ("breast_cancer",)  # in the order of the page of thumbnails; the rest by their titles
+# in the order of the page of thumbnails; with each, the guide that goes on from there
+GROUPS = {
+    "Regression": ("five_minutes", ("breast_cancer", "neural_network", "minibatches")),
+    "Hierarchies": ("hierarchies", ("varying_intercepts", "funnel", "two_groups")),
+    "Time series and Gaussian processes": (
+        "which_method",
+        ("nile_hsgp", "air_passengers", "gp_classification"),
+    ),
+    "Maps and places": ("several_modes", ("disease_map", "sensor_localisation")),
+    "Choices and rankings": ("verdict", ("bradley_terry", "ordinal_survey", "wine_classes")),
+    "Survival and missing data": ("verdict", ("heart_transplants", "missing_data")),
+    "Several modes": ("several_modes", ("sinusoid", "label_switching")),
+    "On to the next model": ("into_nuts", ("compare_models", "next_model")),
+}
 
 
 @dataclass
@@ -71,7 +86,57 @@ def about(name):
 
 def in_order(names):
     """Put names of examples into the order of the page of thumbnails."""
-    return sorted(names, key=lambda name: (name not in FIRST, about(name)[0]))
+    order = [name for _, members in GROUPS.values() for name in members]
+    return sorted(names, key=order.index)
+
+
+def shown(code):
+    """Code without its asserts, and without what has nothing but asserts in it.
+
+    One branch of several cannot have nothing but asserts: a SyntaxError.
+    """
+    lines, dropped = code.splitlines(), set()
+
+    def drop(node):
+        """Whether a statement goes; its lines are noted, or those of what goes within it."""
+        parts = [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+        gone = [drop(part) for part in parts]
+        if isinstance(node, ast.Assert) or (parts and all(gone)):
+            dropped.update(range(node.lineno - 1, node.end_lineno))
+            return True
+        return False
+
+    for node in ast.parse(code).body:
+        drop(node)
+    kept = "\n".join(line for i, line in enumerate(lines) if i not in dropped)
+    ast.parse(kept)
+    return re.sub(r"\n{4,}", "\n\n\n", kept).strip("\n")
+
+
+def notebook(found):
+    """Return the cells as a notebook that has not run, in JSON."""
+    entries = []
+    for number, cell in enumerate(found):
+        prose = cell.kind == "prose"
+        text = cell.text if prose else shown(cell.text)
+        entry = {"cell_type": "markdown" if prose else "code", "id": f"cell-{number}"}
+        entry |= {"metadata": {}, "source": text.splitlines(keepends=True)}
+        if text:
+            entries.append(entry if prose else entry | {"execution_count": None, "outputs": []})
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    head = {"metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps({"cells": entries} | head, indent=1, ensure_ascii=False) + "\n"
+
+
+def footer(name):
+    """Say where to go from the page of an example."""
+    guide, members = next(group for group in GROUPS.values() if name in group[1])
+    beside = [f"[]({other}.md)" for other in members if other != name]
+    onward = ", ".join([f"[](../{guide}.md)", *beside])
+    return (
+        f"**Where to go next:** {onward}.\n\n"
+        f"{{download}}`This page as a notebook <{name}.ipynb>`; the script is `examples/{name}.py`."
+    )
 
 
 def run(found, name):
@@ -118,7 +183,8 @@ def page(found, name):
         if cell.kind == "prose":
             lines += [cell.text, ""]
             continue
-        lines += ["```python", cell.text, "```", ""]
+        if code := shown(cell.text):
+            lines += ["```python", code, "```", ""]
         if cell.output:
             lines += ["```text", cell.output, "```", ""]
         for figure in cell.figures:
@@ -127,35 +193,41 @@ def page(found, name):
             figure.savefig(GALLERY / picture, dpi=DPI)
             title = found[0].text.splitlines()[0].removeprefix("# ")
             lines += ["{.painted}", f"![{title}]({picture})", ""]  # on white; see pages.css
-    lines += [f"The script: `examples/{name}.py`.", ""]
+    lines += [footer(name), ""]
     return "\n".join(lines)
 
 
+def card(name, picture):
+    """Return the thumbnail of an example."""
+    title, summary = about(name)
+    return (
+        f":::{{grid-item-card}} {title}\n:link: {name}\n:link-type: doc\n"
+        f":img-top: {picture}\n:img-alt: {title}\n\n{summary}\n:::\n"
+    )
+
+
 def index(names):
-    """Return the page of thumbnails, of the last figure of each example."""
-    entries, pages = [], []
-    for name in names:
-        title, summary = about(name)
-        pictures = sorted(GALLERY.glob(f"{name}-*.png"))
-        if not pictures:
-            continue
-        pages.append(name)
-        entries.append(
-            f":::{{grid-item-card}} {title}\n:link: {name}\n:link-type: doc\n"
-            f":img-top: {pictures[-1].name}\n:img-alt: {title}\n\n{summary}\n:::\n"
-        )
+    """Return the page of thumbnails by groups; each shows the last figure of its example."""
+    pictures = {name: sorted(GALLERY.glob(f"{name}-*.png")) for name in names}
     intro = """\
     # Gallery
 
     Models as people write them, each fitted in less than two minutes on two cores, with nothing set
     but the seed unless the page says why. Every page has the verdict, a check of the result (the
     known truth, an exact answer, held-out data) and, where there are data, a posterior predictive
-    check. The data come with scikit-learn or statsmodels, or are simulated with a seed.
-
+    check. The data come with scikit-learn or statsmodels, or are simulated. Each page is
+    a notebook, too.
     """
-    toctree = "\n".join(["```{toctree}", ":hidden:", "", *pages, "```", ""])
-    grid = "::::{grid} 1 2 2 3\n:gutter: 2\n\n" + "\n".join(entries) + "::::\n"
-    return textwrap.dedent(intro) + grid + "\n" + toctree
+    parts, pages = [textwrap.dedent(intro)], []
+    for group, (_, members) in GROUPS.items():
+        drawn = [name for name in members if pictures.get(name)]
+        cards = "\n".join(card(name, pictures[name][-1].name) for name in drawn)
+        if drawn:
+            grid = "::::{grid} 1 2 2 3\n:gutter: 2\n\n" + cards + "::::\n"
+            parts.append(f"## {group}\n\n{grid}")
+            pages += drawn
+    parts.append("\n".join(["```{toctree}", ":hidden:", "", *pages, "```", ""]))
+    return "\n".join(parts)
 
 
 def main(chosen):
@@ -175,6 +247,7 @@ def main(chosen):
             finally:
                 os.chdir(home)
         (GALLERY / f"{name}.md").write_text(page(found, name), encoding="utf-8")
+        (GALLERY / f"{name}.ipynb").write_text(notebook(found), encoding="utf-8")
         print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
     (GALLERY / "index.md").write_text(index(names), encoding="utf-8")
 

@@ -1,6 +1,7 @@
 """The examples run, with the checks that they make themselves, and each has its page."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -40,17 +41,65 @@ def test_a_page_is_of_the_example_as_it_is(name, make_gallery):
     cells = make_gallery.cells(script)
     page = (GALLERY / f"{name}.md").read_text(encoding="utf-8")
     advice = f"run scripts/make_gallery.py {name}"
-    assert CODE.findall(page) == [c.text for c in cells if c.kind == "code"], advice
+    code = [make_gallery.shown(c.text) for c in cells if c.kind == "code"]
+    assert CODE.findall(page) == [text for text in code if text], advice
+    assert "assert " not in "".join(code)
     assert all(cell.text in page for cell in cells if cell.kind == "prose"), advice
     for picture in re.findall(r"\]\((.*?\.png)\)", page):
         assert (GALLERY / picture).exists()
     assert cells[0].text.startswith("# ")
     assert "assert " in script, "an example checks its result"
+    assert make_gallery.footer(name) in page, advice
+    notebook = (GALLERY / f"{name}.ipynb").read_text(encoding="utf-8")
+    assert notebook == make_gallery.notebook(cells), advice
 
 
 def test_the_page_of_thumbnails_is_that_of_the_examples(make_gallery):
     index = (GALLERY / "index.md").read_text(encoding="utf-8")
     assert index == make_gallery.index(make_gallery.in_order(EXAMPLES))
+
+
+def test_every_example_has_one_group_and_its_guide(make_gallery):
+    members = [name for _, names in make_gallery.GROUPS.values() for name in names]
+    assert sorted(members) == EXAMPLES
+    assert all(
+        (ROOT / "docs" / f"{guide}.md").exists() for guide, _ in make_gallery.GROUPS.values()
+    )
+
+
+def test_asserts_are_not_shown(make_gallery):
+    code = """x = 1
+assert x == 1, (
+    "two lines"
+)
+for i in range(3):
+    assert i < 3
+for i in range(3):
+    print(i)
+    assert i < 3
+
+
+def check():
+    assert x
+    return x"""
+    expected = """x = 1
+for i in range(3):
+    print(i)
+
+
+def check():
+    return x"""
+    assert make_gallery.shown("assert 1") == ""
+    assert make_gallery.shown(code) == expected
+    with pytest.raises(SyntaxError):
+        make_gallery.shown("if x:\n    assert x\nelse:\n    y = 1")
+
+
+def test_a_notebook_has_the_cells(make_gallery):
+    script = "# %% [markdown]\n# # Title\n\n# %%\nx = 1\nassert x\n\n# %%\nassert x\n"
+    book = json.loads(make_gallery.notebook(make_gallery.cells(script)))
+    assert [cell["cell_type"] for cell in book["cells"]] == ["markdown", "code"]
+    assert [cell["source"] for cell in book["cells"]] == [["# Title"], ["x = 1"]]
 
 
 def test_the_pictures_are_small():
