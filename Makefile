@@ -17,8 +17,9 @@ help: ## list the targets
 	@echo
 	@echo "  PYTHON=/path/to/python3.12 names the Python for .venv; ARGS='...' goes to pytest."
 
-demo: $(VENV)/.installed-examples ## fit the example posterior and write its figure
+demo: $(VENV)/.installed-examples ## fit a logistic regression and write breast_cancer.png
 	$(BIN)/python examples/breast_cancer.py
+	@echo "breast_cancer.png is ready."
 
 gallery: $(VENV)/.installed-examples ## run all examples and write their pages, docs/gallery
 	$(BIN)/python scripts/make_gallery.py
