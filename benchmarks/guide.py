@@ -59,7 +59,8 @@ def expected(_):
             f"{_range([fit['seconds'] for fit in fits], '.1f')} s",
         ],
         [
-            "error of the worst parameter there, in standard deviations (exact draws: 0.03 to 0.08)",
+            "error of the worst parameter there, in standard deviations "
+            "(exact draws: 0.03 to 0.08)",
             _range([fit["w1_max"] for fit in fits], ".2f"),
         ],
         [

@@ -3,14 +3,17 @@
     python scripts/make_gallery.py            # all of them, and the page of thumbnails
     python scripts/make_gallery.py sinusoid   # these, and the page of thumbnails
 
-The pages are committed, so that the documentation builds without running anything. An example is a
-script in percent format: ``# %% [markdown]`` begins a cell of prose, ``# %%`` one of code. What a
-code cell prints, the value of its last line, and the figures that it leaves open are its output.
+The pages are committed, so the documentation builds without running anything. An example is a
+script in percent format: ``# %% [markdown]`` begins a cell of prose, and ``# %%`` a cell of code.
+The output of a code cell is what it prints, the value of its last line, and the figures it leaves
+open.
+``docs/conf.py`` writes the notebooks, which have no output.
 """
 
 import ast
 import contextlib
 import io
+import json
 import logging
 import os
 import re
@@ -25,15 +28,25 @@ from pathlib import Path
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("COLUMNS", "100")  # of tables
 
-from matplotlib import pyplot as plt
-
 ROOT = Path(__file__).parents[1]
 EXAMPLES, GALLERY = ROOT / "examples", ROOT / "docs" / "gallery"
 CELL = re.compile(r"^# %%(.*)$", re.MULTILINE)
 DPI = 80
 FONT_SIZE = 12  # of figures, which telephones show at half their size
 LOGGER = "pymc_isomix"
-FIRST = ("breast_cancer",)  # in the order of the page of thumbnails; the rest by their titles
+GROUPS = {  # the page of thumbnails, in this order
+    "Regression and classification": ("breast_cancer", "wine_classes", "ordinal_survey"),
+    "Several modes": ("sinusoid", "sensor_localisation", "label_switching", "neural_network"),
+    "Hierarchies": ("varying_intercepts", "funnel"),
+    "Gaussian processes": ("nile_hsgp", "gp_classification"),
+    "Incomplete data": ("missing_data", "heart_transplants"),
+    "Large data": ("minibatches",),
+    "After the fit": ("compare_models", "next_model", "two_groups"),
+}
+DOWNLOADS = (
+    "Download the {{download}}`script <../../examples/{name}.py>` or the "
+    "{{download}}`notebook <_notebooks/{name}.ipynb>`."
+)
 
 
 @dataclass
@@ -69,13 +82,39 @@ def about(name):
     return title_and_summary((EXAMPLES / f"{name}.py").read_text(encoding="utf-8"))
 
 
-def in_order(names):
-    """Put names of examples into the order of the page of thumbnails."""
-    return sorted(names, key=lambda name: (name not in FIRST, about(name)[0]))
+def in_order():
+    """Return the names of the examples in the order of the page of thumbnails."""
+    return [name for group in GROUPS.values() for name in group]
+
+
+def notebook(script):
+    """Return a script in percent format as a notebook without output, JSON of format 4."""
+    found = []
+    for number, cell in enumerate(cells(script)):
+        kind = "markdown" if cell.kind == "prose" else "code"
+        own = {} if kind == "markdown" else {"execution_count": None, "outputs": []}
+        lines = cell.text.splitlines(keepends=True)
+        found.append(
+            {"cell_type": kind, "id": f"cell-{number}", "metadata": {}, "source": lines, **own}
+        )
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    content = {"cells": found, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def write_notebooks(folder):
+    """Write the notebook of each example into a folder."""
+    folder.mkdir(exist_ok=True)
+    for path in EXAMPLES.glob("*.py"):
+        text = notebook(path.read_text(encoding="utf-8"))
+        (folder / f"{path.stem}.ipynb").write_text(text, encoding="utf-8")
 
 
 def run(found, name):
     """Run the code of cells in one namespace, and keep what they print and draw."""
+    from matplotlib import pyplot as plt  # which the documentation's own build need not have
+
     namespace: dict = {"__name__": "__main__"}
     plt.close("all")
     for cell in found:
@@ -117,6 +156,8 @@ def page(found, name):
     for cell in found:
         if cell.kind == "prose":
             lines += [cell.text, ""]
+            if cell is found[0]:
+                lines += [DOWNLOADS.format(name=name), ""]
             continue
         lines += ["```python", cell.text, "```", ""]
         if cell.output:
@@ -127,45 +168,48 @@ def page(found, name):
             figure.savefig(GALLERY / picture, dpi=DPI)
             title = found[0].text.splitlines()[0].removeprefix("# ")
             lines += ["{.painted}", f"![{title}]({picture})", ""]  # on white; see pages.css
-    lines += [f"The script: `examples/{name}.py`.", ""]
     return "\n".join(lines)
 
 
-def index(names):
-    """Return the page of thumbnails, of the last figure of each example."""
-    entries, pages = [], []
-    for name in names:
-        title, summary = about(name)
-        pictures = sorted(GALLERY.glob(f"{name}-*.png"))
-        if not pictures:
-            continue
-        pages.append(name)
-        entries.append(
-            f":::{{grid-item-card}} {title}\n:link: {name}\n:link-type: doc\n"
-            f":img-top: {pictures[-1].name}\n:img-alt: {title}\n\n{summary}\n:::\n"
-        )
+def card(name):
+    """Return the card of an example, with its last figure."""
+    title, summary = about(name)
+    pictures = sorted(GALLERY.glob(f"{name}-*.png"))
+    picture = f":img-top: {pictures[-1].name}\n:img-alt: {title}\n" if pictures else ""
+    head = f":::{{grid-item-card}} {title}\n:link: {name}\n:link-type: doc\n"
+    return f"{head}{picture}\n{summary}\n:::\n"
+
+
+def index():
+    """Return the page of thumbnails."""
     intro = """\
     # Gallery
 
-    Models as people write them, each fitted in less than two minutes on two cores, with nothing set
-    but the seed unless the page says why. Every page has the verdict, a check of the result (the
-    known truth, an exact answer, held-out data) and, where there are data, a posterior predictive
-    check. The data come with scikit-learn or statsmodels, or are simulated with a seed.
+    Worked examples of models as people write them. Each fit takes less than two minutes on two
+    cores. The seed is the only setting unless the page says why. Every page shows the verdict and
+    checks the result against the known truth, an exact answer or held-out data. Pages with data
+    also have a posterior predictive check. The data come with scikit-learn or statsmodels, or are
+    simulated. Each page offers its script and its notebook.
 
     """
-    toctree = "\n".join(["```{toctree}", ":hidden:", "", *pages, "```", ""])
-    grid = "::::{grid} 1 2 2 3\n:gutter: 2\n\n" + "\n".join(entries) + "::::\n"
-    return textwrap.dedent(intro) + grid + "\n" + toctree
+    parts = [textwrap.dedent(intro)]
+    for title, names in GROUPS.items():
+        cards = "\n".join(map(card, names))
+        parts.append(f"## {title}\n\n::::{{grid}} 1 2 2 3\n:gutter: 2\n\n{cards}::::\n\n")
+    parts.append("\n".join(["```{toctree}", ":hidden:", "", *in_order(), "```", ""]))
+    return "".join(parts)
 
 
 def main(chosen):
+    """Run the chosen examples, all by default, and write their pages."""
+    from matplotlib import pyplot as plt
+
     logging.getLogger().addHandler(logging.NullHandler())  # no copy of the log on the terminal
     logging.getLogger(LOGGER).setLevel(logging.INFO)
     plt.rcParams["font.size"] = FONT_SIZE
-    names = in_order(path.stem for path in EXAMPLES.glob("*.py"))
     GALLERY.mkdir(exist_ok=True)
     home = Path.cwd()
-    for name in chosen or names:
+    for name in chosen or in_order():
         began = time.perf_counter()
         found = cells((EXAMPLES / f"{name}.py").read_text(encoding="utf-8"))
         with tempfile.TemporaryDirectory() as folder:
@@ -176,7 +220,7 @@ def main(chosen):
                 os.chdir(home)
         (GALLERY / f"{name}.md").write_text(page(found, name), encoding="utf-8")
         print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
-    (GALLERY / "index.md").write_text(index(names), encoding="utf-8")
+    (GALLERY / "index.md").write_text(index(), encoding="utf-8")
 
 
 if __name__ == "__main__":
