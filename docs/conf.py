@@ -5,6 +5,8 @@ import sys
 from importlib.metadata import files
 from pathlib import Path
 
+from numpydoc.xref import DEFAULT_LINKS
+
 import pymc_isomix
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -28,10 +30,7 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 nitpicky = True  # a reference without a target fails the build
-nitpick_ignore_regex = [
-    ("py:.*", r"pymc\.(?!Model$).*"),  # base classes, which have no page there
-    (".*", "python:.*"),  # numpydoc's own, such as int and str
-]
+nitpick_ignore_regex = [("py:.*", r"pymc\.(variational|\w+$).*")]  # base classes, without a page there
 myst_enable_extensions = ["amsmath", "attrs_block", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 numpydoc_show_class_members = False
@@ -59,9 +58,10 @@ numpydoc_xref_aliases = {
     "Mixture": "pymc_isomix.family.mixture.Mixture",
     "PlotCollection": "arviz_plots.PlotCollection",
     "PlotMatrix": "arviz_plots.PlotMatrix",
-    "pymc.Model": "pymc.Model",
-    "xarray.DataTree": "xarray.DataTree",
+    "pymc.Model": "pymc.model.core.Model",
+    "xarray.DataTree": ".xarray.DataTree",  # a target equal to its name would not be linked
 }
+DEFAULT_LINKS.clear()  # numpydoc's own, of int and str, to Python's documentation
 
 copybutton_prompt_text = ">>> |\\.\\.\\. "
 copybutton_prompt_is_regexp = True

@@ -36,6 +36,9 @@ LARGEST_CACHE = 2**30  # bytes, of what XLA compiled
 MOST_FILES = 500  # of what JAX traced, a few hundred kB each
 PACKAGES = ("pymc", "pytensor", "numpy", "jax", "jaxlib")
 DIGEST_BYTES = 32
+# What JAX raises where it cannot export a function (custom calls, callbacks, effects), pickle where
+# it cannot write one, and a folder that cannot be written
+NOT_KEPT = (NotImplementedError, ValueError, TypeError, pickle.PickleError, OSError)
 
 
 def keep_compiled():
@@ -242,20 +245,35 @@ class Traced:
                 _write(path, content)
             # compiled here, since jit would compile again for what it returns
             lowered = jax.jit(pickle.loads(content).call).lower(*arguments)
-            return beside(lowered.compile, meanwhile)
-        except Exception as error:
+        except NOT_KEPT as error:
             logger.debug(f"not kept on disk: {error}")
             return graph.rewritten and plain
+        return beside(lowered.compile, meanwhile)
 
 
 def on_disk(inputs, outputs, mode):
-    """Compile a function of some inputs on JAX, where it is not on the disk; see ``pm.compile``."""
+    """Compile a function of some inputs on JAX, where it is not on the disk; see ``pm.compile``.
+
+    Returns
+    -------
+    callable
+        Of the inputs' values and, as ``value_of``, a function from a shared variable to the value
+        that counts; its own when not given.
+    """
     teach_jax()
     keep_compiled()
     function = JAXFunction(inputs, outputs, mode)
     traced = Traced(function, function)
-    data = [variable.container.storage for variable in function.roots[len(inputs) :]]
-    return lambda *values: traced(*values, *(storage[0] for storage in data))
+    data = function.roots[len(inputs) :]
+
+    def call(*values, value_of=_own_value):
+        return traced(*values, *map(value_of, data))
+
+    return call
+
+
+def _own_value(variable):
+    return variable.container.storage[0]
 
 
 def folder():

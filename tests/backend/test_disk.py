@@ -144,6 +144,28 @@ def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
     assert doubled()[0](np.ones(2))[0].tolist() == [2.0, 2.0]
 
 
+def test_a_fault_of_our_own_is_no_matter_of_the_disk(monkeypatch, empty):
+    def fail(*args):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(disk, "_write", fail)
+    with pytest.raises(ZeroDivisionError):
+        doubled()[0](np.ones(2))
+
+
+@pytest.mark.usefixtures("empty")
+def test_what_jax_cannot_export_is_compiled_all_the_same(monkeypatch, caplog):
+    def refuse(*args):
+        raise NotImplementedError("a callback")
+
+    from jax import export
+
+    monkeypatch.setattr(export, "export", refuse)
+    with caplog.at_level("DEBUG", "pymc_isomix"):
+        assert doubled()[0](np.ones(2))[0].tolist() == [2.0, 2.0]
+    assert "not kept on disk: a callback" in caplog.text
+
+
 def test_a_folder_may_be_one_to_read_only(monkeypatch, empty):
     _, rewritten = empty
     doubled()[0](np.ones(2))
