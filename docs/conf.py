@@ -30,7 +30,10 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 nitpicky = True  # a reference without a target fails the build
-nitpick_ignore_regex = [("py:.*", r"pymc\.(variational|\w+$).*")]  # base classes, without a page there
+nitpick_ignore_regex = [  # base classes without a page
+    ("py:.*", r"pymc\.(variational|\w+$).*"),
+    ("py:class", r"pymc_isomix\.interface\.approximation\.Fitted"),
+]
 myst_enable_extensions = ["amsmath", "attrs_block", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 numpydoc_show_class_members = False

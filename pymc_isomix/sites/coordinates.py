@@ -226,7 +226,7 @@ class CoordinateMap:
             return self.function(what, points.dtype.name)(points, *numbers)
 
     def to_unconstrained(self, points, parameters):
-        """Map points y (S, d), an array, to z (S, d) and log |dz/dy| (S,)."""
+        """Map points y (S, d), an array, to z (S, d) and the log determinant (S,) of dz/dy."""
         if not self:
             return points, np.zeros(len(points), points.dtype)
         return self.evaluate("unconstrained", points, parameters)
@@ -367,7 +367,7 @@ class Coordinates:
         return self.map.describe() == other.map.describe()
 
     def to_unconstrained(self, points):
-        """Map points y (S, d), an array, to z (S, d) and log |dz/dy| (S,)."""
+        """Map points y (S, d), an array, to z (S, d) and the log determinant (S,) of dz/dy."""
         return self.map.to_unconstrained(points, self.parameters)
 
     def from_unconstrained(self, points):
