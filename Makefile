@@ -10,7 +10,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo gallery test lint format types docs clean
+.PHONY: help demo gallery test lint format types docs package clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ types: $(VENV)/.installed-dev $(VENV)/.installed-test ## check the types
 docs: $(VENV)/.installed-docs ## build the documentation in docs/_build/html; a warning fails it
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html is ready."
+
+package: $(VENV)/.installed-dev $(VENV)/.installed-test ## build wheel and sdist, and run README from the wheel
+	$(BIN)/python scripts/check_package.py
 
 clean: ## remove .venv and everything else that these targets make
 	rm -rf $(VENV) build dist htmlcov docs/_build .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,6 +8,8 @@ import pymc as pm
 import pytest
 
 import pymc_isomix as pmi
+from pymc_isomix.interface import settings
+from pymc_isomix.step import updates
 
 ROOT = Path(__file__).parents[1]
 CHEAP = ["README.md", "docs/hierarchies.md"]  # to run with few steps, each time
@@ -58,6 +60,14 @@ def test_printed_code_runs(page, monkeypatch):
     monkeypatch.setattr(pmi, "fit", lambda **kwargs: fit_in_one_call(n=20, **kwargs))
     namespace, _ = print_pages.run(ROOT / page)
     assert namespace["idata"].posterior.sizes["draw"] == 1000
+
+
+@pytest.mark.usefixtures("fast_compile")
+def test_the_worked_examples_of_additions_run(monkeypatch):
+    monkeypatch.setattr(updates, "VARIANCE_UPDATES", updates.VARIANCE_UPDATES.copy())
+    monkeypatch.setattr(settings, "VARIANCE_UPDATES", updates.VARIANCE_UPDATES)
+    namespace, _ = print_pages.run(ROOT / "docs" / "extending.md")
+    assert {"smooth_step", "uncertain_evidence", "skewed"} <= set(namespace)
 
 
 @pytest.mark.parametrize("page", PAGES)
