@@ -200,11 +200,11 @@ def join(approximations, *, random_seed=None):
         raise ValueError("approximations must hold at least one; got none")
     for approx in approximations:
         if not isinstance(approx, IsotropicMixture):
-            raise TypeError(f"approximations must be of IsotropicMixture; got {approx!r}")
+            raise TypeError(f"approximations must be a list of IsotropicMixture; got {approx!r}")
     first = approximations[0]
     for approx in approximations[1:]:
         if approx.space.describe() != first.space.describe():
-            raise ValueError("approximations must be of one model; their variables differ")
+            raise ValueError("approximations must be fits of one model; their variables differ")
     blocks = [
         replace(block, source=source)
         for source, approx in enumerate(approximations)

@@ -153,7 +153,7 @@ def _checked(model, dataset, number):
     if unknown := sorted(set(dataset) - known):
         raise ValueError(
             f"data set {number} names no data of the model: {', '.join(unknown)}; they are "
-            f"{sorted(known)}. What shall differ is to be in pm.Data"
+            f"{sorted(known)}. Put what differs between data sets into pm.Data"
         )
     return {name: np.asarray(value) for name, value in dataset.items()}
 

@@ -206,7 +206,7 @@ class Fitted:
         check_count("transitions", transitions, least=0)
         compiled = self.compiled_model()
         if changes := compiled.space.changes():
-            logger.info(f"diagnostics by the data of the fit; since then have changed: {changes}")
+            logger.info(f"diagnostics use the data of the fit; changed since then: {changes}")
         self._report = verdict.examine(
             compiled,
             self.density,
