@@ -10,15 +10,16 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo gallery test lint format types docs clean
+.PHONY: help demo gallery test lint format types docs package clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PYTHON=/path/to/python3.12 names the Python for .venv; ARGS='...' goes to pytest."
 
-demo: $(VENV)/.installed-examples ## fit the example posterior and write its figure
+demo: $(VENV)/.installed-examples ## fit a logistic regression and write breast_cancer.png
 	$(BIN)/python examples/breast_cancer.py
+	@echo "breast_cancer.png is ready."
 
 gallery: $(VENV)/.installed-examples ## run all examples and write their pages, docs/gallery
 	$(BIN)/python scripts/make_gallery.py
@@ -41,6 +42,9 @@ types: $(VENV)/.installed-dev $(VENV)/.installed-test ## check the types
 docs: $(VENV)/.installed-docs ## build the documentation in docs/_build/html; a warning fails it
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html is ready."
+
+package: $(VENV)/.installed-dev $(VENV)/.installed-test ## build wheel and sdist, and run README from the wheel
+	$(BIN)/python scripts/check_package.py
 
 clean: ## remove .venv and everything else that these targets make
 	rm -rf $(VENV) build dist htmlcov docs/_build .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -36,6 +36,7 @@ BLOCKS = {
         guide.expected,
         ("accuracy_posteriordb", "hierarchies", "waiting", "verdicts"),
     ),
+    "front": Computed("peers", guide.front),
     "which-method": Computed(
         "accuracy_posteriordb",
         guide.which_method,
@@ -106,7 +107,7 @@ BLOCKS = {
         "runs",
         "model way",
         "model {model} | NUTS {way} | divergences {divergences} | R-hat {rhat:.2f} | ESS {ess:,.0f}"
-        " | gradients an effective draw {gradients_per_draw:,.1f} | s {seconds:.1f}",
+        " | gradients per effective draw {gradients_per_draw:,.1f} | s {seconds:.1f}",
     ),
     "calibration": Listing("calibration", "records", "transitions parameter", CALIBRATION),
     "ensembles": Computed("ensembles_modes", rows.ensembles),
@@ -131,7 +132,7 @@ BLOCKS = {
         "ensembles_calibration",
         "timings",
         "n_jobs n",
-        "workers {n_jobs} | data sets {n} | s {seconds:.0f} | data sets a second {a_second:.1f}",
+        "workers {n_jobs} | data sets {n} | s {seconds:.0f} | data sets per second {a_second:.1f}",
     ),
     "ensembles-calibration": Listing(
         "ensembles_calibration",
@@ -157,7 +158,7 @@ BLOCKS = {
         "model {model} | start {start} | tune {tune:.0f} | divergences {divergences_sum}"
         " | R-hat {rhat_worst:.2f} | gradients, tuning {tuning_gradients:,.0f}"
         " | draws {gradients:,.0f} | ESS (in chains) {ess:.0f} ({ess_in_chains:.0f})"
-        " | a thousand gradients {ess_per_thousand:.2f} | share {share_all}",
+        " | per thousand gradients {ess_per_thousand:.2f} | share {share_all}",
     ),
     "published": Computed("published", published_rows.published),
     "published-summary": Computed("published", published_rows.summary),
@@ -182,7 +183,7 @@ BLOCKS = {
         "scaling",
         "cases",
         "varied K size",
-        "varied {varied} | K {K:,} | d or rows {size:,} | ms a step {step_ms:.2f}"
+        "varied {varied} | K {K:,} | d or rows {size:,} | ms per step {step_ms:.2f}"
         " | slope {slope} | compile, s {compile_s:.1f} | MiB {peak_mib:.0f}",
     ),
 }

@@ -4,6 +4,8 @@ import shutil
 from importlib.metadata import files
 from pathlib import Path
 
+from numpydoc.xref import DEFAULT_LINKS
+
 import pymc_isomix
 
 project = "pymc-isomix"
@@ -15,20 +17,56 @@ extensions = [
     "myst_parser",
     "numpydoc",  # unlike napoleon it keeps the numbered references of several docstrings apart
     "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
     "sphinx_design",
 ]
 exclude_patterns = ["_build"]
-nitpicky = True  # a reference without a target fails the build; those of others are not looked up
-nitpick_ignore_regex = [("py:.*", r"(arviz_plots|pymc)\..*")]
+nitpicky = True  # a reference without a target fails the build
+nitpick_ignore_regex = [  # base classes without a page
+    ("py:.*", r"pymc\.(variational|\w+$).*"),
+    ("py:class", r"pymc_isomix\.interface\.approximation\.Fitted"),
+]
 myst_enable_extensions = ["amsmath", "attrs_block", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 numpydoc_show_class_members = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings give types and shapes
 
+# The few names that the docstrings link to; inventories in text, since the build has no network.
+INVENTORIES = {
+    "arviz_plots": "https://python.arviz.org/projects/plots/en/stable",
+    "numpy": "https://numpy.org/doc/stable",
+    "pymc": "https://www.pymc.io/projects/docs/en/stable",
+    "xarray": "https://docs.xarray.dev/en/stable",
+}
+intersphinx_mapping = {
+    name: (address, f"_inventories/{name}.txt") for name, address in INVENTORIES.items()
+}
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"  # words such as "optional"; types are linked by these aliases
+numpydoc_xref_aliases = {
+    "DataTree": "xarray.DataTree",
+    "Diagnostics": "pymc_isomix.results.verdict.Diagnostics",
+    "Generator": "numpy.random.Generator",
+    "IsotropicMixture": "pymc_isomix.IsotropicMixture",
+    "JoinedMixture": "pymc_isomix.JoinedMixture",
+    "Mixture": "pymc_isomix.family.mixture.Mixture",
+    "PlotCollection": "arviz_plots.PlotCollection",
+    "PlotMatrix": "arviz_plots.PlotMatrix",
+    "pymc.Model": "pymc.model.core.Model",
+    "xarray.DataTree": ".xarray.DataTree",  # a target equal to its name would not be linked
+}
+DEFAULT_LINKS.clear()  # numpydoc's own, of int and str, to Python's documentation
+
+copybutton_prompt_text = ">>> |\\.\\.\\. "
+copybutton_prompt_is_regexp = True
+copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"  # not what code prints
+
 html_theme = "furo"
-html_title = "pymc-isomix"
+html_title = f"pymc-isomix {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_copy_source = False

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Logistic regression: is a breast tumour malignant?
 #
-# Thirty correlated measurements of 569 tumours, a logistic regression, and a check on the
-# patients that were held out: accuracy, and whether the probabilities mean what they say.
+# Thirty correlated measurements of 569 tumours and a logistic regression. The model is checked on
+# held-out patients: how accurate are the predictions, and are the probabilities calibrated?
 
 # %%
 import arviz as az
@@ -20,8 +20,8 @@ features = (data.data - data.data[fitted].mean(axis=0)) / data.data[fitted].std(
 names = [str(name) for name in data.feature_names]
 
 # %% [markdown]
-# The features are on one scale, so that one prior serves for all coefficients. `pm.Data` makes
-# room for other patients later.
+# The features are standardised, so one prior suits all coefficients. `pm.Data` allows new
+# patients later.
 
 # %%
 with pm.Model(coords={"feature": names, "patient": fitted}) as model:
@@ -33,7 +33,7 @@ idata = approx.sample(2000, random_seed=1)
 az.summary(idata, kind="stats").head(8)
 
 # %% [markdown]
-# Does the fit say that it can be trusted?
+# Can the fit be trusted?
 
 # %%
 report = approx.diagnostics(progressbar=False)
@@ -41,7 +41,7 @@ print("verdict:", report.verdict)
 print(report.advice)
 
 # %% [markdown]
-# Now the patients that were held out. Besides the accuracy: of patients with a predicted
+# Next, the held-out patients. Accuracy is not enough. Of the patients with a predicted
 # probability around 0.8, are about 80 % benign?
 
 # %%

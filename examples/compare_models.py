@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Which model? Leave-one-out with `az.compare`
 #
-# A line through data with outliers: normal noise, Student-t noise, and a needless cubic. The
-# comparison has to find the noise, and not be taken in by the cubic. Nothing here is special to
-# this package.
+# A line through data with outliers, with three models: normal noise, Student-t noise, and an
+# unnecessary cubic. The comparison has to prefer the right noise, and must not prefer the cubic.
+# Everything here works as it does after `pm.sample`.
 
 # %%
 import arviz as az
@@ -37,7 +37,7 @@ models = {
 }
 
 # %% [markdown]
-# `pm.compute_log_likelihood` adds the group that leave-one-out wants.
+# `pm.compute_log_likelihood` adds the group that leave-one-out needs.
 
 # %%
 fits, reports = {}, {}
@@ -56,8 +56,8 @@ assert table.index[-1] == "line, normal"
 assert all(report.verdict == "good" for report in reports.values())
 
 # %% [markdown]
-# There is another way, by the evidence, which every fit estimates: it counts the prior too, and
-# says the same here.
+# The evidence is another criterion, and every fit estimates it. It depends on the prior too. Here
+# it agrees.
 
 # %%
 evidence = {name: report["log_evidence"].item() for name, report in reports.items()}
@@ -70,8 +70,9 @@ for name in ("line, normal", "line, Student-t"):
     assert abs(slopes[name].mean() - 0.8) < 3 * slopes[name].std()
 
 # %% [markdown]
-# The comparison says which model is better, a predictive check whether it is good enough: is the
-# largest residual, in units of the standard deviation of all, one that the model makes?
+# The comparison says which model is better. A predictive check says whether it is good enough:
+# could the model have produced the largest residual, in units of the standard deviation of all
+# residuals?
 
 # %%
 for name, model in models.items():

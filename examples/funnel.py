@@ -2,8 +2,8 @@
 # # Neal's funnel: effects and their scale
 #
 # A hierarchy without data: nine effects whose standard deviation is another variable. The truth
-# is known. Plain unconstrained space makes the scale too narrow; the coordinates that the model
-# suggests do not.
+# is known. A fit in plain unconstrained space makes the scale too narrow. A fit in the
+# coordinates that the model suggests does not.
 
 # %%
 import matplotlib.pyplot as plt
@@ -17,8 +17,8 @@ with pm.Model() as model:
     pm.Normal("x", 0, pm.math.exp(v / 2), shape=9)
 
 # %% [markdown]
-# Two fits: with `coordinates="affine"` the mixture has to cover the funnel as it is, and with
-# `coordinates="auto"`, the default, it sees each effect in units of its scale.
+# There are two fits. With `coordinates="affine"` the mixture has to cover the funnel itself. With
+# `coordinates="auto"`, the default, each effect is measured in units of its scale.
 
 # %%
 draws, verdicts = {}, {}
@@ -32,7 +32,7 @@ for coordinates in ("affine", "auto"):
     print(f"{coordinates}: sd of v {posterior['v'].std():.2f}, verdict {verdicts[coordinates]}")
 
 # %% [markdown]
-# The standard deviation of v is 3. The verdict of the first fit says what is wrong with it.
+# The standard deviation of v is 3. The verdict of the first fit says what is wrong.
 
 # %%
 rng = np.random.default_rng(1)

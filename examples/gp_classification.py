@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Classification by a latent Gaussian process
 #
-# Yes or no along one axis, and a probability that is neither monotone nor of any known form. The
-# truth is simulated, so that the bands can be held against it.
+# Yes or no along one axis, with a probability that is not monotone and has no known form. The
+# truth is simulated, so the bands can be compared with it.
 
 # %%
 import matplotlib.pyplot as plt
@@ -22,7 +22,7 @@ def true_logit(x):
 yes = rng.binomial(1, 1 / (1 + np.exp(-true_logit(x))))
 
 # %% [markdown]
-# `pm.gp.Latent`: thirty latent values, and two hyperparameters that set their scale.
+# `pm.gp.Latent` has thirty latent values, and two hyperparameters that set their scale.
 
 # %%
 with pm.Model() as model:
@@ -46,8 +46,8 @@ print(f"90 % bands hold the true probability at {covered:.0%} of the points")
 assert covered > 0.75
 
 # %% [markdown]
-# A predictive check: runs of the same answer, which independent answers with one probability
-# would not make as long.
+# The predictive check counts runs of the same answer. Independent answers with one constant
+# probability would not produce runs as long.
 
 # %%
 with model:

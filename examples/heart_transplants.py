@@ -2,8 +2,8 @@
 # # Survival with censoring: heart transplants
 #
 # The Stanford heart transplants (statsmodels): 69 patients, of whom 24 were alive when the study
-# ended. A Weibull regression on age with `pm.Censored`, held against the Kaplan-Meier curve,
-# which assumes no form.
+# ended. The model is a Weibull regression on age with `pm.Censored`. It is compared with the
+# Kaplan-Meier curve, which assumes no form.
 
 # %%
 import matplotlib.pyplot as plt
@@ -20,8 +20,8 @@ age = (heart["age"].values - 50) / 10
 print(f"{len(died)} patients, {np.sum(~died)} of them alive at the end")
 
 # %% [markdown]
-# For those still alive, all that is known is that they live longer: an upper bound of the
-# censored variable for them, none for the others.
+# For patients still alive, we know only that they live longer. The censored variable has an upper
+# bound for them, and none for the others.
 
 # %%
 with pm.Model() as model:
@@ -37,9 +37,9 @@ report = approx.diagnostics(progressbar=False)
 print(report)
 
 # %% [markdown]
-# The share alive by time, averaged over the patients of each draw, beside Kaplan and Meier's
-# estimate. In the first months more patients die than a Weibull curve can follow; after that the
-# two agree.
+# The picture shows the share alive over time, averaged over the patients of each draw, and the
+# Kaplan-Meier estimate. In the first months more patients die than a Weibull curve can follow.
+# After that the two agree.
 
 # %%
 estimate = sm.SurvfuncRight(months, died.astype(int))
@@ -60,8 +60,8 @@ assert inside > 0.8
 assert report.verdict == "good"
 
 # %% [markdown]
-# A predictive check of counts: deaths within three months, and within twelve. A replicated patient
-# is watched for as long as the real one was. The first count shows what the picture shows.
+# The predictive check counts deaths within three months and within twelve. A replicated patient
+# is followed for as long as the real one. The first count confirms what the picture shows.
 
 # %%
 with model:

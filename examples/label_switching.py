@@ -1,9 +1,8 @@
 # %% [markdown]
 # # Label switching, and what to report
 #
-# A mixture of three normals: its six labellings are six modes of the same posterior. The
-# approximation finds them with equal masses, and the summary is made of what does not depend on
-# the labels.
+# A mixture of three normals. Its six labellings are six modes of the posterior. The approximation
+# finds all six with equal masses. The summary uses quantities that do not depend on the labels.
 
 # %%
 import matplotlib.pyplot as plt
@@ -32,7 +31,7 @@ print("verdict:", report.verdict)
 print(report.advice)
 
 # %% [markdown]
-# Which labelling a draw has is told by the order of its centres. Each of the six must have a
+# The order of the centres tells the labelling of a draw. Each of the six labellings must have a
 # sixth of the draws.
 
 # %%
@@ -45,9 +44,9 @@ assert len(labellings) == 6
 assert np.abs(counts / len(order) - 1 / 6).max() < 0.05
 
 # %% [markdown]
-# So the mean of `centre[0]` says nothing: it is about the mean of the data, whatever the groups
-# are. What to report: sorted draws, where groups lie apart as they do here, or what has no labels
-# at all, the density.
+# The mean of `centre[0]` is therefore meaningless: it is close to the mean of the data, whatever
+# the groups are. There are two useful reports. Sorted draws work if the groups lie apart, as they
+# do here. The density works always, because it has no labels.
 
 # %%
 shares = idata.posterior["share"].values[0]
@@ -59,8 +58,8 @@ for found, name in zip(in_order, ("centre", "share"), strict=True):
     assert np.all(np.abs(found.mean(axis=0) - truth[name]) < 4 * found.std(axis=0))
 
 # %% [markdown]
-# A predictive check has no labels either. Does the model make the gaps between the groups as empty
-# as they are?
+# The predictive check has no labels either. Does the model make the gaps between the groups as
+# empty as they are in the data?
 
 # %%
 with model:

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Two hundred thousand rows, by minibatches
 #
-# A linear regression whose exact posterior is known in closed form, fitted from 500 rows at a
-# time. Means and standard deviations are held against the exact ones.
+# A linear regression with a closed-form posterior, fitted from 500 rows at a time. Its means and
+# standard deviations are compared with the exact ones.
 
 # %%
 import matplotlib.pyplot as plt
@@ -18,7 +18,7 @@ x = rng.normal(size=(n_rows, 8)) @ np.linalg.cholesky(0.5 * np.eye(8) + 0.5).T
 y = x @ truth + rng.normal(0, sigma, n_rows)
 
 # %% [markdown]
-# `pm.Minibatch` and `total_size` are all that changes.
+# Only `pm.Minibatch` and `total_size` change in the model.
 
 # %%
 with pm.Model(coords={"feature": list("abcdefgh")}) as model:
@@ -28,8 +28,8 @@ with pm.Model(coords={"feature": list("abcdefgh")}) as model:
     approx = pm.fit(method=pmi.IsoMix(n_components=5, random_seed=1), progressbar=False)
 
 # %% [markdown]
-# Diagnostics, and draws moved by exact transitions, take all the rows: the verdict is about the
-# posterior itself, not about a batch.
+# The diagnostics use all rows, and so do draws moved by exact transitions. The verdict is
+# therefore about the posterior itself.
 
 # %%
 report = approx.diagnostics(progressbar=False)
@@ -53,8 +53,8 @@ assert np.abs(ratio - 1).max() < 0.1
 assert report.verdict == "good"
 
 # %% [markdown]
-# A predictive check takes all the rows as well: the noise was said to be normal with deviation 2.
-# With 200 000 rows even small departures would show.
+# The predictive check uses all rows as well. The model claims that the noise is normal with
+# standard deviation 2. With 200 000 rows, even small departures would show.
 
 # %%
 for what, moment in {"sd": 2, "kurtosis": 4}.items():

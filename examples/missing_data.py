@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Missing data: a covariate imputed with the model
 #
-# The diabetes data of scikit-learn with a third of the body mass indices taken away. PyMC makes
-# variables of them; since they were taken away on purpose, the intervals can be held against them.
+# The diabetes data of scikit-learn, with a third of the body mass indices removed. PyMC turns the
+# missing values into variables. The true values are known, so the intervals can be compared with
+# them.
 
 # %%
 import matplotlib.pyplot as plt
@@ -26,8 +27,8 @@ missing = rng.uniform(size=len(bp)) < 1 / 3
 print(f"{missing.sum()} of {len(bp)} body mass indices are missing")
 
 # %% [markdown]
-# The covariate has a distribution of its own, given blood pressure: what is missing is told by
-# that, and by how the disease went on.
+# The covariate has its own distribution, given blood pressure. This distribution and the progress
+# of the disease inform the missing values.
 
 # %%
 with pm.Model() as model:
@@ -53,7 +54,7 @@ assert 0.83 < covered < 0.96
 assert correlation > 0.4
 
 # %% [markdown]
-# And the slopes, beside those of the complete data by least squares:
+# The slopes, compared with least squares on the complete data:
 
 # %%
 complete = np.stack([bmi_complete, bp], axis=1)
@@ -66,8 +67,8 @@ for k, name in enumerate(("bmi", "bp")):
 assert report.verdict == "good"
 
 # %% [markdown]
-# A predictive check, of what the model has no parameter for: the skewness of the residuals, beside
-# that of data which the model made.
+# The predictive check uses a quantity for which the model has no parameter: the skewness of the
+# residuals, compared with that of simulated data.
 
 # %%
 draws = {name: values.values[0] for name, values in idata.posterior.items()}

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # A small Bayesian neural network, with bands
 #
-# Ten hidden units on noisy data with a gap. The weights have more modes than anyone wants to
-# count: hidden units may be exchanged and mirrored. What matters is the function, and its band
-# has to open in the gap.
+# Ten hidden units, and noisy data with a gap. The weights have a huge number of modes, because
+# hidden units can be exchanged and mirrored. The function is what matters, and its band has to
+# widen in the gap.
 
 # %%
 import matplotlib.pyplot as plt
@@ -38,11 +38,11 @@ print("verdict:", report.verdict)
 print(report.advice)
 
 # %% [markdown]
-# The verdict warns, and rightly: of a posterior with $2^{10} \cdot 10!$ mirror images fifty
-# components hold a few, and the weights mean nothing one by one. The function does not ask which
-# image it was. So it is checked by itself, on new points: how often does the 90 % band of a new
-# observation hold it? Beyond the data hidden units saturate, and no band knows how the truth goes
-# on.
+# The verdict warns, and it is right. The posterior has $2^{10} \cdot 10!$ mirror images, and
+# fifty components cover a few of them, so single weights have no meaning. The function is the
+# same for every image, so the function is checked on new points: how often does the 90 % band
+# contain a new observation? Hidden units saturate beyond the data, so no band can know how the
+# truth continues there.
 
 # %%
 grid = np.linspace(-3.5, 3.5, 141)
@@ -69,7 +69,8 @@ assert in_gap > 1.5 * at_data
 assert beyond > 2 * at_data
 
 # %% [markdown]
-# In the data themselves, how the residuals follow each other says whether ten units bend enough:
+# Within the data, the correlation of neighbouring residuals shows whether ten units are flexible
+# enough:
 
 # %%
 at = np.stack([np.interp(x, grid, curve) for curve in curves.T])

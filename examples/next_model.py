@@ -1,9 +1,8 @@
 # %% [markdown]
 # # Into the next model: data that come in two parts
 #
-# A hierarchy of shops fitted to last year's sales, and the fit as the prior of this year's model,
-# by `pmi.as_prior`: correlations, scales and all. In the end it has to be what a fit to both
-# years gives.
+# A hierarchy of shops is fitted to last year's sales. `pmi.as_prior` makes the fit the prior of
+# this year's model, with its correlations and scales. The result must equal a fit to both years.
 
 # %%
 import matplotlib.pyplot as plt
@@ -34,8 +33,8 @@ with chain(last_year):
 print("verdict:", first.diagnostics(progressbar=False).verdict)
 
 # %% [markdown]
-# The next model begins where the fit ended. It has one free variable, `prior`, and `mu`, `tau`
-# and `level` are functions of it, with the dims that they had. Last year's data are no longer
+# The next model starts where the fit ended. It has one free variable, `prior`. `mu`, `tau` and
+# `level` are functions of it, with the same dims as before. Last year's data are no longer
 # needed.
 
 # %%
@@ -49,7 +48,7 @@ report = second.diagnostics(progressbar=False)
 print("verdict:", report.verdict)
 
 # %% [markdown]
-# The check: both years at once.
+# The check fits both years at once.
 
 # %%
 with chain(np.r_[last_year, this_year], np.r_[shop, shop]):
@@ -72,8 +71,8 @@ assert np.abs(ratio - 1).max() < 0.1
 assert report.verdict == "good"
 
 # %% [markdown]
-# And a predictive check of this year's sales: do they scatter more than a Poisson distribution
-# makes them?
+# The predictive check looks at this year's sales: do they vary more than a Poisson distribution
+# allows?
 
 # %%
 with next_model:

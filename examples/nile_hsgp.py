@@ -2,8 +2,8 @@
 # # A Gaussian process over time: the Nile at Aswan
 #
 # A hundred years of the Nile's volume (statsmodels), a smooth trend by `pm.gp.HSGP`, and a fifth
-# of the years held out. The bands must cover those years, and the trend must fall where the
-# record is known to: at the end of the nineteenth century.
+# of the years held out. The bands must cover the held-out years. The trend must fall at the end
+# of the nineteenth century, where the record is known to fall.
 
 # %%
 import matplotlib.pyplot as plt
@@ -22,9 +22,8 @@ centre, scale = volume[fitted].mean(), volume[fitted].std()
 y = (volume - centre) / scale
 
 # %% [markdown]
-# Amplitude, length scale and coefficients of such a process depend on each other strongly, which
-# is where mean-field approximations go wrong. The log line says that `trend` is seen in its own
-# coordinates.
+# The amplitude, length scale and coefficients of such a process depend strongly on each other.
+# Mean-field approximations fail here. The log line says that `trend` has its own coordinates.
 
 # %%
 with pm.Model(coords={"year": year.astype(int)}) as model:
@@ -42,7 +41,7 @@ print("verdict:", report.verdict)
 print(report.advice)
 
 # %% [markdown]
-# A new observation of each year, those that were held out among them:
+# A new observation is drawn for each year, including the held-out years:
 
 # %%
 rng = np.random.default_rng(1)
@@ -61,9 +60,9 @@ assert covered >= 0.75
 assert (fall > 0).mean() > 0.99
 
 # %% [markdown]
-# A predictive check of what the model leaves out: if years followed each other beyond the trend,
-# neighbouring residuals would be correlated. Data of the model itself say how much of that is
-# chance.
+# The predictive check looks for what the model leaves out. If years depended on each other beyond
+# the trend, neighbouring residuals would be correlated. Data simulated from the model show how
+# much correlation arises by chance.
 
 # %%
 years = np.sort(fitted)

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # An ordinal survey: left to right on seven steps
 #
-# Where 944 respondents of the 1996 American election study (statsmodels) place themselves between
-# liberal and conservative, by an ordered logistic regression. The slopes are held against maximum
-# likelihood.
+# 944 respondents of the 1996 American election study (statsmodels) placed themselves between
+# liberal and conservative. The model is an ordered logistic regression. Its slopes are compared
+# with maximum likelihood.
 
 # %%
 import matplotlib.pyplot as plt
@@ -21,8 +21,8 @@ x = survey[list(columns)].values
 x = (x - x.mean(axis=0)) / x.std(axis=0)
 
 # %% [markdown]
-# The cutpoints are ordered: a transform keeps them so, and the mixture lives in the unconstrained
-# space behind it.
+# The cutpoints are ordered. A transform keeps them ordered, and the mixture lives in the
+# unconstrained space of the transform.
 
 # %%
 with pm.Model(coords={"predictor": list(columns.values()), "cut": range(6)}) as model:
@@ -45,8 +45,8 @@ print("verdict:", report.verdict)
 print(report.advice)
 
 # %% [markdown]
-# With 944 answers and wide priors, posterior and maximum likelihood must agree, means and
-# standard errors alike:
+# With 944 answers and wide priors, the posterior and maximum likelihood must agree, in means and
+# in standard errors:
 
 # %%
 likelihood = OrderedModel(answer, x, distr="logit").fit(method="bfgs", disp=False)
@@ -61,7 +61,7 @@ for k, name in enumerate(columns.values()):
 assert report.verdict == "good"
 
 # %% [markdown]
-# A predictive check: the counts of the seven answers, by education.
+# The posterior predictive check compares the counts of the seven answers, by education.
 
 # %%
 with model:

@@ -2,8 +2,8 @@
 # # Where are the sensors?
 #
 # Four sensors at unknown places, three anchors on one line, and noisy distances between
-# neighbours. Anchors on a line cannot tell left from right: the posterior is a mirror image of
-# itself, with modes for every way to fold the network.
+# neighbours. Anchors on a line cannot distinguish left from right. The posterior is its own
+# mirror image, with a mode for every way to fold the network.
 
 # %%
 import matplotlib.pyplot as plt
@@ -24,7 +24,8 @@ measured = rng.normal(distance[i, j], noise)
 print(f"{len(i)} distances are measured")
 
 # %% [markdown]
-# The places start all over the prior, since a mode that no component comes near stays unknown.
+# The components start at draws of the prior, because a mode stays unknown if no component starts
+# near it.
 
 # %%
 with pm.Model(coords={"sensor": range(4), "axis": ["x", "y"]}) as model:
@@ -40,8 +41,8 @@ print("verdict:", report.verdict)
 print(report.advice)
 
 # %% [markdown]
-# The mirror image has the same density, so that each half must have half of the mass; and the
-# truth, or its mirror image, must lie among the draws.
+# The mirror image has the same density, so each half must have half of the mass. The truth, or
+# its mirror image, must lie among the draws.
 
 # %%
 found = idata.posterior["place"].values[0]
@@ -56,8 +57,8 @@ assert abs(above - 0.5) < 0.1
 assert np.abs(off).max() < 4
 
 # %% [markdown]
-# A predictive check that no mode may fail: the measured distances beside those of the draws, in
-# units of their noise.
+# Every mode must pass the predictive check. It compares the measured distances with those of the
+# draws, in units of their noise.
 
 # %%
 every = np.concatenate([np.broadcast_to(anchors, (len(found), 3, 2)), found], axis=1)

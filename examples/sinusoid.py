@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A sinusoid of unknown frequency
 #
-# Few and noisy points: many frequencies fit, and the posterior has a mode at each. The
-# frequency's posterior can be computed by quadrature, so that the masses of the modes can be
+# With few and noisy points, many frequencies fit, and the posterior has a mode at each. The
+# posterior of the frequency can be computed by quadrature, so the masses of the modes can be
 # checked.
 
 # %%
@@ -17,9 +17,9 @@ t = np.sort(rng.uniform(0, 10, 10))
 y = 1.2 * np.cos(2 * np.pi * 0.31 * t) + 0.5 * np.sin(2 * np.pi * 0.31 * t) + rng.normal(0, 1, 10)
 
 # %% [markdown]
-# Amplitudes of cosine and sine are Gaussian a priori, the noise is known, and the frequency is
-# uniform between 0 and 1. Components start all over the prior (`init="prior"`): from one point,
-# modes far away would be a matter of luck.
+# The amplitudes of cosine and sine have Gaussian priors, the noise is known, and the frequency is
+# uniform between 0 and 1. Components start at draws of the prior (`init="prior"`), because starts
+# near one point would find distant modes only by luck.
 
 # %%
 with pm.Model() as model:
@@ -36,7 +36,7 @@ print("verdict:", report.verdict)
 print(report.advice)
 
 # %% [markdown]
-# Given the frequency, y is Gaussian: its density on a grid is the exact posterior.
+# Given the frequency, y is Gaussian. Its density on a grid is the exact posterior.
 
 # %%
 grid = np.linspace(0, 1, 4001)
@@ -57,8 +57,9 @@ print(f"modes: {report['n_modes'].item()}; largest error of a mass in 20 bins: {
 assert largest < 0.06
 
 # %% [markdown]
-# A predictive check by mode: a wrong frequency may fit ten points as well as the true one, and
-# does. The largest residual, beside what the noise alone makes:
+# The predictive check looks at each mode. A wrong frequency may fit ten points as well as the
+# true one, and here it does. The table compares the largest residual with what the noise alone
+# produces:
 
 # %%
 part = idata.posterior["part"].values[0]

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A mixture for some variables, mean field for the rest
 #
-# Two hundred levels that the data tell apart well, and one gain whose sign they do not tell: a
-# mixture group for the gain and PyMC's mean field for the levels make one approximation, fitted
+# Two hundred levels that the data determine well, and one gain whose sign they do not determine.
+# A mixture group for the gain and PyMC's mean field for the levels form one approximation, fitted
 # by PyMC's own `KLqp`.
 
 # %%
@@ -23,8 +23,8 @@ truth = rng.normal(0, 1, n_units)
 y = truth[:, None] + 0.7**2 * x + rng.normal(size=x.shape)
 
 # %% [markdown]
-# Only the square of the gain enters. `IsotropicMixtureGroup` takes the gain,
-# `MeanFieldGroup(None)` all that is left.
+# Only the square of the gain enters the model. `IsotropicMixtureGroup` takes the gain, and
+# `MeanFieldGroup(None)` takes the rest.
 
 # %%
 with pm.Model() as model:
@@ -45,10 +45,10 @@ with pm.Model() as model:
     idata = approx.sample(4000)
 
 # %% [markdown]
-# An approximation of several groups has no verdict of ours. Its weights stay equal, since PyMC's
-# objective gives them no gradient: the mass of a sign is the share of components that started on
-# its side. The exact answer is known: x is centred, so that each level has its own mean and
-# variance whatever the gain.
+# An approximation with several groups has no verdict. Its weights stay equal, because PyMC's
+# objective gives them no gradient. The mass of a sign is the share of components that started on
+# its side. The exact answer is known: x is centred, so each level has its own mean and variance
+# whatever the gain.
 
 # %%
 gains = idata.posterior["gain"].values.ravel()
@@ -71,8 +71,8 @@ assert np.abs(off).max() < 0.4
 assert abs(ratio.mean() - 1) < 0.1
 
 # %% [markdown]
-# A predictive check for both groups at once: within units the data scatter by noise and by what
-# the gain makes of x.
+# The predictive check covers both groups. Within units, the data vary by the noise and by the
+# contribution of x times the gain.
 
 # %%
 some = slice(0, 500)

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Counties of a hierarchy, written both ways
 #
-# A radon-like survey: 85 counties with one to forty houses each. Centred or non-centred, which
-# half of such a survey wants one way and half the other, give the same fit, and both agree with
-# the exact posterior.
+# A survey like the radon data: 85 counties with one to forty houses each. Half of such a survey
+# favours the centred form, and the other half the non-centred form. Both forms give the same fit
+# here, and both agree with the exact posterior.
 
 # %%
 import matplotlib.pyplot as plt
@@ -47,9 +47,9 @@ for name, centred in (("centred", True), ("non-centred", False)):
     print(name, "verdict:", reports[name].verdict)
 
 # %% [markdown]
-# The levels can be integrated out by hand, since all is Gaussian given the scales. A grid over
-# the two scales then gives the exact posterior of `tau`: mu and slope are Gaussian given the
-# scales, too.
+# The levels can be integrated out by hand, because everything is Gaussian given the scales. A
+# grid over the two scales gives the exact posterior of `tau`, because mu and slope are Gaussian
+# given the scales too.
 
 # %%
 design = np.stack([np.ones(len(county)), floor], axis=1)
@@ -85,13 +85,13 @@ for name, idata in draws.items():
     assert reports[name].verdict == "good"
 
 # %% [markdown]
-# Counties with few houses are drawn to the common mean, as they should be; the two ways of
-# writing it down cannot be told apart. The share of the data, `pmi.plot_shares`, says how far
-# each level is its own.
+# Counties with few houses are shrunk towards the common mean, as they should be. The two forms
+# are indistinguishable. The share of the data (`pmi.plot_shares`) shows how far each level stands
+# on its own data.
 
 # %% [markdown]
-# A predictive check of the hierarchy itself: if the counties were not normal around their mean, the
-# extreme ones would not be as far out as those that the model makes.
+# The predictive check tests the hierarchy itself. If the counties were not normal around their
+# mean, the most extreme ones would be further out than those that the model produces.
 
 # %%
 with survey(centred=True):

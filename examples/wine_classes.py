@@ -2,7 +2,7 @@
 # # Three classes with dims: which cultivar is the wine from?
 #
 # A multinomial regression with named dims and a sum-to-zero prior over the classes. The result
-# carries the names, and is checked on the wines that were held out.
+# carries the names, and is checked on held-out wines.
 
 # %%
 import matplotlib.pyplot as plt
@@ -23,8 +23,8 @@ coords = {
 }
 
 # %% [markdown]
-# Only differences between classes matter. `ZeroSumNormal` says so, and spares the mixture a
-# direction in which there is nothing but the prior.
+# Only differences between classes matter. `ZeroSumNormal` states this, and removes a direction in
+# which the posterior is only the prior.
 
 # %%
 with pm.Model(coords=coords) as model:
@@ -43,7 +43,7 @@ slopes = idata.posterior["slope"]
 slopes.mean(("chain", "draw")).to_pandas().round(2)
 
 # %% [markdown]
-# The wines that were held out:
+# The held-out wines:
 
 # %%
 with model:

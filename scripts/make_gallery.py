@@ -135,7 +135,8 @@ def footer(name):
     onward = ", ".join([f"[](../{guide}.md)", *beside])
     return (
         f"**Where to go next:** {onward}.\n\n"
-        f"{{download}}`This page as a notebook <{name}.ipynb>`; the script is `examples/{name}.py`."
+        f"Download the {{download}}`script <../../examples/{name}.py>` or the "
+        f"{{download}}`notebook <{name}.ipynb>`."
     )
 
 
@@ -212,11 +213,11 @@ def index(names):
     intro = """\
     # Gallery
 
-    Models as people write them, each fitted in less than two minutes on two cores, with nothing set
-    but the seed unless the page says why. Every page has the verdict, a check of the result (the
-    known truth, an exact answer, held-out data) and, where there are data, a posterior predictive
-    check. The data come with scikit-learn or statsmodels, or are simulated. Each page is
-    a notebook, too.
+    Worked examples of models as people write them. Each fit takes less than two minutes on two
+    cores. The seed is the only setting unless the page says why. Every page shows the verdict and
+    checks the result against the known truth, an exact answer or held-out data. Pages with data
+    also have a posterior predictive check. The data come with scikit-learn or statsmodels, or are
+    simulated. Each page offers its script and its notebook.
     """
     parts, pages = [textwrap.dedent(intro)], []
     for group, (_, members) in GROUPS.items():

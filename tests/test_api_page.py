@@ -1,4 +1,4 @@
-"""docs/api.md has every public name, and each has an example that the doctests run."""
+"""The pages of the API have every public name, and each has an example that the doctests run."""
 
 import doctest
 import importlib
@@ -10,14 +10,17 @@ import pytest
 
 import pymc_isomix as pmi
 
-PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
+FRONT = (DOCS / "api.md").read_text(encoding="utf-8")
+LISTED = re.findall(r"^(api/\w+)$", FRONT, re.M)  # in the order of the contents
+PAGES = [(DOCS / f"{name}.md").read_text(encoding="utf-8") for name in LISTED]
 DIRECTIVE = re.compile(r"^\.\. auto(?:function|class):: ([\w.]+)(?:\(\))?\n((?:   :.*\n)*)", re.M)
 
 
 def documented():
     """Object by name, and the names of the members that the page lists."""
     found = {}
-    for name, options in DIRECTIVE.findall(PAGE):
+    for name, options in DIRECTIVE.findall("".join(PAGES)):
         module, _, last = name.rpartition(".")
         of = importlib.import_module(module) if module else pmi
         members = re.search(r":members: (.*)", options)
@@ -28,7 +31,7 @@ def documented():
 DOCUMENTED = documented()
 
 
-BLOCKS = "".join(re.findall(r"^```pycon\n(.*?)^```$", PAGE, re.M | re.S))
+BLOCKS = "".join(re.findall(r"^```pycon\n(.*?)^```$", "".join([FRONT, *PAGES]), re.M | re.S))
 
 
 def has_example(name, thing, of=None):
@@ -51,8 +54,10 @@ def test_the_page_s_examples_run(tmp_path, monkeypatch):
     assert not said, "".join(said)
 
 
-def test_every_public_name_is_on_the_page():
+def test_every_public_name_has_a_page():
     assert set(pmi.__all__) <= set(DOCUMENTED)
+    assert {Path(name).name for name in LISTED} == set(DOCUMENTED)
+    assert {path.stem for path in (DOCS / "api").glob("*.md")} == set(DOCUMENTED)
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)

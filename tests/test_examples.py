@@ -55,8 +55,28 @@ def test_a_page_is_of_the_example_as_it_is(name, make_gallery):
 
 
 def test_the_page_of_thumbnails_is_that_of_the_examples(make_gallery):
-    index = (GALLERY / "index.md").read_text(encoding="utf-8")
-    assert index == make_gallery.index(make_gallery.in_order(EXAMPLES))
+    assert sorted(make_gallery.in_order()) == EXAMPLES
+    assert (GALLERY / "index.md").read_text(encoding="utf-8") == make_gallery.index()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_page_offers_its_script_and_its_notebook(name, make_gallery):
+    page = (GALLERY / f"{name}.md").read_text(encoding="utf-8")
+    assert make_gallery.DOWNLOADS.format(name=name) in page
+
+
+def test_a_notebook_has_the_cells_of_its_script(make_gallery, tmp_path):
+    make_gallery.write_notebooks(tmp_path)
+    assert sorted(path.stem for path in tmp_path.glob("*.ipynb")) == EXAMPLES
+    content = json.loads((tmp_path / "funnel.ipynb").read_text(encoding="utf-8"))
+    script = (ROOT / "examples" / "funnel.py").read_text(encoding="utf-8")
+    cells = make_gallery.cells(script)
+    assert ["".join(cell["source"]) for cell in content["cells"]] == [cell.text for cell in cells]
+    code = "\n".join(
+        "".join(cell["source"]) for cell in content["cells"] if cell["cell_type"] == "code"
+    )
+    compile(code, "funnel.ipynb", "exec")
+    assert len({cell["id"] for cell in content["cells"]}) == len(cells)
 
 
 def test_every_example_has_one_group_and_its_guide(make_gallery):

@@ -44,7 +44,7 @@ class Checkpoints:
             about = json.loads(json.dumps(about))
             if differing := sorted(k for k in {*about, *there} if about.get(k) != there.get(k)):
                 raise ValueError(
-                    f"checkpoint {str(self.folder)!r} is of other fits: they differ in "
+                    f"checkpoint {str(self.folder)!r} belongs to other fits, which differ in "
                     f"{', '.join(differing)}. Use another folder, or the same model, data and "
                     "arguments"
                 )

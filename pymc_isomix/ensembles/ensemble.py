@@ -41,12 +41,12 @@ def fit_ensemble(
     compile_kwargs=None,
     **isomix_kwargs,
 ):
-    r"""Fit a model from many starts, on as many workers as there are, and join the fits.
+    r"""Fit a model from many starts, in parallel, and join the fits.
 
-    Each restart is a fit of its own, with a metric and sites of its own, from its own stratum of
-    the starts: of the prior, or of a box. :func:`join` makes one mixture of them. What works, and
-    where, is joblib's to say: ``with joblib.parallel_config(backend="dask")`` (or ``"ray"``) is all
-    that changes on a cluster. The results do not depend on it, nor on ``n_jobs``.
+    Each restart is a separate fit, with its own metric and sites. It starts in its own stratum of
+    the prior or of a box. :func:`join` combines the fits into one mixture. joblib runs the
+    restarts: on a cluster, use ``with joblib.parallel_config(backend="dask")`` (or ``"ray"``). The
+    results do not depend on the workers or on ``n_jobs``.
 
     Parameters
     ----------
@@ -54,28 +54,29 @@ def fit_ensemble(
         The model of the context when not given.
     restarts : int
     n : int
-        Most iterations of each.
+        Largest number of iterations per restart.
     n_components : int
         Of each.
     n_jobs : int, optional
-        Workers; -1 for all cores. When not given, one, or what ``joblib.parallel_config`` says.
+        Number of workers; -1 for all cores. By default one, or the setting of
+        ``joblib.parallel_config``.
     random_seed : int or Generator, optional
         Seeds each restart by its number.
     init : {"prior", "uniform", "jitter"}
-        Where starts are spread, as for :class:`IsoMix`: over the prior, over a box of half width
+        Where the starts lie, as for :class:`IsoMix`: over the prior, over a box of half width
         ``init_width`` in unconstrained space (around ``start`` when given), or near the initial
-        point. Where a prior is improper, ``"prior"`` is as ``"uniform"``.
+        point. ``"prior"`` means ``"uniform"`` for an improper prior.
     refine : bool
-        Fit each mode that was found once more, from draws there, and join these fits too: a mode
-        then has a metric and sites of its own, where a restart shares them among its modes.
+        Fit each mode once more, starting from draws of it, and join these fits too. Each mode then
+        has its own metric and sites; the modes of one restart share them.
     time_limit : float, optional
-        Seconds of one restart; one that takes longer has failed.
+        Seconds per restart; a restart that takes longer counts as failed.
     checkpoint : str or Path, optional
-        A folder where every restart is kept as soon as it has ended. A call with the same model,
-        data and arguments goes on from there.
+        A folder that stores every restart as soon as it ends. A call with the same model, data and
+        arguments continues from there.
     previous : JoinedMixture, optional
-        Of an earlier call with the same arguments: only restarts that it has not are fitted, those
-        that failed or were not reached, or further ones.
+        The result of an earlier call with the same arguments. Only the restarts that it lacks are
+        fitted: failed ones, ones that were not reached, or further ones.
     progressbar : bool
     backend, compile_kwargs
         As in :meth:`IsoMix.fit`.
@@ -85,15 +86,15 @@ def fit_ensemble(
     Returns
     -------
     JoinedMixture
-        Its ``failures`` are the restarts that raised an error, died with their worker, or went past
-        their time. After an interrupt it is what had been done by then.
+        Its ``failures`` list the restarts that raised an error, lost their worker or exceeded the
+        time limit. After an interrupt it holds the restarts that have finished.
 
     Raises
     ------
     RuntimeError
-        If all restarts failed; says why.
+        If all restarts failed; the message says why.
     ValueError
-        If an argument breaks its rule, or ``checkpoint`` is of other fits.
+        If an argument breaks its rule, or ``checkpoint`` belongs to other fits.
 
     Examples
     --------

@@ -25,9 +25,9 @@ COLUMNS = ("weight", "weight_se", "elbo", "khat")
 
 
 class JoinedMixture(Fitted):
-    r"""A weighted union of fits, each in coordinates of its own: an exact mixture.
+    r"""A weighted union of fits: a mixture whose parts keep their own coordinates.
 
-    :func:`pymc_isomix.fit_ensemble` and :func:`pymc_isomix.join` make it. ``sample``,
+    :func:`pymc_isomix.fit_ensemble` and :func:`pymc_isomix.join` return it. ``sample``,
     ``diagnostics``, ``sample_nuts`` and ``nuts_init`` are those of :class:`IsotropicMixture`.
 
     Parameters
@@ -36,8 +36,8 @@ class JoinedMixture(Fitted):
     density : BlockMixture
         Blocks and their weights; ``mixture`` is another name for it.
     table : xarray.Dataset
-        What is known of each piece, that is of what one fit has of one mode: ``fit``, ``weight``
-        and ``weight_se``, ``elbo`` of the piece alone, ``khat``, ``n_components``; and attributes.
+        One row per piece, the part of a fit that covers one mode: ``fit``, ``weight`` and
+        ``weight_se``, ``elbo`` of the piece alone, ``khat``, ``n_components``; and attributes.
     history : History
         Seconds of all fits together, and their settings.
     rng : numpy.random.RandomState, optional
@@ -45,9 +45,9 @@ class JoinedMixture(Fitted):
     Attributes
     ----------
     fits : dict of int to Saved
-        What each restart ended with, by its number; empty after loading.
+        The result of each restart, by its number; empty after loading.
     failures : list of Failure
-        Restarts that ended without a fit: number, seed and error.
+        Restarts that failed: number, seed and error.
 
     Examples
     --------
@@ -162,16 +162,16 @@ def join_saved(space, fits, rng):
 
 
 def join(approximations, *, random_seed=None):
-    r"""Join fits of one model into one mixture, each in coordinates of its own.
+    r"""Join fits of one model into one mixture; each fit keeps its own coordinates.
 
-    Each fit is split into its modes. Draws of all of these together, weighted by :math:`p / q` with
-    the density of all of them together, tell how much of the posterior each has: fits that overlap
-    are not counted twice. What adds nothing is left out.
+    Each fit is split into its modes. Draws from all modes get the weights :math:`p / q`, where q is
+    the density of all modes together. The weights tell how much of the posterior each mode holds,
+    and overlapping fits are not counted twice. Modes that add nothing are left out.
 
     Parameters
     ----------
     approximations : list of IsotropicMixture
-        Of the same model.
+        Fits of the same model.
     random_seed : int or Generator, optional
 
     Returns
@@ -181,9 +181,10 @@ def join(approximations, *, random_seed=None):
     Raises
     ------
     TypeError
-        If they are no approximations.
+        If an element of the list is not an approximation.
     ValueError
-        If there is none, they are of different models, or none has a draw with a finite density.
+        If the list is empty, if the fits belong to different models, or if no fit has a draw with a
+        finite density.
 
     Examples
     --------
@@ -199,11 +200,11 @@ def join(approximations, *, random_seed=None):
         raise ValueError("approximations must hold at least one; got none")
     for approx in approximations:
         if not isinstance(approx, IsotropicMixture):
-            raise TypeError(f"approximations must be of IsotropicMixture; got {approx!r}")
+            raise TypeError(f"approximations must be a list of IsotropicMixture; got {approx!r}")
     first = approximations[0]
     for approx in approximations[1:]:
         if approx.space.describe() != first.space.describe():
-            raise ValueError("approximations must be of one model; their variables differ")
+            raise ValueError("approximations must be fits of one model; their variables differ")
     blocks = [
         replace(block, source=source)
         for source, approx in enumerate(approximations)
@@ -216,28 +217,28 @@ def join(approximations, *, random_seed=None):
 
 
 def load(path, model=None):
-    """Read an approximation that its ``save`` wrote, of one fit or joined.
+    """Read an approximation from a file that its ``save`` wrote, of one fit or of joined fits.
 
     Parameters
     ----------
     path : str or Path
         Ends in ``.nc`` or ``.zarr``.
     model : pymc.Model, optional
-        With the same free variables; the model of the context when not given.
+        A model with the same free variables; the model of the context when not given.
 
     Returns
     -------
     IsotropicMixture or JoinedMixture
-        With the same parameters and ``history``. It samples and diagnoses as before, with the same
-        random numbers; :func:`pymc_isomix.resume` fits a single one further.
+        The approximation, with its parameters, history and random numbers.
+        :func:`pymc_isomix.resume` continues a single fit.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it is no whole file of an approximation, or the model's free variables differ in name,
-        shape or transform.
+        If the file is damaged or holds no approximation, or if the free variables of the model
+        differ in name, shape or transform.
     """
     saved = files.read(path)
     model = given_model(model, ": a file does not hold it")

@@ -54,18 +54,18 @@ def fit_many(
 ):
     """Fit one model to many data sets: many series, or simulated data for calibration.
 
-    On JAX a worker compiles the model once and changes its data by :func:`pymc.set_data`; data of
-    other lengths it compiles anew, and other backends do so for each data set. Results do not
-    depend on the workers, nor on what else is fitted.
+    On JAX each worker compiles the model once and changes its data by ``pymc.set_data``. Data of
+    other lengths need a new compilation, and other backends compile for each data set. The results
+    do not depend on the workers or on the other data sets.
 
     Parameters
     ----------
     model : pymc.Model
-        Its data in :class:`pymc.Data`.
+        A model whose data are ``pymc.Data``.
     datasets : sequence of dict
-        Values by name of the data that differ, as for :func:`pymc.set_data`.
+        For each data set, new values by name, as for ``pymc.set_data``.
     n : int
-        Most iterations of each fit.
+        Largest number of iterations per fit.
     draws : int
         Of each data set.
     n_jobs, random_seed, time_limit, backend, compile_kwargs
@@ -78,16 +78,16 @@ def fit_many(
     -------
     xarray.DataTree
         Groups ``posterior`` and ``sample_stats`` as :meth:`IsotropicMixture.sample` gives them,
-        with a dimension ``dataset`` in front, numbered as given; ``fit``, with figures and verdict
-        of each fit by its weights; and ``failures``, where any failed: number, seed and error.
-        After an interrupt it holds what had been done by then.
+        with a first dimension ``dataset``, in the given order; ``fit``, with the figures and the
+        verdict of each fit, by its weights; and ``failures`` if any fit failed, with number, seed
+        and error. After an interrupt it holds the fits that have finished.
 
     Raises
     ------
     RuntimeError
-        If all failed; says why.
+        If all fits failed; the message says why.
     ValueError
-        If an argument breaks its rule, or a data set names what is no data of the model.
+        If an argument breaks its rule, or a data set names data that the model does not have.
 
     Examples
     --------
@@ -153,7 +153,7 @@ def _checked(model, dataset, number):
     if unknown := sorted(set(dataset) - known):
         raise ValueError(
             f"data set {number} names no data of the model: {', '.join(unknown)}; they are "
-            f"{sorted(known)}. What shall differ is to be in pm.Data"
+            f"{sorted(known)}. Put what differs between data sets into pm.Data"
         )
     return {name: np.asarray(value) for name, value in dataset.items()}
 

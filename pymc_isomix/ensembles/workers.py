@@ -168,7 +168,7 @@ def run(payload, tasks, *, n_jobs, keep, progressbar, description):
                 for group in groups:
                     reason = _run_together(payload, group, n_jobs, take) or reason
                 if waiting and round_ < ROUNDS - 1:
-                    logger.warning(f"{len(waiting)} of {len(tasks)} are run again: {reason}")
+                    logger.warning(f"{len(waiting)} of {len(tasks)} run again: {reason}")
         except KeyboardInterrupt:
             return [failures[number] for number in sorted(failures)], True
     for task in waiting.values():
@@ -253,5 +253,5 @@ class TimeLimit:
         """Raise TimeoutError if time is up."""
         if time.perf_counter() - self.began > self.seconds:
             raise TimeoutError(
-                f"its limit of {self.seconds:g} s was over; pass a larger time_limit or a smaller n"
+                f"time_limit = {self.seconds:g} s exceeded; pass a larger time_limit or a smaller n"
             )

@@ -33,9 +33,9 @@ def fit(
     Parameters
     ----------
     n_or_model : int or pymc.Model, optional
-        What comes first without a name: ``pmi.fit(model)``, or iterations, ``pmi.fit(5000)``.
+        The model or the iterations as the first argument: ``pmi.fit(model)`` or ``pmi.fit(5000)``.
     n : int
-        Iterations at most.
+        Largest number of iterations; the fit stops by itself.
     draws : int
         Draws in the result.
     model : pymc.Model, optional
@@ -45,12 +45,12 @@ def fit(
     progressbar, callbacks, backend, compile_kwargs
         As in :meth:`IsoMix.fit`.
     **isomix_kwargs
-        Of :class:`IsoMix`: ``n_components``, ``variance_update`` and the rest.
+        Arguments of :class:`IsoMix`, such as ``n_components``.
 
     Returns
     -------
     xarray.DataTree
-        As :meth:`IsotropicMixture.sample` gives, what the fit recorded included.
+        As returned by :meth:`IsotropicMixture.sample`, with the record of the fit.
 
     Examples
     --------
@@ -82,20 +82,20 @@ def fit(
 
 
 def resume(approx, **changes):
-    """Make the inference that fits an approximation further, where its last fit stopped.
+    """Return the inference that continues the fit of an approximation.
 
-    The approximation keeps its parameters, its history and its random numbers, and it is the one
-    that is fitted. A schedule other than ``"auto"`` goes on with its next step: n and then m steps
-    give what n + m give (``"linear"`` apart, which falls to zero each time). ``"auto"`` explores
-    and settles again. The state of an ``obj_optimizer`` of your own starts anew.
+    The approximation keeps its parameters, its history and its random numbers, and is fitted in
+    place. The schedule ``"auto"`` explores and settles again. Any other schedule continues with its
+    next step, so n steps followed by m steps equal n + m steps; ``"linear"`` is an exception, since
+    it falls to zero in each fit. The state of your own ``obj_optimizer`` starts anew.
 
     Parameters
     ----------
     approx : IsotropicMixture
-        Fitted by :class:`IsoMix`, or loaded.
+        An approximation fitted by :class:`IsoMix`, or loaded from a file.
     **changes
-        Arguments of :class:`IsoMix` that shall differ from those of the last fit, ``schedule`` for
-        example. A function given as ``schedule`` is not in a file: pass it again.
+        Arguments of :class:`IsoMix` that differ from those of the last fit, for example
+        ``schedule``. A file does not hold a function given as ``schedule``, so pass it again.
 
     Returns
     -------
@@ -104,9 +104,9 @@ def resume(approx, **changes):
     Raises
     ------
     TypeError
-        If ``approx`` is no approximation.
+        If ``approx`` is not an approximation.
     ValueError
-        If ``changes`` name what the approximation fixes, its ``n_components`` for example.
+        If ``changes`` name something that the approximation fixes, for example ``n_components``.
 
     Examples
     --------

@@ -84,16 +84,17 @@ class Fitted:
         return_inferencedata : bool
             False gives a PyMC ``MultiTrace``.
         importance : {"none", "psis"}
-            ``"psis"`` draws four times as many (2000 at least) and resamples them by their
-            Pareto-smoothed importance weights, from all the data where the model has minibatches.
+            ``"psis"`` draws four times as many (at least 2000) and resamples them by their
+            Pareto-smoothed importance weights. All the data are used, also for a model with
+            minibatches.
         transitions : int
-            Move every draw by so many exact Markov transitions (Hamiltonian Monte Carlo), which
-            mend what the approximation has wrong within a mode; 20 do in most cases. From all the
-            data where the model has minibatches. An interrupt gives the draws as they are then.
+            Number of exact transitions of Hamiltonian Monte Carlo per draw. They correct errors
+            within a mode; 20 are enough in most cases. All the data are used, also for a model with
+            minibatches. After an interrupt the draws are returned as they are.
         force : bool
             Resample even where Pareto k-hat is above 1.
         progressbar : bool
-            Show progress of the transitions, where they take longer than two seconds.
+            Show the progress of the transitions if they take longer than two seconds.
         **kwargs
             Passed to :func:`pymc.to_inference_data`, ``include_transformed=True`` for example.
 
@@ -163,7 +164,7 @@ class Fitted:
     def diagnostics(
         self, draws=None, *, random_seed=0, n_probes=20, transitions=20, progressbar=True
     ):
-        """Say whether to trust this approximation: by weights and transitions of fresh draws.
+        """Judge whether to trust this approximation, by weights and transitions of new draws.
 
         What is done depends on the arguments alone, not on time: the same fit gets the same
         verdict, on a busy machine and after loading, too. It takes some 35 000 evaluations of the
@@ -205,7 +206,7 @@ class Fitted:
         check_count("transitions", transitions, least=0)
         compiled = self.compiled_model()
         if changes := compiled.space.changes():
-            logger.info(f"diagnostics by the data of the fit; since then have changed: {changes}")
+            logger.info(f"diagnostics use the data of the fit; changed since then: {changes}")
         self._report = verdict.examine(
             compiled,
             self.density,
@@ -220,17 +221,18 @@ class Fitted:
         return self._report
 
     def nuts_init(self, chains=4, *, random_seed=None, **nuts_kwargs):
-        r"""Prepare PyMC's NUTS: one start a chain, and a step method with its mass matrix.
+        r"""Prepare PyMC's NUTS: one start per chain, and a step method with its mass matrix.
 
         The starts are draws from the mixture whose components are chosen by systematic sampling,
         component after component of each mode: a mode of mass m gets :math:`\lfloor m C \rfloor` or
         :math:`\lceil m C \rceil` of the C chains, so that each of mass 1/C or more gets one. NUTS
-        rarely moves between modes: its draws are split between them as the chains are, good to 1/C.
+        rarely moves between modes, so its draws are divided between the modes as its chains are, to
+        an accuracy of 1/C.
 
-        The mass matrix is the covariance *within* the modes, averaged over them by mass: one that
-        spans modes would mislead NUTS inside each. It is dense for a dense metric and diagonal
-        otherwise, and stays as it is. Only the step size is left to tune, so that ``tune=200`` will
-        do.
+        The mass matrix is the covariance *within* the modes, averaged over the modes by mass. A
+        matrix that spans modes would mislead NUTS inside each of them. It is dense for a dense
+        metric and diagonal otherwise, and stays fixed. NUTS tunes only its step size, so
+        ``tune=200`` is enough.
 
         Parameters
         ----------
@@ -289,9 +291,9 @@ class Fitted:
         r"""Sample the model by NUTS in the approximation's own coordinates: exact draws.
 
         NUTS sees one vector :math:`u = R^{-1}(y - \bar\mu)`, with :math:`R R^T` the covariance of
-        the mixture within its modes. There the posterior is nearly a standard Gaussian, or a few of
-        them, so that little is left to tune. The draws are mapped back to the model's own
-        variables.
+        the mixture within its modes. In this vector the posterior is close to a standard Gaussian,
+        or to a few of them, so NUTS needs little tuning. The draws are mapped back to the variables
+        of the model.
 
         Parameters
         ----------
@@ -321,8 +323,8 @@ class Fitted:
         Notes
         -----
         As with :meth:`IsotropicMixture.sample`, a model of the context stands in for the fitted
-        one. NUTS rarely moves between modes far apart: draws are split between them as the chains
-        are. nutpie takes one start for all chains.
+        one. NUTS rarely moves between distant modes, so its draws are divided between them as its
+        chains are. nutpie takes one start for all chains.
 
         Examples
         --------
@@ -360,9 +362,9 @@ class Fitted:
     def save(self, path):
         """Write the approximation to a file, for :func:`pymc_isomix.load`.
 
-        Parameters, history, settings, and the state of its random numbers, but not the model. The
-        file is written beside ``path`` and renamed, so that an older one stays whole whatever
-        happens while saving.
+        The file holds the parameters, the history, the settings and the state of the random
+        numbers. It does not hold the model. It is written next to ``path`` and then renamed, so an
+        older file stays intact if saving fails.
 
         Parameters
         ----------
@@ -372,7 +374,7 @@ class Fitted:
         Raises
         ------
         ValueError
-            If ``path`` ends otherwise.
+            If ``path`` has another ending.
         """
         files.write(path, self.saved())
 
@@ -413,7 +415,7 @@ class Fitted:
         return space if self.fitted_data is None else space.with_data(self.fitted_data)
 
     def compiled_model(self, backend=None):
-        """Return functions of the model, of the context's or else the fitted one, compiled once.
+        """Return compiled functions of the model of the context, or of the fitted model.
 
         Returns
         -------

@@ -192,9 +192,9 @@ class CompiledModel:
         target = self._target(self.space.with_model(without_minibatches(self.model)))
         if _contains(RANDOM, [target.log_density]):
             raise ValueError(
-                "the model's log density is random, and not through pm.Minibatch: its weights "
-                "would mean nothing, nor would transitions. Call this inside `with full_model:`, a "
-                "model of the same variables with all the data"
+                "the log density of the model is random, and not only through pm.Minibatch: "
+                "weights and transitions would be meaningless. Call this inside "
+                "`with full_model:`, a model of the same variables with all the data"
             )
         return target
 

@@ -118,8 +118,8 @@ class FlatSpace:
                         continue
                     raise ValueError(
                         f"dim {dim!r} of {rv.name} has other coords or another length than at the "
-                        "fit, which knows nothing of new ones. Sample before pm.set_data, and have "
-                        "pm.sample_posterior_predictive draw it anew: "
+                        "fit, which has no draws for new ones. Sample before pm.set_data, and let "
+                        "pm.sample_posterior_predictive draw them: "
                         f"sample_vars=[{rv.name!r}, ...]"
                     )
 

@@ -63,8 +63,8 @@ def plot_components(dt, *, var_names=None, visuals=None, **pc_kwargs):
 def plot_elbo(dt, *, visuals=None, **pc_kwargs):
     """Plot the ELBO by iteration, its running median, and the phases of the fit.
 
-    The axis shows where the fit ended up: an early ELBO of -1e12 would flatten all that matters.
-    Steps below it are counted in the title.
+    The axis covers the range in which the fit ended, because an early ELBO of -1e12 would hide
+    everything else. The title counts the steps below the axis.
 
     Parameters
     ----------
@@ -112,8 +112,8 @@ def plot_elbo(dt, *, visuals=None, **pc_kwargs):
 def plot_modes(dt, *, visuals=None, **pc_kwargs):
     """Plot the mass of each mode, with two standard errors each way.
 
-    The title says what there is of one mode, and what ascents found outside the modes, where
-    ``dt["diagnostics"]`` is of :meth:`IsotropicMixture.diagnostics`.
+    The title says if there is only one mode. It also gives the mass that ascents found outside the
+    modes, if ``dt["diagnostics"]`` comes from :meth:`IsotropicMixture.diagnostics`.
 
     Parameters
     ----------
@@ -161,11 +161,11 @@ def plot_modes(dt, *, visuals=None, **pc_kwargs):
 def plot_khat(dt, *, visuals=None, **pc_kwargs):
     """Plot the tail of the importance weights that Pareto k-hat describes.
 
-    The share of draws with a larger weight, against the weight, on log scales. Beside it three
-    Pareto tails, which start where PSIS has the tail begin: of k-hat, of the largest k that is
-    good for so many draws, and of 1. Where the draws stay above the second, their tail is too heavy
-    for importance sampling to correct the approximation. k-hat is that of the draws in ``dt``,
-    which must not be resampled: ``importance="none"``.
+    The plot shows the share of draws with a larger weight against the weight, on log scales. Three
+    Pareto tails start where PSIS begins the tail: with k-hat, with the largest k that is good for
+    this number of draws, and with k = 1. If the draws stay above the second tail, their tail is too
+    heavy for importance sampling to correct the approximation. The draws in ``dt`` must not be
+    resampled (``importance="none"``).
 
     Parameters
     ----------

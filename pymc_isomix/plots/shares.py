@@ -12,13 +12,13 @@ HEIGHT, LINE = 1.4, 0.19  # inches: of a panel without elements, and of one of t
 
 
 def plot_shares(dt, *, visuals=None, **pc_kwargs):
-    r"""Plot the share of the data of every pseudo-observation, a panel for each site.
+    r"""Plot the share of the data of each effect, with one panel per site.
 
-    A *site* is an effect that the fit sees by the scale that the model gives it. At share 0 the
-    data say nothing of an element beside its prior, and the fit sees it non-centred; at 1 the data
-    alone tell it, and the fit sees it centred. The shares are learned, element by element; where a
-    matrix makes the effect, row by row, and the panel's title says so. A row is one value of the
-    effect: a Gaussian process has one for each of its inputs, in their order.
+    A *site* is an effect that the fit represents by the scale that the model gives it. At share 0
+    the data say nothing about an element, and the fit treats it as non-centred. At share 1 the data
+    alone determine it, and the fit treats it as centred. The fit learns one share per element. If a
+    matrix makes the effect, it learns one share per row, and the title of the panel says so. A row
+    is one value of the effect; a Gaussian process has one per input, in their order.
 
     Parameters
     ----------

@@ -66,12 +66,12 @@ class Block:
 class BlockMixture:
     """A weighted union of blocks, seen in the coordinates y of the first one, the heaviest.
 
-    Draws and densities are exact. One block is what it is as a :class:`Mixture`, at no cost.
+    Draws and densities are exact. With one block they are those of its mixture, at no extra cost.
 
     Parameters
     ----------
     blocks : tuple of Block
-        The heaviest first; :meth:`of` sorts them.
+        The heaviest first; ``BlockMixture.of`` sorts them.
     log_block_weights : (J,) array
         Normalised.
 

@@ -282,7 +282,7 @@ class CoordinateMap:
             return self.function(what, points.dtype.name)(points, *numbers)
 
     def to_unconstrained(self, points, parameters):
-        """Map points y (S, d), an array, to z (S, d) and log |dz/dy| (S,)."""
+        """Map points y (S, d), an array, to z (S, d) and the log determinant (S,) of dz/dy."""
         if self.has_shape:
             bent, log_slope, _ = self.bend(points, parameters)
             z, log_determinant = self.straight.to_unconstrained(bent, parameters)
@@ -446,7 +446,7 @@ class Coordinates:
         return self.map.describe() == other.map.describe()
 
     def to_unconstrained(self, points):
-        """Map points y (S, d), an array, to z (S, d) and log |dz/dy| (S,)."""
+        """Map points y (S, d), an array, to z (S, d) and the log determinant (S,) of dz/dy."""
         return self.map.to_unconstrained(points, self.parameters)
 
     def from_unconstrained(self, points):
