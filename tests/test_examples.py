@@ -44,17 +44,11 @@ def test_a_page_is_of_the_example_as_it_is(name, make_gallery):
     assert all(cell.text in page for cell in cells if cell.kind == "prose"), advice
     for picture in re.findall(r"\]\((.*?\.png)\)", page):
         assert (GALLERY / picture).exists()
-    assert cells[0].text.startswith("# ")
-    assert "assert " in script, "an example checks its result"
 
 
 def test_the_page_of_thumbnails_is_that_of_the_examples(make_gallery):
     index = (GALLERY / "index.md").read_text(encoding="utf-8")
     assert index == make_gallery.index(make_gallery.in_order(EXAMPLES))
-
-
-def test_the_pictures_are_small():
-    assert sum(path.stat().st_size for path in GALLERY.glob("*.png")) < 3e6
 
 
 def test_cells_of_a_script(make_gallery):
