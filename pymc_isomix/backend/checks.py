@@ -13,6 +13,8 @@ from pytensor.graph.op import Op
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.tensor.random.op import RandomVariable
 
+from pymc_isomix.backend.upstream import dropped_by_pm_fit
+
 BACKENDS = ("jax", "numba", "c")
 
 
@@ -145,9 +147,9 @@ def refuse_what_pm_fit_drops(caller, model):
         else tells what it was given.
     model : pymc.Model
     """
-    if caller.f_code is not pm.fit.__code__:
+    given = dropped_by_pm_fit(caller)
+    if given is None:
         return
-    given = caller.f_locals
     dropped = [name for name in ("start", "random_seed") if given.get(name) is not None]
     dropped += ["inf_kwargs"] if set(given.get("inf_kwargs") or ()) - set(dropped) else []
     if dropped:

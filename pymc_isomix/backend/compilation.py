@@ -25,27 +25,12 @@ from pytensor.scalar.math import Log1mexp, Softplus
 from pytensor.tensor.elemwise import Elemwise
 from threadpoolctl import threadpool_limits
 
+from pymc_isomix.backend import upstream
+
 logger = logging.getLogger(__name__)
 
 AFTER_SPECIALISING = 48  # place among PyTensor's rewrites: none turns these back
-# Of PyTensor's JAX functions: they copy random generators, sum in types that are cut to 32 bits,
-# and check nothing
-NOT_FOR_USERS = ("The RandomType SharedVariables", "Explicitly requested dtype", "Skipping Assert")
 LONGEST_REASON = 200  # characters: the reprs of Ops have thousands
-# A rewrite that asks of each transposed matrix whether its graph makes it symmetric: a third of the
-# time that rewriting takes, for a transposition that costs nothing
-SYMMETRY = "useless_symmetric_transpose"
-# Those that ask of each operand of each product whether its graph makes it diagonal: half of the
-# time that rewriting takes. The model's own graph has been through them.
-QUESTIONS = ("dot_diag_to_elemwise", "selection_dot_to_indexing", SYMMETRY)
-# Those that look at whole sums and products. Without all of canonicalising, steps of a field take 6
-# % longer.
-ALGEBRA = ("local_mul_canonizer", "local_add_canonizer", "local_greedy_distributor")
-# It takes lengths that are not known, as of what stands for missing data, to be different ones
-UNSOUND = ("local_merge_alloc",)
-# What XLA does itself, or the model's graph has been through. "specialize" stays: without it JAX
-# does not know the lengths of what was vectorised.
-NEEDLESS_ON_JAX = ("stabilize", "uncanonicalize", *QUESTIONS, *ALGEBRA)
 
 
 @node_rewriter([Elemwise])
@@ -65,7 +50,9 @@ def numpy_functions(fgraph, node):
 
 def _numpy_mode(optimizer, *excluded):
     mode = Mode(linker="py", optimizer=optimizer)
-    mode = mode.excluding("symbolic_op_recognition", *UNSOUND, *QUESTIONS, *excluded)
+    mode = mode.excluding(
+        upstream.RECOGNITION, *upstream.WRONG_WHEN_VECTORISED, *upstream.QUESTIONS, *excluded
+    )
     return mode.register((dfs_rewriter(numpy_functions), AFTER_SPECIALISING))
 
 
@@ -74,7 +61,7 @@ def _numpy_mode(optimizer, *excluded):
 # would be a loop of Python's.
 CHEAP = _numpy_mode("fast_compile")
 # The same for what is called thousands of times
-CHEAP_FAST = _numpy_mode("fast_run", "fusion")
+CHEAP_FAST = _numpy_mode("fast_run", upstream.FUSION)
 
 
 class CompiledApart(Op):
@@ -147,7 +134,7 @@ def compiling(**flags):
             # where each node was made would take a quarter of the time
             flags = {"traceback__limit": 0, **flags}
             with pytensor.config.change_flags(**flags), warnings.catch_warnings():
-                for message in NOT_FOR_USERS:
+                for message in upstream.NOT_FOR_USERS:
                     warnings.filterwarnings("ignore", message=message)
                 yield
         finally:
@@ -222,12 +209,12 @@ def is_jax(mode):
 
 def lean(mode):
     """Return a JAX mode that leaves to XLA what PyTensor need not do."""
-    return sound(mode).excluding(*NEEDLESS_ON_JAX)
+    return sound(mode).excluding(*upstream.NEEDLESS_ON_JAX)
 
 
 def sound(mode):
     """Return a mode without the rewrites of PyTensor that fail where a model was vectorised."""
-    return get_mode(mode).excluding(*UNSOUND)
+    return get_mode(mode).excluding(*upstream.WRONG_WHEN_VECTORISED)
 
 
 def backend_name(mode):

@@ -11,7 +11,6 @@ import pickle
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -29,30 +28,13 @@ from pytensor.scalar.basic import ScalarOp
 from pymc_isomix._version import __version__
 from pymc_isomix.backend.compilation import beside, compiling
 from pymc_isomix.backend.jax_ops import teach_jax
+from pymc_isomix.backend.upstream import jax_function, quick_constants, without_gradient, xla_cache
 
 logger = logging.getLogger(__name__)
 
-LARGEST_CACHE = 2**30  # bytes, of what XLA compiled
 MOST_FILES = 500  # of what JAX traced, a few hundred kB each
 PACKAGES = ("pymc", "pytensor", "numpy", "jax", "jaxlib")
 DIGEST_BYTES = 32
-
-
-def keep_compiled():
-    """Have JAX keep what XLA compiles beside what PyTensor keeps, for the next process.
-
-    Not where the user has a folder for it, or has switched JAX's compilation cache off
-    (``JAX_ENABLE_COMPILATION_CACHE=false``). It is bounded, and locked while it is written.
-    """
-    import jax
-
-    if not jax.config.jax_enable_compilation_cache or jax.config.jax_compilation_cache_dir:
-        return
-    folder = Path(pytensor.config.compiledir) / "jax"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_compilation_cache_max_size", LARGEST_CACHE)
-    # small functions too: there are dozens, of a tenth of a second each
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def digest_of(inputs, outputs):
@@ -181,12 +163,12 @@ class JAXFunction:
             variable.type() if isinstance(variable, SharedVariable) else variable
             for variable in self.roots
         ]
-        with compiling(cxx=""):
+        with compiling(cxx=""), quick_constants():
             outputs = graph_replace(
                 self.outputs, dict(zip(self.roots, stand_ins, strict=True)), strict=False
             )
             options = {"random_seed": False, "mode": self.mode, "on_unused_input": "ignore"}
-            return compile(stand_ins, outputs, **options).vm.jit_fn
+            return jax_function(compile(stand_ins, outputs, **options))
 
     def __call__(self, *values):  # noqa: D102
         return self.rewritten(*values)
@@ -214,7 +196,8 @@ class Traced:
         leaves, tree = jax.tree.flatten(arguments)
         shapes = tree, *((np.shape(leaf), leaf.dtype) for leaf in leaves)
         if shapes not in self.by_shapes:
-            self.by_shapes[shapes] = self._of(arguments, repr(shapes).encode(), meanwhile)
+            with xla_cache(folder().with_name("jax")):
+                self.by_shapes[shapes] = self._of(arguments, repr(shapes).encode(), meanwhile)
         return self.by_shapes[shapes](*arguments)
 
     def _of(self, arguments, shapes, meanwhile=None):
@@ -237,8 +220,7 @@ class Traced:
             plain.trace(*arguments)  # what fails here is a fault of the function, not of the disk
         try:
             if content is None:
-                # a gradient, which nobody wants, is all of it that is a closure
-                content = pickle.dumps(replace(export.export(plain)(*arguments), _get_vjp=None))
+                content = pickle.dumps(without_gradient(export.export(plain)(*arguments)))
                 _write(path, content)
             # compiled here, since jit would compile again for what it returns
             lowered = jax.jit(pickle.loads(content).call).lower(*arguments)
@@ -251,7 +233,6 @@ class Traced:
 def on_disk(inputs, outputs, mode):
     """Compile a function of some inputs on JAX, where it is not on the disk; see ``pm.compile``."""
     teach_jax()
-    keep_compiled()
     function = JAXFunction(inputs, outputs, mode)
     traced = Traced(function, function)
     data = [variable.container.storage for variable in function.roots[len(inputs) :]]

@@ -8,6 +8,7 @@ from pytensor.graph.op import Op
 
 from pymc_isomix.backend.compilation import lean
 from pymc_isomix.backend.disk import digest_of
+from pymc_isomix.backend.upstream import jax_dispatch
 
 
 class InPieces(Op):
@@ -47,7 +48,8 @@ class InPieces(Op):
 def teach_jax():
     """Register how JAX evaluates the pieces: in a loop of its own."""
     import jax
-    from pytensor.link.jax.dispatch import jax_funcify
+
+    jax_funcify, _ = jax_dispatch()
 
     @jax_funcify.register(InPieces)
     def in_pieces(op, **kwargs):

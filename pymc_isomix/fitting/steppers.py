@@ -5,6 +5,7 @@ import time
 import numpy as np
 from pytensor.tensor.random.type import RandomType
 
+from pymc_isomix.backend import upstream
 from pymc_isomix.backend.compilation import compiling, is_jax, jax_failure
 from pymc_isomix.backend.disk import JAXFunction, Traced
 from pymc_isomix.fitting.random_state import generators, seeded_for_jax
@@ -92,8 +93,9 @@ class Loop:
             for i, given in enumerate(function.maker.inputs)
             if isinstance(given.variable.type, RandomType)  # JAX has copies of them
         ]
-        updates = {i: o for o, i in function.maker.fgraph.update_mapping.items()}
-        return cls(function.vm.jit_fn, function.vm.inputs, shared, places, updates)
+        updates = {i: o for o, i in upstream.updated_inputs(function).items()}
+        step, storage = upstream.jax_function(function), upstream.jax_storage(function)
+        return cls(step, storage, shared, places, updates)
 
     def bind(self, operator, seed, meanwhile=None):
         """Take these steps for an approximation; do something else while XLA compiles them."""
@@ -206,4 +208,4 @@ def stepper(function, operator):
     if maker is None or not is_jax(maker.mode):
         return OneByOne(function, operator)
     with jax_failure():
-        return Looped(Loop.of(function, operator.shared), function.vm.inputs, operator)
+        return Looped(Loop.of(function, operator.shared), upstream.jax_storage(function), operator)

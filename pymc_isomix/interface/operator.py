@@ -7,7 +7,7 @@ from threading import Thread
 
 import numpy as np
 import pytensor
-from pymc.pytensorf import collect_default_updates, compile, floatX
+from pymc.pytensorf import compile, floatX
 from pymc.variational.opvi import ObjectiveFunction, ObjectiveUpdates, Operator
 from pymc.variational.updates import total_norm_constraint
 from pytensor.compile.mode import get_mode
@@ -23,8 +23,9 @@ from pymc_isomix.backend.compilation import (
     lean,
     sound,
 )
-from pymc_isomix.backend.disk import JAXFunction, keep_compiled
+from pymc_isomix.backend.disk import JAXFunction
 from pymc_isomix.backend.jax_ops import teach_jax
+from pymc_isomix.backend.upstream import collect_default_updates
 from pymc_isomix.fitting.loop import saying_so
 from pymc_isomix.fitting.steppers import Loop
 from pymc_isomix.model.compiled import CompiledModel, has_minibatches
@@ -84,7 +85,6 @@ class MixtureObjective(ObjectiveFunction):
         flags: dict = {}
         if is_jax(mode):
             teach_jax()
-            keep_compiled()
             if not kwargs.get("more_obj_params"):  # their gradient comes after the model's rewrites
                 compile_kwargs["mode"] = lean(mode)
         elif whole:

@@ -6,10 +6,8 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytensor.tensor as pt
-from pymc.data import MinibatchOp
 from pymc.model.fgraph import fgraph_from_model, model_from_fgraph
 from pymc.pytensorf import compile
-from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.compile.builders import SymbolicOp
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import graph_replace
@@ -21,6 +19,7 @@ from pytensor.tensor.type_other import NoneConst
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, lean, one_at_a_time, sound
 from pymc_isomix.backend.disk import on_disk
+from pymc_isomix.backend.upstream import MinibatchOp, MinibatchRandomVariable, copy_dims
 from pymc_isomix.model import batching, traces, vectorising
 from pymc_isomix.model.kept import baked, keep
 
@@ -254,8 +253,7 @@ def without_minibatches(model):
             full |= zip(node.outputs, clone.outputs, strict=True)
     outputs = [full.get(variable, variable) for variable in graph.outputs]
     whole = FunctionGraph(outputs=outputs, clone=False)
-    for name in ("_coords", "_dim_lengths"):
-        setattr(whole, name, getattr(graph, name))
+    copy_dims(graph, whole)
     return model_from_fgraph(whole, mutate_fgraph=True)
 
 

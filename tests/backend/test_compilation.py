@@ -66,9 +66,9 @@ def test_no_c_is_compiled_for_what_is_constant_in_a_model(monkeypatch):
     """What a rewrite folds may have a graph inside, as a constant diagonal matrix has."""
     with pm.Model() as model:
         pm.Normal("theta")
-    inference, compilers, rewrite = IsoMix(1, model=model), [], batching.rewrite_pregrad
+    inference, compilers, rewrite = IsoMix(1, model=model), [], batching.upstream.rewrite_pregrad
     monkeypatch.setattr(
-        batching,
+        batching.upstream,
         "rewrite_pregrad",
         lambda graph: compilers.append(pytensor.config.cxx) or rewrite(graph),
     )

@@ -13,25 +13,9 @@ from pytensor.compile.mode import get_mode
 
 from pymc_isomix import IsoMix
 from pymc_isomix.backend import disk
-from pymc_isomix.backend.disk import JAXFunction, Traced, digest_of, keep_compiled, on_disk
+from pymc_isomix.backend.disk import JAXFunction, Traced, digest_of, on_disk
 
 jax = pytest.importorskip("jax")
-
-
-@pytest.fixture
-def jax_settings():
-    """JAX's settings of its compilation cache, put back afterwards."""
-    names = [
-        "jax_enable_compilation_cache",
-        "jax_compilation_cache_dir",
-        "jax_compilation_cache_max_size",
-        "jax_persistent_cache_min_compile_time_secs",
-    ]
-    before = {name: getattr(jax.config, name) for name in names}
-    jax.config.update("jax_compilation_cache_dir", None)
-    yield jax.config
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture
@@ -44,18 +28,6 @@ def empty(monkeypatch, tmp_path):
     return tmp_path, rewritten
 
 
-def test_what_xla_compiles_is_kept_beside_what_pytensor_keeps(jax_settings):
-    keep_compiled()
-    assert jax_settings.jax_compilation_cache_dir.startswith(str(pytensor.config.compiledir))
-    assert 0 < jax_settings.jax_compilation_cache_max_size < 2**34
-
-
-def test_a_folder_of_the_user_s_is_left_alone(jax_settings, tmp_path):
-    jax_settings.update("jax_compilation_cache_dir", str(tmp_path))
-    keep_compiled()
-    assert jax_settings.jax_compilation_cache_dir == str(tmp_path)
-
-
 def test_other_shapes_are_traced_too(empty):
     """What is rewritten while the first ones are traced is no part of that trace."""
     x = pt.matrix("x")
@@ -64,13 +36,14 @@ def test_other_shapes_are_traced_too(empty):
         np.testing.assert_array_equal(double(np.ones((n, 3)))[0], np.ones((n, 3)) + np.arange(3.0))
 
 
-def test_the_cache_can_be_off(jax_settings, empty):
+def test_the_cache_can_be_off(empty):
     folder, _ = empty
-    jax_settings.update("jax_enable_compilation_cache", False)
-    keep_compiled()
-    assert jax_settings.jax_compilation_cache_dir is None
-    function, _ = doubled()
-    assert function(np.ones(2))[0].tolist() == [2.0, 2.0]
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        function, _ = doubled()
+        assert function(np.ones(2))[0].tolist() == [2.0, 2.0]
+    finally:
+        jax.config.update("jax_enable_compilation_cache", True)
     assert not list(folder.iterdir())
 
 
