@@ -82,7 +82,7 @@ class Clock:
         import jax
         from pytensor.compile.maker import FunctionMaker
 
-        from pymc_isomix.backend import disk, upstream
+        from pymc_isomix.backend import jax_compilation, upstream
         from pymc_isomix.model import batching
 
         events = {
@@ -97,7 +97,8 @@ class Clock:
                 self.inner[-1] += seconds
 
         jax.monitoring.register_event_duration_secs_listener(listen)
-        disk.beside = self.timed("XLA", disk.beside)  # what is left of it to wait for
+        # what is left of it to wait for
+        jax_compilation.beside = self.timed("XLA", jax_compilation.beside)
         prepare = self.timed("rewriting", FunctionMaker.prepare_fgraph)
         FunctionMaker.prepare_fgraph = staticmethod(prepare)
         for module, name in ((batching, "rewrite_graph"), (upstream, "rewrite_pregrad")):

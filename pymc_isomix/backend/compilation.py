@@ -1,6 +1,5 @@
 """How to compile: as little as possible, since a user waits for it."""
 
-import gc
 import logging
 import math
 import traceback
@@ -116,10 +115,8 @@ def one_at_a_time(function):
 def compiling(**flags):
     """Build and compile graphs, in a ``with`` or as a decorator.
 
-    One thread at a time, since PyTensor's configuration is that of the process; with some flags of
-    it changed; and with no garbage collection: a graph is many small objects, and Python looks
-    through them again and again while more are made, a tenth of the time that it takes to compile
-    one.
+    One thread at a time, since PyTensor's configuration is that of the process, and with some flags
+    of it changed.
 
     Parameters
     ----------
@@ -128,18 +125,12 @@ def compiling(**flags):
         as PyMC's log-sum-exp is, would compile C all the same, for seconds.
     """
     with compile_lock:
-        enabled = gc.isenabled()
-        gc.disable()
-        try:
-            # where each node was made would take a quarter of the time
-            flags = {"traceback__limit": 0, **flags}
-            with pytensor.config.change_flags(**flags), warnings.catch_warnings():
-                for message in upstream.NOT_FOR_USERS:
-                    warnings.filterwarnings("ignore", message=message)
-                yield
-        finally:
-            if enabled:
-                gc.enable()
+        # where each node was made would take a quarter of the time
+        flags = {"traceback__limit": 0, **flags}
+        with pytensor.config.change_flags(**flags), warnings.catch_warnings():
+            for message in upstream.NOT_FOR_USERS:
+                warnings.filterwarnings("ignore", message=message)
+            yield
 
 
 def beside(work, meanwhile=None):

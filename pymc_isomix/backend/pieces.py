@@ -7,7 +7,7 @@ from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import Op
 
 from pymc_isomix.backend.compilation import lean
-from pymc_isomix.backend.disk import digest_of
+from pymc_isomix.backend.digests import digest_of
 from pymc_isomix.backend.upstream import jax_dispatch
 
 
@@ -29,7 +29,7 @@ class InPieces(Op):
     def __init__(self, inputs, outputs, n_pieces):
         self.inputs, self.outputs, self.n_pieces = inputs, outputs, n_pieces
         digest, _ = digest_of(inputs, outputs)
-        # an Op that is like no other, and kept on no disk, where the graph cannot be written down
+        # an Op that is like no other where the graph cannot be written down
         self.content = object() if digest is None else digest.hex()
         teach_jax()
 

@@ -219,7 +219,7 @@ def load(path, model=None):
     Parameters
     ----------
     path : str or Path
-        Ends in ``.nc`` or ``.zarr``.
+        Ends in ``.nc`` (netCDF).
     model : pymc.Model, optional
         With the same free variables; the model of the context when not given.
 

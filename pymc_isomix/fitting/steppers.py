@@ -7,7 +7,7 @@ from pytensor.tensor.random.type import RandomType
 
 from pymc_isomix.backend import upstream
 from pymc_isomix.backend.compilation import compiling, is_jax, jax_failure
-from pymc_isomix.backend.disk import JAXFunction, Traced
+from pymc_isomix.backend.jax_compilation import AheadOfTime
 from pymc_isomix.fitting.random_state import generators, seeded_for_jax
 
 MOST_STEPS = 50  # in one call
@@ -61,8 +61,7 @@ class Loop:
     Parameters
     ----------
     step : callable
-        From the state, a value of each input, to (loss, new values of those that are updated); of
-        a JAXFunction the loop is kept on disk.
+        From the state, a value of each input, to (loss, new values of those that are updated).
     storage : list of one-element lists
         Where the values of the inputs lie, those of an approximation and the model's.
     shared : dict of shared variables
@@ -82,8 +81,7 @@ class Loop:
             None if self.names[i] or i in generators else one for i, one in enumerate(storage)
         ]
         watched = (self.names.index(name) for name in ("step_size", "info.log_evidence"))
-        graph = step if isinstance(step, JAXFunction) else None
-        self.run = Traced(_loop(step, updates, *watched), graph)
+        self.run = AheadOfTime(_loop(step, updates, *watched))
 
     @classmethod
     def of(cls, function, shared):

@@ -348,7 +348,7 @@ class Fitted:
         Parameters
         ----------
         path : str or Path
-            Ends in ``.nc`` (netCDF) or ``.zarr``.
+            Ends in ``.nc`` (netCDF).
 
         Raises
         ------

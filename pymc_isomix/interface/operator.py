@@ -23,7 +23,7 @@ from pymc_isomix.backend.compilation import (
     lean,
     sound,
 )
-from pymc_isomix.backend.disk import JAXFunction
+from pymc_isomix.backend.jax_compilation import rewritten_for_jax, roots_of
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.backend.upstream import collect_default_updates
 from pymc_isomix.fitting.loop import saying_so
@@ -111,14 +111,15 @@ class MixtureObjective(ObjectiveFunction):
             return looped
 
     def loop(self, updates, mode):
-        """Return the loop of a step on JAX, from the disk where a process before has left it."""
+        """Return the loop of a step on JAX."""
         rngs = collect_default_updates(outputs=[updates.loss, *updates.values()])
         every = {**updates, **rngs}
-        step = JAXFunction(list(every), [updates.loss, *every.values()], mode)
+        outputs = [updates.loss, *every.values()]
+        roots = roots_of(every, outputs)
         n_updates = len(every)
         return Loop(
-            step,
-            [variable.container.storage for variable in step.roots],
+            rewritten_for_jax(roots, outputs, mode),
+            [variable.container.storage for variable in roots],
             self.op.shared,
             generators=list(range(len(updates), n_updates)),
             updates={i: i + 1 for i in range(n_updates)},

@@ -18,7 +18,7 @@ from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type_other import NoneConst
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, lean, one_at_a_time, sound
-from pymc_isomix.backend.disk import on_disk
+from pymc_isomix.backend.jax_compilation import compile_for_jax
 from pymc_isomix.backend.upstream import MinibatchOp, MinibatchRandomVariable, copy_dims
 from pymc_isomix.model import batching, traces, vectorising
 from pymc_isomix.model.kept import baked, keep
@@ -204,7 +204,7 @@ class CompiledModel:
             batched = batch(outputs, target.point, points)
             inputs = [points, *target.parameters.values()]
             if self._on_jax:
-                return on_disk(inputs, batched, lean("JAX"))
+                return compile_for_jax(inputs, batched, lean("JAX"))
             mode = self._mode_beside_jax(batched)
             function = compile(inputs, batched, mode=mode, on_unused_input="ignore")
             return one_at_a_time(function)

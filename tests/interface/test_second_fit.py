@@ -15,7 +15,6 @@ import pytest
 from pytensor.compile.maker import FunctionMaker
 
 from pymc_isomix import IsoMix
-from pymc_isomix.backend import disk
 from pymc_isomix.model.kept import Kept, kept
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.find import find_coordinates
@@ -73,9 +72,8 @@ def fitted():
     return model, fit(model)
 
 
-def test_what_judges_a_fit_is_compiled_beside_the_step(monkeypatch, tmp_path, caplog):
+def test_what_judges_a_fit_is_compiled_beside_the_step(monkeypatch, caplog):
     caplog.set_level("WARNING", "pymc_isomix")  # no closing line
-    monkeypatch.setattr(disk, "folder", lambda: tmp_path)
     with pm.Model() as model:
         pm.Normal("x")
     inference = IsoMix(2, random_seed=1, model=model)

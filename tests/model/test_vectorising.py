@@ -6,7 +6,7 @@ import pytensor.tensor as pt
 import pytest
 
 from pymc_isomix.backend.compilation import lean
-from pymc_isomix.backend.disk import digest_of
+from pymc_isomix.backend.digests import digest_of
 from pymc_isomix.backend.pieces import InPieces
 from pymc_isomix.model import vectorising
 from pymc_isomix.model.vectorising import batch, batch_in_pieces
