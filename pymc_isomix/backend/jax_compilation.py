@@ -12,7 +12,7 @@ from pytensor.graph.traversal import graph_inputs
 
 from pymc_isomix.backend.compilation import beside, compiling
 from pymc_isomix.backend.jax_ops import teach_jax
-from pymc_isomix.backend.upstream import jax_function, quick_constants, xla_cache
+from pymc_isomix.backend.upstream import jax_function, xla_cache
 
 
 def roots_of(inputs, outputs):
@@ -24,11 +24,10 @@ def roots_of(inputs, outputs):
 @compiling(cxx="")
 def rewritten_for_jax(roots, outputs, mode):
     """Return what PyTensor makes of a graph for JAX: a function of values of its roots."""
-    with quick_constants():
-        stand_ins = [v.type() if isinstance(v, SharedVariable) else v for v in roots]
-        outputs = graph_replace(outputs, dict(zip(roots, stand_ins, strict=True)), strict=False)
-        options = {"random_seed": False, "mode": mode, "on_unused_input": "ignore"}
-        return jax_function(compile(stand_ins, outputs, **options))
+    stand_ins = [v.type() if isinstance(v, SharedVariable) else v for v in roots]
+    outputs = graph_replace(outputs, dict(zip(roots, stand_ins, strict=True)), strict=False)
+    options = {"random_seed": False, "mode": mode, "on_unused_input": "ignore"}
+    return jax_function(compile(stand_ins, outputs, **options))
 
 
 class AheadOfTime:

@@ -7,7 +7,6 @@ every name exists, and that JAX's and PyTensor's settings are put back.
 import warnings
 from contextlib import contextmanager
 
-import numpy as np
 import pymc as pm
 from pymc.data import MinibatchOp
 from pymc.logprob.utils import (
@@ -112,29 +111,6 @@ def dropped_by_pm_fit(caller):
     error of PyMC's own would replace it.
     """
     return caller.f_locals if caller.f_code is pm.fit.__code__ else None
-
-
-@contextmanager
-def quick_constants():
-    """Have PyTensor give JAX its constants in less time, in a ``with``.
-
-    The arrays are those that it makes by ``jnp.array``, which compiles a function for every shape.
-    """
-    import jax
-
-    _, jax_typify = jax_dispatch()
-    theirs = jax_typify.dispatch(np.ndarray)
-
-    def constant(value, dtype=None, **kwargs):
-        if value.ndim == 0:
-            return value.item()
-        return jax.device_put(np.array(value, dtype))
-
-    jax_typify.register(np.ndarray, constant)
-    try:
-        yield
-    finally:
-        jax_typify.register(np.ndarray, theirs)
 
 
 @contextmanager

@@ -90,19 +90,6 @@ class TestOnJAX:
         key, counts = jax.random.PRNGKey(3), jax.numpy.arange(4, dtype="uint32")
         assert upstream.threefry()(key, counts).shape == (4,)
 
-    def test_constants_are_the_same_arrays_and_pytensor_s_own_way_comes_back(self):
-        _, jax_typify = upstream.jax_dispatch()
-        theirs = jax_typify.dispatch(np.ndarray)
-        constants = [np.arange(3.0), np.array([1, 2]), np.array([True]), np.array(2.0)]
-        expected = [jax_typify(value) for value in constants]
-        with upstream.quick_constants():
-            assert jax_typify.dispatch(np.ndarray) is not theirs
-            found = [jax_typify(value) for value in constants]
-        assert jax_typify.dispatch(np.ndarray) is theirs
-        for value, other in zip(found, expected, strict=True):
-            assert np.ndim(value) == 0 or value.dtype == other.dtype
-            np.testing.assert_array_equal(value, other)
-
     def test_jax_keeps_what_we_compile_and_nothing_else(self, jax, tmp_path, monkeypatch):
         """Its settings are as they were, and what the user compiles goes nowhere."""
         monkeypatch.setattr(jax_compilation, "folder", lambda: tmp_path / "jax")
