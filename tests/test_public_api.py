@@ -127,7 +127,8 @@ def test_fit_of_the_inference_takes_what_pymc_s_takes():
 
 def test_fit_in_one_call_takes_the_options_of_the_inference():
     options = parameters(pmi.fit)
-    assert options["n"].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    assert next(iter(options.values())).kind is inspect.Parameter.POSITIONAL_ONLY  # n, or a model
+    assert options["n"].kind is inspect.Parameter.KEYWORD_ONLY
     assert {"draws", "model", "random_seed", "progressbar", "callbacks", "backend"} <= set(options)
     with pytest.raises(TypeError, match="n_particles"):
         pmi.fit(1, n_particles=3)

@@ -166,7 +166,7 @@ def planted(n_dim, n_modes):
         terms = [
             np.log(w) - 0.5 * ((x - m) ** 2).sum() for w, m in zip(weights, places, strict=True)
         ]
-        pm.Potential("density", pm.math.logsumexp(pt.stack(terms)))
+        pm.Potential("density", pt.logsumexp(pt.stack(terms)))
     mode = rng.choice(n_modes, S, p=weights)
     starts = {"everywhere": rng.uniform(-20, 20, size=(50, n_dim))}
     starts["in one mode"] = places[0] + rng.normal(size=(50, n_dim))

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
 from front import density
 from look import BLUE, GREEN, INK, ORANGE, ROSE, areas, draw_components, panels, save
 
@@ -101,7 +102,7 @@ def weights():
             np.log(m) + pm.logp(pm.Normal.dist(c, s), x)
             for m, c, s in zip(masses, places, deviations, strict=True)
         ]
-        return pm.math.logsumexp(pm.math.stack(parts))
+        return pt.logsumexp(pm.math.stack(parts))
 
     with pm.Model() as model:
         x = pm.Flat("x")

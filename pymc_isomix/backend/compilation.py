@@ -133,22 +133,6 @@ def compiling(**flags):
             yield
 
 
-def beside(work, meanwhile=None):
-    """Return what work that needs no Python returns; do something else in the meantime.
-
-    ``meanwhile`` is for what will be asked for later: what fails there will fail again then.
-    """
-    if meanwhile is None:
-        return work()
-    with ThreadPoolExecutor(1) as worker:
-        result = worker.submit(work)
-        try:
-            meanwhile()
-        except Exception as error:
-            logger.debug(f"not done while XLA compiled: {error}")
-        return result.result()
-
-
 class JAXCompilationError(RuntimeError):
     """JAX cannot compile a graph."""
 
@@ -157,6 +141,23 @@ class JAXCompilationError(RuntimeError):
         if len(reason) > LONGEST_REASON:
             reason = reason[:LONGEST_REASON] + "..."
         super().__init__(f"JAX cannot compile this model ({type(error).__name__}: {reason}).")
+
+
+def beside(work, meanwhile=None):
+    """Return what work that needs no Python returns; do something else in the meantime.
+
+    ``meanwhile`` is for what will be asked for later: what JAX cannot compile there, a
+    JAXCompilationError, will fail again then, and so will an import.
+    """
+    if meanwhile is None:
+        return work()
+    with ThreadPoolExecutor(1) as worker:
+        result = worker.submit(work)
+        try:
+            meanwhile()
+        except (JAXCompilationError, ImportError) as error:
+            logger.debug(f"not done while XLA compiled: {error}")
+        return result.result()
 
 
 @contextmanager

@@ -60,12 +60,27 @@ class AheadOfTime:
 
 
 def compile_for_jax(inputs, outputs, mode):
-    """Compile a function of some inputs on JAX; see ``pm.compile``."""
+    """Compile a function of some inputs on JAX; see ``pm.compile``.
+
+    Returns
+    -------
+    callable
+        Of the inputs' values and, as ``value_of``, a function from a shared variable to the value
+        that counts; its own when not given.
+    """
     teach_jax()
     roots = roots_of(inputs, outputs)
     function = AheadOfTime(rewritten_for_jax(roots, outputs, mode))
-    data = [variable.container.storage for variable in roots[len(inputs) :]]
-    return lambda *values: function(*values, *(storage[0] for storage in data))
+    data = roots[len(inputs) :]
+
+    def call(*values, value_of=_own_value):
+        return function(*values, *map(value_of, data))
+
+    return call
+
+
+def _own_value(variable):
+    return variable.container.storage[0]
 
 
 def folder():

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import numpy as np
 import scipy  # which loads its parts when they are used
 
-from pymc_isomix.backend.checks import check_count, check_model, check_number, check_seed
+from pymc_isomix.backend.checks import check_count, check_number, check_seed
 from pymc_isomix.ensembles import joining, workers
 from pymc_isomix.ensembles.checkpoints import Checkpoints, digest, digests
 from pymc_isomix.ensembles.joined import join_saved
 from pymc_isomix.ensembles.many import Fitter
+from pymc_isomix.interface.checks import check_model
 from pymc_isomix.interface.settings import Settings
 from pymc_isomix.model import starts
 from pymc_isomix.model.space import FlatSpace

@@ -5,7 +5,6 @@ from dataclasses import replace
 from html import escape
 
 import numpy as np
-import pymc as pm
 import xarray as xr
 
 from pymc_isomix.backend.checks import check_seed
@@ -13,7 +12,9 @@ from pymc_isomix.ensembles import joining
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface import api
 from pymc_isomix.interface.approximation import Fitted, IsotropicMixture
+from pymc_isomix.interface.checks import given_model
 from pymc_isomix.model.compiled import CompiledModel
+from pymc_isomix.model.fitted_data import FittedData
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.results import files
 from pymc_isomix.sites.blocks import Block
@@ -126,10 +127,10 @@ def joined_mixture(space, blocks, histories, rng):
     JoinedMixture
     """
     began = time.perf_counter()
+    space = space if space.data is not None else space.with_data(FittedData.of(space.model))
     backend = next((h.backend for h in histories if h.backend), "")
     dtype = blocks[0].mixture.means.dtype.name
-    n_components = max(block.mixture.n_components for block in blocks)
-    compiled = CompiledModel(space, dtype, backend, n_components)
+    compiled = CompiledModel(space, dtype, backend)
     weighted = joining.join(blocks, compiled.log_density, np.random.default_rng(rng.randint(2**30)))
     columns = {name: ("piece", getattr(weighted, name)) for name in COLUMNS}
     columns["fit"] = ("piece", [piece.source for piece in weighted.pieces])
@@ -210,7 +211,8 @@ def join(approximations, *, random_seed=None):
     ]
     histories = [approx.history or History() for approx in approximations]
     rng = np.random.RandomState(check_seed(random_seed))
-    return joined_mixture(first.space, blocks, histories, rng)
+    space = first.space.with_data(first.fitted_data)
+    return joined_mixture(space, blocks, histories, rng)
 
 
 def load(path, model=None):
@@ -237,9 +239,11 @@ def load(path, model=None):
         If it is no whole file of an approximation, or the model's free variables differ in name,
         shape or transform.
     """
-    model = pm.modelcontext(model)
-    saved, space = files.read(path), FlatSpace.of(model)
+    saved = files.read(path)
+    model = given_model(model, ": a file does not hold it")
+    space = FlatSpace.of(model).with_data(FittedData.of(model))
     files.refuse_other_variables(saved.variables, space.describe())
+    files.warn_of_other_data(saved.data, space.data.digests())
     if saved.table is None:
         return api.approximation_of(saved, model)
     coordinate_map = coordinate_map_of(space, saved)

@@ -6,8 +6,9 @@ import numpy as np
 import pymc as pm
 import xarray as xr
 
-from pymc_isomix.backend.checks import check_count, check_model, check_number, check_seed
+from pymc_isomix.backend.checks import check_count, check_number, check_seed
 from pymc_isomix.ensembles import workers
+from pymc_isomix.interface.checks import check_model
 from pymc_isomix.interface.inference import IsoMix
 from pymc_isomix.interface.settings import Settings
 

@@ -191,16 +191,27 @@ def _run_together(payload, tasks, n_jobs, take):
     parts = payload.work, payload.key, payload.home, payload.content
     outcomes: Any = None
     try:
-        outcomes = Parallel(**options)(delayed(do)(*parts, task) for task in tasks)
-        for outcome in outcomes:
+        try:
+            outcomes = Parallel(**options)(delayed(do)(*parts, task) for task in tasks)
+        except Exception as error:  # each of joblib's backends has errors of its own
+            return _why(error)
+        waiting = iter(outcomes)
+        while True:
+            try:
+                outcome = next(waiting)
+            except StopIteration:
+                return None
+            except Exception as error:
+                return _why(error)
             take(outcome)
-    except Exception as error:
-        time.sleep(0.1)  # what died is cleared away
-        return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
     finally:
         if hasattr(outcomes, "close"):
             outcomes.close()
-    return None
+
+
+def _why(error):
+    time.sleep(0.1)  # what died is cleared away
+    return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
 
 
 def seeds_of(seed, n):

@@ -12,6 +12,7 @@ from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.family import density, modes
 from pymc_isomix.family import metric as metrics
 
+NO_WEIGHT = -1e4  # a log weight that is none, and whose differences are finite for callbacks
 COMPONENT_VARIANCES = ("isotropic", "diagonal")  # by the dimensions of the log variances, from 1
 
 
@@ -119,6 +120,30 @@ class Mixture:
     def within_mode_covariance(self):
         """Covariance within the modes; see :func:`modes.within_mode_covariance`."""
         return modes.within_mode_covariance(self, self.mode_labels)
+
+    @property
+    def used(self):
+        """The same mixture without components of no weight."""
+        has_weight = self.weights > 0
+        if has_weight.all():
+            return self
+        names = ("means", "log_variances", "log_weights")
+        return replace(self, **{name: getattr(self, name)[has_weight] for name in names})
+
+    def padded(self, n_components):
+        """Return the same mixture with copies of its first component, of no weight, up to K."""
+        extra = n_components - self.n_components
+        copies = {
+            name: np.concatenate([value, np.repeat(value[:1], extra, axis=0)])
+            for name, value in (("means", self.means), ("log_variances", self.log_variances))
+        }
+        log_weights = np.concatenate([self.log_weights, np.full(extra, NO_WEIGHT)])
+        return replace(self, log_weights=log_weights, **copies)
+
+    def with_diagonal_variances(self):
+        """Return the same mixture with a variance for each dimension, (K, d)."""
+        variances = np.repeat(density.as_matrix(self.log_variances), self.n_dim, axis=1)
+        return replace(self, log_variances=variances)
 
     def as_dict(self):
         """Return the parameters by name."""

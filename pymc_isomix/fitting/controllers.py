@@ -13,7 +13,12 @@ import numpy as np
 from pymc_isomix.family import modes
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting import schedules
-from pymc_isomix.fitting.plateau import IterateAverage, divergence_by_noise, has_plateaued
+from pymc_isomix.fitting.plateau import (
+    IterateAverage,
+    divergence_by_noise,
+    has_plateaued,
+    recent_fall,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +27,9 @@ SETTLE_STEPS = 200  # after a plateau
 EXACT, SETTLE_EXACT = 0.01, 100  # nats of KL while exploring, and how many steps are enough then
 LEAST_WITH_SITES = 600  # steps of exploring: the ELBO hardly tells when coordinates have settled
 MANY_ELEMENTS = 300  # of which it does
+# of a mixture that starts from Gaussians: metric and coordinates are right from the first step
+LOOK_WARM, SETTLE_WARM = 25, 50  # steps
+SMALL_GAIN = 0.02  # nats, from one look to the next
 AVERAGE_EVERY = 5  # neighbouring iterates say nearly the same
 MAX_RESPAWNS = 3
 MAX_HALVINGS = 10
@@ -70,8 +78,11 @@ class Controller(Protocol):
         """Leave the answer in the parameters."""
 
 
-def controller(operator, settings, n, done, rng):
-    """Choose the controller of a run of n steps, after ``done`` earlier ones, by the settings."""
+def controller(operator, settings, n, done, rng, begun=0):
+    """Choose the controller of a run of n steps, after ``done`` earlier ones, by the settings.
+
+    The first ``begun`` of the n were steps of Gaussians from which the mixture starts.
+    """
     if settings.schedule != "auto":
         return Scheduled(settings.first_step, settings.schedule, n, first=done)
     return Phased(
@@ -80,6 +91,7 @@ def controller(operator, settings, n, done, rng):
         n,
         stop_early=settings.convergence == "auto",
         rng=np.random.default_rng(rng.randint(2**30, dtype=np.int64)),
+        begun=begun,
     )
 
 
@@ -123,16 +135,21 @@ class Phased(Controller):
     stop_early : bool
         Whether a plateau ends exploring; otherwise the budget does.
     rng : numpy.random.Generator
+    begun : int
+        Steps of Gaussians before those of the mixture, which starts from them.
     """
 
-    def __init__(self, operator, step_size, n, *, stop_early, rng):
+    def __init__(self, operator, step_size, n, *, stop_early, rng, begun=0):
         self.operator, self.group, self.rng = operator, operator.approx.groups[0], rng
         self.log_evidence = []
         self.base_step, self.n = step_size, n
         self.stop_early, self.rule = stop_early, operator.rule
         n_elements = len(self.group.coordinates.parameters.get("values", ()))
-        self.least_exploring = LEAST_WITH_SITES if 0 < n_elements <= MANY_ELEMENTS else 0
-        self.phase_start = 0  # step at which the current stretch of exploring began
+        cold = not begun
+        self.least_exploring = LEAST_WITH_SITES if cold and 0 < n_elements <= MANY_ELEMENTS else 0
+        self.check_every = CHECK_EVERY if cold else LOOK_WARM
+        self.begun = begun
+        self.phase_start = begun  # step at which the current stretch of exploring began
         self.settle_start, self.settle_steps = None, 0
         self.n_respawns = self.n_halvings = self.n_in_a_row = 0
         self.last_refused = -2
@@ -150,10 +167,12 @@ class Phased(Controller):
 
     @override
     def step_sizes(self, i, most):
-        if self.settle_start is None and i >= self.n // 2:
+        half_spent = self.begun + (self.n - self.begun) // 2
+        if self.settle_start is None and i >= half_spent:
             self.settle_start, self.settle_steps = i, self.n - i
         if self.settle_start is None:
-            next_look = min(i + CHECK_EVERY - i % CHECK_EVERY, self.n // 2)
+            look = self.check_every
+            next_look = min(i + look - (i - self.begun) % look, half_spent)
             return np.full(min(most, next_look - i), self.base_step)
         taken, half = i - self.settle_start, self.settle_steps // 2
         next_look = half if taken < half else taken + AVERAGE_EVERY - taken % AVERAGE_EVERY
@@ -171,18 +190,29 @@ class Phased(Controller):
                     group = self.group
                     self.average.add({**group.mixture.as_dict(), **group.coordinates.parameters})
             return "converged" if taken >= self.settle_steps and done < self.n else None
-        if done % CHECK_EVERY == 0:
-            self.anchor(done)
-        if done < self.least_exploring:
+        if (done - self.begun) % self.check_every:
             return None
-        if done % CHECK_EVERY == 0 and has_plateaued(losses[self.phase_start :]):
-            if self.n_respawns < MAX_RESPAWNS and self.respawn_dead():
-                self.n_respawns += 1
-                self.phase_start = done
-            elif self.stop_early:
-                steps = SETTLE_EXACT if self.divergence(losses) < EXACT else SETTLE_STEPS
-                self.settle_start, self.settle_steps = done, min(steps, self.n - done)
+        self.anchor(done)
+        if done < self.least_exploring or not self.has_explored(losses[self.phase_start :]):
+            return None
+        if self.n_respawns < MAX_RESPAWNS and self.respawn_dead():
+            self.n_respawns += 1
+            self.phase_start = done
+        elif self.stop_early:
+            steps = SETTLE_EXACT if self.divergence(losses) < EXACT else SETTLE_STEPS
+            steps = SETTLE_WARM if self.begun else steps
+            self.settle_start, self.settle_steps = done, min(steps, self.n - done)
         return None
+
+    def has_explored(self, losses):
+        """Tell whether the losses of this phase have stopped falling."""
+        if not self.begun:
+            return has_plateaued(losses)
+        losses = losses[np.isfinite(losses)]
+        if len(losses) < 2 * LOOK_WARM:
+            return False
+        fall, error = recent_fall(losses, LOOK_WARM)
+        return fall < max(SMALL_GAIN, 2 * error)
 
     def divergence(self, losses):
         """KL(q || p) by the noise of the losses, nats; see :func:`divergence_by_noise`."""
@@ -193,7 +223,7 @@ class Phased(Controller):
         """Take noise out of minibatches from here on, where the model has any."""
         if self.operator.anchor is None:
             return
-        if done == CHECK_EVERY:  # what was before is too noisy to compare with
+        if done - self.begun == self.check_every:  # what was before is too noisy to compare with
             self.phase_start = done
         self.operator.move_anchor()
 

@@ -30,7 +30,8 @@ class Trace:
     phases: list[str] = field(default_factory=list)
     step_sizes: list[float] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
-    first_call_seconds: float = 0.0  # a backend may compile then
+    compile_seconds: float = 0.0  # before and within the run
+    n_gradients: dict[str, int] = field(default_factory=dict)  # evaluations of the model, by phase
 
     @property
     def done(self):
@@ -63,7 +64,8 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
     FloatingPointError
         If a step fails for good.
     """
-    budget = len(trace.losses)
+    budget, begun = len(trace.losses), trace.taken
+    n_draws = operator.n_draws
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[state]}"))
     console = Console(theme=theme)
     try:
@@ -80,10 +82,12 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
                 trace.losses[trace.taken : done] = losses
                 trace.step_sizes.extend(step_sizes[: len(losses)])
                 trace.phases.extend([phase] * len(losses))
-                if trace.taken == 0:
-                    trace.first_call_seconds = time.perf_counter() - trace.began
-                if trace.taken == 1:
-                    hint_at_cost(time.perf_counter() - began, operator.rule.n_samples)
+                seconds = time.perf_counter() - began
+                if trace.taken == begun:  # a backend may compile then
+                    trace.compile_seconds += seconds
+                if trace.taken == begun + 1:
+                    hint_at_cost(seconds, operator.rule.n_samples)
+                trace.n_gradients[phase] = trace.n_gradients.get(phase, 0) + len(losses) * n_draws
                 if np.isnan(losses[-1]) and not controller.recover(
                     done - 1, operator.info.lost_components
                 ):
@@ -99,6 +103,8 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
                         description=controller.name,
                         state=describe_state(trace, operator),
                     )
+                if callbacks:
+                    stepper.to_numpy()
                 for callback in callbacks:
                     callback(operator.approx, trace.done if score else None, first + done)
                 if (reason := controller.after_steps(trace.done, log_evidence)) is not None:

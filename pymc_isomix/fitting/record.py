@@ -23,7 +23,7 @@ class History:
     elbo : (t,) array
         ELBO of each step, nats, on the full data's scale; NaN where the step was refused.
     phase : (t,) array of str
-        ``"exploring"``, ``"settling"`` or ``"scheduled"``.
+        ``"gaussian"``, ``"exploring"``, ``"settling"`` or ``"scheduled"``.
     step_size : (t,) array
     compile_seconds, run_seconds : float
         Apart; the first call of a compiled step counts as compiling, since numba compiles there.
@@ -36,6 +36,8 @@ class History:
         By package.
     generators : list of dict
         State of the step's random generators after the last step.
+    n_gradients : dict
+        Evaluations of the model's gradient by phase.
 
     Examples
     --------
@@ -57,15 +59,14 @@ class History:
     backend: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     generators: list[dict[str, Any]] = field(default_factory=list)
+    n_gradients: dict[str, int] = field(default_factory=dict)
 
-    def append(self, trace, *, compile_seconds, backend, generators):
+    def append(self, trace, *, backend, generators):
         """Append the steps of one run.
 
         Parameters
         ----------
         trace : Trace
-        compile_seconds : float
-            Before the first step; a first call that compiles counts beside it.
         backend : str
             Empty to keep that of before.
         generators : list of dict
@@ -73,8 +74,10 @@ class History:
         self.elbo = np.concatenate([self.elbo, -trace.done])
         self.phase = np.concatenate([self.phase, np.array(trace.phases[: trace.taken], "U9")])
         self.step_size = np.concatenate([self.step_size, trace.step_sizes[: trace.taken]])
-        self.compile_seconds += compile_seconds + trace.first_call_seconds
-        self.run_seconds += time.perf_counter() - trace.began - trace.first_call_seconds
+        self.compile_seconds += trace.compile_seconds
+        self.run_seconds += max(time.perf_counter() - trace.began - trace.compile_seconds, 0.0)
+        for phase, n in trace.n_gradients.items():
+            self.n_gradients[phase] = self.n_gradients.get(phase, 0) + n
         self.stop_reason = trace.reason
         self.versions = versions()
         self.backend = backend or self.backend
@@ -96,6 +99,8 @@ class History:
                 "settings": json.dumps(self.settings),
                 "versions": json.dumps(self.versions),
                 "backend": self.backend,
+                "n_gradients": sum(self.n_gradients.values()),
+                "n_gradients_by_phase": json.dumps(self.n_gradients),
             },
         )
 
@@ -112,6 +117,7 @@ class History:
             settings=json.loads(dataset.attrs["settings"]),
             backend=dataset.attrs["backend"],
             versions=json.loads(dataset.attrs["versions"]),
+            n_gradients=json.loads(dataset.attrs.get("n_gradients_by_phase", "{}")),
         )
 
 

@@ -14,6 +14,27 @@ MOST_STEPS = 50  # in one call
 CALL_SECONDS = 0.3  # so that progress shows, and an interrupt is heard, in time
 
 
+class Deferred:
+    """A step that is compiled when it is asked for.
+
+    Parameters
+    ----------
+    compile : callable
+        Compiles the step.
+    """
+
+    def __init__(self, compile):
+        self.compile = compile
+
+    def compiled(self):
+        """Compile the step."""
+        return self.compile()
+
+    def __call__(self):
+        """Compile the step, and take one; for those who call it as PyMC's."""
+        return self.compiled()()
+
+
 class OneByOne:
     """One call of the compiled function a step.
 
@@ -29,6 +50,9 @@ class OneByOne:
 
     def __init__(self, function, operator):
         self.function, self.operator = function, operator
+
+    def to_numpy(self):
+        """Do nothing: the values of shared variables are NumPy arrays."""
 
     @property
     def generators(self):
@@ -137,6 +161,15 @@ class Looped:
     def generators(self):
         """Storage of the random generators."""
         return [self.storage[i] for i in self.loop.generators]
+
+    def to_numpy(self):
+        """Make NumPy arrays of the values that JAX has left in shared variables.
+
+        Whatever else reads them, numba above all, may not know arrays of JAX.
+        """
+        for i in self.loop.updates:
+            if i not in self.loop.generators:
+                self.storage[i][0] = np.array(self.storage[i][0])
 
     def take(self, step_sizes):
         """Take several steps; see :meth:`OneByOne.take`."""

@@ -1,15 +1,24 @@
 """Calls that need no class: fit a model, fit further, load from a file."""
 
+from inspect import signature
+
+import pymc as pm
+
 from pymc_isomix.backend.checks import check_count
 from pymc_isomix.interface.approximation import IsotropicMixture
+from pymc_isomix.interface.checks import refuse_unknown
 from pymc_isomix.interface.inference import IsoMix
 from pymc_isomix.interface.settings import Settings
 from pymc_isomix.results import files
 
+ARGUMENTS = set(signature(IsoMix).parameters)  # what is passed on to it
+
 
 def fit(
-    n=10000,
+    n_or_model=None,
+    /,
     *,
+    n=10000,
     draws=1000,
     model=None,
     random_seed=None,
@@ -23,8 +32,10 @@ def fit(
 
     Parameters
     ----------
+    n_or_model : int or pymc.Model, optional
+        What comes first without a name: ``pmi.fit(model)``, or iterations, ``pmi.fit(5000)``.
     n : int
-        Iterations.
+        Iterations at most.
     draws : int
         Draws in the result.
     model : pymc.Model, optional
@@ -51,6 +62,13 @@ def fit(
     >>> dict(idata.posterior.sizes), idata["diagnostics"].attrs["verdict"]
     ({'chain': 1, 'draw': 500}, 'good')
     """
+    if isinstance(n_or_model, pm.Model):
+        if model not in (None, n_or_model):
+            raise TypeError("two models are given: the first argument, and model=")
+        model = n_or_model
+    elif n_or_model is not None:
+        n = n_or_model
+    refuse_unknown("fit", isomix_kwargs, ARGUMENTS | {*signature(fit).parameters})
     check_count("draws", draws)
     inference = IsoMix(random_seed=random_seed, model=model, **isomix_kwargs)
     approx = inference.fit(

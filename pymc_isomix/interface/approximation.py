@@ -12,9 +12,11 @@ from pymc.variational.approximations import SingleGroupApproximation
 from pymc_isomix.backend.checks import check_choice, check_count
 from pymc_isomix.backend.compilation import one_blas_thread
 from pymc_isomix.fitting.record import History
+from pymc_isomix.interface.checks import refuse_unknown
 from pymc_isomix.interface.group import IsotropicMixtureGroup
 from pymc_isomix.model import traces
 from pymc_isomix.model.compiled import CompiledModel
+from pymc_isomix.model.fitted_data import FittedData
 from pymc_isomix.results import components, files, table, verdict
 from pymc_isomix.results.importance import (
     draw_inside,
@@ -28,6 +30,7 @@ from pymc_isomix.sites.blocks import Block, BlockMixture
 
 logger = logging.getLogger(__name__)
 
+INDEPENDENT = "independent, of an approximation: R-hat, which compares chains, does not apply"
 POOL, LEAST_POOL = 4, 2000  # draws to resample from: so many for each that is wanted
 
 
@@ -43,6 +46,8 @@ class Fitted:
     rng: Any
     table: xr.Dataset | None = None  # of the pieces of joined fits
     history: History | None = None
+    fitted_data: FittedData | None = None
+    awaits_fit = False  # of an IsoMix that has not fitted yet
     _report: verdict.Diagnostics | None = None  # the last one
 
     def log_density(self, points):
@@ -108,21 +113,21 @@ class Fitted:
         Raises
         ------
         ValueError
-            If ``draws`` is not a positive integer, resampling is asked for and k-hat is above 1, or
+            If ``draws`` is not a positive integer, the dims of a free variable have changed since
+            the fit, resampling is asked for and k-hat is above 1, or
             resampling or transitions are asked for and the log density is random by more than
             ``pm.Minibatch``.
         """
         check_count("draws", draws)
-        unknown = set(kwargs) - set(signature(pm.to_inference_data).parameters)
-        if unknown:
-            raise TypeError(
-                f"sample() takes no {', '.join(sorted(unknown))}: draws are independent, and make "
-                "one chain. Besides its own arguments it takes those of pm.to_inference_data"
-            )
+        known = {*signature(pm.to_inference_data).parameters, *SAMPLE_ARGUMENTS}
+        refuse_unknown("sample", kwargs, known)
         check_choice("importance", importance, ("none", "psis"))
         check_count("transitions", transitions, least=0)
         rng = self._generator(random_seed)
         compiled, density = self.compiled_model(), self.density
+        compiled.space.refuse_other_dims()
+        if self.awaits_fit:
+            logger.warning("not fitted yet: these are draws from where the fit would start")
         if importance == "psis":
             pool = max(POOL * draws, LEAST_POOL)
             weighted = weigh_by_model(compiled, density, *density.draw(pool, rng))
@@ -144,6 +149,14 @@ class Fitted:
             return trace
         tree = traces.to_datatree(compiled.model, trace, **kwargs)
         tree["sample_stats"] = statistics
+        tree["posterior"].attrs["draws"] = INDEPENDENT
+        if changes := compiled.space.changes():
+            logger.info(
+                f"since the fit the model's data have changed: {changes}. The draws and their "
+                "weights are those of the fit; deterministics follow the data that the model has "
+                "now"
+            )
+            traces.tell_data_apart(compiled.model, tree, compiled.space.data)
         return self._add_groups(tree, compiled, density, weighted, moved)
 
     @one_blas_thread()
@@ -180,15 +193,20 @@ class Fitted:
         Raises
         ------
         ValueError
-            If the model's log density is random and not by ``pm.Minibatch`` alone, whose full data
-            are used.
+            If the fit is still to come, or the model's log density is random and not by
+            ``pm.Minibatch`` alone, whose full data are used.
         """
+        if self.awaits_fit:
+            raise ValueError("not fitted yet: call fit() of the IsoMix, or pm.fit(method=...)")
         if draws is not None:
             check_count("draws", draws)
         check_count("n_probes", n_probes, least=0)
         check_count("transitions", transitions, least=0)
+        compiled = self.compiled_model()
+        if changes := compiled.space.changes():
+            logger.info(f"diagnostics by the data of the fit; since then have changed: {changes}")
         self._report = verdict.examine(
-            self.compiled_model(),
+            compiled,
             self.density,
             self.space.labels,
             self._generator(random_seed),
@@ -360,7 +378,21 @@ class Fitted:
     def saved(self):
         """Return what a file holds."""
         hist, history = np.asarray(getattr(self, "hist", ())), self.history or History()
-        return files.Saved.of(self.density, self.space, history, hist, self.rng, self.table)
+        data = self.fitted_data or self.space.data
+        return files.Saved.of(
+            self._stored,
+            self.space,
+            history,
+            hist,
+            self.rng,
+            self.table,
+            {} if data is None else data.digests(),
+        )
+
+    @property
+    def _stored(self):
+        """What a file holds of the density."""
+        return self.density
 
     def _generator(self, random_seed):
         if random_seed is None:
@@ -374,10 +406,10 @@ class Fitted:
         minibatches, for example.
         """
         space, model = self.space, pm.Model.get_context(error_if_none=False)
-        if model is None or model is space.model:
-            return space
-        space.check_same_variables(model)
-        return space.with_model(model)
+        if model is not None and model is not space.model:
+            space.check_same_variables(model)
+            return space.with_model(model).with_data(None)
+        return space if self.fitted_data is None else space.with_data(self.fitted_data)
 
     def compiled_model(self, backend=None):
         """Return functions of the model, of the context's or else the fitted one, compiled once.
@@ -396,7 +428,6 @@ class Fitted:
                 space,
                 density.dtype.name,
                 backend,
-                density.n_components,
                 density.coordinates,
             )
         elif not cached[key].coordinates.equals(density.coordinates):
@@ -430,19 +461,34 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
     {IsotropicMixtureGroup.__doc__}"""
     _group_class = IsotropicMixtureGroup
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.take_data()
+
+    def take_data(self):
+        """Take the data that the model has now for those that the approximation has seen."""
+        if self.fitted_data is None or self.fitted_data.changed():
+            self.__dict__.pop("_compiled", None)
+        self.fitted_data = FittedData.of(self.model)
+
     def __getattr__(self, item):
         if item == "groups":  # asked for while unpickling, before there are any
             raise AttributeError(item)
         return super().__getattr__(item)
 
     def __str__(self):
-        return table.summary(self.mixture, self.history, self._report, self.coordinates.names)
+        return table.summary(self.mixture.used, self.history, self._report, self.coordinates.names)
 
     __repr__ = __str__
 
     @property
     def density(self):
         """The approximation as numbers, of one block; a :class:`BlockMixture`."""
+        return BlockMixture.of([Block(self.mixture.used, self.coordinates)])
+
+    @property
+    def _stored(self):
+        """With components of no weight, which a later fit puts to use."""
         return BlockMixture.of([Block(self.mixture, self.coordinates)])
 
     def closing_line(self, n_steps):
@@ -455,3 +501,6 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
         except Exception as error:  # a fit must not fail by the line that reports it
             figures = f"No diagnostics ({error})."
         return table.closing_line(self.history, n_steps, figures)
+
+
+SAMPLE_ARGUMENTS = frozenset(signature(Fitted.sample).parameters)

@@ -106,7 +106,7 @@ class IsotropicMixtureGroup(Group):
     @property
     def density(self):
         """The approximation as numbers, of one block; a :class:`BlockMixture`."""
-        return BlockMixture.of([Block(self.mixture, self.coordinates)])
+        return BlockMixture.of([Block(self.mixture.used, self.coordinates)])
 
     @property
     def space(self):

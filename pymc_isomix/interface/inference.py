@@ -6,9 +6,10 @@ import time
 from functools import partial, partialmethod
 
 import numpy as np
+import pymc as pm
+from pymc.progress_bar import default_progress_theme
 from pymc.variational.inference import Inference, State
 
-from pymc_isomix.backend.checks import check_fit, check_model, refuse_what_pm_fit_drops
 from pymc_isomix.backend.compilation import JAXCompilationError, one_blas_thread, prefers_jax
 from pymc_isomix.fitting import steppers
 from pymc_isomix.fitting.controllers import controller
@@ -16,10 +17,28 @@ from pymc_isomix.fitting.loop import Trace, run, saying_so
 from pymc_isomix.fitting.random_state import generator_states, restore_generators
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.approximation import IsotropicMixture
+from pymc_isomix.interface.beginning import begin
+from pymc_isomix.interface.checks import (
+    check_fit,
+    check_model,
+    refuse_misfitting_deterministics,
+    refuse_what_pm_fit_drops,
+)
 from pymc_isomix.interface.operator import MixtureKL
 from pymc_isomix.interface.settings import PAPER, Settings
+from pymc_isomix.model.kept import baked
 
 logger = logging.getLogger(__name__)
+
+# arguments of a fit that are about the steps of a mixture, or change the model
+OWN_STEPS = (
+    "obj_n_mc",
+    "obj_optimizer",
+    "more_obj_params",
+    "more_updates",
+    "more_replacements",
+    "total_grad_norm_constraint",
+)
 
 
 class IsoMix(Inference):
@@ -122,6 +141,8 @@ class IsoMix(Inference):
         convergence="auto",
         model=None,
     ):
+        if isinstance(n_components, pm.Model):
+            raise TypeError("the model goes by its name: IsoMix(model=model)")
         self._begin(
             Settings(
                 n_components=n_components,
@@ -148,9 +169,11 @@ class IsoMix(Inference):
         """Make a new approximation for a model, and its inference."""
         model = check_model(model)
         self._adopt(IsotropicMixture(model=model, **settings.for_the_group), settings)
+        self.approx.awaits_fit = True
 
     def _adopt(self, approx, settings):
         self.settings, self.resumes, self._taken = settings, False, 0
+        self._starts_warm, self._began = False, 0.0
         n_elements = approx.groups[0].coordinate_map.n_elements
         super().__init__(MixtureKL, approx, None, rule=settings.rule(n_elements))
 
@@ -236,10 +259,20 @@ class IsoMix(Inference):
         """
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_fit(n, backend, callbacks)
+        group = self.approx.groups[0]
+        refuse_misfitting_deterministics(
+            group.space, lambda: group.to_unconstrained(group.mixture.means[:1])[0][0]
+        )
+        self._say_changes()
+        self.approx.take_data()
+        self.approx.awaits_fit = False
         self.approx.history = self.approx.history or History(settings=self.settings.record())
-        self._compile_began, self._taken = time.perf_counter(), 0
+        self._began, self._taken = time.perf_counter(), 0
         self.objective.op.shows_progress = progressbar
         kwargs["may_reuse"] = True  # a step compiled before
+        kwargs["deferred"] = True  # until a mixture is known to be needed
+        own_steps = any(kwargs.get(name) is not None for name in OWN_STEPS)
+        self._starts_warm = self.settings.starts_warm and not own_steps
         kwargs["whole"] = backend is None and "mode" in (kwargs.get("compile_kwargs") or {})
         fit = partial(super().fit, n, score, callbacks, progressbar, **kwargs)
         if backend is None and prefers_jax(kwargs.get("compile_kwargs")):
@@ -249,6 +282,33 @@ class IsoMix(Inference):
                 logger.warning(f"{error} It is compiled with PyMC's default backend instead.")
         return fit(backend=backend)
 
+    def refine(self, n, progressbar=True, progressbar_theme=default_progress_theme):
+        """Take n more steps with the step that the last fit compiled.
+
+        Parameters are those of PyMC's method.
+
+        Raises
+        ------
+        ValueError
+            If lengths of dims, or masks, have changed since: that step holds them as constants.
+        """
+        space = self.approx.space
+        if baked(space.with_data(self.approx.fitted_data)) != baked(space):
+            raise ValueError(
+                f"since the last fit the model's data have changed: "
+                f"{self.approx.fitted_data.changes()}. refine() takes the step that was compiled "
+                "for those; call fit(), which goes on from here with the data as they are now"
+            )
+        self._say_changes()
+        super().refine(n, progressbar, progressbar_theme)
+
+    def _say_changes(self):
+        if self.approx.history is not None and (changes := self.approx.fitted_data.changes()):
+            logger.warning(
+                f"since the last fit the model's data have changed: {changes}. This fit goes on "
+                "from where that one ended, with the data as they are now"
+            )
+
     def __getstate__(self):
         """Leave out the compiled step, which cannot be unpickled on the jax backend."""
         return {**self.__dict__, "state": None}
@@ -257,33 +317,36 @@ class IsoMix(Inference):
         """Take up to n steps; however they end, history and parameters stay as they are then."""
         operator, history, first = self.objective.op, self.approx.history, self._taken
         operator.info.n_dropped.set_value(np.int64(0))
-        if not isinstance(step, steppers.OneByOne | steppers.Looped):
-            with saying_so(progressbar):
-                step = steppers.stepper(step, operator)
-        trace = Trace(np.full(n, np.nan))
-        if self.resumes:
-            restore_generators(step.generators, history.generators)
-            first += len(history.elbo)
-        self.resumes = False
-        compile_seconds = trace.began - (self._compile_began or trace.began)
-        self._compile_began = 0.0  # a refinement has nothing to compile
+        trace = Trace(np.full(n, np.nan), began=self._began or time.perf_counter())
+        self._began = 0.0  # a refinement begins when it is called
+        resumes, self.resumes = self.resumes, False
+        first += len(history.elbo) if resumes else 0
+        watched = {"callbacks": callbacks, "first": first, "score": score}
+        shown = {"progressbar": progressbar, "theme": theme}
         try:
             with one_blas_thread():
-                decide = controller(operator, self.settings, n, first, self.approx.rng)
-                shown = {"progressbar": progressbar, "theme": theme}
-                run(trace, step, decide, operator, callbacks, first=first, score=score, **shown)
+                begins = self._starts_warm and first == 0
+                early = {"stop_early": self.settings.convergence == "auto"}
+                if not (
+                    begins and begin(trace, self.approx, operator, **early, **watched, **shown)
+                ):
+                    step = self._stepper(step, trace, progressbar)
+                    if resumes:
+                        restore_generators(step.generators, history.generators)
+                    rng = self.approx.rng
+                    begun = trace.taken
+                    decide = controller(operator, self.settings, n, first, rng, begun=begun)
+                    run(trace, step, decide, operator, **watched, **shown)
         finally:
             if score:
                 self.hist: np.ndarray = np.concatenate([self.hist, trace.done])
             self.approx.hist = self.hist
-            history.append(
-                trace,
-                compile_seconds=compile_seconds,
-                backend=operator.backend,
-                generators=generator_states(step.generators),
-            )
-            for shared in self.approx.params:  # the jax backend leaves arrays of its own
-                shared.set_value(np.array(shared.get_value(borrow=True)), borrow=True)
+            has_steps = isinstance(step, steppers.OneByOne | steppers.Looped)
+            generators = generator_states(step.generators) if has_steps else []
+            history.append(trace, backend=operator.backend, generators=generators)
+            if has_steps:
+                step.to_numpy()
+        self.approx.take_data()  # they may have changed during the fit
         self.stop_reason = trace.reason
         if logger.isEnabledFor(logging.INFO):
             logger.info(self.approx.closing_line(first + trace.taken))
@@ -295,6 +358,17 @@ class IsoMix(Inference):
         self._taken = first + trace.taken
         # PyMC's classes leave the number of the last iteration from 0, not of those done
         return State(max(self._taken - 1, 0), step=step, callbacks=callbacks, score=score)
+
+    def _stepper(self, step, trace, progressbar):
+        """Return what takes the steps of a mixture, compiled now where that has been put off."""
+        began = time.perf_counter()
+        if isinstance(step, steppers.Deferred):
+            step = step.compiled()
+        if not isinstance(step, steppers.OneByOne | steppers.Looped):
+            with saying_so(progressbar):
+                step = steppers.stepper(step, self.objective.op)
+        trace.compile_seconds += time.perf_counter() - began
+        return step
 
     _iterate_with_loss = partialmethod(_iterate, score=True)
     _iterate_without_loss = partialmethod(_iterate, score=False)

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import fields
 from functools import partial
+from inspect import signature
 from threading import Thread
 
 import numpy as np
@@ -27,7 +28,7 @@ from pymc_isomix.backend.jax_compilation import rewritten_for_jax, roots_of
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.backend.upstream import collect_default_updates
 from pymc_isomix.fitting.loop import saying_so
-from pymc_isomix.fitting.steppers import Loop
+from pymc_isomix.fitting.steppers import Deferred, Loop
 from pymc_isomix.model.compiled import CompiledModel, has_minibatches
 from pymc_isomix.model.kept import baked, kept
 from pymc_isomix.results.importance import get_ready, import_psis
@@ -56,9 +57,12 @@ class MixtureObjective(ObjectiveFunction):
         fn_kwargs=None,
         may_reuse=False,
         whole=False,
+        deferred=False,
         **kwargs,
     ):
         """Compile the step; it always returns the loss, NaN when the step was refused.
+
+        ``deferred`` puts that off until the step is asked for.
 
         With ``may_reuse``, and nothing set that changes the step, one on JAX comes as a loop,
         :class:`pymc_isomix.fitting.steppers.Looped`: what was compiled before, if anything was.
@@ -76,6 +80,11 @@ class MixtureObjective(ObjectiveFunction):
         compile_kwargs = dict(compile_kwargs or fn_kwargs or {})  # the second is an older name
         mode = get_mode(compile_kwargs.get("mode"))
         self.op.backend = backend_name(mode)
+        if deferred:
+            signature(self.updates).bind(obj_optimizer=obj_optimizer, **kwargs)  # or a TypeError
+            given = {"score": score, "obj_optimizer": obj_optimizer, "whole": whole, **kwargs}
+            given |= {"compile_kwargs": compile_kwargs, "may_reuse": may_reuse}
+            return Deferred(partial(self.step_function, **given))
         seed = self.approx.rng.randint(2**30, dtype=np.int64)
         key = None
         if may_reuse and mode is get_mode("JAX") and set(compile_kwargs) <= {"mode"}:
@@ -103,12 +112,15 @@ class MixtureObjective(ObjectiveFunction):
                     [], updates.loss, updates=updates, random_seed=seed, **compile_kwargs
                 )
             loop = self.loop(updates, compile_kwargs["mode"])
-            looped = loop.bind(
-                self.op, seed, lambda: get_ready(self.approx.compiled_model(self.op.backend))
-            )
+            looped = loop.bind(self.op, seed, self._get_ready)
             store.add(key, looped.loop)
             Thread(target=import_psis).start()  # while JAX takes the steps
             return looped
+
+    def _get_ready(self):
+        """Have compiled what the fit's draws will need."""
+        with jax_failure():
+            get_ready(self.approx.compiled_model(self.op.backend))
 
     def loop(self, updates, mode):
         """Return the loop of a step on JAX."""
@@ -254,6 +266,11 @@ class MixtureKL(Operator):
         self.anchor: Anchor | None = None
         if has_minibatches(self.model):
             self.anchor = Anchor.allocate(n_dim, means.dtype)
+
+    @property
+    def n_draws(self):
+        """Draws of a step, of all components together."""
+        return len(self.info.n_finite.get_value(borrow=True)) * self.rule.n_samples
 
     def move_anchor(self):
         """Put the anchor of minibatches at the mixture's mean, by one look at all the data."""

@@ -94,6 +94,17 @@ class Settings:
         auto = isinstance(self.step_size, str) and self.step_size == "auto"
         return STEP_SIZE if auto else self.step_size
 
+    @property
+    def starts_warm(self):
+        """Whether a fit begins with Gaussians by second-order steps."""
+        return (
+            self.schedule == "auto"
+            and self.weights == "learned"
+            and self.metric != "identity"
+            and self.variance_update != "fixed"
+            and not self.absolute_step
+        )
+
     def draws_of_each(self, n_elements=0):
         """Draws of each component in a step, B, where sites have so many elements."""
         if self.n_samples is not None:

@@ -8,23 +8,27 @@ import numpy as np
 import pytensor.tensor as pt
 from pymc.model.fgraph import fgraph_from_model, model_from_fgraph
 from pymc.pytensorf import compile
+from pytensor.compile import SharedVariable
 from pytensor.compile.builders import SymbolicOp
+from pytensor.graph.basic import Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.type import TensorType
 from pytensor.tensor.type_other import NoneConst
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, lean, one_at_a_time, sound
 from pymc_isomix.backend.jax_compilation import compile_for_jax
 from pymc_isomix.backend.upstream import MinibatchOp, MinibatchRandomVariable, copy_dims
 from pymc_isomix.model import batching, traces, vectorising
+from pymc_isomix.model.fitted_data import same, shared_variables
 from pymc_isomix.model.kept import baked, keep
 
 RANDOM = (RandomVariable, MinibatchOp)
-FEWEST_AT_ONCE = 150  # points: as a step has, so that memory is bounded by that of a step
+AT_ONCE, AT_ONCE_ON_JAX = 150, 50  # points; pieces are padded on JAX, where few draws are common
 
 
 class CompiledModel:
@@ -43,20 +47,22 @@ class CompiledModel:
         evaluates it Op by Op, unless it has loops that would be slow in Python.
     coordinates : Coordinates, optional
         Where the points are; unconstrained space when not given.
-    n_components : int
-        K: no more points are evaluated at a time than a step has.
     """
 
-    def __init__(self, space, dtype, backend="", n_components=1, coordinates=None):
+    def __init__(self, space, dtype, backend="", coordinates=None):
         self.space, self.dtype, self.backend = space, dtype, backend
         self.coordinates = coordinates
-        self.at_once = max(FEWEST_AT_ONCE, 3 * n_components)
+        self.at_once = AT_ONCE_ON_JAX if self._on_jax else AT_ONCE
 
     def at(self, coordinates):
         """Return the same in coordinates of other parameters: what is compiled serves both."""
         other = copy(self)
         other.coordinates = coordinates
         return other
+
+    def prepare(self):
+        """Compile what evaluates the model, so that copies by :meth:`at` share it."""
+        return self._function
 
     @staticmethod
     def key(model):
@@ -92,7 +98,7 @@ class CompiledModel:
 
     def shares(self, mixture):
         """Mean share of each pseudo-observation over draws of a mixture, (P,)."""
-        points, _ = mixture.draw(self.at_once, np.random.default_rng(0))
+        points, _ = mixture.draw(AT_ONCE, np.random.default_rng(0))
         return self.coordinates.shares(points)
 
     @cached_property
@@ -147,7 +153,12 @@ class CompiledModel:
         target = self._full
         constants = {target.parameters[n]: pt.constant(v) for n, v in self._parameters.items()}
         [log_density] = batching.opened([target.log_density])  # any sampler knows what is inside
-        return graph_replace(log_density, {target.point: point, **constants}, strict=False)
+        data = {
+            variable: pt.constant(np.array(self.space.value_of(variable)), dtype=variable.dtype)
+            for variable in shared_variables([log_density])
+            if not same(self.space.value_of(variable), variable.get_value(borrow=True))
+        }
+        return graph_replace(log_density, {target.point: point, **constants, **data}, strict=False)
 
     def _target(self, space):
         return batching.target_at_point(space, self.dtype, self._map)
@@ -174,7 +185,7 @@ class CompiledModel:
             )
         return target
 
-    @cached_property
+    @property
     def _on_jax(self):
         return self.backend == "jax" and find_spec("jax") is not None
 
@@ -188,7 +199,7 @@ class CompiledModel:
         parameters = [np.asarray(value, self.dtype) for value in self._parameters.values()]
 
         def at(piece):
-            return self._function(piece, *parameters)
+            return self._function(piece, *parameters, value_of=self.space.value_of)
 
         return _in_pieces(at, self.at_once, self.dtype, padded=self._on_jax)(points)
 
@@ -206,8 +217,12 @@ class CompiledModel:
             if self._on_jax:
                 return compile_for_jax(inputs, batched, lean("JAX"))
             mode = self._mode_beside_jax(batched)
-            function = compile(inputs, batched, mode=mode, on_unused_input="ignore")
-            return one_at_a_time(function)
+            data = shared_variables(batched)
+            stand_ins = {variable: variable.type() for variable in data}
+            batched = graph_replace(batched, stand_ins, strict=False) if data else batched
+            inputs += stand_ins.values()
+            function = one_at_a_time(compile(inputs, batched, mode=mode, on_unused_input="ignore"))
+            return lambda *values, value_of: function(*values, *map(value_of, data))
 
     def _mode_beside_jax(self, batched):
         """Choose NumPy, which compiles at once, unless it would loop in Python."""
@@ -223,6 +238,27 @@ def has_minibatches(model):
     )
 
 
+def rows_per_row_of_minibatch(model):
+    """Say how many times as many rows as a minibatch all the data have; infinite if unknown."""
+    outputs = [*model.basic_RVs, *model.potentials, *model.rvs_to_values.values()]
+    nodes = {v.owner for v in ancestors(outputs) if v.owner and isinstance(v.owner.op, MinibatchOp)}
+    ratios = [1.0]
+    for node in nodes:
+        for data, batch in zip(node.inputs, node.outputs, strict=False):
+            n_rows, n_batch = _rows(data), _rows(batch)
+            ratios.append(n_rows / n_batch if n_rows and n_batch else np.inf)
+    return max(ratios)
+
+
+def _rows(variable):
+    """Length of the first axis, where the type or the value tells."""
+    if not isinstance(variable.type, TensorType) or not variable.type.ndim:
+        return None
+    if isinstance(variable, SharedVariable):
+        return len(variable.get_value(borrow=True))
+    return variable.type.shape[0]
+
+
 class Rescaled(MinibatchRandomVariable):
     """PyMC's, but one that can be cloned where ``total_size`` leaves a dimension out."""
 
@@ -232,7 +268,7 @@ class Rescaled(MinibatchRandomVariable):
 
 def without_minibatches(model):
     """Return a model of all the data: PyMC's ``remove_minibatched_nodes``, in any dimension."""
-    graph, _ = fgraph_from_model(model)
+    graph, _ = fgraph_from_model(_without_initial_values(model))
     graph.replace_all(
         [
             (node.outputs[0], Rescaled()(*node.inputs))
@@ -254,7 +290,32 @@ def without_minibatches(model):
     outputs = [full.get(variable, variable) for variable in graph.outputs]
     whole = FunctionGraph(outputs=outputs, clone=False)
     copy_dims(graph, whole)
-    return model_from_fgraph(whole, mutate_fgraph=True)
+    full_model = model_from_fgraph(whole, mutate_fgraph=True)
+    _share_data(model, full_model)
+    for rv, value in model.rvs_to_initial_values.items():
+        if not isinstance(value, Variable):  # which would be of the other model
+            full_model.rvs_to_initial_values[full_model[rv.name]] = value
+    return full_model
+
+
+def _without_initial_values(model):
+    """Return the same model, but for initial values, which PyMC does not convert to a graph."""
+    plain = object.__new__(type(model))
+    plain.__dict__.update(
+        model.__dict__, rvs_to_initial_values=dict.fromkeys(model.rvs_to_initial_values)
+    )
+    return plain
+
+
+def _share_data(model, other):
+    """Have another model of the same data, of which PyMC made copies, see those of this one."""
+    for own, copies in (
+        (model.named_vars, other.named_vars),
+        (model.dim_lengths, other.dim_lengths),
+    ):
+        for name, variable in own.items():
+            if isinstance(variable, SharedVariable):
+                copies[name].container = variable.container
 
 
 def _contains(kind, outputs):

@@ -1,6 +1,5 @@
 """What was compiled for a model, kept with the model: a second fit compiles nothing."""
 
-import numpy as np
 import pytensor
 
 from pymc_isomix.backend.compilation import compile_lock
@@ -64,8 +63,3 @@ def baked(space):
         model.check_bounds,
         pytensor.config.floatX,
     )
-
-
-def same(value, other):
-    """Tell whether two values of data are the same."""
-    return np.shape(value) == np.shape(other) and np.array_equal(value, other, equal_nan=True)

@@ -1,6 +1,6 @@
 """Flat unconstrained space: where each variable of a model lies in a vector z (d,)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +9,8 @@ import pymc as pm
 import pytensor.tensor as pt
 from pytensor.compile import SharedVariable
 from pytensor.graph.basic import Variable
+
+from pymc_isomix.model.fitted_data import FittedData
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +22,14 @@ class FlatSpace:
     model : pymc.Model
     ordering : mapping of value variable name to (name, slice, shape, dtype)
         As in ``pymc.variational.opvi.Group.ordering``; it may leave variables out.
+    data : FittedData, optional
+        The data of a fit, which stand for those that the model has now. Without them the model's
+        own count, as they are at each time.
     """
 
     model: pm.Model
     ordering: Any
+    data: FittedData | None = None
 
     @classmethod
     def of(cls, model):
@@ -82,7 +88,40 @@ class FlatSpace:
 
     def with_model(self, model):
         """Return the same places for another model of the same variables."""
-        return FlatSpace(model, self.ordering)
+        return replace(self, model=model)
+
+    def with_data(self, data):
+        """Return the same places, with the data of a fit, or None for the model's own."""
+        return replace(self, data=data)
+
+    def value_of(self, variable):
+        """Value of a shared variable of the model."""
+        if self.data is None:
+            return variable.get_value(borrow=True)
+        return self.data.value(variable)
+
+    def changes(self):
+        """Say in what the model's data differ from those of the fit; empty where in nothing."""
+        return "" if self.data is None else self.data.changes()
+
+    def refuse_other_dims(self):
+        """Raise ValueError where dims of free variables are others now than at the fit."""
+        if self.data is None:
+            return
+        for rv in self.variables.values():
+            for dim in self.model.named_vars_to_dims.get(rv.name) or ():
+                then, now = self.data.coords.get(dim), self.model.coords.get(dim)
+                length = self.model.dim_lengths.get(dim)
+                if isinstance(length, SharedVariable):
+                    same_length = int(self.value_of(length)) == int(length.get_value())
+                    if same_length and (then is None or list(then) == list(now or ())):
+                        continue
+                    raise ValueError(
+                        f"dim {dim!r} of {rv.name} has other coords or another length than at the "
+                        "fit, which knows nothing of new ones. Sample before pm.set_data, and have "
+                        "pm.sample_posterior_predictive draw it anew: "
+                        f"sample_vars=[{rv.name!r}, ...]"
+                    )
 
     def constants(self):
         """Lengths of dims, and masks among the data, with constants to put in their place.
@@ -92,7 +131,7 @@ class FlatSpace:
         variables = [v for v in self.model.data_vars if v.type.dtype == "bool"]
         variables += self.model.dim_lengths.values()
         return {
-            variable: pt.constant(variable.get_value(), dtype=variable.type.dtype)
+            variable: pt.constant(np.array(self.value_of(variable)), dtype=variable.type.dtype)
             for variable in variables
             if isinstance(variable, SharedVariable)
         }
@@ -109,7 +148,7 @@ class FlatSpace:
             rv = self.variables.get(name)
             dims = (rv is not None and self.model.named_vars_to_dims.get(rv.name)) or ()
             axes = [
-                axis_labels(self.model, dim, length)
+                axis_labels(self.model if self.data is None else self.data, dim, length)
                 for dim, length in zip(dims or (None,) * len(shape), shape, strict=False)
             ]
             if len(axes) != len(shape):
@@ -146,6 +185,9 @@ class FlatSpace:
 
 
 def axis_labels(model, dim, length):
-    """Labels of one axis: the coords of its dim where they fit, else positions."""
+    """Labels of one axis: the coords of its dim where they fit, else positions.
+
+    ``model`` is any that has ``coords``.
+    """
     labels = model.coords.get(dim)
     return np.arange(length) if labels is None or len(labels) != length else np.asarray(labels)

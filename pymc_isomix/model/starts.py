@@ -1,10 +1,13 @@
 """Where the components start."""
 
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 from pymc.initial_point import make_initial_point_fn
-from pytensor.graph.basic import Variable
+from pytensor.compile import SharedVariable
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.traversal import ancestors
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.model.batching import stabilise
@@ -49,6 +52,11 @@ def starting_means(
         If a start has the wrong shape or names no variable, or no finite start is found; names
         component and variable.
     """
+    with nullcontext() if space.data is None else space.data.in_place():
+        return _starting_means(space, n_components, start, init, init_width, random_seed)
+
+
+def _starting_means(space, n_components, start, init, init_width, random_seed):
     rng = np.random.default_rng(random_seed)
     n_dim = space.n_dim
     check = finite_check(space)
@@ -78,7 +86,7 @@ def starting_means(
             )
         for k, mean in enumerate(means):
             if (offenders := check(mean)) is not None:
-                raise ValueError(_message(k, offenders, "choose a start inside the support"))
+                raise ValueError(_message(space, k, offenders, "choose a start inside the support"))
         return means
 
     strategy = "prior" if init == "prior" else "support_point"
@@ -109,7 +117,7 @@ def starting_means(
                 f"{RETRIES} draws with init={init!r} failed; {way_out}, another init= or a "
                 "smaller init_width="
             )
-            raise ValueError(_message(k, offenders, advice))
+            raise ValueError(_message(space, k, offenders, advice))
     return means
 
 
@@ -171,7 +179,7 @@ def _centre(space, start, flat, component):
             if key in given:
                 value = np.array2string(np.asarray(given[key]), threshold=5)
                 advice = f"where start has {value}; choose a start inside the support"
-                raise ValueError(_message(component, [rv_name], advice))
+                raise ValueError(_message(space, component, [rv_name], advice))
     # PyMC's own initial point of an ordered variable, all equal, is -inf
     return np.where(np.isfinite(flat), flat, 0.0)
 
@@ -292,8 +300,53 @@ def _finite_check(space):
     return check
 
 
-def _message(component, offenders, advice):
-    return (
+def _message(space, component, offenders, advice):
+    said = (
         f"start of component {component} has a log density that is not finite, at variable "
-        f"{', '.join(offenders)}; {advice}"
+        f"{', '.join(offenders)}"
     )
+    if data := data_not_finite(space.model, offenders):
+        return (
+            f"{said}. {'; '.join(data)}: leave those out, or have PyMC impute what is observed by "
+            "a masked array"
+        )
+    return f"{said}; {advice}"
+
+
+def data_not_finite(model, names):
+    """Say which data of some variables, or that these depend on, are not finite, and how many."""
+    said = {}
+    for name in names:
+        variable = model[name]
+        own = [model.rvs_to_values[variable]] if variable in model.observed_RVs else []
+        for roots, whose in (
+            (ancestors(own), f"The observed data of {name}"),
+            (ancestors([variable]), f"An array on which {name} depends"),
+        ):
+            for root in roots:
+                value = _data_of(root)
+                if value is None or root in said:
+                    continue
+                n_nan, n_infinite = int(np.isnan(value).sum()), int(np.isinf(value).sum())
+                if n_nan or n_infinite:
+                    what = f"The data {root.name!r}" if root.name else whose
+                    counts = [
+                        f"{n} {kind}" for n, kind in ((n_nan, "NaN"), (n_infinite, "inf")) if n
+                    ]
+                    said[root] = (
+                        f"{what}, shape {value.shape}, not finite in {' and '.join(counts)} of "
+                        f"{value.size} values"
+                    )
+    return list(said.values())
+
+
+def _data_of(root):
+    """Value of a shared variable or constant array of floats, else None."""
+    if isinstance(root, SharedVariable):
+        value = root.get_value(borrow=True)
+    elif isinstance(root, Constant):
+        value = root.data
+    else:
+        return None
+    is_data = isinstance(value, np.ndarray) and value.ndim and value.dtype.kind == "f"
+    return np.asarray(value) if is_data else None  # pm.set_data makes masked arrays of NaN

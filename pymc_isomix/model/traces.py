@@ -4,7 +4,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import xarray as xr
-from pymc.backends.arviz import coords_and_dims_for_inferencedata
+from pymc.backends.arviz import coords_and_dims_for_inferencedata, find_observations
 from pymc.backends.base import MultiTrace
 from pymc.backends.ndarray import NDArray
 from pymc.pytensorf import compile
@@ -79,6 +79,40 @@ def to_datatree(model, trace, **kwargs):
     """Convert a trace to a DataTree with the model's dims, coords, observed and constant data."""
     kwargs.setdefault("log_likelihood", False)
     return pm.to_inference_data(trace, model=model, **kwargs)
+
+
+def tell_data_apart(model, tree, data):
+    """Put the observed data of the fit in a tree of draws, and say of what data each group is.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        Whose data have changed since the fit.
+    tree : DataTree
+        Changed in place.
+    data : FittedData
+        Of the fit.
+    """
+    from arviz_base import dict_to_dataset
+
+    changes = data.changes()
+    if "observed_data" in tree.children:
+        with data.in_place():
+            observed = {name: np.array(value) for name, value in find_observations(model).items()}
+        dims = {name: model.named_vars_to_dims.get(name) for name in observed}
+        tree["observed_data"] = dict_to_dataset(
+            observed,
+            sample_dims=[],
+            coords={dim: np.asarray(v) for dim, v in data.coords.items() if v is not None},
+            dims={name: list(of_one) for name, of_one in dims.items() if of_one},
+        ).assign_attrs(tree["observed_data"].attrs)
+        tree["observed_data"].attrs["data"] = "of the fit"
+    if "constant_data" in tree.children:
+        tree["constant_data"].attrs["data"] = f"of the model when drawn; since the fit: {changes}"
+    tree["posterior"].attrs["data"] = (
+        f"of the fit; deterministics by those of the model when drawn; since the fit: {changes}"
+    )
+    tree["sample_stats"].attrs["data"] = "of the fit"
 
 
 def to_dataset(model, values):

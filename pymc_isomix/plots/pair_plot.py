@@ -27,6 +27,7 @@ CIRCLE = np.linspace(0, 2 * np.pi, 61)
 DEVIATIONS = np.linspace(-3.5, 3.5, 36)  # where around each mean a density is drawn
 LABEL_WIDTH = 18  # characters
 MOST_COLOURS = 10  # of modes that a legend can tell apart
+SAME_PLACE = 1e-3  # standard deviations: means are of antithetic draws, exact but for rounding
 FAINTEST = 0.15  # opacity of the lightest component
 
 
@@ -38,6 +39,7 @@ class Marginal(NamedTuple):
     factors: np.ndarray  # (K, n, n)
     weights: np.ndarray  # (K,)
     modes: np.ndarray  # (K,)
+    standardised: list  # the names of those that are seen given the rest, by their prior's scale
 
     @property
     def mode_names(self):
@@ -63,7 +65,7 @@ def draw(azp, group, var_names, visuals, pc_kwargs):
     strength = np.sqrt(mixture.weights / mixture.weights.max())
     scatter = {"triangle": "lower", "ignore_aes": matrix.aes_set, "color": "0.75", "alpha": 0.6}
     ellipse = {"triangle": "lower", "artist_dims": {"component": len(strength)}}
-    label = {"ignore_aes": "all", "subset_info": True, "labeller": _labeller(mixture.names)}
+    label = {"ignore_aes": "all", "subset_info": True, "labeller": _labeller(mixture)}
     color = {} if several else {"color": "C0"}
 
     def draw_visual(name, how, visual, **defaults):
@@ -88,11 +90,14 @@ def draw(azp, group, var_names, visuals, pc_kwargs):
     return matrix
 
 
-def _labeller(names):
-    """Break long names into lines, which have but the width of a plot."""
+def _labeller(mixture):
+    """Break long names into lines, which have but the width of a plot; say which have no units."""
     from arviz_base.labels import MapLabeller
 
-    return MapLabeller({name: textwrap.fill(name, LABEL_WIDTH) for name in names})
+    labels = {name: textwrap.fill(name, LABEL_WIDTH) for name in mixture.names}
+    return MapLabeller(
+        {n: f"{s}\n(standardised)" if n in mixture.standardised else s for n, s in labels.items()}
+    )
 
 
 def _align_axes(azp, matrix, mixture):
@@ -189,13 +194,19 @@ def marginal(group, chosen):
     else:
         sd = (own * np.broadcast_to(metric, (n_dim,)))[:, chosen]
         factors = sd[:, :, None] * np.eye(len(chosen))
-    labels = group["unconstrained"].values[chosen]
+    labels = [str(label) for label in group["unconstrained"].values[chosen]]
+    elsewhere = np.zeros(len(labels), bool)
+    if "coordinate_sd" in group:  # of what is no site both are the same, but for the quadrature
+        seen, itself = (group[f"{kind}_mean"] for kind in ("coordinate", "unconstrained"))
+        apart = np.abs(seen.values - itself.values)[:, chosen]
+        elsewhere = (apart > SAME_PLACE * group["coordinate_sd"].values[:, chosen]).any(axis=0)
     return Marginal(
-        names=[str(label) for label in labels],
+        names=labels,
         means=group[_place(group)].values[:, chosen],
         factors=factors,
         weights=group["weight"].values,
         modes=group["mode"].values,
+        standardised=[name for name, is_site in zip(labels, elsewhere, strict=True) if is_site],
     )
 
 

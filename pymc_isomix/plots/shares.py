@@ -17,7 +17,8 @@ def plot_shares(dt, *, visuals=None, **pc_kwargs):
     A *site* is an effect that the fit sees by the scale that the model gives it. At share 0 the
     data say nothing of an element beside its prior, and the fit sees it non-centred; at 1 the data
     alone tell it, and the fit sees it centred. The shares are learned, element by element; where a
-    matrix makes the effect, row by row.
+    matrix makes the effect, row by row, and the panel's title says so. A row is one value of the
+    effect: a Gaussian process has one for each of its inputs, in their order.
 
     Parameters
     ----------
@@ -63,7 +64,10 @@ def plot_shares(dt, *, visuals=None, **pc_kwargs):
     sizes = [8 if len(share) > MANY else 25 for _, share in sites.values()]
     look = {"size": xr.DataArray(sizes, {"site": list(sites)}), "width": 0}
     plot.draw("share", azp.visuals.scatter_xy, data, color="C0", **look)
-    titles = dict(zip(sites, shorten(list(sites)), strict=True))
+    titles = {
+        site: _titled(short, names)
+        for short, (site, (names, _)) in zip(shorten(list(sites)), sites.items(), strict=True)
+    }
     plot.draw("title", _title, plot.anywhere, names=titles)
     plot.label("xlabel", azp.visuals.labelled_x, "share of the data")
     plot.set_axes(azp.visuals.set_xlim, limits=(-0.04, 1.04))
@@ -119,6 +123,12 @@ def _arranged(sites):
         for _, share in sites.values()
     ]
     return xr.concat(of_each, dim=xr.DataArray(list(sites), dims="site", name="site"))
+
+
+def _titled(name, elements):
+    """Say of a site whose elements are rows, or directions, what they are."""
+    kinds = {element.rpartition(", ")[2].partition(" ")[0] for element in elements}
+    return f"{name}, by {kinds.pop()}" if kinds in ({"row"}, {"direction"}) else name
 
 
 def _title(da, target, *, names, **options):

@@ -5,6 +5,7 @@ Nothing in it is executed when it is read.
 
 import hashlib
 import json
+import logging
 import os
 import uuid
 from importlib.util import find_spec
@@ -18,6 +19,8 @@ from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting.record import History
 from pymc_isomix.sites.blocks import Block, BlockMixture
 from pymc_isomix.sites.coordinates import PSEUDO, Coordinates
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 3
 LIBRARIES = ("h5netcdf", "netCDF4")  # one of them writes and reads
@@ -52,9 +55,10 @@ class Saved(NamedTuple):
     hist: np.ndarray
     random_state: dict  # of a RandomState
     table: xr.Dataset | None = None  # of the pieces of joined fits
+    data: dict | None = None  # shape and digest of what the fit saw, by name, where it is known
 
     @classmethod
-    def of(cls, density, space, history, hist, rng, table=None):
+    def of(cls, density, space, history, hist, rng, table=None, data=None):
         """Take what a file holds from a :class:`BlockMixture` and what belongs to it."""
         pairs = zip(density.blocks, density.log_block_weights, strict=True)
         blocks = tuple(
@@ -62,7 +66,9 @@ class Saved(NamedTuple):
             for block, log_weight in pairs
         )
         structure, state = density.coordinates.map.describe(), rng.get_state(legacy=False)
-        return cls(blocks, structure, space.describe(), space.labels, history, hist, state, table)
+        return cls(
+            blocks, structure, space.describe(), space.labels, history, hist, state, table, data
+        )
 
     @property
     def mixture(self):
@@ -95,6 +101,7 @@ def write(path, saved):
         "structure": json.dumps(saved.structure),
         "random_state": pack(saved.random_state),
         "generators": json.dumps(saved.history.generators),
+        "data": json.dumps(saved.data or {}),
     }
     attrs["checksum"] = _checksum(groups, attrs)
     write_tree(path, {"/": xr.Dataset(attrs=attrs), **groups})
@@ -204,6 +211,7 @@ def _read(tree):
         groups["/state"]["hist"].values,
         unpack(attrs["random_state"]),
         groups.get("/ensemble"),
+        json.loads(attrs.get("data", "{}")),
     )
 
 
@@ -289,6 +297,23 @@ def refuse_other_variables(saved, here):
         f"the model's free variables differ from those of the file: {listed}. Load with the model "
         "that was fitted"
     )
+
+
+def warn_of_other_data(saved, here):
+    """Say which data of a model are not those that the fit of a file saw, as digests."""
+    others = [
+        f"{name} (shape {tuple(shape)} then, {tuple(here[name][0])} now)"
+        if shape != here[name][0]
+        else f"{name} (other values)"
+        for name, (shape, digest) in (saved or {}).items()
+        if name in here and [shape, digest] != here[name]
+    ]
+    if others:
+        logger.warning(
+            f"the model has other data than the fit of the file saw: {', '.join(others)}. Weights "
+            "and diagnostics will be by the data of the model: load before pm.set_data, and what "
+            "is loaded goes on with the data of the fit"
+        )
 
 
 def refuse_other_sites(saved, coordinate_map):

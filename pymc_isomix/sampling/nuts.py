@@ -1,9 +1,13 @@
 """A start for NUTS: initial points spread over the modes, and a mass matrix."""
 
+import logging
+
 import numpy as np
 import pymc as pm
 
 from pymc_isomix.model import starts, traces
+
+logger = logging.getLogger(__name__)
 
 RETRIES = 50
 COVARIANCE_DRAWS = 100  # a dimension
@@ -30,6 +34,12 @@ def nuts_init(space, density, chains, rng, **nuts_kwargs):
         Keyword arguments of :func:`pymc.sample`: ``initvals``, ``step``, ``chains``.
     """
     model = space.model
+    if changes := space.changes():
+        logger.warning(
+            f"since the fit the model's data have changed: {changes}. pm.sample will sample the "
+            "model with the data as they are now, from starts of the fit; approx.sample_nuts() "
+            "samples with those of the fit"
+        )
     component = stratified_components(density.weights, density.mode_labels, chains, rng)
     points = _finite_draws(density, component, rng, space)
     draws = traces.constrained_draws(space, points)

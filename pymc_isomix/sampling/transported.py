@@ -7,6 +7,7 @@ from pymc_isomix.model import traces
 from pymc_isomix.sampling.nuts import RETRIES, stratified_components
 from pymc_isomix.sampling.transitions import from_whitened, to_whitened, whitening_root
 
+NAME = "coordinates_of_the_fit"  # of the one variable that samplers see, and name
 SAMPLERS = ("pymc", "nutpie", "numpyro", "blackjax")
 
 
@@ -28,8 +29,9 @@ def sample_nuts(
     -------
     xarray.DataTree
     """
+    compiled.space.refuse_other_dims()
     starts = _starts(compiled, mixture, chains, rng)
-    initvals: list | dict = [{"u": start} for start in to_whitened(mixture, starts)]
+    initvals: list | dict = [{NAME: start} for start in to_whitened(mixture, starts)]
     if nuts_sampler == "nutpie":
         initvals = initvals[0]
     if nuts_sampler == "pymc":
@@ -52,7 +54,7 @@ def seen_from_u(compiled, mixture):
     """Build a model of one flat variable u (d,), whose log density is that of y at y(u)."""
     root, centre = whitening_root(mixture), mixture.mean
     with pm.Model(model=None) as model:  # no part of a model of the context
-        u = pm.Flat("u", shape=mixture.n_dim)
+        u = pm.Flat(NAME, shape=mixture.n_dim)
         y = centre + (u * root if root.ndim == 1 else root @ u)
         pm.Potential("density", compiled.symbolic_log_density(y.astype(compiled.dtype)))
     return model
@@ -76,7 +78,7 @@ def _starts(compiled, mixture, chains, rng):
 
 
 def _mapped_back(compiled, mixture, sampled):
-    u = sampled.posterior["u"].values
+    u = sampled.posterior[NAME].values
     n_chains, n_draws = u.shape[:2]
     points = from_whitened(mixture, u.reshape(n_chains * n_draws, -1))
     unconstrained, log_determinant = compiled.to_unconstrained(points)
@@ -87,4 +89,6 @@ def _mapped_back(compiled, mixture, sampled):
     if "lp" in statistics:
         statistics["lp"] = statistics["lp"] - log_determinant.reshape(n_chains, n_draws)
     tree["sample_stats"] = statistics.assign_coords(chain=range(n_chains), draw=range(n_draws))
+    if compiled.space.changes():
+        traces.tell_data_apart(compiled.model, tree, compiled.space.data)
     return tree

@@ -78,7 +78,7 @@ class CoordinateMap:
         """Which dimensions of y are a site's, (d,) booleans; None where all are."""
         of_sites = np.zeros(self.space.n_dim, bool)
         for site in self.sites:
-            of_sites[self._place(site)] = True
+            of_sites[self.place_of(site)] = True
         return None if of_sites.all() else of_sites
 
     @property
@@ -187,9 +187,10 @@ class CoordinateMap:
 
         Parameters
         ----------
-        what : {"unconstrained", "coordinates", "share"}
-            z and log |dz/dy| at y; y, log |dy/dz| and what is given, flat, at z; or the mean over
-            points y of the share of each pseudo-observation, (P,).
+        what : {"unconstrained", "coordinates", "given", "share"}
+            z and log |dz/dy| at y; y, log |dy/dz| and what is given, flat, at z; location
+            and scale of elementwise sites, flat, at y; or the mean over points y of the share of
+            each pseudo-observation, (P,).
         dtype : str
         """
         if (what, dtype) not in self.functions:
@@ -198,6 +199,13 @@ class CoordinateMap:
             *outputs, given = self.batched(points, variables, backward=what == "coordinates")
             if what == "coordinates":
                 outputs += [part for here in given for part in here]
+            if what == "given":
+                outputs = [
+                    part
+                    for site, here in zip(self.sites, given, strict=True)
+                    if site.form.is_elementwise
+                    for part in here[:2]
+                ]
             if what == "share":
                 shares = [
                     form.share(here, *own).mean(axis=0)
@@ -239,7 +247,7 @@ class CoordinateMap:
         """Label each pseudo-observation, (P,) strings: by its element, or by site and row."""
         labels = []
         for site in self.sites:
-            own = list(self.space.labels[self._place(site)])
+            own = list(self.space.labels[self.place_of(site)])
             if (kind := site.form.pseudo_names) is not None:
                 own = [f"{site.name}, {kind} {i}" for i in range(site.form.n_pseudo)]
             labels += own
@@ -254,9 +262,9 @@ class CoordinateMap:
     def at(self, parameters):
         """Yield each site's form, its slice of a point, and its own (log c, m)."""
         for site, place in zip(self.sites, self.places, strict=True):
-            yield site.form, self._place(site), self._own(parameters, place)
+            yield site.form, self.place_of(site), self._own(parameters, place)
 
-    def _place(self, site):
+    def place_of(self, site):
         """Return the slice of a point that is a site's."""
         whole = self.space.ordering[site.name][1]
         if site.part is None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytensor.tensor as pt
 from pymc.distributions.transforms import ZeroSumTransform
 
-from pymc_isomix.model.kept import baked, kept, same
+from pymc_isomix.model.fitted_data import same
+from pymc_isomix.model.kept import baked, kept
 from pymc_isomix.sites import values
 from pymc_isomix.sites.coordinates import PSEUDO, CoordinateMap, Site
 from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened

@@ -12,7 +12,7 @@ from pytensor.scalar.basic import Cast
 from pytensor.tensor.elemwise import Elemwise
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from pymc_isomix import IsoMix
+from pymc_isomix import IsoMix, IsotropicMixture
 from pymc_isomix.backend.compilation import (
     CHEAP,
     CHEAP_FAST,
@@ -56,7 +56,7 @@ def test_no_c_is_compiled_for_the_start_or_for_draws(monkeypatch):
 
     monkeypatch.setattr(GCC_compiler, "compile_str", refuse)
     with pytensor.config.change_flags(cxx=CXX):
-        approx = IsoMix(2, random_seed=1, model=model).approx
+        approx = IsotropicMixture(n_components=2, random_seed=1, model=model)
         assert approx.sample(10, random_seed=1).sample_stats["lp"].shape == (1, 10)
         assert approx.diagnostics(30, random_seed=1, n_probes=0)["n_draws"] == 30
 
@@ -97,7 +97,7 @@ def test_work_is_done_beside_other_work():
     def meanwhile():
         threads.append(get_ident())
         met.wait()  # both are at work at once
-        raise ValueError("for later")
+        raise JAXCompilationError(ValueError("for later"))
 
     assert beside(work, meanwhile) == 3
     assert len(set(threads)) == 2
@@ -112,11 +112,16 @@ def test_faults_of_the_work_and_interrupts_pass():
     def interrupt():
         raise KeyboardInterrupt
 
+    def of_our_own():
+        raise ZeroDivisionError
+
     before = threading.active_count()
     with pytest.raises(RuntimeError, match="XLA"):
         beside(fail, lambda: None)
     with pytest.raises(KeyboardInterrupt):
         beside(lambda: 1, interrupt)
+    with pytest.raises(ZeroDivisionError):
+        beside(lambda: 1, of_our_own)
     assert threading.active_count() == before
 
 

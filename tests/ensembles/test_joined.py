@@ -101,6 +101,7 @@ def test_a_file_that_was_changed_is_refused(joined, model, tmp_path):
     with xr.open_datatree(path) as tree:
         changed = tree.load()
     changed["block_0"]["means"][0, 0] += 1.0
+    path = tmp_path / "changed.nc"
     changed.to_netcdf(path)
     with pytest.raises(ValueError, match="whole"):
         pmi.load(path, model)

@@ -7,9 +7,9 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from pymc_isomix.ensembles import joining
-from pymc_isomix.ensembles.blocks import Block
 from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.model.space import FlatSpace
+from pymc_isomix.sites.blocks import Block
 from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
 
 MEANS = np.array([[-8.0, 0.0], [0.0, 0.0], [8.0, 3.0]])

@@ -49,6 +49,21 @@ def test_what_kills_each_worker_is_found_out(tmp_path):
     assert "worker died: TerminatedWorkerError" in failures[0].error
 
 
+def test_a_fault_in_keeping_results_is_none_of_a_worker(tmp_path):
+    def keep(number, result):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        workers.run(
+            workers.Payload(square_or_die, str(tmp_path)),
+            [workers.Task(i, i, None) for i in range(2)],
+            n_jobs=1,
+            keep=keep,
+            progressbar=False,
+            description="Tasks",
+        )
+
+
 def test_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "joblib", None)
     with pytest.raises(ImportError, match=r"pymc-isomix\[ensemble\]"):

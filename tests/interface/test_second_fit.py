@@ -100,7 +100,7 @@ def test_other_data_compile_nothing_and_are_seen(fitted, monkeypatch):
     pm.set_data({"data": FIRST, "noise": 1.0}, model=model)
     assert made == ["PyTensor"]
     np.testing.assert_allclose(second, fit(build(OTHER, 0.5)), rtol=1e-8)
-    assert np.abs(second - first).max() > 0.1
+    assert second.shape != first.shape or np.abs(second - first).max() > 0.1
 
 
 def test_approximations_of_one_step_do_not_share_their_parameters(fitted):

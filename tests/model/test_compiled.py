@@ -143,13 +143,15 @@ def test_other_randomness_is_refused():
 
 
 def test_a_log_density_that_fails_leaves_the_draws(caplog):
-    with pm.Model() as model:
-        x = pm.Data("x", np.zeros(3))
-        mu = pm.Normal("mu")
-        pm.Normal("y", mu + x, 1.0, observed=np.zeros(3))
-    approx = IsotropicMixture(model=model, random_seed=1)
-    model.set_data("x", np.zeros(4))  # to predict at new places
-    with caplog.at_level("INFO", "pymc_isomix"):
+    def build(n):
+        with pm.Model() as model:
+            x = pm.Data("x", np.zeros(n))
+            mu = pm.Normal("mu")
+            pm.Normal("y", mu + x, 1.0, observed=np.zeros(3))
+        return model
+
+    approx = IsotropicMixture(model=build(3), random_seed=1)
+    with caplog.at_level("INFO", "pymc_isomix"), build(4):
         tree = approx.sample(10)
     assert tree.posterior["mu"].shape == (1, 10)
     assert "lp" not in tree.sample_stats
@@ -170,11 +172,6 @@ def test_pieces_make_the_whole(padded, expected):
     assert calls == expected  # of one size: another shape would compile anew
     np.testing.assert_allclose(log_p, log_joint(points[:, 0]), rtol=1e-10)
     np.testing.assert_array_equal(same, points)
-
-
-@pytest.mark.parametrize(("n_components", "at_once"), [(1, 150), (50, 150), (200, 600)])
-def test_no_more_points_at_a_time_than_a_step_has(n_components, at_once):
-    assert CompiledModel(exact().space, "float64", "", n_components).at_once == at_once
 
 
 def test_values_in_model_space_are_evaluated_in_pieces_too(monkeypatch):

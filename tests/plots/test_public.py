@@ -116,6 +116,17 @@ def test_heavier_components_have_stronger_lines():
     assert min(line.get_alpha() for line in lines) > pair_plot.FAINTEST
 
 
+@pytest.mark.usefixtures("fast_compile")
+def test_axes_without_units_say_so(eight_schools):
+    """A site is seen in coordinates of its own, standardised; what is no site, as it is."""
+    approx = pmi.IsotropicMixture(
+        n_components=2, coordinates="auto", random_seed=1, model=eight_schools
+    )
+    matrix = pmi.plot_components(approx.sample(30), var_names=["mu", "tau", "theta[A]"])
+    labels = [panel(matrix, -1, column).get_xlabel() for column in range(3)]
+    assert labels == ["mu", "tau_log__", "theta[A]\n(standardised)"]
+
+
 def test_dead_components_are_left_out():
     group = mixture_group(dead=[1, 3])
     matrix = pmi.plot_components(tree(isomix=group))

@@ -74,7 +74,12 @@ def test_every_site_has_a_panel_of_its_own():
     labels = [*SCHOOLS, "z", *(f"f, row {i}" for i in range(3)), "b[a, row 2]", "b[b, row 2]"]
     sites = panels(labels)
     assert list(sites) == ["theta", "z", "f", "b"]
-    assert [axes.get_title() for axes in sites.values()] == list(sites)
+    assert [axes.get_title() for axes in sites.values()] == [
+        "theta",
+        "z",
+        "f, by row",
+        "b, by row",
+    ]
     assert [ticks(axes) for axes in sites.values()] == [
         list("ABCDEFGH"),
         [""],

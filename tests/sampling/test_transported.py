@@ -48,7 +48,7 @@ def log_joint(mu, log_sigma):
 def test_the_model_from_u(metric, minibatch):
     approx = approximation(build(minibatch), metric)
     model = seen_from_u(approx.compiled_model(), approx.mixture)
-    assert [rv.name for rv in model.free_RVs] == ["u"]
+    assert [rv.name for rv in model.free_RVs] == ["coordinates_of_the_fit"]
     root = approx.mixture.root + 0.0
     weights = approx.mixture.weights
     offsets = approx.mixture.means - approx.mixture.mean
@@ -57,7 +57,7 @@ def test_the_model_from_u(metric, minibatch):
         covariance = np.diag(np.diag(covariance))
     at = np.array([0.3, -0.8])
     y = approx.mixture.mean + np.linalg.cholesky(covariance) @ at
-    log_p = model.compile_logp(mode=CHEAP)({"u": at})
+    log_p = model.compile_logp(mode=CHEAP)({"coordinates_of_the_fit": at})
     np.testing.assert_allclose(log_p, log_joint(*y).item(), rtol=1e-8)
 
 
@@ -164,4 +164,4 @@ def test_a_model_of_the_context_gains_no_variable():
     approx = approximation(build())
     with approx.model:
         seen_from_u(approx.compiled_model(), approx.mixture)
-    assert "u" not in approx.model.named_vars
+    assert "coordinates_of_the_fit" not in approx.model.named_vars

@@ -300,7 +300,7 @@ def test_gaussian_data_as_pseudo_observations_leave_a_standard_gaussian(function
         coordinates=Coordinates(coordinates, pseudo),
     )
     y, _ = coordinates.from_unconstrained(points, pseudo)
-    place = coordinates._place(site)
+    place = coordinates.place_of(site)
     y[:, place] = rng.normal(size=y[:, place].shape)
     other = y.copy()
     other[:, place] = rng.normal(size=y[:, place].shape)

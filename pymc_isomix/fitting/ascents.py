@@ -1,0 +1,120 @@
+"""Ascents of a log density from many starts, all in one batch."""
+
+import numpy as np
+
+MEMORY = 10  # steps that L-BFGS remembers
+ENOUGH = 1e-4  # of the rise that the slope promises (Armijo's rule)
+SHORTER, SHORTER_OUTSIDE = 0.3, 0.1  # a refused step; one to where nothing is finite
+SHORTEST = 1e-8  # of a direction
+SMALL, N_SMALL = 0.003, 3  # nats: an ascent ends after so many rises below this
+
+
+def ascend(evaluate, points, *, most=60, first_step=1.0):
+    """Climb a log density from each point by L-BFGS, with one evaluation per iteration.
+
+    Points outside the support stay where they are. A point no longer counts once it has arrived,
+    so that each call of ``evaluate`` has as many rows as there are ascents still going.
+
+    Parameters
+    ----------
+    evaluate : callable
+        From points (S, d) to log density (S,) and gradient (S, d).
+    points : (S, d) array
+        Starts.
+    most : int
+        Iterations.
+    first_step : float
+        Length of the first step, at most.
+
+    Returns
+    -------
+    points : (S, d) array
+        Ends of the ascents.
+    log_density : (S,) array
+        There; ``-inf`` where a start lies outside the support.
+
+    References
+    ----------
+    .. [1] Nocedal and Wright (2006), Numerical optimization, 2nd edition, algorithms 7.4 and 7.5.
+    """
+    points = np.array(points, dtype=float)
+    n_points, n_dim = points.shape
+    log_p, gradients = evaluate(points)
+    going = _finite(log_p, gradients)
+    log_p = np.where(going, log_p, -np.inf)
+    gradients = np.where(going[:, None], gradients, 0.0)
+    memory = _Memory(n_points, n_dim)
+    directions, fractions = np.zeros_like(points), np.ones(n_points)
+    turns = going.copy()  # which ascents need a new direction
+    n_small = np.zeros(n_points, int)
+    for _ in range(most):
+        rows = np.flatnonzero(going)
+        if not len(rows):
+            break
+        turning = rows[turns[rows]]
+        directions[turning] = memory.direction(turning, gradients[turning], first_step)
+        fractions[turning], turns[turning] = 1.0, False
+        ahead = points[rows] + fractions[rows, None] * directions[rows]
+        there, slopes = evaluate(ahead)
+        finite = _finite(there, slopes)
+        promised = fractions[rows] * (directions[rows] * gradients[rows]).sum(axis=1)
+        rises = finite & (np.where(finite, there, -np.inf) >= log_p[rows] + ENOUGH * promised)
+
+        moved, refused = rows[rises], rows[~rises]
+        memory.add(moved, ahead[rises] - points[moved], gradients[moved] - slopes[rises])
+        n_small[moved] = np.where(there[rises] - log_p[moved] < SMALL, n_small[moved] + 1, 0)
+        points[moved], log_p[moved], gradients[moved] = ahead[rises], there[rises], slopes[rises]
+        turns[moved] = True
+        fractions[refused] *= np.where(finite[~rises], SHORTER, SHORTER_OUTSIDE)
+        going[refused[fractions[refused] < SHORTEST]] = False
+        going[moved[n_small[moved] >= N_SMALL]] = False
+    return points, log_p
+
+
+class _Memory:
+    """Steps and changes of the gradient that L-BFGS remembers, for each of S ascents."""
+
+    def __init__(self, n_points, n_dim):
+        self.steps = np.zeros((MEMORY, n_points, n_dim))
+        self.changes = np.zeros((MEMORY, n_points, n_dim))
+        self.inverses = np.zeros((MEMORY, n_points))  # of their products
+        self.scales = np.zeros(n_points)  # of the inverse Hessian; 0 where nothing is known
+
+    def add(self, rows, steps, changes):
+        """Remember a step of some ascents, and the fall of the gradient along it."""
+        products = (steps * changes).sum(axis=1)
+        lengths = np.linalg.norm(steps, axis=1) * np.linalg.norm(changes, axis=1)
+        convex = products > 1e-10 * lengths
+        kept = rows[convex]
+        for store, new in (
+            (self.steps, steps[convex]),
+            (self.changes, changes[convex]),
+            (self.inverses, 1 / products[convex]),
+        ):
+            store[:-1, kept] = store[1:, kept]
+            store[-1, kept] = new
+        self.scales[kept] = products[convex] / (changes[convex] ** 2).sum(axis=1)
+        self.scales[rows[~convex]] *= 2  # it bends upwards: go farther
+
+    def direction(self, rows, gradients, first_step):
+        """Return directions of ascent (r, d) for some of the ascents."""
+        direction, factors = gradients.copy(), []
+        for i in reversed(range(MEMORY)):
+            factor = self.inverses[i, rows] * (self.steps[i, rows] * direction).sum(axis=1)
+            direction -= factor[:, None] * self.changes[i, rows]
+            factors.append(factor)
+        length = np.maximum(np.linalg.norm(gradients, axis=1), 1e-300)
+        unknown = np.minimum(first_step / length, 1.0)
+        scales = self.scales[rows]
+        direction *= np.where(scales > 0, scales, unknown)[:, None]
+        for i, factor in zip(range(MEMORY), reversed(factors), strict=True):
+            back = factor - self.inverses[i, rows] * (self.changes[i, rows] * direction).sum(axis=1)
+            direction += back[:, None] * self.steps[i, rows]
+        slope = (direction * gradients).sum(axis=1)
+        wrong = ~(slope > 0) | ~np.isfinite(slope)
+        direction[wrong] = gradients[wrong] * (first_step / length[wrong])[:, None]
+        return direction
+
+
+def _finite(log_p, gradients):
+    return np.isfinite(log_p) & np.isfinite(gradients).all(axis=1)

@@ -1,0 +1,341 @@
+r"""A Gaussian by second-order steps, in the coordinates of the fit.
+
+The Gaussian q of least KL(q || p) has :math:`\mathbb E_q[\nabla \log p] = 0` and precision
+:math:`-\mathbb E_q[\nabla^2 \log p]`. By Stein's lemma gradients suffice: with draws
+:math:`y = m + L u` and scores :math:`s = L^T \nabla \log p(y)`, the slope of the regression of s
+on u is :math:`-A = L^T \mathbb E_q[\nabla^2 \log p] L`, and
+
+.. math:: m \leftarrow m + L A^{-1} \bar s, \qquad L \leftarrow L \operatorname{chol}(A^{-1})
+
+is a step of Newton's. It has no noise where p is Gaussian. The ELBO of the next batch of draws,
+which costs nothing more, judges each step. Pseudo-observations of sites are learned from the same
+batches.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import scipy  # which loads its parts when they are used
+
+LEAST_DRAWS, DRAWS_PER_DIMENSION = 150, 3  # in a batch, of a dense metric
+FEW_DRAWS = 50  # in a batch that finds coordinates under a diagonal metric
+LEAST_CURVATURE, LARGEST_CURVATURE = 0.2, 8.0  # of A in one step
+LARGEST_SHIFT = 0.7  # of the mean in one step, in standard deviations per root of d
+MOST_BATCHES, MOST_REFUSALS = 20, 4
+REFUSED, ACCEPTED = 1 / 3, 1.5  # factors of the damping
+QUIET, N_QUIET = 0.02, 2  # nats that a step gains; so many such steps end the fit
+ALLOWED_FALL, LARGEST_FALL = 0.02, 3.0  # nats, beside two standard errors; in all
+WILD, WILD_NATS = 20.0, 10.0  # median deviations beyond which a draw is left out of a regression
+LEAST_FINITE, LARGEST_DEVIATION = 0.9, 10.0  # share of draws; nats: of a Gaussian of some use
+GAMMA = 0.3  # step size of the steps with few draws
+LARGEST_LOG_CHANGE, LARGEST_FEW_SHIFT = 0.4, 0.3  # their bounds, as the mixture's steps have them
+ROUND, MOST_ROUNDS = 20, 10  # steps with few draws between two looks at what they gain
+NARROW, N_NARROW = 0.1, 4  # standard deviations of draws about the end of an ascent; rounds of them
+DIFFERENCE, LEAST_PRECISION = 1e-4, 0.05  # of the Hessian by finite differences
+
+
+class Target(Protocol):
+    """What the steps need of a model: a log density in coordinates with parameters of their own."""
+
+    def evaluate(self, points, parameters):
+        """Log density (S,) and gradient (S, d) at points y (S, d)."""
+
+    def learn(self, points, gradients, centre, parameters, damping):
+        """Learn the parameters of the coordinates from draws (S, d).
+
+        Returns
+        -------
+        new : dict of arrays
+        centre : (C, d) array
+            The points ``centre``, at the same z, in the new coordinates.
+        factor : (d,) array
+            By which the units of y shrink, typically.
+        """
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A Gaussian in coordinates y.
+
+    Parameters
+    ----------
+    mean : (d,) array
+        Coordinates y.
+    root : (d, d) or (d,) array
+        L, lower triangular, or its diagonal.
+    parameters : dict of arrays
+        Of the coordinates: pseudo-observations by name.
+    """
+
+    mean: np.ndarray
+    root: np.ndarray
+    parameters: dict[str, np.ndarray]
+
+    @property
+    def n_dim(self):
+        """D."""
+        return len(self.mean)
+
+    @property
+    def log_volume(self):
+        """Log determinant of L."""
+        diagonal = np.diagonal(self.root) if self.root.ndim == 2 else self.root
+        return np.log(np.abs(diagonal)).sum()
+
+    def log_density(self, points):
+        """Log density (S,) at points y (S, d)."""
+        whitened = self.whiten(points - self.mean)
+        normaliser = self.log_volume + 0.5 * self.n_dim * np.log(2 * np.pi)
+        return -0.5 * (whitened**2).sum(axis=1) - normaliser
+
+    def whiten(self, vectors):
+        """Map rows (S, d) by the inverse of L."""
+        if self.root.ndim == 2:
+            return scipy.linalg.solve_triangular(self.root, vectors.T, lower=True).T
+        return vectors / self.root
+
+    def unwhiten(self, vectors):
+        """Map rows (S, d) by L."""
+        return vectors @ self.root.T if self.root.ndim == 2 else vectors * self.root
+
+    def unwhiten_gradient(self, gradients):
+        """Map gradients in y, rows (S, d), to those in whitened coordinates."""
+        return gradients @ self.root if self.root.ndim == 2 else gradients * self.root
+
+
+class Batch(NamedTuple):
+    """Draws of a Gaussian, and what the model says of them; those with a finite log density."""
+
+    gaussian: Gaussian
+    noise: np.ndarray  # (S, d) u
+    points: np.ndarray  # (S, d) y
+    gradients: np.ndarray  # (S, d) in y
+    log_weights: np.ndarray  # (S,) log p - log q
+    finite: float  # share of all draws
+
+    @property
+    def elbo(self):
+        """ELBO, nats, of the Gaussian cut to where the model is finite."""
+        if len(self.log_weights) < 2:
+            return -np.inf
+        return self.log_weights.mean() + np.log(self.finite)
+
+    @property
+    def log_evidence(self):
+        """Log mass of the posterior where the draws are, nats, by importance sampling."""
+        return np.logaddexp.reduce(self.log_weights) + np.log(self.finite / len(self.log_weights))
+
+    @property
+    def deviation(self):
+        """Standard deviation of the log weights, nats."""
+        return self.log_weights.std() if len(self.log_weights) > 1 else np.inf
+
+    @property
+    def standard_error(self):
+        """Of the ELBO, nats; antithetic draws are taken for independent ones."""
+        return self.deviation / np.sqrt(max(len(self.log_weights), 1))
+
+    @property
+    def divergence(self):
+        r"""KL(q || p), nats, where log p - log q is nearly normal: half its variance."""
+        return 0.5 * self.deviation**2
+
+    @property
+    def is_of_use(self):
+        """Whether a mixture had better start from here than from where the ascents began."""
+        return self.finite >= LEAST_FINITE and self.deviation < LARGEST_DEVIATION
+
+    def tame(self):
+        """Leave out draws whose log weight is wild: (noise, points, gradients)."""
+        away = np.abs(self.log_weights - np.median(self.log_weights))
+        kept = away <= WILD * max(np.median(away), 0.1) + WILD_NATS
+        return self.noise[kept], self.points[kept], self.gradients[kept]
+
+
+def draw(target, gaussian, n, rng):
+    """Draw a batch of n antithetic draws, and evaluate the model there."""
+    half = rng.normal(size=((n + 1) // 2, gaussian.n_dim))
+    noise = np.concatenate([half, -half])
+    points = gaussian.mean + gaussian.unwhiten(noise)
+    log_p, gradients = target.evaluate(points, gaussian.parameters)
+    finite = np.isfinite(log_p) & np.isfinite(gradients).all(axis=1)
+    normaliser = gaussian.log_volume + 0.5 * gaussian.n_dim * np.log(2 * np.pi)
+    log_weights = log_p + 0.5 * (noise**2).sum(axis=1) + normaliser
+    noise, points = noise[finite], points[finite]
+    return Batch(
+        gaussian, noise, points, gradients[finite], log_weights[finite], float(finite.mean())
+    )
+
+
+class Newton(NamedTuple):
+    """What a batch says of the next step, whitened."""
+
+    curvatures: np.ndarray  # (d,) eigenvalues of A, or its diagonal
+    directions: np.ndarray | None  # (d, d) eigenvectors, in columns
+    slope: np.ndarray  # (d,) mean score
+
+    @classmethod
+    def of(cls, batch):
+        """Regress scores on noise: by all dimensions, or each by its own under a diagonal L."""
+        noise, _, gradients = batch.tame()
+        root = batch.gaussian.root
+        if root.ndim == 1:
+            scores = gradients * root
+            apart = noise - noise.mean(axis=0)
+            curvature = -(apart * scores).mean(axis=0) / (apart**2).mean(axis=0)
+            return cls(curvature, None, scores.mean(axis=0))
+        scores = gradients @ root
+        design = np.concatenate([np.ones((len(noise), 1)), noise], axis=1)
+        normal = design.T @ design
+        normal[np.diag_indices_from(normal)] += 1e-8
+        slopes = np.linalg.solve(normal, design.T @ scores)[1:]
+        return cls(*np.linalg.eigh(-(slopes + slopes.T) / 2), scores.mean(axis=0))
+
+    def step(self, gaussian, damping):
+        """Take a damped step: mean and root move, within bounds."""
+
+        def bounded(values):
+            return np.clip(values, LEAST_CURVATURE, LARGEST_CURVATURE)
+
+        curvatures = bounded(1 + damping * (bounded(self.curvatures) - 1))
+        if self.directions is None:
+            shift = self.slope / curvatures
+            root = gaussian.root / np.sqrt(curvatures)
+        else:
+            scaled = self.directions / curvatures
+            shift = scaled @ (self.directions.T @ self.slope)
+            root = gaussian.root @ np.linalg.cholesky(scaled @ self.directions.T)
+        shift *= damping
+        longest = LARGEST_SHIFT * np.sqrt(gaussian.n_dim)
+        shift *= min(1.0, longest / max(np.linalg.norm(shift), 1e-300))
+        mean = gaussian.mean + gaussian.unwhiten(shift[None])[0]
+        return Gaussian(mean, root, gaussian.parameters)
+
+
+def fit(target, gaussian, rng, *, n_draws=None, most=MOST_BATCHES, tell=lambda batch: None):
+    """Take Newton's steps until they gain nothing more.
+
+    Parameters
+    ----------
+    target : Target
+    gaussian : Gaussian
+        Where to start.
+    rng : numpy.random.Generator
+    n_draws : int, optional
+        In a batch: three per dimension of a dense metric, 150 at least.
+    most : int
+        Batches.
+    tell : callable
+        Gets each batch whose Gaussian is accepted.
+
+    Returns
+    -------
+    Batch
+        Of the last Gaussian accepted.
+    """
+    if n_draws is None:
+        per_dimension = DRAWS_PER_DIMENSION if gaussian.root.ndim == 2 else 0
+        n_draws = max(LEAST_DRAWS, per_dimension * gaussian.n_dim)
+    batch, damping, n_quiet = draw(target, gaussian, n_draws, rng), 1.0, 0
+    tell(batch)
+    for _ in range(most):
+        if len(batch.log_weights) <= 2:
+            break
+        newton = Newton.of(batch)
+        for _ in range(MOST_REFUSALS):
+            step = _with_coordinates(target, batch, newton.step(batch.gaussian, damping), damping)
+            ahead = draw(target, step, n_draws, rng)
+            error = 2 * np.hypot(batch.standard_error, ahead.standard_error)
+            if ahead.elbo > batch.elbo - min(error + ALLOWED_FALL, LARGEST_FALL):
+                break
+            damping *= REFUSED
+        else:
+            break
+        n_quiet = n_quiet + 1 if ahead.elbo - batch.elbo < QUIET else 0
+        batch = ahead
+        tell(batch)
+        if n_quiet >= N_QUIET and damping == 1.0:
+            break
+        damping = min(1.0, ACCEPTED * damping)
+    return batch
+
+
+def settle_coordinates(target, gaussian, rng, *, most=MOST_ROUNDS, tell=lambda batch: None):
+    """Take steps with few draws under a diagonal metric, until they have found the coordinates.
+
+    Where sites have hundreds of elements, a Gaussian is far too wide while the coordinates are
+    wrong, and steps of Newton's are refused. These steps are short, and many.
+
+    Parameters
+    ----------
+    target : Target
+    gaussian : Gaussian
+        With a diagonal root.
+    rng : numpy.random.Generator
+    most : int
+        Rounds of twenty steps.
+    tell : callable
+        Gets each batch.
+
+    Returns
+    -------
+    Gaussian
+    """
+    best = -np.inf
+    for _ in range(most):
+        elbos = []
+        for _ in range(ROUND):
+            batch = draw(target, gaussian, FEW_DRAWS, rng)
+            if len(batch.log_weights) <= 2:
+                return gaussian
+            elbos.append(batch.elbo)
+            tell(batch)
+            gaussian = _short_step(target, batch)
+        latest = np.mean(elbos[ROUND // 2 :])
+        error = np.std(elbos[ROUND // 2 :]) / np.sqrt(ROUND / 2)
+        # a dense batch costs as many gradients as so many rounds, and gains more
+        if latest - best < max(2 * error, gaussian.n_dim / 100):
+            break
+        best = latest
+    return gaussian
+
+
+def _short_step(target, batch):
+    """One step of mean, scales and pseudo-observations, each a part of Newton's and bounded."""
+    gaussian = batch.gaussian
+    scores = batch.gradients * gaussian.root
+    curvature = -(batch.noise * scores).mean(axis=0) / (batch.noise**2).mean(axis=0)
+    shift = GAMMA * scores.mean(axis=0) / np.clip(curvature, 1.0, LARGEST_CURVATURE)
+    shift = np.clip(shift, -1.0, 1.0)
+    longest = LARGEST_FEW_SHIFT * np.sqrt(gaussian.n_dim)
+    shift *= min(1.0, longest / max(np.linalg.norm(shift), 1e-300))
+    change = np.clip(GAMMA * (curvature - 1), -LARGEST_LOG_CHANGE, LARGEST_LOG_CHANGE)
+    step = Gaussian(
+        gaussian.mean + gaussian.root * shift,
+        gaussian.root * np.exp(-0.5 * change),
+        gaussian.parameters,
+    )
+    return _with_coordinates(target, batch, step, GAMMA)
+
+
+def _with_coordinates(target, batch, step, damping):
+    """Learn the parameters of the coordinates from a batch, and keep a step in its place in z."""
+    old = batch.gaussian.parameters
+    if not old:
+        return step
+    _, points, gradients = batch.tame()
+    new, [mean], factor = target.learn(points, gradients, step.mean[None], old, damping)
+    root = step.root * (factor[:, None] if step.root.ndim == 2 else factor)
+    return Gaussian(mean, root, new)
+
+
+def root_by_differences(target, mean, parameters):
+    """Root (d, d) of the inverse of -Hessian at a point, by finite differences of the gradient."""
+    n_dim = len(mean)
+    steps = DIFFERENCE * np.eye(n_dim)
+    _, gradients = target.evaluate(np.concatenate([mean + steps, mean - steps]), parameters)
+    precision = np.nan_to_num((gradients[n_dim:] - gradients[:n_dim]) / (2 * DIFFERENCE))
+    values, vectors = np.linalg.eigh((precision + precision.T) / 2)
+    covariance = (vectors / np.maximum(values, LEAST_PRECISION)) @ vectors.T
+    return np.linalg.cholesky(covariance + 1e-12 * np.eye(n_dim))

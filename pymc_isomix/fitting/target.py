@@ -1,0 +1,87 @@
+"""A compiled model as second-order steps see it: counted, in coordinates that learn."""
+
+import numpy as np
+
+from pymc_isomix.sites import regression
+from pymc_isomix.sites.coordinates import PSEUDO, Coordinates
+
+
+class ModelTarget:
+    """A model's log density in coordinates, whose evaluations are counted.
+
+    Parameters
+    ----------
+    compiled : CompiledModel
+        In the coordinates at the start.
+
+    Attributes
+    ----------
+    n_gradients : int
+        Points at which log density and gradient were evaluated so far.
+    """
+
+    def __init__(self, compiled):
+        compiled.prepare()
+        self.compiled, self.map = compiled, compiled.coordinates.map
+        self.n_gradients = 0
+
+    def evaluate(self, points, parameters):
+        """Log density (S,) and gradient (S, d) at points y (S, d)."""
+        self.n_gradients += len(points)
+        compiled = self.compiled.at(Coordinates(self.map, parameters))
+        return compiled.log_density_and_gradient(np.ascontiguousarray(points))
+
+    def learn(self, points, gradients, centre, parameters, damping):
+        """Learn the pseudo-observations by regression on draws.
+
+        Parameters
+        ----------
+        points, gradients : (S, d) array
+            Draws in coordinates y, and the gradient of the log density there.
+        centre : (C, d) array
+            Points that stay where they are in z.
+        parameters : dict of (P,) arrays
+        damping : float
+            Part of the step that is taken.
+
+        Returns
+        -------
+        new : dict of (P,) arrays
+        centre : (C, d) array
+            The same points, in the new coordinates.
+        factor : (d,) array
+            By which the units of y shrink, typically.
+        """
+        new = {name: value.copy() for name, value in parameters.items()}
+        factor, centre, n = np.ones(points.shape[1]), centre.copy(), len(points)
+        both = np.concatenate([points, centre])
+        for place, of_site, given in self._sites(both, parameters):
+            at_draws, at_centre = [part[:n] for part in given], [part[n:] for part in given]
+            old = [parameters[name][of_site] for name in PSEUDO]
+            learned = regression.learn(
+                points[:, place], gradients[:, place], at_draws, old, damping
+            )
+            if not all(np.isfinite(part).all() for part in learned):
+                continue
+            for name, value in zip(PSEUDO, learned, strict=True):
+                new[name][of_site] = value
+            centre[:, place] = regression.moved(centre[:, place], at_centre, old, learned)
+            factor[place] = regression.unit_change(at_draws, old, learned)
+        return new, centre, factor
+
+    def moved(self, points, old, new):
+        """Map points y (S, d) of the old parameters to those of the same z under the new ones."""
+        points = points.copy()
+        for place, of_site, given in self._sites(points, old):
+            pairs = [[values[name][of_site] for name in PSEUDO] for values in (old, new)]
+            points[:, place] = regression.moved(points[:, place], given, *pairs)
+        return points
+
+    def _sites(self, points, parameters):
+        """Yield place in y, place in the parameters, and what is given, of what can learn."""
+        points = np.ascontiguousarray(points)
+        flat = iter(self.map.evaluate("given", points, parameters))
+        for site, of_site in zip(self.map.sites, self.map.places, strict=True):
+            if site.form.is_elementwise:
+                given = [np.broadcast_to(next(flat), (len(points), site.form.n_dim)) for _ in "fg"]
+                yield self.map.place_of(site), of_site, given

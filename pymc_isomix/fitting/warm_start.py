@@ -1,0 +1,264 @@
+"""Where a fit starts: a Gaussian at each mode that ascents from the starts find."""
+
+import numpy as np
+
+from pymc_isomix.family.mixture import Mixture
+from pymc_isomix.fitting import second_order
+from pymc_isomix.fitting.ascents import ascend
+from pymc_isomix.fitting.second_order import Gaussian
+
+FEW_DIMENSIONS = 100  # up to there, finite differences give the first metric
+NARROW, N_NARROW = 0.1, 4  # standard deviations of draws about an end; rounds of them
+CLIMBED_AGAIN = 5  # of the best ends, in coordinates that have changed
+N_STARTS_OF_MANY = 10  # that climb, in many dimensions
+SEGMENT = np.linspace(0, 1, 7)[:-1]  # where to look for a valley before the end of an ascent
+VALLEY = 1.0  # nats
+UNCOVERED = np.log(20)  # nats by which log q lies below the posterior where it has no mass
+MOST_MODES, MOST_POOR = 25, 4  # Gaussians; where the first fits its mode poorly
+MOST_AGAIN = 2  # ends that lead to a mode that is known
+TOO_FAR = 2.0  # nats: standard deviation of log weights of a Gaussian that is worth another try
+SPREAD = 0.3  # of the means of a mixture's components about their Gaussian's
+EXACT = 0.01  # nats of KL(q || p) that ask for no mixture
+N_JUDGED, CLEARLY_NOT = 500, 3.0  # draws that decide; times that divergence needs no more draws
+EM_STEPS = 50
+
+
+def warm_start(target, starts, parameters, rng, *, dense=True, tell=lambda batch: None):
+    """Climb from all starts, and fit a Gaussian at each mode.
+
+    Parameters
+    ----------
+    target : Target
+    starts : (K, d) array
+        Coordinates y.
+    parameters : dict of arrays
+        First ones of the coordinates.
+    rng : numpy.random.Generator
+    dense : bool
+        Whether the metric is a matrix.
+    tell : callable
+        Gets each batch of draws.
+
+    Returns
+    -------
+    list of Batch
+        One of each mode, the highest first; empty where no start lies in the support.
+    """
+    n_dim = starts.shape[1]
+    few = dense and n_dim <= FEW_DIMENSIONS
+    if not few:
+        starts = starts[:N_STARTS_OF_MANY]
+    ends, heights = ascend(lambda points: target.evaluate(points, parameters), starts)
+    known = np.isfinite(heights)
+    ends, heights = ends[known], heights[known]
+    if not len(ends):
+        return []
+    order = np.argsort(-heights)
+    ends, heights = ends[order], heights[order]
+    if few and parameters:
+        ends, heights, parameters = _coordinates_at_end(target, ends, heights, parameters, rng)
+    batches = [_gaussian_at(target, ends[0], parameters, rng, few, dense, tell)]
+    shared = batches[0].gaussian.parameters
+    if parameters:
+        ends = target.moved(ends, parameters, shared)
+
+    def evaluate(points):
+        return target.evaluate(points, shared)
+
+    heights, _ = evaluate(ends)
+    left = np.flatnonzero(uncovered(batches, ends, heights))
+    if len(left):  # in the metric of the first, which many modes share
+        ends[left], heights[left] = _ascend_whitened(evaluate, batches[0].gaussian, ends[left])
+    n_again = 0
+    most = MOST_MODES if batches[0].deviation < TOO_FAR else MOST_POOR
+    for i in left[np.argsort(-heights[left])]:
+        if len(batches) == most:
+            break
+        if uncovered(batches, ends[[i]], heights[[i]])[0] and _is_apart(
+            evaluate, ends[i], heights[i], [batch.gaussian.mean for batch in batches]
+        ):
+            batch = _gaussian_at(target, ends[i], shared, rng, few, dense, tell)
+            at_mean = evaluate(batch.gaussian.mean[None])[0]
+            if uncovered(batches, batch.gaussian.mean[None], at_mean)[0]:
+                batches.append(batch)
+            elif (n_again := n_again + 1) == MOST_AGAIN:
+                break
+    return batches
+
+
+def _ascend_whitened(evaluate, gaussian, points):
+    """Climb from points y (S, d) in coordinates in which a Gaussian is standard."""
+
+    def whitened(noise):
+        log_p, gradients = evaluate(gaussian.mean + gaussian.unwhiten(noise))
+        return log_p, gaussian.unwhiten_gradient(gradients)
+
+    ends, heights = ascend(whitened, gaussian.whiten(points - gaussian.mean))
+    return gaussian.mean + gaussian.unwhiten(ends), heights
+
+
+def uncovered(batches, points, log_p):
+    """Tell where a mixture of Gaussians has next to no mass beside the posterior, (S,) booleans."""
+    log_q = np.logaddexp.reduce(
+        [batch.log_evidence + batch.gaussian.log_density(points) for batch in batches]
+    )
+    return np.isfinite(log_p) & (log_p - log_q > UNCOVERED)
+
+
+def _is_apart(evaluate, end, height, means):
+    """Tell whether a valley divides the end of an ascent from all means."""
+    segments = [mean + SEGMENT[:, None] * (end - mean) for mean in means]
+    log_p, _ = evaluate(np.concatenate(segments))
+    log_p = np.where(np.isnan(log_p), -np.inf, log_p).reshape(len(means), -1)
+    lower = np.minimum(log_p[:, 0], height)
+    return (log_p.min(axis=1) < lower - VALLEY).all()
+
+
+def _gaussian_at(target, mean, parameters, rng, few, dense, tell):
+    n_dim = len(mean)
+    if few:
+        root = second_order.root_by_differences(target, mean, parameters)
+        batch = second_order.fit(target, Gaussian(mean, root, parameters), rng, tell=tell)
+        if batch.deviation < TOO_FAR:
+            return batch
+        scales = np.sqrt((batch.gaussian.root**2).sum(axis=1))
+        again = Gaussian(batch.gaussian.mean, scales, batch.gaussian.parameters)
+    else:
+        batch, again = None, Gaussian(mean, np.full(n_dim, NARROW), parameters)
+    settled = second_order.settle_coordinates(target, again, rng, tell=tell)
+    if dense:
+        settled = Gaussian(settled.mean, np.diag(settled.root), settled.parameters)
+    other = second_order.fit(target, settled, rng, tell=tell)
+    return other if batch is None or other.elbo > batch.elbo else batch
+
+
+def _coordinates_at_end(target, ends, heights, parameters, rng):
+    """Learn coordinates from narrow draws about the best end, and climb again in those."""
+    for _ in range(N_NARROW):
+        points = ends[0] + NARROW * rng.normal(size=(second_order.FEW_DRAWS, ends.shape[1]))
+        log_p, gradients = target.evaluate(points, parameters)
+        finite = np.isfinite(log_p) & np.isfinite(gradients).all(axis=1)
+        if finite.sum() <= 2:
+            break
+        parameters, ends, _ = target.learn(points[finite], gradients[finite], ends, parameters, 1.0)
+        best, again = ascend(
+            lambda points, at=parameters: target.evaluate(points, at), ends[:CLIMBED_AGAIN], most=30
+        )
+        order = np.argsort(-again)
+        ends[:CLIMBED_AGAIN], heights[:CLIMBED_AGAIN] = best[order], again[order]
+    return ends, heights, parameters
+
+
+def masses(batches):
+    """Shares (G,) of the posterior that Gaussians have, by EM steps on importance weights.
+
+    All draws together are weighted by p over the density of all Gaussians together, so that mass
+    which two of them cover is not counted twice.
+    """
+    if len(batches) == 1:
+        return np.ones(1)
+    points = np.concatenate([batch.points for batch in batches])
+    log_q = np.stack([batch.gaussian.log_density(points) for batch in batches], axis=1)  # (S, G)
+    own = log_joint(batches)
+    sizes = np.array([len(batch.log_weights) for batch in batches])
+    log_weights = own - np.logaddexp.reduce(log_q + np.log(sizes / sizes.sum()), axis=1)
+    weights = np.exp(log_weights - np.logaddexp.reduce(log_weights))
+    shares = np.full(len(batches), 1 / len(batches))
+    for _ in range(EM_STEPS):
+        with np.errstate(divide="ignore"):
+            joint = log_q + np.log(shares)
+        shares = weights @ np.exp(joint - np.logaddexp.reduce(joint, axis=1, keepdims=True))
+    return shares / shares.sum()
+
+
+def log_joint(batches):
+    """Log density of the model at all draws of some batches, one batch after the other."""
+    return np.concatenate([b.log_weights + b.gaussian.log_density(b.points) for b in batches])
+
+
+def as_mixture(batches, shares, n_components, *, kind, spread=0.0, rng=None):
+    """Turn Gaussians into one mixture of isotropic Gaussians with a metric that they share.
+
+    Parameters
+    ----------
+    batches : list of Batch
+    shares : (G,) array
+    n_components : int
+        K, G at least. Those beyond G are divided among the Gaussians, by their shares, where they
+        are ``spread``; else they have no weight.
+    kind : {"dense", "diag"}
+        Of the metric.
+    spread : float
+        Standard deviation of the components' means about their Gaussian's, in its own units.
+    rng : numpy.random.Generator, optional
+        Of the spread.
+
+    Returns
+    -------
+    Mixture
+    """
+    gaussians = [batch.gaussian for batch in batches]
+    n_dim = gaussians[0].n_dim
+    if kind == "diag":
+        variances = [(g.root**2).sum(axis=1) if g.root.ndim == 2 else g.root**2 for g in gaussians]
+        metric = np.sqrt(shares @ np.array(variances))
+        log_volume = np.log(metric).sum()
+    else:
+        stacked = np.concatenate(
+            [np.sqrt(share) * g.root.T for share, g in zip(shares, gaussians, strict=True)]
+        )
+        upper = np.linalg.qr(stacked, mode="r")
+        metric = upper.T * np.sign(np.diagonal(upper))
+        log_volume = np.log(np.diagonal(metric)).sum()
+    owner = np.arange(len(gaussians))
+    if spread:
+        extra = rng.choice(len(gaussians), size=n_components - len(gaussians), p=shares)
+        owner = np.concatenate([owner, extra])
+    counts = np.bincount(owner)
+    means = np.stack([gaussians[g].mean for g in owner])
+    if spread:
+        noise = spread * rng.normal(size=means.shape)
+        means += np.stack(
+            [gaussians[g].unwhiten(u[None])[0] for g, u in zip(owner, noise, strict=True)]
+        )
+    log_variances = np.array([2 * (g.log_volume - log_volume) / n_dim for g in gaussians])[owner]
+    mixture = Mixture(
+        means=means,
+        log_variances=log_variances + np.log1p(-(spread**2)),
+        log_weights=np.log(shares / counts)[owner],
+        metric=metric,
+    )
+    return mixture.padded(n_components)
+
+
+def is_exact(target, batches, mixture, rng):
+    """Tell whether KL(q || p) of Gaussians as a mixture is too small to need more components.
+
+    Where the draws of the batches leave it open, a few more decide.
+    """
+    if min(batch.finite for batch in batches) < 1:
+        return False  # the posterior ends where the Gaussians do not
+    if divergence(batches, mixture) > CLEARLY_NOT * EXACT:
+        return False
+    sizes = np.maximum(N_JUDGED * mixture.used.weights, 2).astype(int)
+    more = [
+        second_order.draw(target, batch.gaussian, n, rng)
+        for batch, n in zip(batches, sizes, strict=True)
+    ]
+    return min(batch.finite for batch in more) == 1 and divergence(more, mixture) < EXACT
+
+
+def divergence(batches, mixture):
+    """KL(q || p), nats, of a mixture of Gaussians, by the spread of log p - log q at draws."""
+    if len(batches) == 1:
+        return batches[0].divergence
+    points = np.concatenate([batch.points for batch in batches])
+    weights = np.concatenate(
+        [
+            np.full(len(batch.log_weights), weight / len(batch.log_weights))
+            for batch, weight in zip(batches, mixture.weights, strict=False)
+        ]
+    )
+    log_ratio = log_joint(batches) - mixture.used.log_density(points)
+    weights = weights / weights.sum()
+    return 0.5 * weights @ (log_ratio - weights @ log_ratio) ** 2

@@ -1,0 +1,234 @@
+"""Checks of a model, and of the arguments of a fit, made before anything compiles."""
+
+from difflib import get_close_matches
+
+import numpy as np
+import pymc as pm
+from pymc.distributions.continuous import FlatRV, HalfFlatRV
+from pymc.distributions.simulator import SimulatorRV
+from pymc.vartypes import discrete_types
+from pytensor.compile import SharedVariable
+from pytensor.compile.mode import Mode, predefined_modes
+from pytensor.gradient import NullTypeGradError
+from pytensor.graph.basic import Constant
+from pytensor.graph.op import Op
+from pytensor.graph.traversal import ancestors, toposort
+from pytensor.tensor.random.op import RandomVariable
+
+from pymc_isomix.backend.checks import check_count
+from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
+from pymc_isomix.backend.upstream import dropped_by_pm_fit
+from pymc_isomix.model.compiled import has_minibatches
+from pymc_isomix.model.kept import baked, keep
+
+BACKENDS = ("jax", "numba", "c")
+# Arguments of other samplers, and what to do here
+MEANT = {
+    "chains": "draws are independent, and make one chain. Many starts are pmi.fit_ensemble",
+    "cores": "a fit is one process. Many fits at once are pmi.fit_ensemble(n_jobs=...)",
+    "tune": "a fit has no tuning: n= bounds its iterations, and it stops by itself",
+    "method": "pmi.fit always fits by IsoMix; for pm.fit write method=pmi.IsoMix(...)",
+    "inf_kwargs": "pass arguments of IsoMix as they are",
+    "samples": "say draws= for the draws that are returned, n_samples= for those of a step",
+}
+
+
+def check_fit(n, backend, callbacks):
+    """Raise unless the arguments of a fit are what they should be.
+
+    PyMC compiles for some backends by a name of its own; others are PyTensor's names of modes.
+    """
+    check_count("n", n, least=0)
+    known = backend in BACKENDS or isinstance(backend, Mode)
+    if backend is not None and not known and str(backend).upper() not in predefined_modes:
+        raise ValueError(
+            f"backend must be one of {', '.join(map(repr, BACKENDS))}, or None; got {backend!r}"
+        )
+    if callable(callbacks):
+        raise TypeError(f"callbacks must be a list of callables; got {callbacks!r}: put it in [ ]")
+    for callback in callbacks or ():
+        if not callable(callback):
+            raise TypeError(f"callbacks must be a list of callables; it holds {callback!r}")
+
+
+def refuse_unknown(function, given, known):
+    """Raise TypeError for arguments that a function does not have, and say what may be meant."""
+    for name in given:
+        if name in known:
+            continue
+        near = get_close_matches(name, known, 1)
+        hint = MEANT.get(name) or (f"did you mean {near[0]}=?" if near else "")
+        raise TypeError(f"{function}() takes no {name}" + (f": {hint}" if hint else ""))
+
+
+def check_model(model):
+    """Return the model, or that of the context; raise unless it has only continuous variables."""
+    model = given_model(model, " (to IsoMix itself, since pm.fit does not pass its own on)")
+    if not model.free_RVs:
+        raise TypeError("the model has no free random variables: there is nothing to fit")
+    if discrete := [rv.name for rv in model.free_RVs if rv.dtype in discrete_types]:
+        raise TypeError(
+            f"IsoMix fits continuous variables only; discrete: {', '.join(discrete)}. "
+            "Marginalise them, with pymc_extras.marginalize for example"
+        )
+    if flat := _improper(model):
+        raise TypeError(
+            f"the posterior is improper: {', '.join(flat)} has a flat prior, and no data and no "
+            "potential depend on it. Give it a proper prior, or take it out"
+        )
+    _refuse_misfitting_coords(model)
+    if (culprit := _without_gradient(model)) is not None:
+        raise TypeError(
+            f"IsoMix needs the gradient of the log density, and {culprit} has none. Give the Op a "
+            "pullback, write it with PyTensor or JAX (pytensor.wrap_jax), or use pm.sample_smc"
+        )
+    return model
+
+
+def given_model(model, hint=""):
+    """Return the model, or that of the context; raise TypeError where there is none."""
+    if model is not None and not isinstance(model, pm.Model):
+        raise TypeError(f"model must be a pymc.Model; got {type(model).__name__}")
+    try:
+        return pm.modelcontext(model)
+    except TypeError as error:
+        raise TypeError(
+            f"there is no model: call this inside `with model:`, or pass model={hint}"
+        ) from error
+
+
+def _refuse_misfitting_coords(model):
+    """Raise ValueError where a variable has another length than the coords of its dim.
+
+    Lengths are compared where they are known without a computation. What depends on a minibatch
+    has another length than its dim until it sees all data.
+    """
+    if has_minibatches(model):
+        return
+    for name in model.named_vars_to_dims:
+        _refuse_other_lengths(model, name, _known_shape(model, model[name]))
+
+
+def refuse_misfitting_deterministics(space, start):
+    """Raise ValueError where a deterministic has another length than its dim.
+
+    Only those are evaluated whose shape is not known without: at a point (d,), which ``start()``
+    returns.
+    """
+    model = space.model
+    if has_minibatches(model):
+        return
+    unknown = [
+        variable
+        for variable in model.deterministics
+        if variable.name in model.named_vars_to_dims and None in variable.type.shape
+    ]
+    if not unknown:
+        return
+
+    @compiling(cxx="")
+    def make():
+        shapes = [variable.shape for variable in model.replace_rvs_by_values(unknown)]
+        options = {"mode": CHEAP, "on_unused_input": "ignore"}
+        return one_at_a_time(model.compile_fn(shapes, inputs=model.value_vars, **options))
+
+    values = {**space.elsewhere, **space.unflatten(start())}
+    for variable, shape in zip(
+        unknown, keep(model, ("shapes", baked(space)), make)(values), strict=True
+    ):
+        _refuse_other_lengths(model, variable.name, shape.tolist())
+
+
+def _refuse_other_lengths(model, name, shape):
+    for dim, length in zip(model.named_vars_to_dims[name], shape, strict=False):
+        expected = _known_value(model.dim_lengths.get(dim))
+        if length is not None and expected is not None and length != expected:
+            raise ValueError(
+                f"dim {dim!r} has length {int(expected)}, and {name} has length {length} along "
+                f"it: give coords of {dim!r} and {name} the same length"
+            )
+
+
+def _known_shape(model, variable):
+    value = model.rvs_to_values.get(variable) if variable in model.observed_RVs else None
+    static = variable.type.shape
+    for data in (variable, value):
+        if isinstance(data, SharedVariable | Constant):
+            static = np.shape(_known_value(data))
+    return static
+
+
+def _known_value(variable):
+    """Value of a shared variable or a constant; None of anything else."""
+    if isinstance(variable, SharedVariable):
+        return variable.get_value(borrow=True)
+    return variable.data if isinstance(variable, Constant) else None
+
+
+def _improper(model):
+    """Names of free variables with a flat prior on which nothing depends."""
+    flat = [rv for rv in model.free_RVs if isinstance(rv.owner.op, FlatRV | HalfFlatRV)]
+    if not flat:
+        return []
+    others = [rv for rv in [*model.basic_RVs, *model.potentials] if rv not in flat]
+    used = set(ancestors(others))
+    return [rv.name for rv in flat if rv not in used]
+
+
+def _without_gradient(model):
+    """Name an Op between the free variables and the log density that has no gradient, or None.
+
+    A look at the graph costs nothing; only where there is a suspect is the gradient taken.
+    """
+    free = set(model.free_RVs)
+    depends = set(free)
+    suspects = []
+    for node in toposort([*model.basic_RVs, *model.potentials]):
+        if depends.isdisjoint(node.inputs):
+            continue
+        depends.update(node.outputs)
+        if isinstance(node.op, SimulatorRV):
+            suspects.append(f"pm.Simulator {node.outputs[-1].name!r}")
+        elif not isinstance(node.op, RandomVariable) and _has_no_pullback(node.op):
+            suspects.append(f"the Op {type(node.op).__name__}")
+    if suspects:
+        try:
+            model.dlogp()
+        except (NotImplementedError, NullTypeGradError):
+            return suspects[0]
+    return None
+
+
+def _has_no_pullback(op):
+    kind = type(getattr(op, "core_op", op))
+    return all(
+        getattr(kind, name, None) is getattr(Op, name, None)
+        for name in ("pullback", "L_op", "grad")
+    )
+
+
+def refuse_what_pm_fit_drops(caller, model):
+    """Raise if ``pm.fit`` was given arguments that it drops beside an Inference instance.
+
+    Parameters
+    ----------
+    caller : frame
+        Of whoever called ``IsoMix.fit``; only a frame of ``pm.fit`` is looked into, since nothing
+        else tells what it was given.
+    model : pymc.Model
+    """
+    given = dropped_by_pm_fit(caller)
+    if given is None:
+        return
+    dropped = [name for name in ("start", "random_seed") if given.get(name) is not None]
+    dropped += ["inf_kwargs"] if set(given.get("inf_kwargs") or ()) - set(dropped) else []
+    if dropped:
+        raise ValueError(
+            f"pm.fit drops {', '.join(dropped)} when method is an instance; "
+            "pass it to IsoMix(...) instead"
+        )
+    if given.get("model") is not None and given["model"] is not model:
+        raise ValueError(
+            "pm.fit was called for another model than the one that IsoMix was made for; "
+            "pass model= to IsoMix"
+        )

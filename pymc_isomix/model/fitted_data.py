@@ -1,0 +1,131 @@
+"""The data that a fit has seen: ``pm.set_data`` changes those of the model, not these."""
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from pytensor.compile import SharedVariable
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.type import RandomType
+
+from pymc_isomix.backend.compilation import compile_lock
+
+LISTED = 5  # changes that a sentence names
+
+
+@dataclass(frozen=True, eq=False)
+class FittedData:
+    """Values of the shared variables of a model, and its coords, as they were at one time.
+
+    Nothing is copied: ``set_value`` puts another array in the place of the old one.
+
+    Parameters
+    ----------
+    variables : dict of Container to (SharedVariable, value)
+        By container, which clones of a shared variable have in common.
+    coords : dict
+    lengths : list of SharedVariable
+        Those of dims among them.
+    """
+
+    variables: Any = field(default_factory=dict)
+    coords: Any = field(default_factory=dict)
+    lengths: Any = ()
+
+    @classmethod
+    def of(cls, model):
+        """Take those that a model has now."""
+        values = {
+            variable.container: (variable, variable.get_value(borrow=True))
+            for variable in [*shared_variables(_of_model(model)), *_dim_lengths(model)]
+        }
+        return cls(values, dict(model.coords), _dim_lengths(model))
+
+    def value(self, variable):
+        """Value of a shared variable at the fit; of one that the fit did not see, its value now."""
+        found = self.variables.get(variable.container)
+        return variable.get_value(borrow=True) if found is None else found[1]
+
+    @contextmanager
+    def in_place(self):
+        """Put these data in the place of the model's, for as long as a ``with`` lasts."""
+        with compile_lock:
+            now = [(variable, variable.get_value(borrow=True)) for variable in self.changed()]
+            try:
+                for variable, _ in now:
+                    variable.set_value(self.value(variable), borrow=True)
+                yield
+            finally:
+                for variable, value in now:
+                    variable.set_value(value, borrow=True)
+
+    def changed(self):
+        """Return the shared variables whose values are others now, with their values at the fit."""
+        pairs = self.variables.values()
+        return {
+            variable: value
+            for variable, value in pairs
+            if not same(variable.get_value(borrow=True), value)
+        }
+
+    def changes(self):
+        """Say which data are others now, from what to what; empty where none is."""
+        said = []
+        changed = self.changed()
+        if not all(variable in self.lengths for variable in changed):  # what else tells them
+            changed = {v: value for v, value in changed.items() if v not in self.lengths}
+        for variable, value in changed.items():
+            name, now = variable.name or "unnamed data", variable.get_value(borrow=True)
+            if np.shape(value) != np.shape(now):
+                said.append(f"{name} from shape {np.shape(value)} to {np.shape(now)}")
+            elif np.ndim(value) == 0:
+                what = "length of dim " if variable in self.lengths else ""
+                said.append(f"{what}{name} from {value} to {now}")
+            else:
+                n_other = int(np.sum(~(np.asarray(value) == np.asarray(now))))
+                said.append(f"{name} in {n_other} of {np.size(value)} values")
+        more = [f"{len(said) - LISTED} more"] if len(said) > LISTED else []
+        return ", ".join(said[:LISTED] + more)
+
+    def digests(self):
+        """Return shape and digest of each named variable, for a file."""
+        return {
+            variable.name: [list(np.shape(value)), digest(value)]
+            for variable, value in self.variables.values()
+            if variable.name
+        }
+
+
+def same(value, other):
+    """Tell whether two values of data are the same."""
+    if value is other:
+        return True
+    value, other = np.asarray(value), np.asarray(other)
+    if value.shape != other.shape:
+        return False
+    return np.array_equal(value, other, equal_nan=value.dtype.kind in "fc")
+
+
+def digest(value):
+    """Digest the values of an array."""
+    return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+
+
+def shared_variables(outputs):
+    """List the shared variables that expressions depend on, but for random generators."""
+    return [
+        variable
+        for variable in ancestors(outputs)
+        if isinstance(variable, SharedVariable) and not isinstance(variable.type, RandomType)
+    ]
+
+
+def _of_model(model):
+    named = [*model.basic_RVs, *model.potentials, *model.deterministics, *model.data_vars]
+    return [*named, *model.rvs_to_values.values()]
+
+
+def _dim_lengths(model):
+    return [v for v in model.dim_lengths.values() if isinstance(v, SharedVariable)]

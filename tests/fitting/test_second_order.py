@@ -1,0 +1,143 @@
+"""Gaussians by second-order steps: exact where p is Gaussian, and the optimum elsewhere."""
+
+import numpy as np
+import pytest
+from scipy import integrate, optimize, stats
+
+from pymc_isomix.fitting import second_order
+from pymc_isomix.fitting.second_order import Gaussian, Newton
+
+RNG = np.random.default_rng(3)
+ROOT = np.tril(RNG.normal(size=(4, 4))) + 2 * np.eye(4)
+MEAN = np.array([3.0, -1.0, 0.0, 10.0])
+
+
+class Analytic:
+    """A log density without parameters."""
+
+    def __init__(self, function):
+        self.function, self.n_gradients = function, 0
+
+    def evaluate(self, points, parameters):
+        self.n_gradients += len(points)
+        return self.function(points)
+
+
+def normal(points):
+    whitened = np.linalg.solve(ROOT, (points - MEAN).T).T
+    log_p = (
+        -0.5 * (whitened**2).sum(axis=1) - np.log(np.diagonal(ROOT)).sum() - 2 * np.log(2 * np.pi)
+    )
+    return log_p, -np.linalg.solve(ROOT.T, whitened.T).T
+
+
+def log_of_half_normal(points):
+    """Log of a half-normal scale, in each dimension."""
+    log_p = points - 0.5 * np.exp(2 * points) + 0.5 * np.log(2 / np.pi)
+    return log_p.sum(axis=1), 1 - np.exp(2 * points)
+
+
+def start(n_dim=4, **parameters):
+    return Gaussian(np.zeros(n_dim), np.eye(n_dim), parameters)
+
+
+def test_one_step_is_exact_within_its_bounds():
+    near = Gaussian(MEAN + 0.3 * ROOT.sum(axis=1) / 4, ROOT * 0.9, {})
+    batch = second_order.draw(Analytic(normal), near, 40, np.random.default_rng(0))
+    step = Newton.of(batch).step(near, 1.0)
+    np.testing.assert_allclose(step.mean, MEAN, atol=1e-6)
+    np.testing.assert_allclose(step.root @ step.root.T, ROOT @ ROOT.T, rtol=1e-6)
+
+
+def test_a_gaussian_is_found_from_afar():
+    target = Analytic(normal)
+    batch = second_order.fit(target, start(), np.random.default_rng(0))
+    np.testing.assert_allclose(batch.gaussian.mean, MEAN, atol=1e-6)
+    assert batch.elbo == pytest.approx(0.0, abs=1e-8)
+    assert batch.divergence < 1e-12
+    assert target.n_gradients < 4000
+
+
+def test_the_optimum_of_a_skewed_target():
+    """Minimise KL(q || p) over mean and deviation by quadrature, in one dimension."""
+
+    def negative_elbo(parameters):
+        mean, log_deviation = parameters
+        deviation = np.exp(log_deviation)
+
+        def integrand(u):
+            log_p = log_of_half_normal(np.array([[mean + deviation * u]]))[0][0]
+            return stats.norm.pdf(u) * (stats.norm.logpdf(u) - log_deviation - log_p)
+
+        return integrate.quad(integrand, -9, 9)[0]
+
+    best = optimize.minimize(negative_elbo, [-0.5, 0.0], method="Nelder-Mead")
+    # slopes of exp(2 y) on u have a relative standard error of 6 / sqrt(n), about .02
+    batch = second_order.fit(
+        Analytic(log_of_half_normal), start(1), np.random.default_rng(0), n_draws=100_000
+    )
+    mean, deviation = batch.gaussian.mean[0], batch.gaussian.root[0, 0]
+    assert mean == pytest.approx(best.x[0], abs=0.05 * np.exp(best.x[1]))
+    assert deviation == pytest.approx(np.exp(best.x[1]), rel=0.05)
+    assert batch.elbo == pytest.approx(-best.fun, abs=4 * batch.standard_error)
+
+
+def test_a_diagonal_root_takes_each_dimension_by_itself():
+    gaussian = Gaussian(np.zeros(4), np.ones(4), {})
+    batch = second_order.fit(Analytic(normal), gaussian, np.random.default_rng(0), n_draws=2000)
+    precision = np.linalg.inv(ROOT @ ROOT.T)
+    np.testing.assert_allclose(batch.gaussian.root, np.diagonal(precision) ** -0.5, rtol=0.1)
+
+
+def test_short_steps_settle_where_newtons_do():
+    gaussian = Gaussian(np.zeros(4), np.full(4, 0.1), {})
+    found = second_order.settle_coordinates(Analytic(normal), gaussian, np.random.default_rng(0))
+    precision = np.linalg.inv(ROOT @ ROOT.T)
+    np.testing.assert_allclose(found.root, np.diagonal(precision) ** -0.5, rtol=0.3)
+
+
+def test_a_step_that_lowers_the_elbo_is_refused():
+    """Heavy tails far out: whatever is accepted is no worse than the start, within its error."""
+
+    def student(points):
+        log_p = -3 * np.log1p(points**2 / 5)
+        return log_p.sum(axis=1), -6 * points / (5 + points**2)
+
+    elbos = []
+    gaussian = Gaussian(np.full(3, 8.0), np.eye(3) * 0.01, {})
+    target, rng = Analytic(student), np.random.default_rng(0)
+    batch = second_order.fit(target, gaussian, rng, tell=lambda b: elbos.append(b.elbo))
+    assert batch.elbo == elbos[-1] > elbos[0]
+    falls = -np.diff(elbos)
+    assert falls.max() < second_order.LARGEST_FALL
+
+
+def test_the_density_integrates_to_the_evidence():
+    gaussian = Gaussian(MEAN, ROOT, {})
+    points = MEAN + np.random.default_rng(0).normal(size=(5, 4))
+    expected = stats.multivariate_normal(MEAN, ROOT @ ROOT.T).logpdf(points)
+    np.testing.assert_allclose(gaussian.log_density(points), expected)
+    batch = second_order.draw(Analytic(normal), gaussian, 10, np.random.default_rng(0))
+    assert batch.log_evidence == pytest.approx(0.0, abs=1e-10)
+
+
+def test_the_first_root_is_that_of_the_hessian():
+    def narrower(points):
+        log_p, gradients = normal(MEAN + 4 * (points - MEAN))
+        return log_p, 4 * gradients
+
+    root = second_order.root_by_differences(Analytic(narrower), MEAN, {})
+    np.testing.assert_allclose(16 * root @ root.T, ROOT @ ROOT.T, rtol=1e-4)
+
+
+def test_draws_outside_the_support_are_left_out():
+    def half(points):
+        log_p, gradients = normal(points)
+        return np.where(points[:, 0] > 3.0, log_p, -np.inf), gradients
+
+    batch = second_order.draw(
+        Analytic(half), Gaussian(MEAN, ROOT, {}), 100, np.random.default_rng(0)
+    )
+    assert batch.finite == 0.5  # antithetic about the mean
+    assert len(batch.log_weights) == 50
+    assert batch.log_evidence == pytest.approx(np.log(0.5))

@@ -1,0 +1,97 @@
+"""Gaussians at the modes, and what they become."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pymc_isomix.fitting import second_order, warm_start
+from pymc_isomix.fitting.second_order import Gaussian
+
+MEANS = np.array([[-6.0, 0.0], [6.0, 3.0]])
+ROOTS = np.array([[[1.0, 0.0], [0.5, 1.0]], [[0.5, 0.0], [0.0, 2.0]]])
+WEIGHTS = np.array([0.3, 0.7])
+
+
+class TwoModes:
+    """Two Gaussians of unequal shape; a plateau without gradient where ``flat`` says so."""
+
+    n_gradients = 0
+
+    def evaluate(self, points, parameters):
+        self.n_gradients += len(points)
+        terms, slopes = [], []
+        for weight, mean, root in zip(WEIGHTS, MEANS, ROOTS, strict=True):
+            covariance = root @ root.T
+            normal = stats.multivariate_normal(mean, covariance)
+            terms.append(np.log(weight) + np.atleast_1d(normal.logpdf(points)))
+            slopes.append(-np.linalg.solve(covariance, (points - mean).T).T)
+        log_p = np.logaddexp(*terms)
+        shares = [np.exp(term - log_p)[:, None] for term in terms]
+        return log_p, shares[0] * slopes[0] + shares[1] * slopes[1]
+
+
+@pytest.fixture(scope="module")
+def batches():
+    starts = np.random.default_rng(0).uniform(-10, 10, (20, 2))
+    return warm_start.warm_start(TwoModes(), starts, {}, np.random.default_rng(1))
+
+
+def test_one_gaussian_of_each_mode_with_its_own_shape(batches):
+    assert len(batches) == 2
+    found = sorted((batch.gaussian for batch in batches), key=lambda g: g.mean[0])
+    for gaussian, mean, root in zip(found, MEANS, ROOTS, strict=True):
+        np.testing.assert_allclose(gaussian.mean, mean, atol=1e-3)
+        np.testing.assert_allclose(gaussian.root @ gaussian.root.T, root @ root.T, atol=1e-2)
+
+
+def test_masses_are_the_weights(batches):
+    left = [batch.gaussian.mean[0] < 0 for batch in batches]
+    assert warm_start.masses(batches)[left] == pytest.approx(0.3, abs=1e-4)
+
+
+def test_a_gaussian_that_is_there_twice_shares_its_mass(batches):
+    again = second_order.draw(TwoModes(), batches[0].gaussian, 150, np.random.default_rng(2))
+    masses = warm_start.masses([*batches, again])
+    assert masses[0] + masses[2] == pytest.approx(warm_start.masses(batches)[0], abs=1e-3)
+
+
+def test_a_mixture_with_one_metric_keeps_volumes_and_masses(batches):
+    masses = warm_start.masses(batches)
+    mixture = warm_start.as_mixture(batches, masses, 5, kind="dense")
+    assert mixture.n_components == 5
+    assert mixture.used.n_components == 2
+    np.testing.assert_allclose(mixture.used.weights, masses)
+    volumes = mixture.used.log_variances + np.log(np.diagonal(mixture.metric)).sum()  # d = 2
+    np.testing.assert_allclose(volumes, [batch.gaussian.log_volume for batch in batches])
+
+
+def test_spread_components_have_the_moments_of_their_gaussian():
+    gaussian = Gaussian(MEANS[0], ROOTS[0], {})
+    batch = second_order.draw(TwoModes(), gaussian, 10, np.random.default_rng(0))
+    rng, n = np.random.default_rng(0), 4000
+    mixture = warm_start.as_mixture([batch], np.ones(1), n, kind="dense", spread=0.3, rng=rng)
+    within = np.exp(mixture.log_variances[0]) * mixture.metric @ mixture.metric.T
+    covariance = within + np.cov(mixture.means.T)
+    expected = ROOTS[0] @ ROOTS[0].T
+    # the part between components has a relative standard error of sqrt(2 / n) of .09
+    error = 0.09 * np.sqrt(2 / n) * expected.max()
+    np.testing.assert_allclose(covariance, expected, atol=5 * error)
+
+
+def test_equal_modes_need_no_mixture_and_unequal_ones_do():
+    target, rng = TwoModes(), np.random.default_rng(0)
+    one = [second_order.draw(target, Gaussian(MEANS[0], ROOTS[0], {}), 300, rng)]
+    mixture = warm_start.as_mixture(one, np.ones(1), 3, kind="dense")
+    assert warm_start.divergence(one, mixture) < 1e-6
+    both = [*one, second_order.draw(target, Gaussian(MEANS[1], ROOTS[1], {}), 300, rng)]
+    mixture = warm_start.as_mixture(both, WEIGHTS, 3, kind="dense")
+    assert warm_start.divergence(both, mixture) > 0.1  # of one metric
+
+
+def test_no_start_in_the_support_gives_nothing():
+    class Nowhere(TwoModes):
+        def evaluate(self, points, parameters):
+            return np.full(len(points), np.nan), np.zeros_like(points)
+
+    starts = np.zeros((3, 2))
+    assert warm_start.warm_start(Nowhere(), starts, {}, np.random.default_rng(0)) == []
