@@ -34,7 +34,7 @@ from pymc_isomix.model.kept import baked, kept
 from pymc_isomix.results.importance import get_ready, import_psis
 from pymc_isomix.step.anchor import Anchor
 from pymc_isomix.step.bounds import StepRule
-from pymc_isomix.step.objective import StepInfo, step_updates
+from pymc_isomix.step.objective import StepInfo, StepOptions, step_updates
 
 logger = logging.getLogger(__name__)
 
@@ -186,13 +186,7 @@ class MixtureObjective(ObjectiveFunction):
         constrain = None
         if total_grad_norm_constraint is not None:
             constrain = partial(total_norm_constraint, max_norm=total_grad_norm_constraint)
-        loss, updates = step_updates(
-            self.op.rule,
-            group.shared_params,
-            group.space,
-            self.op.step_size,
-            self.op.info,
-            coordinates=group.coordinate_map,
+        options = StepOptions(
             n_samples=obj_n_mc,
             model_mode=model_mode,
             n_devices=n_devices,
@@ -201,6 +195,15 @@ class MixtureObjective(ObjectiveFunction):
             constrain=constrain,
             optimiser=None if obj_optimizer is None else optimise,
             anchor=None if more_replacements or more_obj_params else self.op.anchor,
+        )
+        loss, updates = step_updates(
+            self.op.rule,
+            group.shared_params,
+            group.space,
+            self.op.step_size,
+            self.op.info,
+            group.coordinate_map,
+            options,
         )
         result = ObjectiveUpdates({**updates, **(more_updates or {})})
         result.loss = loss
