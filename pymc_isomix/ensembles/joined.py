@@ -1,10 +1,13 @@
 """The joined result of many fits: samples, diagnoses, saves and starts NUTS as one fit does."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
+from pathlib import Path
 
 import numpy as np
+import pymc as pm
 import xarray as xr
 
 from pymc_isomix.backend.checks import check_seed
@@ -162,7 +165,9 @@ def join_saved(space, fits, rng):
     return joined_mixture(space, blocks, [fits[r].history for r in numbers], rng)
 
 
-def join(approximations, *, random_seed=None):
+def join(
+    approximations: Sequence, *, random_seed: int | np.random.Generator | None = None
+) -> JoinedMixture:
     r"""Join fits of one model into one mixture, each in coordinates of its own.
 
     Each fit is split into its modes. Draws of all of these together, weighted by :math:`p / q` with
@@ -215,7 +220,7 @@ def join(approximations, *, random_seed=None):
     return joined_mixture(space, blocks, histories, rng)
 
 
-def load(path, model=None):
+def load(path: str | Path, model: pm.Model | None = None) -> IsotropicMixture | JoinedMixture:
     """Read an approximation that its ``save`` wrote, of one fit or joined.
 
     Parameters

@@ -174,7 +174,9 @@ def step_updates(rule, params, space, step_size, info, coordinates=None, options
             log_weights, estimates.divergence, step_size, lost=pt.eq(estimates.n_finite, 0)
         )
     if coordinates:
-        at_means = AtSites(means, coordinates.batched(means, of_coordinates, on_jax=options.on_jax)[2])
+        at_means = AtSites(
+            means, coordinates.batched(means, of_coordinates, on_jax=options.on_jax)[2]
+        )
         moved, scaling = new_pseudo(
             coordinates,
             of_coordinates,
