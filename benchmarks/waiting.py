@@ -98,7 +98,9 @@ class Clock:
 
         jax.monitoring.register_event_duration_secs_listener(listen)
         # what is left of it to wait for
-        jax_compilation.beside = self.timed("XLA", jax_compilation.beside)
+        jax_compilation.compile_in_background = self.timed(
+            "XLA", jax_compilation.compile_in_background
+        )
         prepare = self.timed("rewriting", FunctionMaker.prepare_fgraph)
         FunctionMaker.prepare_fgraph = staticmethod(prepare)
         for module, name in ((batching, "rewrite_graph"), (upstream, "rewrite_pregrad")):

@@ -143,7 +143,7 @@ class JAXCompilationError(RuntimeError):
         super().__init__(f"JAX cannot compile this model ({type(error).__name__}: {reason}).")
 
 
-def beside(work, meanwhile=None):
+def compile_in_background(work, meanwhile=None):
     """Return what work that needs no Python returns; do something else in the meantime.
 
     ``meanwhile`` is for what will be asked for later: what JAX cannot compile there, a
@@ -199,12 +199,12 @@ def is_jax(mode):
     return isinstance(get_mode(mode).linker, JAXLinker)
 
 
-def lean(mode):
+def mode_for_xla(mode):
     """Return a JAX mode that leaves to XLA what PyTensor need not do."""
-    return sound(mode).excluding(*upstream.NEEDLESS_ON_JAX)
+    return without_wrong_rewrites(mode).excluding(*upstream.NEEDLESS_ON_JAX)
 
 
-def sound(mode):
+def without_wrong_rewrites(mode):
     """Return a mode without the rewrites of PyTensor that fail where a model was vectorised."""
     return get_mode(mode).excluding(*upstream.WRONG_WHEN_VECTORISED)
 

@@ -10,7 +10,7 @@ from pytensor.graph.basic import Constant
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import graph_inputs
 
-from pymc_isomix.backend.compilation import beside, compiling
+from pymc_isomix.backend.compilation import compile_in_background, compiling
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.backend.upstream import jax_function, xla_cache
 
@@ -55,7 +55,7 @@ class AheadOfTime:
         if shapes not in self.by_shapes:
             with xla_cache(folder()):
                 lowered = jax.jit(self.function).lower(*arguments)
-                self.by_shapes[shapes] = beside(lowered.compile, meanwhile)
+                self.by_shapes[shapes] = compile_in_background(lowered.compile, meanwhile)
         return self.by_shapes[shapes](*arguments)
 
 

@@ -32,7 +32,7 @@ class ComputeOnce(TypeCastingOp):
         return cotangents
 
 
-class Spread(ComputeOnce):
+class Sharded(ComputeOnce):
     """The value itself, its rows spread over several devices.
 
     Parameters
@@ -71,9 +71,9 @@ def compute_clipped_once(fgraph, node):
     return [node.op(compute_once(value), *node.inputs[1:])]
 
 
-def spread_rows(value, n_devices):
+def shard_rows(value, n_devices):
     """Have JAX keep the rows of a value, and compute what follows of each, on several devices."""
-    return value if n_devices == 1 else Spread(n_devices)(value)
+    return value if n_devices == 1 else Sharded(n_devices)(value)
 
 
 def standard_normal(shape, dtype):
@@ -96,7 +96,7 @@ def teach_jax():
     def barrier(op, **kwargs):
         return jax.lax.optimization_barrier
 
-    @jax_funcify.register(Spread)
+    @jax_funcify.register(Sharded)
     def sharded(op, **kwargs):
         mesh = jax.sharding.Mesh(jax.devices()[: op.n_devices], ("draws",))
         sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("draws"))

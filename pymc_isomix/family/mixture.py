@@ -57,12 +57,12 @@ class Mixture:
 
     @property
     def n_components(self):
-        """K."""
+        """Number of components, K."""
         return len(self.means)
 
     @property
     def n_dim(self):
-        """D."""
+        """Number of dimensions, d."""
         return self.means.shape[1]
 
     @property

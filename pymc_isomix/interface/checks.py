@@ -19,7 +19,7 @@ from pymc_isomix.backend.checks import check_count
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.backend.upstream import dropped_by_pm_fit
 from pymc_isomix.model.compiled import has_minibatches
-from pymc_isomix.model.kept import baked, keep
+from pymc_isomix.model.model_cache import cached, graph_key
 
 BACKENDS = ("jax", "numba", "c")
 # Arguments of other samplers, and what to do here
@@ -134,7 +134,7 @@ def refuse_misfitting_deterministics(space, start):
 
     values = {**space.elsewhere, **space.unflatten(start())}
     for variable, shape in zip(
-        unknown, keep(model, ("shapes", baked(space)), make)(values), strict=True
+        unknown, cached(model, ("shapes", graph_key(space)), make)(values), strict=True
     ):
         _refuse_other_lengths(model, variable.name, shape.tolist())
 

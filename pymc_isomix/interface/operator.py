@@ -21,8 +21,8 @@ from pymc_isomix.backend.compilation import (
     compiling,
     is_jax,
     jax_failure,
-    lean,
-    sound,
+    mode_for_xla,
+    without_wrong_rewrites,
 )
 from pymc_isomix.backend.jax_compilation import rewritten_for_jax, roots_of
 from pymc_isomix.backend.jax_ops import teach_jax
@@ -30,7 +30,7 @@ from pymc_isomix.backend.upstream import collect_default_updates
 from pymc_isomix.fitting.loop import saying_so
 from pymc_isomix.fitting.steppers import Deferred, Loop
 from pymc_isomix.model.compiled import CompiledModel, has_minibatches
-from pymc_isomix.model.kept import baked, kept
+from pymc_isomix.model.model_cache import graph_key, model_cache
 from pymc_isomix.results.importance import get_ready, import_psis
 from pymc_isomix.step.anchor import Anchor
 from pymc_isomix.step.bounds import StepRule
@@ -89,17 +89,17 @@ class MixtureObjective(ObjectiveFunction):
         key = None
         if may_reuse and mode is get_mode("JAX") and set(compile_kwargs) <= {"mode"}:
             key = None if obj_optimizer or any(map(_is_set, kwargs.values())) else self.op.key
-        if key in (store := kept(self.op.model)):
+        if key in (store := model_cache(self.op.model)):
             return store[key].bind(self.op, seed)
         flags: dict = {}
         if is_jax(mode):
             teach_jax()
             if not kwargs.get("more_obj_params"):  # their gradient comes after the model's rewrites
-                compile_kwargs["mode"] = lean(mode)
+                compile_kwargs["mode"] = mode_for_xla(mode)
         elif whole:
-            compile_kwargs["mode"] = sound(mode)
+            compile_kwargs["mode"] = without_wrong_rewrites(mode)
         elif compiles_slowly(mode) and not kwargs.get("more_obj_params"):  # they need its gradient
-            kwargs["model_mode"] = sound(mode)
+            kwargs["model_mode"] = without_wrong_rewrites(mode)
             compile_kwargs["mode"], flags = CHEAP_FAST, {"cxx": ""}
         updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
         with (
@@ -310,7 +310,7 @@ class MixtureKL(Operator):
         if group.user_params is not None or len(self.approx.groups) > 1:
             return None
         types = tuple((name, variable.type) for name, variable in self.shared.items())
-        return "step", self.rule, types, group.coordinate_map.key, baked(group.space)
+        return "step", self.rule, types, group.coordinate_map.key, graph_key(group.space)
 
     def set_step_size(self, step_size):
         """Set the size of the next step."""

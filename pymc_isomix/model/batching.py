@@ -23,8 +23,8 @@ from pymc_isomix.backend import upstream
 from pymc_isomix.backend.compilation import CompiledApart, compiling
 from pymc_isomix.backend.jax_ops import compute_clipped_once
 from pymc_isomix.backend.linalg import GAUSSIAN_MAP, ROOT, use_quick_cholesky
-from pymc_isomix.model.kept import baked, keep
-from pymc_isomix.model.vectorising import batch, batch_in_pieces, closed
+from pymc_isomix.model.model_cache import cached, graph_key
+from pymc_isomix.model.vectorising import batch, batch_in_chunks, closed
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def batched_log_density(
         outputs = graph_replace(outputs, given, strict=False)
     if mode is None:
         batched = (
-            batch_in_pieces(outputs, point, points) if on_jax else batch(outputs, point, points)
+            batch_in_chunks(outputs, point, points) if on_jax else batch(outputs, point, points)
         )
     else:
         inside = points.type()
@@ -116,8 +116,8 @@ def target_at_point(space, dtype, coordinates=None):
     -------
     PointTarget
     """
-    key = "target", dtype, coordinates.key if coordinates else None, baked(space)
-    return keep(space.model, key, lambda: _target_at_point(space, dtype, coordinates))
+    key = "target", dtype, coordinates.key if coordinates else None, graph_key(space)
+    return cached(space.model, key, lambda: _target_at_point(space, dtype, coordinates))
 
 
 @compiling(cxx="")  # a constant that is computed here, once, would have C compiled
@@ -169,22 +169,22 @@ def stabilise(outputs):
     than the rewrites look for. What only depends on shapes is folded while they are plain
     constants: batched, they would become tensors, which neither JAX nor the rewrites see through.
     """
-    outputs = opened(outputs)  # of sites, whose gradient has been taken
+    outputs = inline_own_gradients(outputs)  # of sites, whose gradient has been taken
     # what a rewrite puts into one Op, the softmax for example, would be compiled by itself
     last = dfs_rewriter(upstream.inline_symbolic_for_fusion, constant_mask_to_indices)
     rewrites = {"include": upstream.STABLE, "exclude": [upstream.SYMMETRY]}
     return rewrite_graph(outputs, custom_rewrite=last, clone=True, **rewrites)
 
 
-def opened(outputs):
+def inline_own_gradients(outputs):
     """Put the graphs of what is one Op for its gradient's sake in its place."""
     if not any(v.owner and _has_own_gradient(v.owner.op) for v in ancestors(outputs)):
         return outputs
-    inline = dfs_rewriter(node_rewriter([OpFromGraph])(_opened))
+    inline = dfs_rewriter(node_rewriter([OpFromGraph])(_inline_own_gradient))
     return rewrite_graph(outputs, include=(), custom_rewrite=inline, clone=True)
 
 
-def _opened(fgraph, node):
+def _inline_own_gradient(fgraph, node):
     return upstream.inline_ofg_node(node) if _has_own_gradient(node.op) else None
 
 

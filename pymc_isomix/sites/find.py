@@ -10,7 +10,7 @@ import pytensor.tensor as pt
 from pymc.distributions.transforms import ZeroSumTransform
 
 from pymc_isomix.model.fitted_data import same
-from pymc_isomix.model.kept import baked, kept
+from pymc_isomix.model.model_cache import graph_key, model_cache
 from pymc_isomix.sites import values
 from pymc_isomix.sites.coordinates import PSEUDO, CoordinateMap, Site
 from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
@@ -42,13 +42,15 @@ def find_coordinates(space):
     CoordinateMap
         Without sites where the model has none that are recognised.
     """
-    key = "coordinates", baked(space)
-    coordinates = kept(space.model).get(key)
+    key = "coordinates", graph_key(space)
+    coordinates = model_cache(space.model).get(key)
     if coordinates is None or not all(
         same(variable.get_value(borrow=True), value) for variable, value in coordinates.data.items()
     ):
         sites = _without_circles([_candidates(space, name) for name in space.variables])
-        coordinates = kept(space.model).add(key, CoordinateMap(space, sites, space.data_read))
+        coordinates = model_cache(space.model).add(
+            key, CoordinateMap(space, sites, space.data_read)
+        )
     if coordinates:
         names = ", ".join(space.variables[site.name].name for site in coordinates.sites)
         logger.info(f"coordinates='auto': {names} by the model's own scales")

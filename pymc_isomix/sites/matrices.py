@@ -87,7 +87,7 @@ class Matrix:
         precision = self._pseudo(pt.exp(log_precision))
         return self._flat(precision * self._variance(given, log_precision, value))
 
-    def spread(self, given, log_precision, value):
+    def deviation(self, given, log_precision, value):
         r"""Return the standard deviation of :math:`\theta` given those, (..., B r)."""
         return self._flat(pt.sqrt(self._variance(given, log_precision, value)))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
-from pymc_isomix.backend.jax_ops import compute_once, spread_rows, standard_normal
+from pymc_isomix.backend.jax_ops import compute_once, shard_rows, standard_normal
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.model.batching import batched_log_density
@@ -130,7 +130,7 @@ def step_updates(rule, params, space, step_size, info, coordinates=None, options
     noise = standard_normal((n_components, n_samples, n_dim), means.dtype)
     draws = estimator.draw(noise, means, whitened_means, log_variances, metric)
     points = pt.specify_shape(draws.coordinates, (n_components * n_samples, n_dim))
-    points = spread_rows(points, options.n_devices)
+    points = shard_rows(points, options.n_devices)
     of_coordinates = {n: params[n] for n in coordinates.parameter_shapes} if coordinates else {}
     at_anchor = None if anchor is None else anchor.at(coordinates, of_coordinates)
     behind = [] if at_anchor is None else [at_anchor[0][None]]

@@ -19,11 +19,11 @@ from pymc_isomix.backend.compilation import (
     LONGEST_REASON,
     CompiledApart,
     JAXCompilationError,
-    beside,
+    compile_in_background,
     compiles_slowly,
     compiling,
     jax_failure,
-    lean,
+    mode_for_xla,
     one_blas_thread,
 )
 from pymc_isomix.model import batching
@@ -80,7 +80,8 @@ def test_no_c_is_compiled_for_what_is_constant_in_a_model(monkeypatch):
 def test_sums_and_products_are_left_to_xla():
     x = pt.vector("x", shape=(2,))
     graphs = [
-        pytensor.function([x], x + 1.0 - x, mode=m).maker.fgraph for m in ("JAX", lean("JAX"))
+        pytensor.function([x], x + 1.0 - x, mode=m).maker.fgraph
+        for m in ("JAX", mode_for_xla("JAX"))
     ]
     n_subtracted = [len([n for n in g.apply_nodes if g.inputs[0] in n.inputs]) for g in graphs]
     assert n_subtracted[0] == 0 < n_subtracted[1]
@@ -99,10 +100,10 @@ def test_work_is_done_beside_other_work():
         met.wait()  # both are at work at once
         raise JAXCompilationError(ValueError("for later"))
 
-    assert beside(work, meanwhile) == 3
+    assert compile_in_background(work, meanwhile) == 3
     assert len(set(threads)) == 2
     assert get_ident() in threads
-    assert beside(get_ident) == get_ident()
+    assert compile_in_background(get_ident) == get_ident()
 
 
 def test_faults_of_the_work_and_interrupts_pass():
@@ -117,11 +118,11 @@ def test_faults_of_the_work_and_interrupts_pass():
 
     before = threading.active_count()
     with pytest.raises(RuntimeError, match="XLA"):
-        beside(fail, lambda: None)
+        compile_in_background(fail, lambda: None)
     with pytest.raises(KeyboardInterrupt):
-        beside(lambda: 1, interrupt)
+        compile_in_background(lambda: 1, interrupt)
     with pytest.raises(ZeroDivisionError):
-        beside(lambda: 1, of_our_own)
+        compile_in_background(lambda: 1, of_our_own)
     assert threading.active_count() == before
 
 
