@@ -32,7 +32,8 @@ class Mixture:
     log_weights : (K,) array
         Normalised.
     metric : (), (d,) or (d, d) array
-        A multiple of the identity, the diagonal of L, or a lower triangular L.
+        L, a Cholesky factor of a covariance (no mass matrix): a multiple of the identity, the
+        diagonal of L, or a lower triangular L.
 
     Examples
     --------

@@ -160,9 +160,8 @@ class CompiledModel:
         """Build the log density at one point (d,), a scalar expression; of all the data."""
         target = self._full
         constants = {target.parameters[n]: pt.constant(v) for n, v in self._parameters.items()}
-        [log_density] = batching.inline_own_gradients(
-            [target.log_density]
-        )  # any sampler knows what is inside
+        # any sampler knows what is inside
+        [log_density] = batching.inline_own_gradients([target.log_density])
         data = {
             variable: pt.constant(np.array(self.space.value_of(variable)), dtype=variable.dtype)
             for variable in shared_variables([log_density])
