@@ -59,7 +59,7 @@ def fit(model, seed, *, n=STEPS, backend="jax", **options):
     """Fit by ``IsoMix()``, nothing set but the seed unless by ``options``."""
     import pymc_isomix as pmi
 
-    logging.getLogger("pymc_isomix").setLevel(logging.ERROR)  # no evaluation for a closing line
+    logging.getLogger("pymc_isomix").setLevel(logging.ERROR)
     inference = pmi.IsoMix(random_seed=seed, model=model, **options)
     return inference.fit(n, backend=backend, progressbar=False)
 

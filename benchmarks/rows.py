@@ -100,7 +100,7 @@ def confusion(result):
     rows = []
     for title, fits in (
         ("all", result["fits"]),
-        ("no rule set on it", [fit for fit in result["fits"] if fit["unseen"]]),
+        ("no rule set on it", [f for f in result["fits"] if f["unseen"] or f.get("fresh")]),
     ):
         for wrong in (False, True):
             given = [fit["verdict"] for fit in fits if fit["wrong"] == wrong]

@@ -20,7 +20,6 @@ from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.fitted_data import FittedData
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.results import files
-from pymc_isomix.sites.blocks import Block
 from pymc_isomix.sites.coordinates import CoordinateMap
 from pymc_isomix.sites.find import find_coordinates
 
@@ -139,7 +138,7 @@ def joined_mixture(space, blocks, histories, rng):
     columns["fit"] = ("piece", [piece.source for piece in weighted.pieces])
     columns["n_components"] = ("piece", [p.mixture.n_components for p in weighted.pieces])
     attrs = {
-        "n_fits": len(blocks),
+        "n_fits": len(histories),
         "n_pieces": weighted.n_pieces,
         "log_evidence": weighted.log_evidence,
         "log_evidence_se": weighted.log_evidence_se,
@@ -149,7 +148,7 @@ def joined_mixture(space, blocks, histories, rng):
     history = History(
         compile_seconds=sum(h.compile_seconds for h in histories),
         run_seconds=sum(h.run_seconds for h in histories),
-        stop_reason=f"{len(blocks)} fits joined",
+        stop_reason=f"{len(histories)} fits joined",
         settings=histories[0].settings,
         backend=backend,
         versions=histories[0].versions,
@@ -161,7 +160,7 @@ def join_saved(space, fits, rng):
     """Join what restarts ended with, {number: Saved}."""
     numbers = sorted(fits)
     at = coordinate_map_of(space, fits[numbers[0]])
-    blocks = [replace(fits[r].density(at).blocks[0], source=r) for r in numbers]
+    blocks = [replace(block, source=r) for r in numbers for block in fits[r].density(at).blocks]
     return joined_mixture(space, blocks, [fits[r].history for r in numbers], rng)
 
 
@@ -211,8 +210,9 @@ def join(
         if approx.space.describe() != first.space.describe():
             raise ValueError("approximations must be of one model; their variables differ")
     blocks = [
-        Block(approx.mixture, approx.coordinates, source)
+        replace(block, source=source)
         for source, approx in enumerate(approximations)
+        for block in approx.density.blocks
     ]
     histories = [approx.history or History() for approx in approximations]
     rng = np.random.RandomState(check_seed(random_seed))

@@ -59,6 +59,11 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
     progressbar : bool
     theme : rich.theme.Theme
 
+    Returns
+    -------
+    bool
+        Whether the user or a callback ended it.
+
     Raises
     ------
     FloatingPointError
@@ -115,6 +120,8 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
         controller.finish()
     except (KeyboardInterrupt, StopIteration) as interruption:
         trace.reason = str(interruption) or "interrupted"
+        return True
+    return False
 
 
 @contextmanager

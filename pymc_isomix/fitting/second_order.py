@@ -330,12 +330,23 @@ def _with_coordinates(target, batch, step, damping):
     return Gaussian(mean, root, new)
 
 
-def root_by_differences(target, mean, parameters):
-    """Root (d, d) of the inverse of -Hessian at a point, by finite differences of the gradient."""
+def root_by_differences(target, mean, parameters, unit=None):
+    """Root (d, d) of the inverse of -Hessian at a point, by finite differences of the gradient.
+
+    Parameters
+    ----------
+    target : Target
+    mean : (d,) array
+    parameters : dict of arrays
+    unit : (d, d) array, optional
+        Root of a metric in which the Hessian is of the order of one.
+    """
     n_dim = len(mean)
-    steps = DIFFERENCE * np.eye(n_dim)
+    unit = np.eye(n_dim) if unit is None else unit
+    steps = DIFFERENCE * unit.T
     _, gradients = target.evaluate(np.concatenate([mean + steps, mean - steps]), parameters)
-    precision = np.nan_to_num((gradients[n_dim:] - gradients[:n_dim]) / (2 * DIFFERENCE))
+    whitened = np.nan_to_num((gradients[n_dim:] - gradients[:n_dim]) @ unit)
+    precision = whitened / (2 * DIFFERENCE)
     values, vectors = np.linalg.eigh((precision + precision.T) / 2)
     covariance = (vectors / np.maximum(values, LEAST_PRECISION)) @ vectors.T
-    return np.linalg.cholesky(covariance + 1e-12 * np.eye(n_dim))
+    return unit @ np.linalg.cholesky(covariance + 1e-12 * np.eye(n_dim))

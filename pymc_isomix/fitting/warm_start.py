@@ -7,6 +7,7 @@ from pymc_isomix.fitting import second_order
 from pymc_isomix.fitting.ascents import ascend
 from pymc_isomix.fitting.second_order import Gaussian
 
+VERY_FEW = 10  # dimensions up to which a Gaussian covers the top of a density that it fits
 FEW_DIMENSIONS = 100  # up to there, finite differences give the first metric
 NARROW, N_NARROW = 0.1, 4  # standard deviations of draws about an end; rounds of them
 CLIMBED_AGAIN = 5  # of the best ends, in coordinates that have changed
@@ -15,10 +16,14 @@ SEGMENT = np.linspace(0, 1, 7)[:-1]  # where to look for a valley before the end
 VALLEY = 1.0  # nats
 UNCOVERED = np.log(20)  # nats by which log q lies below the posterior where it has no mass
 MOST_MODES, MOST_POOR = 25, 4  # Gaussians; where the first fits its mode poorly
-MOST_AGAIN = 2  # ends that lead to a mode that is known
+LIGHTEST = 5.0  # nats of log mass below all other modes together: less is not fitted further
+MOST_AGAIN = 4  # ends that lead to a mode that is known
+NEAR = 0.3  # standard deviations per root of d, between ends that count as one
 TOO_FAR = 2.0  # nats: standard deviation of log weights of a Gaussian that is worth another try
 SPREAD = 0.3  # of the means of a mixture's components about their Gaussian's
 EXACT = 0.01  # nats of KL(q || p) that ask for no mixture
+LIGHT = 0.02  # share of the posterior of a mode whose shape does not count
+LARGEST_RATIO = 1.5  # of the axes of two Gaussians that one metric serves
 N_JUDGED, CLEARLY_NOT = 500, 3.0  # draws that decide; times that divergence needs no more draws
 EM_STEPS = 50
 
@@ -69,21 +74,50 @@ def warm_start(target, starts, parameters, rng, *, dense=True, tell=lambda batch
     left = np.flatnonzero(uncovered(batches, ends, heights))
     if len(left):  # in the metric of the first, which many modes share
         ends[left], heights[left] = _ascend_whitened(evaluate, batches[0].gaussian, ends[left])
-    n_again = 0
+    n_again, tried = 0, list[np.ndarray]()
     most = MOST_MODES if batches[0].deviation < TOO_FAR else MOST_POOR
     for i in left[np.argsort(-heights[left])]:
-        if len(batches) == most:
+        end = ends[[i]]
+        if len(batches) == most or n_again == MOST_AGAIN:
             break
-        if uncovered(batches, ends[[i]], heights[[i]])[0] and _is_apart(
-            evaluate, ends[i], heights[i], [batch.gaussian.mean for batch in batches]
-        ):
-            batch = _gaussian_at(target, ends[i], shared, rng, few, dense, tell)
-            at_mean = evaluate(batch.gaussian.mean[None])[0]
-            if uncovered(batches, batch.gaussian.mean[None], at_mean)[0]:
-                batches.append(batch)
-            elif (n_again := n_again + 1) == MOST_AGAIN:
-                break
+        if any(_are_near(batches[0].gaussian, end - other) for other in tried):
+            continue
+        tried.append(end)
+        if not uncovered(batches, end, heights[[i]])[0]:
+            continue
+        means = [batch.gaussian.mean for batch in batches]
+        # in many dimensions the top of a density may lie where a good Gaussian has no mass
+        if n_dim > VERY_FEW and not _is_apart(evaluate, ends[i], heights[i], means):
+            continue
+        batch = _further_gaussian(target, batches, end, heights[[i]], rng, few, dense, tell)
+        mean = batch.gaussian.mean[None]
+        if uncovered(batches, mean, evaluate(mean)[0])[0]:
+            batches.append(batch)
+        else:
+            n_again += 1
     return batches
+
+
+def _further_gaussian(target, batches, end, height, rng, few, dense, tell):
+    """Fit a Gaussian at the end (1, d) of an ascent that those before do not cover."""
+    parameters = batches[0].gaussian.parameters
+    if not few:
+        return _gaussian_at(target, end[0], parameters, rng, few, dense, tell)
+    unit = batches[0].gaussian.root
+    root = second_order.root_by_differences(target, end[0], parameters, unit)
+    laplace = Gaussian(end[0], root, parameters)
+    first = second_order.draw(target, laplace, second_order.LEAST_DRAWS, rng)
+    known = np.logaddexp.reduce([batch.log_evidence for batch in batches])
+    if not first.log_evidence > known - LIGHTEST:
+        return first  # what little mass it has needs no better Gaussian
+    batch = second_order.fit(target, laplace, rng, tell=tell)
+    # one that has gone to another mode, or lies across several, leaves Laplace's in its place
+    return first if uncovered([*batches, batch], end, height)[0] else batch
+
+
+def _are_near(gaussian, difference):
+    """Tell whether two ends, by their difference (1, d), are the same but for a short way."""
+    return np.linalg.norm(gaussian.whiten(difference)) < NEAR * np.sqrt(gaussian.n_dim)
 
 
 def _ascend_whitened(evaluate, gaussian, points):
@@ -150,20 +184,31 @@ def _coordinates_at_end(target, ends, heights, parameters, rng):
 
 
 def masses(batches):
-    """Shares (G,) of the posterior that Gaussians have, by EM steps on importance weights.
-
-    All draws together are weighted by p over the density of all Gaussians together, so that mass
-    which two of them cover is not counted twice.
-    """
-    if len(batches) == 1:
-        return np.ones(1)
+    """Shares (G,) of the posterior that Gaussians have; see :func:`shares_of`."""
     points = np.concatenate([batch.points for batch in batches])
     log_q = np.stack([batch.gaussian.log_density(points) for batch in batches], axis=1)  # (S, G)
-    own = log_joint(batches)
-    sizes = np.array([len(batch.log_weights) for batch in batches])
-    log_weights = own - np.logaddexp.reduce(log_q + np.log(sizes / sizes.sum()), axis=1)
+    return shares_of(log_joint(batches), log_q, [len(batch.log_weights) for batch in batches])
+
+
+def shares_of(log_p, log_q, sizes):
+    """Shares (G,) of the posterior that densities have, by EM steps on importance weights.
+
+    All draws together are weighted by p over the density of all of them together, so that mass
+    which two densities cover is not counted twice.
+
+    Parameters
+    ----------
+    log_p : (S,) array
+        Log density of the model at draws of all densities, one after the other.
+    log_q : (S, G) array
+        Log densities there.
+    sizes : list of int
+        Draws of each.
+    """
+    sizes = np.asarray(sizes)
+    log_weights = log_p - np.logaddexp.reduce(log_q + np.log(sizes / sizes.sum()), axis=1)
     weights = np.exp(log_weights - np.logaddexp.reduce(log_weights))
-    shares = np.full(len(batches), 1 / len(batches))
+    shares = np.full(len(sizes), 1 / len(sizes))
     for _ in range(EM_STEPS):
         with np.errstate(divide="ignore"):
             joint = log_q + np.log(shares)
@@ -231,34 +276,51 @@ def as_mixture(batches, shares, n_components, *, kind, spread=0.0, rng=None):
     return mixture.padded(n_components)
 
 
-def is_exact(target, batches, mixture, rng):
-    """Tell whether KL(q || p) of Gaussians as a mixture is too small to need more components.
+def have_one_shape(batches, shares):
+    """Tell whether a metric that Gaussians share, but for a factor, has about their shapes.
+
+    Gaussians of next to no mass do not count.
+    """
+    heavy = [batch for batch, share in zip(batches, shares, strict=True) if share > LIGHT]
+    if len(heavy) < 2:
+        return True
+    first = heavy[0].gaussian
+    for batch in heavy[1:]:
+        root = batch.gaussian.root
+        columns = first.whiten(root.T if root.ndim == 2 else np.diag(root)).T
+        factors = np.linalg.svd(columns, compute_uv=False)
+        if factors.max() / factors.min() > LARGEST_RATIO:
+            return False
+    return True
+
+
+def is_exact(target, batches, shares, rng):
+    """Tell whether KL(q || p) of Gaussians, each of its own shape, is too small to need more.
 
     Where the draws of the batches leave it open, a few more decide.
     """
     if min(batch.finite for batch in batches) < 1:
         return False  # the posterior ends where the Gaussians do not
-    if divergence(batches, mixture) > CLEARLY_NOT * EXACT:
+    if divergence(batches, shares) > CLEARLY_NOT * EXACT:
         return False
-    sizes = np.maximum(N_JUDGED * mixture.used.weights, 2).astype(int)
+    sizes = np.maximum(N_JUDGED * shares, 2).astype(int)
     more = [
         second_order.draw(target, batch.gaussian, n, rng)
         for batch, n in zip(batches, sizes, strict=True)
     ]
-    return min(batch.finite for batch in more) == 1 and divergence(more, mixture) < EXACT
+    return min(batch.finite for batch in more) == 1 and divergence(more, shares) < EXACT
 
 
-def divergence(batches, mixture):
-    """KL(q || p), nats, of a mixture of Gaussians, by the spread of log p - log q at draws."""
-    if len(batches) == 1:
-        return batches[0].divergence
+def divergence(batches, shares):
+    """KL(q || p), nats, of Gaussians together, by the spread of log p - log q at draws."""
     points = np.concatenate([batch.points for batch in batches])
-    weights = np.concatenate(
-        [
-            np.full(len(batch.log_weights), weight / len(batch.log_weights))
-            for batch, weight in zip(batches, mixture.weights, strict=False)
+    with np.errstate(divide="ignore"):
+        terms = [
+            np.log(share) + batch.gaussian.log_density(points)
+            for batch, share in zip(batches, shares, strict=True)
         ]
-    )
-    log_ratio = log_joint(batches) - mixture.used.log_density(points)
-    weights = weights / weights.sum()
+    log_ratio = log_joint(batches) - np.logaddexp.reduce(terms)
+    sizes = [len(batch.log_weights) for batch in batches]
+    weights = np.repeat(np.divide(shares, sizes), sizes)
+    weights /= weights.sum()
     return 0.5 * weights @ (log_ratio - weights @ log_ratio) ** 2

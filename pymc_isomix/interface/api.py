@@ -137,10 +137,18 @@ def resume(approx: IsotropicMixture, **changes: Any) -> IsoMix:
 
 def approximation_of(saved: files.Saved, model: pm.Model) -> IsotropicMixture:
     """Return the approximation of one fit that a file holds."""
-    values = {**saved.mixture.as_dict(), **saved.blocks[0].coordinates}
+    mixture = saved.mixture
+    if len(saved.blocks) > 1:  # PyMC's group has one metric
+        n_components = saved.history.settings.get("n_components", mixture.n_components)
+        mixture = mixture.padded(max(n_components, mixture.n_components))
+    values = {**mixture.as_dict(), **saved.blocks[0].coordinates}
     coordinates = "auto" if saved.structure["sites"] else "affine"
     approx = IsotropicMixture(values=values, coordinates=coordinates, model=model)
     files.refuse_other_sites(saved, approx.coordinate_map)
     approx.rng.set_state(saved.random_state)
     approx.hist, approx.history = saved.hist, saved.history
+    if len(saved.blocks) > 1:
+        approx.union = saved.density(approx.coordinate_map)
+        group = approx.groups[0]
+        group.mixture = approx.union.with_one_metric(group.mixture.n_components)
     return approx

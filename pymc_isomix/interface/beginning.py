@@ -11,6 +11,8 @@ from pymc_isomix.backend.compilation import jax_failure
 from pymc_isomix.fitting import warm_start
 from pymc_isomix.fitting.target import ModelTarget
 from pymc_isomix.model.compiled import CompiledModel, rows_per_row_of_minibatch
+from pymc_isomix.model.starts import starting_means
+from pymc_isomix.sites.blocks import Block, BlockMixture
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +20,9 @@ GAUSSIAN = "gaussian"  # name of the phase, in the record
 # Rows of all the data per row of a minibatch, up to which a few thousand gradients of all the data
 # cost less than the fifteen hundred steps with minibatches that they save
 MOST_ROWS = 100
+LIGHT, LEAST_SHARE = 0.02, 1e-5  # of the posterior: a mode without mixture; one that is left out
+FEW_DIMENSIONS, N_FROM_PRIOR = 30, 20  # up to where ascents start from so many prior draws, too
+N_OF_BLOCK = 1000  # draws that tell the mass of a mode
 
 
 class Watch:
@@ -61,14 +66,22 @@ class Watch:
         group = self.group
         n_components = group.mixture.n_components
         mixture = warm_start.as_mixture(batches, shares, n_components, kind=self.kind, **spread)
-        diagonal = group.mixture.log_variances.ndim == 2
-        group.mixture = mixture.with_diagonal_variances() if diagonal else mixture
+        self.put_mixture(mixture)
         group.coordinates = group.coordinates.replace(**batches[0].gaussian.parameters)
-        return mixture
+
+    def put_mixture(self, mixture):
+        """Put a mixture with one metric in place of the parameters of PyMC's group."""
+        diagonal = self.group.mixture.log_variances.ndim == 2
+        self.group.mixture = mixture.with_diagonal_variances() if diagonal else mixture
+
+    def block(self, batch):
+        """Return a Gaussian as a block of one component."""
+        mixture = warm_start.as_mixture([batch], np.ones(1), 1, kind=self.kind)
+        return Block(mixture, self.group.coordinates.replace(**batch.gaussian.parameters))
 
 
-def begin(trace, approx, operator, *, stop_early, callbacks, first, score, progressbar, theme):
-    """Fit a Gaussian at each mode, and say whether that is all that the posterior needs.
+class Beginning:
+    """Gaussians at the modes of a posterior, and what becomes of them.
 
     Parameters
     ----------
@@ -76,58 +89,147 @@ def begin(trace, approx, operator, *, stop_early, callbacks, first, score, progr
         Filled in.
     approx : IsotropicMixture
     operator : MixtureKL
-    stop_early : bool
-        Whether a Gaussian that is exact ends the fit.
-    callbacks, first, score, progressbar, theme
+    callbacks, first, score
         See :func:`pymc_isomix.fitting.loop.run`.
 
-    Returns
-    -------
-    bool
+    Attributes
+    ----------
+    ended : bool
         Whether the fit has ended: exact, interrupted, or its budget spent.
+    modes : list of Batch
+        That need mixtures of their own, since their shapes differ; empty where one mixture does.
     """
-    group = approx.groups[0]
-    if rows_per_row_of_minibatch(group.space.model) > MOST_ROWS:
-        return False
-    mixture, coordinates = group.mixture, group.coordinates
-    kind = "diag" if mixture.metric.ndim < 2 else "dense"
-    compiled = CompiledModel(group.space, mixture.means.dtype.name, operator.backend, coordinates)
-    rng = np.random.default_rng(approx.rng.randint(2**30, dtype=np.int64))
-    watch = Watch(trace, approx, kind, callbacks, first, score)
-    with Console(theme=theme).status("Compiling") if progressbar else nullcontext() as status:
-        if status is not None:
-            watch.show = status.update
-        try:
-            with jax_failure(operator.backend == "jax"):
+
+    def __init__(self, trace, approx, operator, *, callbacks, first, score):
+        self.trace, self.approx, self.operator = trace, approx, operator
+        group = approx.groups[0]
+        mixture = group.mixture
+        self.kind = "diag" if mixture.metric.ndim < 2 else "dense"
+        self.watch = Watch(trace, approx, self.kind, callbacks, first, score)
+        self.compiled = CompiledModel(
+            group.space, mixture.means.dtype.name, operator.backend, group.coordinates
+        )
+        self.batches: list = []
+        self.modes: list = []
+        self.ended = False
+
+    def begin(self, *, stop_early, progressbar, theme):
+        """Fit a Gaussian at each mode, and see whether that is all that the posterior needs.
+
+        Parameters
+        ----------
+        stop_early : bool
+            Whether Gaussians that are exact end the fit.
+        progressbar, theme
+            See :func:`pymc_isomix.fitting.loop.run`.
+        """
+        trace, group = self.trace, self.approx.groups[0]
+        if rows_per_row_of_minibatch(group.space.model) > MOST_ROWS:
+            return
+        # drawn here, so that fits that begin otherwise keep their random numbers
+        self.rng = np.random.default_rng(self.approx.rng.randint(2**30, dtype=np.int64))
+        mixture, coordinates = group.mixture, group.coordinates
+        with Console(theme=theme).status("Compiling") if progressbar else nullcontext() as status:
+            if status is not None:
+                self.watch.show = status.update
+            with jax_failure(self.operator.backend == "jax"):
                 try:
-                    target = ModelTarget(compiled)
+                    target = ModelTarget(self.compiled)
                 except ValueError as error:  # random by more than minibatches
                     logger.info(f"no Gaussian at the start: {error}")
-                    return False
+                    return
                 target.evaluate(mixture.means[:1], coordinates.parameters)
             trace.compile_seconds += time.perf_counter() - trace.began
-            batches = warm_start.warm_start(
-                target,
-                mixture.means,
-                coordinates.parameters,
-                rng,
-                dense=kind == "dense",
-                tell=watch,
-            )
-        except (KeyboardInterrupt, StopIteration) as interruption:
-            trace.reason = str(interruption) or "interrupted"
-            if watch.last is not None:
-                watch.put([watch.last], np.ones(1))
-            return True
-    trace.n_gradients[GAUSSIAN] = target.n_gradients
-    if not batches or not batches[0].is_of_use:
-        return False
-    shares = warm_start.masses(batches)
-    gaussians = watch.put(batches, shares)
-    if stop_early and (
-        gaussians.n_components == 1 or warm_start.is_exact(target, batches, gaussians, rng)
-    ):
-        trace.reason = "converged"
-        return True
-    watch.put(batches, shares, spread=warm_start.SPREAD, rng=rng)
-    return False
+            try:
+                with np.errstate(all="ignore"):  # starts may be astronomically far
+                    batches = warm_start.warm_start(
+                        target,
+                        self._starts(mixture.means),
+                        coordinates.parameters,
+                        self.rng,
+                        dense=self.kind == "dense",
+                        tell=self.watch,
+                    )
+                if batches and batches[0].is_of_use:
+                    self._judge(target, batches, stop_early)
+            except (KeyboardInterrupt, StopIteration) as interruption:
+                trace.reason = str(interruption) or "interrupted"
+                self.ended = True
+                if self.watch.last is not None:
+                    self.watch.put([self.watch.last], np.ones(1))
+            finally:
+                trace.n_gradients[GAUSSIAN] = target.n_gradients
+
+    def _starts(self, means):
+        """Return starts (S, d) of ascents: the components', and some from the prior.
+
+        Where there are few dimensions, and nobody chose the starts, prior draws reach modes that
+        lie outside the box of the components'.
+        """
+        group = self.approx.groups[0]
+        settings = self.approx.history.settings
+        chosen = settings.get("start") is not None or settings.get("init") != "jitter"
+        if chosen or group.space.n_dim > FEW_DIMENSIONS:
+            return means
+        seed = int(self.rng.integers(2**30))
+        try:
+            z = starting_means(group.space, N_FROM_PRIOR, init="prior", random_seed=seed)
+        except ValueError:  # an improper prior, or one that is hardly ever in the support
+            return means
+        y = self.compiled.from_unconstrained(z)
+        return np.concatenate([means, y[np.isfinite(y).all(axis=1)]])
+
+    def _judge(self, target, batches, stop_early):
+        """End the fit where the Gaussians are exact, or say from where mixtures start."""
+        watch, shares = self.watch, warm_start.masses(batches)
+        watch.put(batches, shares)
+        one_shape = warm_start.have_one_shape(batches, shares)
+        n_components = self.approx.groups[0].mixture.n_components
+        if stop_early and (
+            n_components == 1 or warm_start.is_exact(target, batches, shares, self.rng)
+        ):
+            self.trace.reason, self.ended = "converged", True
+            if not one_shape:
+                self.unite([watch.block(batch) for batch in batches], np.log(shares))
+            return
+        self.batches = batches
+        if one_shape:
+            watch.put(batches, shares, spread=warm_start.SPREAD, rng=self.rng)
+        else:
+            self.modes = [b for b, share in zip(batches, shares, strict=True) if share > LIGHT]
+
+    def start_at(self, batch):
+        """Put the components at one mode, from which a mixture of its own starts."""
+        self.watch.put([batch], np.ones(1), spread=warm_start.SPREAD, rng=self.rng)
+
+    def fitted_block(self):
+        """Return the mixture of one mode as it is now."""
+        group = self.approx.groups[0]
+        return Block(group.mixture.used, group.coordinates)
+
+    def unite_modes(self, blocks):
+        """Join the mixtures of modes, and Gaussians of light ones, by their masses."""
+        fitted = [id(batch) for batch in self.modes]
+        light = [self.watch.block(b) for b in self.batches if id(b) not in fitted]
+        blocks = [*blocks, *light]
+        densities, points, sizes = [], [], [N_OF_BLOCK] * len(blocks)
+        for block in blocks:
+            y, _ = block.mixture.draw(N_OF_BLOCK, self.rng)
+            at_y, _, z, log_determinant = self.compiled.at(block.coordinates).evaluate(y)
+            densities.append(at_y - log_determinant)
+            points.append(z)
+        z, log_p = np.concatenate(points), np.concatenate(densities)
+        log_q = np.stack([block.evaluate(z)[0] for block in blocks], axis=1)
+        log_p = np.where(np.isfinite(log_p), log_p, -np.inf)
+        self.trace.n_gradients["joining"] = sum(sizes)
+        with np.errstate(divide="ignore"):
+            self.unite(blocks, np.log(warm_start.shares_of(log_p, log_q, sizes)))
+
+    def unite(self, blocks, log_weights):
+        """Make blocks the approximation; PyMC's own expressions see them with one metric."""
+        kept = [j for j, log_weight in enumerate(log_weights) if log_weight > np.log(LEAST_SHARE)]
+        union = BlockMixture.of([blocks[j] for j in kept], np.asarray(log_weights)[kept])
+        group = self.approx.groups[0]
+        self.watch.put_mixture(union.with_one_metric(group.mixture.n_components))
+        group.coordinates = union.coordinates
+        self.approx.union = union

@@ -17,7 +17,7 @@ from pymc_isomix.fitting.loop import Trace, run, saying_so
 from pymc_isomix.fitting.random_state import generator_states, restore_generators
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.approximation import IsotropicMixture
-from pymc_isomix.interface.beginning import begin
+from pymc_isomix.interface.beginning import Beginning
 from pymc_isomix.interface.checks import (
     check_fit,
     check_model,
@@ -317,6 +317,8 @@ class IsoMix(Inference):
         """Take up to n steps; however they end, history and parameters stay as they are then."""
         operator, history, first = self.objective.op, self.approx.history, self._taken
         operator.info.n_dropped.set_value(np.int64(0))
+        # what was found and said before holds no more
+        self.approx.union = self.approx._report = None
         trace = Trace(np.full(n, np.nan), began=self._began or time.perf_counter())
         self._began = 0.0  # a refinement begins when it is called
         resumes, self.resumes = self.resumes, False
@@ -325,18 +327,15 @@ class IsoMix(Inference):
         shown = {"progressbar": progressbar, "theme": theme}
         try:
             with one_blas_thread():
-                begins = self._starts_warm and first == 0
-                early = {"stop_early": self.settings.convergence == "auto"}
-                if not (
-                    begins and begin(trace, self.approx, operator, **early, **watched, **shown)
-                ):
+                beginning = Beginning(trace, self.approx, operator, **watched)
+                if self._starts_warm and first == 0:
+                    early = self.settings.convergence == "auto"
+                    beginning.begin(stop_early=early, **shown)
+                if not beginning.ended:
                     step = self._stepper(step, trace, progressbar)
                     if resumes:
                         restore_generators(step.generators, history.generators)
-                    rng = self.approx.rng
-                    begun = trace.taken
-                    decide = controller(operator, self.settings, n, first, rng, begun=begun)
-                    run(trace, step, decide, operator, **watched, **shown)
+                    self._take_steps(beginning, step, trace, n, first, watched | shown)
         finally:
             if score:
                 self.hist: np.ndarray = np.concatenate([self.hist, trace.done])
@@ -348,16 +347,32 @@ class IsoMix(Inference):
                 step.to_numpy()
         self.approx.take_data()  # they may have changed during the fit
         self.stop_reason = trace.reason
-        if logger.isEnabledFor(logging.INFO):
-            logger.info(self.approx.closing_line(first + trace.taken))
+        logger.info(self.approx.closing_line(first + trace.taken))
         if n_dropped := int(operator.info.n_dropped.get_value(borrow=True)):
             logger.warning(
-                f"{n_dropped:,d} draws with a log density or gradient that is not finite were "
-                "left out of the averages"
+                f"{n_dropped:,d} of the fit's draws had no finite log density or gradient and were "
+                "left out of its averages. A few do no harm: diagnostics() counts those that remain"
             )
         self._taken = first + trace.taken
         # PyMC's classes leave the number of the last iteration from 0, not of those done
         return State(max(self._taken - 1, 0), step=step, callbacks=callbacks, score=score)
+
+    def _take_steps(self, beginning, step, trace, n, first, options):
+        """Take steps of one mixture, or of one at each mode, where their shapes differ."""
+        operator, blocks = self.objective.op, []
+        for mode in beginning.modes or [None]:
+            if mode is not None:
+                beginning.start_at(mode)
+            begun = trace.taken
+            decide = controller(operator, self.settings, n, first, self.approx.rng, begun=begun)
+            interrupted = run(trace, step, decide, operator, **options)
+            if mode is not None:
+                step.to_numpy()
+                blocks.append(beginning.fitted_block())
+            if interrupted:
+                return
+        if blocks:
+            beginning.unite_modes(blocks)
 
     def _stepper(self, step, trace, progressbar):
         """Return what takes the steps of a mixture, compiled now where that has been put off."""

@@ -64,6 +64,8 @@ def smooth(log_weight):
         smoothed, khat = raw - np.logaddexp.reduce(raw), np.nan
     else:
         smoothed, khat = _psis(raw)
+        if not np.isfinite(smoothed).all():  # weights of astronomical range
+            smoothed, khat = raw - np.logaddexp.reduce(raw), np.nan
     weight[finite] = np.exp(smoothed)
     weight /= weight.sum()
     smallest = np.argmin(raw)  # never in the tail: its smoothing is the normalisation alone
@@ -155,11 +157,11 @@ def get_ready(compiled):
 
 
 def weigh_if_possible(compiled, mixture, points, component):
-    """Weigh draws; without the model's density where that would be of a minibatch, or fails."""
+    """Weigh draws; without the model's density where it is of a minibatch, or data do not fit."""
     if not compiled.subsamples:
         try:
             return weigh_by_model(compiled, mixture, points, component)
-        except Exception as error:  # draws must not depend on a statistic of them
+        except (AssertionError, TypeError, ValueError) as error:  # of shapes, in each backend
             logger.info(f"no log density of the draws: {error}")
     return weigh(mixture, points, component, compiled.to_unconstrained(points))
 

@@ -1,6 +1,5 @@
 """Posterior mass where the approximation has none: what weights of its own draws cannot show."""
 
-import time
 from typing import NamedTuple
 
 import numpy as np
@@ -8,9 +7,10 @@ import scipy  # which loads its parts when they are used
 
 from pymc_isomix.family import modes
 from pymc_isomix.model import starts
+from pymc_isomix.model.periodic import wrap
 from pymc_isomix.sampling.progress import LateProgress
 
-LARGEST_DIMENSION = 300  # above, the Hessians would cost too much
+LARGEST_DIMENSION = 300  # above, Hessians would cost too much
 ASCENT_STEPS, NEWTON_STEPS = 60, 10
 FIRST_STEP = 0.5  # standard deviations
 LENGTHS = 4.0 ** np.arange(-3, 4)  # of a step, all tried at once
@@ -23,6 +23,7 @@ SAME_END, SAME_MODE = 0.02, 0.1  # standard deviations a dimension: before and a
 AROUND = 3.0, 100.0  # standard deviations from the centre, under an improper prior
 NEAREST = 5  # components, to which a mode may be joined
 FLAT = 1e-2  # largest slope at a mode, in nats a standard deviation
+LEVEL = 0.5  # the same, at the end of an ascent in many dimensions
 STEP = 1e-4  # of finite differences, in standard deviations
 
 
@@ -38,7 +39,7 @@ NOT_LOOKED_FOR = MissingMass()
 
 
 def missing_mass(
-    compiled, mixture, log_evidence, n_probes, rng, *, progressbar=False, seconds=np.inf
+    compiled, mixture, log_evidence, n_probes, rng, *, periodic=None, progressbar=False
 ):
     r"""Estimate the share of the posterior that the approximation misses.
 
@@ -58,52 +59,55 @@ def missing_mass(
         Log mass under the approximation's own draws, nats.
     n_probes : int
     rng : numpy.random.Generator
+    periodic : (d,) booleans, optional
+        Dimensions that are angles, all turns of which are one place.
     progressbar : bool
         Show progress, where it takes longer than two seconds.
-    seconds : float
-        Look no further after so long.
 
     Returns
     -------
     MissingMass
-        Its share is NaN above 300 dimensions, where the evidence is unknown, or where time was up
-        before the ascents had ended.
+        Its share is NaN where the evidence is unknown. Above 300 dimensions a mode's mass is taken
+        for that of a Gaussian as wide as the mixture's components: it tells much from little.
     """
     n_dim = mixture.n_dim
-    if n_dim > LARGEST_DIMENSION or not np.isfinite(log_evidence):
+    if not np.isfinite(log_evidence):
         return NOT_LOOKED_FOR
-    until = time.perf_counter() + seconds
     centre = mixture.mean
     scaled = mixture.sketch.scaled  # whitened: one sd is 1
-    root = scaled.root
+    metric = scaled.metric
+
+    def at(points):
+        return centre + scaled.unwhiten(points)
 
     def climb(points):
         """Negative log density and gradient at whitened points (S, d)."""
-        log_p, gradient = compiled.log_density_and_gradient(centre + points @ root.T)
-        return -log_p, -gradient @ root
+        log_p, gradient = compiled.log_density_and_gradient(at(points))
+        return -log_p, -(gradient @ metric if metric.ndim == 2 else gradient * metric)
 
     def excess(log_p, points):
-        return log_p - log_evidence - mixture.log_density(centre + points @ root.T)
+        return log_p - log_evidence - mixture.log_density(at(points))
 
     lowest = mixture.log_density(scaled.means).max() - n_dim  # of nearly all draws from q
 
     def arrived(log_p, points):
         """Whether all ascents are where q has draws, and as much mass as the posterior."""
         covered = excess(log_p, points) <= UNCOVERED
-        return np.all(covered & (mixture.log_density(centre + points @ root.T) > lowest))
+        return np.all(covered & (mixture.log_density(at(points)) > lowest))
 
     with np.errstate(all="ignore"):  # starts may be astronomically far
         spread = _spread_starts(compiled, scaled, n_probes, rng)
         with LateProgress("Ascents", ASCENT_STEPS, disable=not progressbar) as progress:
             begin = scaled.whiten(spread - centre)
-            ends = _ascend(climb, begin, progress.update, until, arrived)
-        if time.perf_counter() > until:  # on their way up they have found nothing yet
-            return NOT_LOOKED_FOR
+            ends = _ascend(climb, begin, progress.update, arrived)
+        if periodic is not None and periodic.any():  # all turns of an angle are one place
+            ends = scaled.whiten(wrap(at(ends), centre, periodic) - centre)
         log_p = -climb(ends)[0]
         above = excess(log_p, ends)
         outside, inside = ends[above > UNCOVERED], np.isfinite(log_p) & (above <= UNCOVERED)
         distinct = _distinct(outside, SAME_END)
-        found = [_student_around(climb, end, until) for end in distinct]
+        around_end = _student_around if n_dim <= LARGEST_DIMENSION else _as_wide_as_the_mixture
+        found = [around_end(climb, end) for end in distinct]
         at_modes = [found[i] is not None for i in _nearest(outside, distinct)]
         n_reached = int(inside.sum()) + sum(at_modes)
         components = scaled.whiten(scaled.means - centre)[~modes.is_dead(mixture)]
@@ -111,14 +115,35 @@ def missing_mass(
         for around in _distinct_modes([around for around in found if around is not None]):
             if not _is_apart(climb, around.loc, components):
                 continue
+            log_volume = np.log(np.abs(_diagonal(metric, n_dim))).sum()
+            if n_dim > LARGEST_DIMENSION:  # draws would tell nothing
+                log_p = -climb(around.loc[None])[0][0]
+                log_masses.append(log_p + log_volume + 0.5 * n_dim * np.log(2 * np.pi))
+                continue
             draws = around.rvs(DRAWS, random_state=rng).reshape(DRAWS, n_dim)
-            log_p = compiled.log_density(centre + draws @ root.T)
+            log_p = compiled.log_density(at(draws))
             uncovered = excess(log_p, draws) > UNCOVERED
-            log_g = around.logpdf(draws) - np.linalg.slogdet(root)[1]
+            log_g = around.logpdf(draws) - log_volume
             log_ratio = np.where(np.isfinite(log_p) & uncovered, log_p - log_g, -np.inf)
             log_masses.append(scipy.special.logsumexp(log_ratio) - np.log(DRAWS))
         relative = np.exp(min(scipy.special.logsumexp(log_masses) - log_evidence, 50.0))
     return MissingMass(float(relative / (1 + relative)), n_probes, n_reached)
+
+
+class AsWide(NamedTuple):
+    """A mode of which no more is known than its place."""
+
+    loc: np.ndarray
+
+
+def _as_wide_as_the_mixture(climb, mode):
+    """Take the end of an ascent for a mode, if it is level there."""
+    slopes = climb(mode[None])[1]
+    return AsWide(mode) if np.abs(slopes).max() < LEVEL else None
+
+
+def _diagonal(metric, n_dim):
+    return np.diag(metric) if metric.ndim == 2 else np.broadcast_to(metric, (n_dim,))
 
 
 def _is_apart(climb, mode, components):
@@ -161,9 +186,7 @@ def _spread_starts(compiled, mixture, n_probes, rng):
         return np.concatenate([compiled.from_unconstrained(near), mixture.mean + around])
 
 
-def _ascend(
-    climb, points, tell=lambda done: None, until=np.inf, arrived=lambda log_p, points: False
-):
+def _ascend(climb, points, tell=lambda done: None, arrived=lambda log_p, points: False):
     """End points (S, d) of local ascents, all at once: L-BFGS, with a line search of all lengths.
 
     Prior draws may lie thousands of standard deviations away, so that first steps are a fraction of
@@ -180,8 +203,7 @@ def _ascend(
     rows = np.arange(len(points))
     for i in range(ASCENT_STEPS):
         flat = np.abs(slopes).max(axis=1) < FLAT
-        ended = flat.all() or arrived(-heights, points)
-        if ended or time.perf_counter() > until:
+        if flat.all() or arrived(-heights, points):
             break
         direction = _downhill(slopes, memory, size)
         ahead = points[:, None] + LENGTHS[:, None] * direction[:, None]  # (S, n, d)
@@ -246,16 +268,14 @@ def _distinct_modes(modes):
     return [next(mode for mode in modes if mode.loc is loc) for loc in kept]
 
 
-def _student_around(climb, mode, until=np.inf):
-    """Climb the rest by Newton steps; a Student t with the curvature there.
+def _student_around(climb, mode):
+    """Climb the rest by Newton steps; a Student t with the curvature there, or None.
 
-    None where there is no proper mode, or time is up.
+    None where there is no proper mode.
     """
     n_dim = len(mode)
     steps = STEP * np.eye(n_dim)
     for _ in range(NEWTON_STEPS):
-        if time.perf_counter() > until:
-            return None
         _, slopes = climb(np.concatenate([mode + steps, mode - steps, mode[None]]))
         if not np.all(np.isfinite(slopes)):
             return None

@@ -6,21 +6,29 @@ import numpy as np
 import scipy  # which loads its parts when they are used
 
 from pymc_isomix.fitting.plateau import MAX_WINDOW, recent_fall
+from pymc_isomix.results.causes import NONE_FOUND
+from pymc_isomix.sampling.drift import TAIL
 
 FEWEST_EFFECTIVE = 50  # draws: below, reweighted moments say nothing
 NEARLY_EQUAL = 0.95  # importance ESS a draw: k-hat is the tail index of next to nothing
-EQUAL_ENOUGH = 0.5  # the same, where exact transitions were made and leave all moments in place
+EQUAL_ENOUGH = 0.5  # the same, where exact transitions were made and move next to nothing
 SHIFT_DOUBTFUL, SHIFT_BAD = 0.2, 0.5  # of a mean, in standard deviations of the posterior
 SD_DOUBTFUL, SD_BAD = 1.25, 1.6  # ratio of standard deviations, either way, by weights
 DRIFT_DOUBTFUL, DRIFT_BAD = 1.15, 1.5  # the same by transitions, less two standard errors
+THIN_TAIL_DOUBTFUL, THIN_TAIL_BAD = 0.085, 0.15  # beyond the quantiles .05 and .95, less the same
+HEAVY_TAIL = 0.02  # the same, with two standard errors more
+LOUD = 0.12  # of a mean or a log standard deviation: as much drift is not quiet
 FEW_DIMENSIONS = 100  # up to which two standard errors are what noise may be
 SLOW_CHAINS = 0.015  # share of chains whose transitions are seldom accepted: three of 150
 GAP_DOUBTFUL, GAP_BAD = 0.5, 1.0  # nats between evidence and ELBO
 GAP_DOUBTFUL_PER_DIMENSION, GAP_BAD_PER_DIMENSION = 0.005, 0.1  # where those are more
-MASS_SHIFT = 0.1  # of a mode
+GAP_QUIET_PER_DIMENSION = 0.015  # all widths within 12 %
+MASS_DOUBTFUL, MASS_BAD = 0.04, 0.15  # change of a mode's mass, less two standard errors
 MISSING_DOUBTFUL, MISSING_BAD = 0.01, 0.05  # posterior mass outside the approximation
 RISE = 0.5  # nats, over a third of the recorded steps
+FAR_BELOW = 100.0  # nats a dimension: no fit that has arrived is so far below the evidence
 NON_FINITE = 0.05  # of the draws
+ENOUGH_COMPONENTS = 50  # the default: more of them help little
 
 RANKS = ("good", "doubtful", "bad")
 
@@ -34,11 +42,11 @@ class Finding(NamedTuple):
     names: tuple[str, ...] = ()  # labels of the dimensions that the text names
 
 
-# what mends a fit, from what costs least; K is that of the fit
+# what mends a fit, from what costs least
 REMEDIES = {
     "longer": "`pmi.resume(approx).fit(n)` or a larger n",
     "starts": 'init="prior" or init="uniform" with a larger init_width',
-    "components": "n_components above {n_components}",
+    "components": f"n_components={ENOUGH_COMPONENTS}",
     "dense": 'metric="dense"',
     "parametrisation": "another parametrisation (non-centred, if this is centred)",
     "bounds": "a parametrisation without hard bounds",
@@ -48,7 +56,7 @@ REMEDIES = {
 }
 
 
-def judge(dataset, mixture, history=None):
+def judge(dataset, mixture, history=None, causes=NONE_FOUND):
     """List what speaks against a fit.
 
     Parameters
@@ -57,12 +65,13 @@ def judge(dataset, mixture, history=None):
         The figures of :func:`pymc_isomix.results.verdict.diagnose`.
     mixture : Mixture
     history : History, optional
+    causes : Causes
 
     Returns
     -------
     list of Finding
     """
-    checks = (
+    checks = [
         _support,
         _unsettled,
         _drift,
@@ -71,22 +80,93 @@ def judge(dataset, mixture, history=None):
         _moment_shifts,
         _mode_shifts,
         _missing,
-    )
-    return [f for check in checks if (f := check(dataset, mixture, history)) is not None]
+    ]
+    explained = [*_of_causes(dataset, causes)]
+    if causes.flat:  # nothing else that is seen means anything
+        return explained
+    if causes.jumps:  # at which transitions fail, with no neck
+        checks.remove(_neck)
+    found = [f for check in checks if (f := check(dataset, mixture, history)) is not None]
+    return [*explained, *found]
 
 
-def advise(findings, dataset, mixture):
-    """Put findings into words, with the remedies that the fit leaves open."""
+def _of_causes(dataset, causes):
+    """List what in the model itself speaks against a fit."""
+    if causes.flat:
+        text = f"The density does not fall along {causes.flat}, as far as it was followed: the "
+        yield Finding("bad", text + "posterior may be improper.")
+    if causes.jumps and not weights_hardly_differ(dataset):
+        names = " and ".join(name for name, _ in causes.jumps)
+        largest = max(size for _, size in causes.jumps)
+        text = f"The log density jumps along {names}, by up to {largest:.2g} nats, and its gradient"
+        yield Finding("doubtful", text + ", by which the fit learns, does not see a jump.")
+    if causes.without_total_size:
+        names = ", ".join(causes.without_total_size)
+        text = f"{names} sees minibatches without `total_size`: the fit took each for all the data."
+        yield Finding("doubtful", text)
+
+
+def _remedies_of_causes(causes):
+    """Say what mends a cause; nothing else does."""
+    if causes.unfitted:
+        yield "fit it, `approx = pm.fit(method=pmi.IsoMix())`: it has not been fitted yet"
+    if causes.flat:
+        yield "give what is in that direction proper, narrower priors, or fix one of the variables"
+    if causes.jumps:
+        names = " and ".join(name for name, _ in causes.jumps)
+        yield (
+            f"replace the `switch` or comparison that {names} enters by a smooth step, such as "
+            "`pm.math.sigmoid((a - b) / width)`, or make the variable discrete and sum it out "
+            "(`marginalize` of pymc-extras)"
+        )
+    if causes.without_total_size:
+        yield f"pass `total_size=`, the number of rows, to {', '.join(causes.without_total_size)}"
+    if causes.unused_sites:
+        names = ", ".join(causes.unused_sites)
+        yield f'`IsoMix(coordinates="auto")`, which sees {names} by the model\'s own scales'
+
+
+def advise(findings, dataset, mixture, causes=NONE_FOUND):
+    """Put findings into words, with the remedies that the fit leaves open, and what was left out.
+
+    Where a cause is known, its remedy is the only one.
+    """
+    notes = _left_out(dataset, causes)
     if not findings:
-        return "Nothing speaks against this fit."
+        return " ".join(["No problems found.", *notes])
+    said = [*_remedies_of_causes(causes)] or _general_remedies(findings, dataset, mixture)
+    listed = ", ".join([*said[:-2], " or ".join(said[-2:])])
+    if any(_remedies_of_causes(causes)):
+        listed = "; ".join(said)
+    texts = [f.text for f in findings] + ([f"To mend it: {listed}."] if said else [])
+    return " ".join([*texts, *notes])
+
+
+def _general_remedies(findings, dataset, mixture):
     wanted = {key for finding in findings for key in finding.remedies}
     if mixture.metric.ndim == 2:
         wanted.discard("dense")
+    if mixture.n_components >= ENOUGH_COMPONENTS:
+        wanted.discard("components")
     if not _weights_are_good(dataset):
         wanted.discard("psis")
-    said = [t.format(n_components=mixture.n_components) for k, t in REMEDIES.items() if k in wanted]
-    listed = ", ".join([*said[:-2], " or ".join(said[-2:])])
-    return " ".join([f.text for f in findings] + ([f"To mend it: {listed}."] if said else []))
+    if dataset["slow_chains"].item() > SLOW_CHAINS:  # they are stuck there, too
+        wanted.discard("transitions")
+    return [text for key, text in REMEDIES.items() if key in wanted]
+
+
+def _left_out(dataset, causes):
+    """Say which checks were not made."""
+    if causes.flat:
+        return []
+    checks = {
+        "exact transitions of the draws": dataset["n_transitions"].item(),
+        "ascents to other modes": dataset["n_ascents"].item(),
+    }
+    missing = [name for name, done in checks.items() if not done]
+    if not missing:
+        return []
+    return [f"Not checked here: {' and '.join(missing)} (`diagnostics()` does by default)."]
 
 
 def _weights_are_good(dataset):
@@ -135,8 +215,14 @@ def still_rising(elbo):
     return float(fall - 2 * error)
 
 
-def drift_beyond_noise(dataset):
+def drift_beyond_noise(dataset, prefix=""):
     """Drift of means, in standard deviations, and ratios of standard deviations, less noise.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+    prefix : {"", "model_"}
+        Of unconstrained space, or of what the user named.
 
     Returns
     -------
@@ -144,47 +230,154 @@ def drift_beyond_noise(dataset):
         Absolute values less two standard errors; 0 and 1 where nothing was measured. Less more of
         them beyond 100 dimensions, so that no more go beyond by chance than of 100.
     """
-    errors, n_dim = 2.0, dataset.sizes["unconstrained"]
-    if n_dim > FEW_DIMENSIONS:
-        tail = scipy.special.ndtr(-errors) * FEW_DIMENSIONS / n_dim
-        errors = -scipy.special.ndtri(tail)
+    errors = _errors_of_noise(dataset)
     shift, log_ratio = (
         np.maximum(np.abs(dataset[n].values) - errors * dataset[f"{n}_se"].values, 0.0)
-        for n in ("mean_drift", "log_sd_drift")
+        for n in (f"{prefix}mean_drift", f"{prefix}log_sd_drift")
     )
     return np.nan_to_num(shift, posinf=0.0), np.exp(np.nan_to_num(log_ratio, posinf=0.0))
 
 
-def _drift(dataset, mixture, history):
-    shift, ratio = drift_beyond_noise(dataset)
-    size = np.maximum(shift / SHIFT_DOUBTFUL, np.log(ratio) / np.log(DRIFT_DOUBTFUL))
-    worst = int(np.argmax(size))
-    if size[worst] <= 1:
+def _errors_of_noise(dataset):
+    """How many standard errors are noise."""
+    n_dim = sum(dataset.sizes.get(name, 0) for name in ("unconstrained", "model_space"))
+    if n_dim <= FEW_DIMENSIONS:
+        return 2.0
+    return -scipy.special.ndtri(scipy.special.ndtr(-2.0) * FEW_DIMENSIONS / n_dim)
+
+
+class Drift(NamedTuple):
+    """What exact transitions change the most, in the unit of what is doubtful."""
+
+    kind: str  # mean, scale, lower_tail or upper_tail
+    name: str
+    size: float  # raw: standard deviations, log ratio, or a probability
+    se: float
+    beyond: float  # noise, in units of what is doubtful
+    bad: bool
+    others: int  # names that are doubtful, too
+
+
+def worst_drift(dataset):
+    """Find what transitions change the most, in unconstrained and in model space.
+
+    Returns
+    -------
+    Drift, or None where no transitions were made
+    """
+    if not dataset["n_transitions"].item():
         return None
-    name = str(dataset["unconstrained"].values[worst])
-    others = int((size > 1).sum()) - 1
-    also = f" (and {others} other{'s' if others > 1 else ''})" if others else ""
-    if shift[worst] / SHIFT_DOUBTFUL > np.log(ratio[worst]) / np.log(DRIFT_DOUBTFUL):
-        drift = abs(dataset["mean_drift"].values[worst])
-        text = f"Exact transitions move the mean of {name}{also} by {drift:.2f} standard deviations"
-        text += ": the approximation is off there."
-    else:
-        log_ratio = dataset["log_sd_drift"].values[worst]
-        verb, fault = ("grows", "narrow") if log_ratio > 0 else ("shrinks", "wide")
-        text = f"The scale of {name}{also} {verb} {np.exp(abs(log_ratio)):.1f}-fold under exact "
-        text += f"transitions: the approximation is too {fault} there."
-    bad = shift.max() > SHIFT_BAD or ratio.max() > DRIFT_BAD
+    errors, found = _errors_of_noise(dataset), []
+    for prefix, dim in (("", "unconstrained"), ("model_", "model_space")):
+        if dim not in dataset.sizes:
+            continue
+        labels, sizes = dataset[dim].values, _sizes(dataset, prefix, errors)
+        doubtful = np.any([np.nan_to_num(columns[2]) > 1 for columns in sizes.values()], axis=0)
+        others = max(int(doubtful.sum()) - 1, 0)
+        for kind, (size, se, beyond, bad) in sizes.items():
+            worst = int(np.argmax(np.nan_to_num(beyond)))
+            one = Drift(
+                kind,
+                str(labels[worst]),
+                size=float(size[worst]),
+                se=float(se[worst]),
+                beyond=float(np.nan_to_num(beyond[worst])),
+                bad=bool(bad[worst]),
+                others=others,
+            )
+            found.append(one)
+    # a tail is thin, too, where the mean or the width is wrong
+    return max(found, key=lambda one: (one.beyond > 1, "tail" not in one.kind, one.beyond))
+
+
+def _sizes(dataset, prefix, errors):
+    """By kind: raw sizes, standard errors, those beyond noise in units of a doubt, what is bad."""
+    shift, ratio = drift_beyond_noise(dataset, prefix)
+    means, scales = (
+        [dataset[f"{prefix}{name}{end}"].values for end in ("", "_se")]
+        for name in ("mean_drift", "log_sd_drift")
+    )
+    found = {
+        "mean": (*means, shift / SHIFT_DOUBTFUL, shift > SHIFT_BAD),
+        "scale": (*scales, np.log(ratio) / np.log(DRIFT_DOUBTFUL), ratio > DRIFT_BAD),
+    }
+    for kind in ("lower_tail", "upper_tail"):
+        if f"{prefix}{kind}" in dataset:
+            size, se = (dataset[f"{prefix}{kind}{end}"].values for end in ("", "_se"))
+            thin = (size - errors * se - TAIL) / (THIN_TAIL_DOUBTFUL - TAIL)
+            heavy = (TAIL - size - errors * se) / (TAIL - HEAVY_TAIL)
+            beyond = np.maximum(np.maximum(thin, heavy), 0.0)
+            found[kind] = (size, se, beyond, size - errors * se > THIN_TAIL_BAD)
+    return found
+
+
+def drift_in_words(drift):
+    """Say a drift: of what, and by how much."""
+    growth = np.exp(abs(drift.size))
+    return {
+        "mean": ("mean of", f"{abs(drift.size):.2f} ± {drift.se:.2f} sd"),
+        "scale": ("width of", f"{growth:.2f} ± {growth * drift.se:.2f}-fold"),
+        "lower_tail": (
+            f"share below the {TAIL:.0%} quantile of",
+            f"{drift.size:.1%} ± {drift.se:.1%}",
+        ),
+        "upper_tail": (
+            f"share above the {1 - TAIL:.0%} quantile of",
+            f"{drift.size:.1%} ± {drift.se:.1%}",
+        ),
+    }[drift.kind]
+
+
+def _fault(drift):
+    if drift.kind == "mean":
+        return "move", "by ", "off"
+    if drift.kind == "scale":
+        return ("increase", "", "too narrow") if drift.size > 0 else ("reduce", "", "too wide")
+    verb, fault = ("raise", "thin") if drift.size > TAIL else ("lower", "heavy")
+    return verb, "to ", f"too {fault} in its tail"
+
+
+def _drift(dataset, mixture, history):
+    drift = worst_drift(dataset)
+    if drift is None or drift.beyond <= 1:
+        return None
+    what, size = drift_in_words(drift)
+    verb, to, fault = _fault(drift)
+    also = f" (and {drift.others} other{'s' if drift.others > 1 else ''})" * bool(drift.others)
+    text = f"Exact transitions {verb} the {what} {drift.name}{also} {to} {size}: ".replace(
+        "  ", " "
+    )
+    text += f"the approximation is {fault}{' there' * ('tail' not in fault)}."
     remedies = ("components", "dense", "transitions", "nuts")
-    return Finding("bad" if bad else "doubtful", text, remedies, (name,))
+    return Finding("bad" if drift.bad else "doubtful", text, remedies, (drift.name,))
+
+
+def _is_quiet(dataset):
+    """Tell whether transitions were made, and moved next to nothing."""
+    if not dataset["n_transitions"].item():
+        return False
+    errors = _errors_of_noise(dataset)
+    for prefix, dim in (("", "unconstrained"), ("model_", "model_space")):
+        if dim not in dataset.sizes:
+            continue
+        for name in (f"{prefix}mean_drift", f"{prefix}log_sd_drift"):
+            size = np.abs(dataset[name].values)
+            if np.any((size > LOUD) & (size > errors * dataset[f"{name}_se"].values)):
+                return False
+    return True
 
 
 def _neck(dataset, mixture, history):
     """Find a neck, as of a funnel: there the posterior narrows, and a shared step is too long.
 
-    Modes of different widths look alike, so that only one mode tells.
+    Modes of different widths look alike, so that only one mode tells. Nor does it count where all
+    weights are nearly equal and nothing drifts: there the approximation is as steep as the
+    posterior, at an edge for example.
     """
     slow = dataset["slow_chains"].item()
     if not slow > SLOW_CHAINS or dataset["n_modes"].item() > 1:  # NaN without transitions
+        return None
+    if weights_hardly_differ(dataset) and _is_quiet(dataset):
         return None
     return Finding(
         "doubtful",
@@ -197,22 +390,27 @@ def _neck(dataset, mixture, history):
 
 def _weights(dataset, mixture, history):
     khat, good = dataset["khat"].item(), dataset["good_k"].item()
-    if np.isnan(khat):
-        return Finding("doubtful", "Too few draws for Pareto k-hat: take more.")
     gap = (dataset["log_evidence"] - dataset["elbo"]).item()
-    n_dim, remedies = dataset.sizes["unconstrained"], ("components", "dense", "nuts")
-    if gap > max(GAP_BAD, GAP_BAD_PER_DIMENSION * n_dim):
+    n_draws, n_dim = dataset["n_draws"].item(), dataset.sizes["unconstrained"]
+    remedies = ("components", "dense", "nuts")
+    if dataset["n_nonfinite"].item() == n_draws:
+        return None  # which has been said
+    if not gap <= max(GAP_BAD, GAP_BAD_PER_DIMENSION * n_dim):  # NaN is no gap to trust
         return Finding(
             "bad",
-            f"The ELBO is at least {gap:.1f} nats below the evidence, and Pareto k-hat is "
+            f"The ELBO is at least {gap:.3g} nats below the evidence, and Pareto k-hat is "
             f"{khat:.2f} (at most {good:.2f} is good): the approximation misses much of the "
             "posterior.",
-            remedies,
+            ("longer", *remedies) if gap > n_dim * FAR_BELOW else remedies,
         )
-    seen = dataset["n_transitions"].item() > 0  # and what they find has a rule of its own
-    limit = (EQUAL_ENOUGH if seen else NEARLY_EQUAL) * dataset["n_draws"].item()
-    if khat <= good or dataset["importance_ess"].item() > limit:
-        if gap <= max(GAP_DOUBTFUL, GAP_DOUBTFUL_PER_DIMENSION * n_dim):
+    if np.isnan(khat):
+        return Finding("doubtful", "Too few draws for Pareto k-hat: take more.")
+    quiet = _is_quiet(dataset)
+    limit = (EQUAL_ENOUGH if quiet else NEARLY_EQUAL) * n_draws
+    good_enough = good + khat_se(n_draws) if quiet else good
+    if khat <= good_enough or dataset["importance_ess"].item() > limit:
+        by_dimension = GAP_QUIET_PER_DIMENSION if quiet else GAP_DOUBTFUL_PER_DIMENSION
+        if gap <= max(GAP_DOUBTFUL, by_dimension * n_dim):
             return None
         return Finding(
             "doubtful",
@@ -229,6 +427,17 @@ def _weights(dataset, mixture, history):
     )
 
 
+def khat_se(n_draws):
+    r"""Return the standard error of a k-hat of .7, :math:`1.7/\sqrt{M}` with M draws in the tail.
+
+    References
+    ----------
+    .. [1] Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto smoothed importance sampling,
+       arXiv:1507.02646: M is the least of a fifth of S draws and :math:`3\sqrt{S}`.
+    """
+    return 1.7 / np.sqrt(max(min(0.2 * n_draws, 3 * np.sqrt(n_draws)), 1.0))
+
+
 def _moment_shifts(dataset, mixture, history):
     if dataset["importance_ess"].item() < FEWEST_EFFECTIVE:
         return None
@@ -242,10 +451,14 @@ def _moment_shifts(dataset, mixture, history):
         return None
     bad = shift[worst] > SHIFT_BAD or ratio[worst] > SD_BAD
     name = str(dataset["unconstrained"].values[worst])
+    said = []
+    if shift[worst] > SHIFT_DOUBTFUL:
+        said.append(f"moves its mean by {shift[worst]:.2f} standard deviations")
+    if ratio[worst] > SD_DOUBTFUL:
+        said.append(f"changes its standard deviation {ratio[worst]:.2f}-fold")
     return Finding(
         "bad" if bad else "doubtful",
-        f"Reweighting moves the mean of {name} by {shift[worst]:.2f} standard deviations and "
-        f"changes its standard deviation {ratio[worst]:.2f}-fold.",
+        f"Of {name}, reweighting {' and '.join(said)}.",
         ("components", "dense", "psis"),
         (name,),
     )
@@ -254,12 +467,17 @@ def _moment_shifts(dataset, mixture, history):
 def _mode_shifts(dataset, mixture, history):
     if dataset["importance_ess"].item() < FEWEST_EFFECTIVE:
         return None
-    shift = np.abs(dataset["mode_mass"] - dataset["mode_weight"]).values
-    worst = int(shift.argmax())
-    if shift[worst] <= MASS_SHIFT:
+    mass, weight, error = (dataset[n].values for n in ("mode_mass", "mode_weight", "mode_mass_se"))
+    beyond = np.abs(mass - weight) - 2 * error
+    worst = int(beyond.argmax())
+    if beyond[worst] <= MASS_DOUBTFUL:
         return None
-    text = f"Reweighting changes the mass of mode {worst} by {shift[worst]:.2f}."
-    return Finding("doubtful", text, ("components", "psis"))
+    text = (
+        f"Reweighting changes the mass of mode {worst} from {weight[worst]:.2f} to "
+        f"{mass[worst]:.2f} ± {error[worst]:.2f}."
+    )
+    rank = "bad" if beyond[worst] > MASS_BAD else "doubtful"
+    return Finding(rank, text, ("components", "psis"))
 
 
 def _missing(dataset, mixture, history):

@@ -14,6 +14,8 @@ from pymc_isomix.results import rules
 
 WORST = 5  # dimensions listed beside those that the verdict names
 WIDTH = 88
+LARGEST_IN_FULL = 1e8
+NEGLIGIBLE = 0.01  # of the draws
 RECENT = 100  # steps that an ELBO is averaged over
 LONGEST_NAME = 22  # characters: longer names lose their middle
 
@@ -25,31 +27,31 @@ class Rows(NamedTuple):
     rows: Sequence[tuple[str, ...]]
 
 
-def closing_line(history, n_steps, figures):
+def closing_line(mixture, history, n_steps):
     """Say in one line how a fit ended.
+
+    Nothing is evaluated for it: how good the fit is, :func:`pymc_isomix.results.verdict.examine`
+    says.
 
     Parameters
     ----------
+    mixture : Mixture
     history : History
     n_steps : int
-    figures : str
-        See :func:`figures_in_words`.
     """
     parts = [f"Stopped after {n_steps:,d} iterations: {history.stop_reason}."]
-    if figures:
-        parts.append(figures)
+    n_modes = mixture.mode_labels.max() + 1
+    counted = "1 mode" if n_modes == 1 else f"{n_modes} modes"
+    elbo = recent_elbo(history)
+    parts.append(f"{counted}." if np.isnan(elbo) else f"ELBO {elbo:.2f}, {counted}.")
     parts.append(f"{history.compile_seconds:.1f} s to compile, {history.run_seconds:.1f} s to run.")
-    return " ".join(parts)
+    return " ".join([*parts, "`diagnostics()` says whether to trust it."])
 
 
-def figures_in_words(figures):
-    """Say ELBO, Pareto k-hat and modes, of a dataset of diagnostics."""
-    elbo, n_modes = (figures[name].item() for name in ("elbo", "n_modes"))
-    modes = "1 mode" if n_modes == 1 else f"{n_modes} modes"
-    khat = f"Pareto k-hat {khat_in_words(figures)}"
-    if rules.weights_hardly_differ(figures):
-        khat = "importance weights all but equal"
-    return f"ELBO {elbo:.2f}, {khat}, {modes}."
+def recent_elbo(history):
+    """Return the mean ELBO of the latest steps, or NaN."""
+    elbo = history.elbo[np.isfinite(history.elbo)]
+    return float(elbo[-RECENT:].mean()) if len(elbo) else np.nan
 
 
 def summary(mixture, history, report, sites=()):
@@ -73,23 +75,18 @@ def summary(mixture, history, report, sites=()):
     if report is not None:
         said = f"ELBO {report['elbo'].item():.2f}, verdict: {report.verdict}"
         if not report["n_transitions"].item():
-            said += " by weights alone (diagnostics() looks further)"
-    elif history is not None and np.isfinite(history.elbo).any():
-        recent = history.elbo[np.isfinite(history.elbo)][-RECENT:]
-        said = f"ELBO {recent.mean():.2f}, not judged (diagnostics() does)"
+            said += " without transitions"
+    elif history is not None and np.isfinite(elbo := recent_elbo(history)):
+        said = f"ELBO {elbo:.2f}, not judged (diagnostics() does)"
     seen = f", sites {', '.join(sites)}" if sites else ""
     return f"<IsotropicMixture: {components}, {kind} metric, d = {mixture.n_dim}{seen}; {said}>"
-
-
-def khat_in_words(figures):
-    """Say k-hat, and up to what it is good."""
-    return f"{figures['khat'].item():.2f} (good up to {figures['good_k'].item():.2f})"
 
 
 def as_text(diagnostics):
     """Render diagnostics as text: verdict, figures, modes, and the dimensions that move most."""
     text = io.StringIO()
-    console = Console(file=text, width=WIDTH, force_terminal=False)
+    # in Jupyter rich would show the table itself, beside what it writes
+    console = Console(file=text, width=WIDTH, force_terminal=False, force_jupyter=False)
     console.print(f"Verdict: {diagnostics.verdict}. {diagnostics.advice}", markup=False)
     for header, rows in _tables(diagnostics):
         table = Table(*(Column(Text(name), overflow="fold") for name in header))
@@ -119,50 +116,67 @@ def _tables(diagnostics):
     if dataset.sizes["mode"] > 1:
         yield _modes(dataset)
     yield _dimensions(dataset, diagnostics.names)
+    if "model_space" in dataset.sizes:
+        yield _in_model_space(dataset, diagnostics.names)
 
 
 def _figures(dataset):
     def value(name):
         return dataset[name].item()
 
-    khat = f"good up to {value('good_k'):.2f}"
+    khat = f"of the importance weights; good up to {value('good_k'):.2f}"
     if rules.weights_hardly_differ(dataset):
-        khat = "means nothing: the weights hardly differ"
+        khat = "of no concern: all weights are nearly equal"
+    gap = value("log_evidence") - value("elbo")
     rows = [
-        ("ELBO", f"{value('elbo'):.3f} ± {value('elbo_se'):.3f}", "below the log evidence, nats"),
+        (
+            "ELBO",
+            _with_error(value("elbo"), value("elbo_se")),
+            f"KL(q‖p) is about {max(gap, 0.0):.2g} nats",
+        ),
         (
             "log evidence",
-            f"{value('log_evidence'):.3f} ± {value('log_evidence_se'):.3f}",
-            "by importance sampling, nats",
+            _with_error(value("log_evidence"), value("log_evidence_se")),
+            "log marginal likelihood",
         ),
         ("Pareto k-hat", f"{value('khat'):.2f}", khat),
         ("importance ESS", f"{value('importance_ess'):.0f}", f"of {value('n_draws')} draws"),
-        ("modes", f"{value('n_modes')}", "with no deep valley inside"),
+        ("modes", f"{value('n_modes')}", "peaks with deep valleys between them"),
         ("drift", *_drift(dataset)),
         ("missing mass", *_missing(dataset)),
     ]
     if value("slow_chains") > 0:
-        rows.append(("slow chains", f"{value('slow_chains'):.1%}", "their transitions often fail"))
+        rows.append(("slow chains", f"{value('slow_chains'):.1%}", "accept few of their moves"))
     if value("n_nonfinite"):
-        rows.append(("not finite", f"{value('n_nonfinite')}", "draws outside the support"))
+        share = value("n_nonfinite") / value("n_draws")
+        care = "of no concern" if share < NEGLIGIBLE else "left out"
+        text = f"{share:.2%} of the draws have no finite log density: {care}"
+        rows.append(("not finite", f"{value('n_nonfinite')}", text))
     return Rows(("figure", "value", "what it says"), rows)
 
 
+def _with_error(value, error):
+    form = ".3f" if abs(value) < LARGEST_IN_FULL else ".3g"
+    return f"{value:{form}} ± {error:{form}}"
+
+
 def _drift(dataset):
+    drift = rules.worst_drift(dataset)
+    if drift is None:
+        return "not looked for", "no exact transitions were made"
     n_transitions = dataset["n_transitions"].item()
-    if not n_transitions:
-        return "not looked for", "by exact transitions, in the time of a fit"
-    shift, ratio = rules.drift_beyond_noise(dataset)
-    noise = f"after {n_transitions} exact transitions, beyond noise"
-    return f"{shift.max():.2f} sd, {ratio.max():.2f}-fold", noise
+    if not drift.beyond:
+        return "none", f"no mean or width moves under {n_transitions} HMC transitions"
+    what, size = rules.drift_in_words(drift)
+    return size, f"{what} {shorten([drift.name])[0]}, after {n_transitions} HMC transitions"
 
 
 def _missing(dataset):
-    missing = dataset["missing_mass"].item()
+    missing, n_ascents = (dataset[n].item() for n in ("missing_mass", "n_ascents"))
     if np.isnan(missing):
-        return "not looked for", "outside it, in the time of a fit"
-    n_ascents, n_reached = (dataset[n].item() for n in ("n_ascents", "n_ascents_at_modes"))
-    return f"{missing:.3f}", f"outside it; {n_reached} of {n_ascents} ascents ended at a mode"
+        return "not looked for", "no ascents to other modes were made"
+    n_reached = dataset["n_ascents_at_modes"].item()
+    return f"{missing:.3f}", f"elsewhere; {n_reached} of {n_ascents} ascents ended at a mode"
 
 
 def _modes(dataset):
@@ -171,22 +185,39 @@ def _modes(dataset):
         (str(mode), f"{weight:.3f}", f"{mass:.3f} ± {error:.3f}")
         for mode, weight, mass, error in zip(*columns, strict=True)
     ]
-    return Rows(("mode", "weight", "mass, reweighted"), rows)
+    return Rows(("mode", "weight", "mass by reweighting"), rows)
 
 
 def _dimensions(dataset, names):
-    """List the dimensions that the verdict names, and those that move the most."""
-    header = ["dimension", "mean", "weighted", "sd", "weighted"]
+    """List the unconstrained dimensions that the verdict names, and those that move the most."""
+    header = ["unconstrained", "mean", "reweighted", "sd", "reweighted"]
     columns = ["mean", "mean_reweighted", "sd", "sd_reweighted"]
-    shift, ratio = rules.drift_beyond_noise(dataset)
     moves = np.abs(np.nan_to_num(dataset["mean_shift"].values, posinf=0.0, neginf=0.0))
     if dataset["n_transitions"].item():
-        header = ["dimension", "mean", "weighted", "moved", "sd", "weighted", "moved"]
+        header = ["unconstrained", "mean", "reweighted", "by HMC", "sd", "reweighted", "by HMC"]
         columns.insert(2, "transitions_mean")
         columns.append("transitions_sd")
-        moves = np.maximum(shift, np.log(ratio))
-    labels = [str(label) for label in dataset["unconstrained"].values]
-    named = [labels.index(name) for name in dict.fromkeys(names)]
+        moves = _moves(dataset, "")
+    return _chosen(dataset, header, columns, dataset["unconstrained"].values, moves, names)
+
+
+def _in_model_space(dataset, names):
+    """List the same of variables in their own units, and of deterministics."""
+    header = ["in the model's units", "mean", "by HMC", "sd", "by HMC"]
+    columns = ["mean", "transitions_mean", "sd", "transitions_sd"]
+    columns = [f"model_{name}" for name in columns]
+    moves = _moves(dataset, "model_")
+    return _chosen(dataset, header, columns, dataset["model_space"].values, moves, names)
+
+
+def _moves(dataset, prefix):
+    shift, ratio = rules.drift_beyond_noise(dataset, prefix)
+    return np.maximum(shift, np.log(ratio))
+
+
+def _chosen(dataset, header, columns, labels, moves, names):
+    labels = [str(label) for label in labels]
+    named = [labels.index(name) for name in dict.fromkeys(names) if name in labels]
     worst = [i for i in np.argsort(-moves, kind="stable") if i not in named]
     chosen = [*named, *worst][: max(WORST, len(named))]
     short = shorten([labels[i] for i in chosen])

@@ -1,25 +1,22 @@
 """Whether to trust a fit: what draws, weighted and moved, say of it, with a verdict."""
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
 from pymc_isomix.family import modes
+from pymc_isomix.model import periodic
 from pymc_isomix.results import importance, rules, table
+from pymc_isomix.results.causes import NONE_FOUND, find_causes
 from pymc_isomix.results.missing_mass import NOT_LOOKED_FOR, missing_mass
 from pymc_isomix.sampling import drift
-from pymc_isomix.sampling.transitions import LEAPFROGS, transitions
+from pymc_isomix.sampling.transitions import transitions
 
 DRAWS = 4000
 MOST_NUMBERS = 40_000_000  # among all draws together: 10 000 dimensions have the full number
 CHAINS = 150
 STATES = 5  # of each chain that are compared with its start
-FEWEST_TRANSITIONS = 5  # where time is short; fewer would tell nothing
-SHARE_OF_TRANSITIONS = 0.6  # of the time left; the rest is for the ascents
-SHARE_OF_THE_FIT = 0.8  # of its seconds: what has begun when time is up takes some more
-LEAST_SECONDS = 1.0  # that diagnosing may take, however short the fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +36,11 @@ class Diagnostics:
         ``mode``: ``mode_weight``, and ``mode_mass`` after reweighting with ``mode_mass_se``.
         By ``unconstrained`` dimension: ``mean``, ``sd``, ``mean_reweighted``,
         ``sd_reweighted``, and ``mean_shift`` in standard errors; ``transitions_mean`` and
-        ``transitions_sd`` after exact transitions, ``mean_drift`` in standard deviations and
-        ``log_sd_drift`` of their logarithm, with ``mean_drift_se`` and ``log_sd_drift_se``.
+        ``transitions_sd`` after exact transitions, ``mean_drift`` in standard deviations,
+        ``log_sd_drift`` of their logarithm, and ``lower_tail`` and ``upper_tail``, what lies then
+        below the quantile .05 of the draws and above .95; each with its ``_se``. The same of
+        variables and deterministics in their own units, by ``model_space``, as ``model_mean`` and
+        so on.
     verdict : {"good", "doubtful", "bad"}
     advice : str
     names : tuple of str
@@ -92,8 +92,9 @@ def examine(
 ):
     """Draw from an approximation, weigh and move the draws, look for other modes, and judge.
 
-    No longer than the fit took: where the model is slow, with fewer draws (unless their number is
-    given), transitions and ascents.
+    What is done does not depend on time, and so not on the machine or on what else it does: 4000
+    draws (fewer above 10 000 dimensions), 150 chains, and as many transitions and ascents as asked
+    for, about 35 000 evaluations of the log density by default.
 
     Parameters
     ----------
@@ -109,59 +110,47 @@ def examine(
     Returns
     -------
     Diagnostics
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Of the user: half of the transitions would give another verdict.
     """
-    began, seconds = time.perf_counter(), np.inf
-    if history is not None:
-        seconds = max(
-            SHARE_OF_THE_FIT * (history.compile_seconds + history.run_seconds), LEAST_SECONDS
-        )
-
-    def left():
-        return seconds - (time.perf_counter() - began)
-
     affordable = max(1, min(DRAWS, MOST_NUMBERS // mixture.n_dim))
+    angles = periodic.periodic_dimensions(compiled.space)
+    mixture = periodic.on_one_turn(mixture, angles)
     points, component = mixture.draw(draws or affordable, rng)
-    compiled.log_density(points[:1])  # compiles
-    weighing = time.perf_counter()
-    log_p, *mapped = _evaluate_in_time(compiled, points, left() / 2 if draws is None else np.inf)
-    points, component = points[: len(log_p)], component[: len(log_p)]
-    each = (time.perf_counter() - weighing) / len(points)
+    log_p, gradient, *mapped = compiled.evaluate(points)
     weighted = importance.weigh(mixture, points, component, mapped, log_p)
+    causes = find_causes(compiled, points, gradient, history)
     moved, missing = None, NOT_LOOKED_FOR
-    share = SHARE_OF_TRANSITIONS * left()
-    n_transitions = _affordable(share / (LEAPFROGS * CHAINS * each), n_transitions)
+    if causes.flat:  # transitions and ascents have nowhere to go
+        n_transitions = n_probes = 0
     if n_transitions:
-        options = {"progressbar": progressbar, "seconds": share}
-        starts = points[:CHAINS]
-        after = transitions(
-            compiled, mixture, starts, n_transitions, rng, n_recent=STATES, **options
-        )
-        moved = drift.figures(compiled, weighted.unconstrained, after)
+        options = {"progressbar": progressbar, "n_recent": STATES}
+        after = transitions(compiled, mixture, points[:CHAINS], n_transitions, rng, **options)
+        if after.n_done < n_transitions:
+            raise KeyboardInterrupt
+        moved = drift.figures(compiled, weighted.unconstrained, after, angles)
     if n_probes:
         evidence = weighted.importance.log_evidence
-        options = {"progressbar": progressbar, "seconds": left()}
+        options = {"progressbar": progressbar, "periodic": angles}
         missing = missing_mass(compiled, mixture, evidence, n_probes, rng, **options)
-    return diagnose(mixture, weighted, labels, history=history, missing=missing, moved=moved)
+    return diagnose(
+        mixture, weighted, labels, history=history, missing=missing, moved=moved, causes=causes
+    )
 
 
-def _affordable(most, n_transitions):
-    """Return how many transitions there is time for; none where those would tell nothing."""
-    affordable = int(min(most, n_transitions))
-    return affordable if affordable >= min(FEWEST_TRANSITIONS, n_transitions) else 0
-
-
-def _evaluate_in_time(compiled, points, seconds):
-    """Log density, z and log |dz/dy| at as many of the points, in their order, as time is for."""
-    began, done = time.perf_counter(), 0
-    parts: list[tuple[np.ndarray, ...]] = []
-    while done < len(points) and (not parts or time.perf_counter() - began < seconds):
-        log_p, _, *mapped = compiled.evaluate(points[done : done + compiled.at_once])
-        parts.append((log_p, *mapped))
-        done += len(log_p)
-    return map(np.concatenate, zip(*parts, strict=True))
-
-
-def diagnose(mixture, draws, labels, *, history=None, missing=NOT_LOOKED_FOR, moved=None):
+def diagnose(
+    mixture,
+    draws,
+    labels,
+    *,
+    history=None,
+    missing=NOT_LOOKED_FOR,
+    moved=None,
+    causes=NONE_FOUND,
+):
     """Judge an approximation by weighted draws from it, and by what else was seen.
 
     Parameters
@@ -174,6 +163,7 @@ def diagnose(mixture, draws, labels, *, history=None, missing=NOT_LOOKED_FOR, mo
     missing : MissingMass
     moved : dict, optional
         See :func:`pymc_isomix.sampling.drift.figures`.
+    causes : Causes
 
     Returns
     -------
@@ -210,13 +200,16 @@ def diagnose(mixture, draws, labels, *, history=None, missing=NOT_LOOKED_FOR, mo
         **{name: ("unconstrained", moved[name]) for name in drift.COLUMNS},
     }
     coords = {"mode": np.arange(len(own_mass)), "unconstrained": labels}
+    if of_model := dict(moved["model_space"]):
+        coords["model_space"] = of_model.pop("labels")
+        columns |= {f"model_{name}": ("model_space", v) for name, v in of_model.items()}
     dataset = xr.Dataset(columns, coords=coords)
-    findings = rules.judge(dataset, mixture.sketch, history)
+    findings = rules.judge(dataset, mixture.sketch, history, causes)
     ranks = [finding.rank for finding in findings]
     return Diagnostics(
         dataset,
         verdict=max(ranks, key=rules.RANKS.index, default="good"),
-        advice=rules.advise(findings, dataset, mixture.sketch),
+        advice=rules.advise(findings, dataset, mixture.sketch, causes),
         names=tuple(name for finding in findings for name in finding.names),
     )
 

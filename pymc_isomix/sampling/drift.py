@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from pymc_isomix.model.named import named_draws
+from pymc_isomix.model.periodic import circular_mean, wrap
+
 SLOW = 0.4  # acceptance rate of a chain, where 0.8 is aimed at
 HEAVY = 9.0  # kurtosis, 3 for a Gaussian
 LEAST_VARIANCE = 0.1  # of that of the states after, as the regression may have it
@@ -13,7 +16,13 @@ COLUMNS = (
     "mean_drift_se",
     "log_sd_drift",
     "log_sd_drift_se",
+    "lower_tail",
+    "lower_tail_se",
+    "upper_tail",
+    "upper_tail_se",
 )
+NAMED_DRAWS = 1000  # of those before, in model space
+TAIL = 0.05  # of the draws before, below the one quantile and above the other
 
 
 def drift(before, after):
@@ -37,7 +46,9 @@ def drift(before, after):
     -------
     dict of str to (d,) array
         By :data:`COLUMNS`: moments after; the difference of the means, in standard deviations
-        after; that of the log standard deviations, or scales; and the standard errors of both.
+        after; that of the log standard deviations, or scales; the probabilities after of what lies
+        below the quantile .05 before, and above .95; and the standard errors of these. NaN where
+        the draws before are all alike.
 
     References
     ----------
@@ -59,6 +70,13 @@ def drift(before, after):
         if heavy.any():
             sizes = _log_sizes(before[:, heavy], after[..., heavy])
             log_ratio[heavy], error[heavy] = _change(*sizes)
+        low, high = np.quantile(before, [TAIL, 1 - TAIL], axis=0)
+        tails = [
+            _change(*((sign * draws > sign * bound).astype(float) for draws in (before, after)))
+            for sign, bound in ((-1, low), (1, high))
+        ]
+    (lower, lower_error), (upper, upper_error) = tails
+    varies = np.where(sd > 0, 0.0, np.nan)
     columns = (
         mean + sd * shift,
         sd * new_sd,
@@ -66,8 +84,12 @@ def drift(before, after):
         shift_error / new_sd,
         log_ratio,
         error,
+        TAIL + lower,
+        lower_error,
+        TAIL + upper,
+        upper_error,
     )
-    return dict(zip(COLUMNS, columns, strict=True))
+    return {name: column + varies for name, column in zip(COLUMNS, columns, strict=True)}
 
 
 def _change(before, after):
@@ -89,7 +111,7 @@ def _log_sizes(before, after):
     return [np.log(np.maximum(np.abs(draws - centre), least)) for draws in (before, after)]
 
 
-def figures(compiled, before, moved):
+def figures(compiled, before, moved, angles=None):
     """Return what transitions tell of an approximation: :func:`drift`, and how they went.
 
     Parameters
@@ -98,11 +120,14 @@ def figures(compiled, before, moved):
     before : (N, d) array
         Draws in unconstrained space, of which the chains began at the first.
     moved : Moved
+    angles : (d,) booleans, optional
+        Dimensions all turns of which are one place.
 
     Returns
     -------
     dict
-        By :data:`SCALARS` and :data:`COLUMNS`.
+        By :data:`SCALARS` and :data:`COLUMNS`; and ``model_space``, where there is more than the
+        unconstrained draws say: labels, and the same columns of what the user named.
     """
     if not moved.n_done:
         return unknown(before.shape[1])
@@ -110,8 +135,23 @@ def figures(compiled, before, moved):
     after, _ = compiled.to_unconstrained(moved.recent.reshape(-1, n_dim))
     rate = moved.acceptance_rate
     scalars = (moved.n_done, float(rate.mean()), float((rate < SLOW).mean()))
-    found = drift(before, after.reshape(n_states, n_chains, n_dim))
-    return {**found, **dict(zip(SCALARS, scalars, strict=True))}
+    labels, *named = named_draws(compiled, before[: max(NAMED_DRAWS, n_chains)], after)
+    if angles is not None and angles.any():
+        centre = circular_mean(before, np.full(len(before), 1 / len(before)), angles)
+        before, after = (wrap(draws, centre, angles) for draws in (before, after))
+    found, of_named = (
+        drift(draws, states.reshape(n_states, n_chains, -1))
+        for draws, states in ((before, after), named)
+    )
+    return {
+        **found,
+        **dict(zip(SCALARS, scalars, strict=True)),
+        "model_space": _beside(labels, named[0], of_named) if len(labels) else {},
+    }
+
+
+def _beside(labels, draws, found):
+    return {"labels": labels, "mean": draws.mean(axis=0), "sd": draws.std(axis=0), **found}
 
 
 def unknown(n_dim):
@@ -119,4 +159,5 @@ def unknown(n_dim):
     return {
         **dict.fromkeys(COLUMNS, np.full(n_dim, np.nan)),
         **dict(zip(SCALARS, (0, np.nan, np.nan), strict=True)),
+        "model_space": {},
     }

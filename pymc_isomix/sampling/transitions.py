@@ -1,7 +1,6 @@
 """A few exact Markov transitions of many chains at once, from draws of the approximation."""
 
 import logging
-import time
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ TARGET_ACCEPTANCE = 0.8
 FIRST_STEP = 0.8  # in standard deviations, for one dimension
 GAIN = 2.0  # of the logarithm of the step size, an excess of the acceptance rate
 APART = 2  # transitions between two states of a chain that are kept
+RIDGE = 1e-8  # of each variance, added to a covariance without a root
 JITTER = 0.6, 1.0  # of each chain's step: no trajectory returns to where it began
 
 
@@ -40,7 +40,6 @@ def transitions(
     rng,
     *,
     progressbar=False,
-    seconds=np.inf,
     leapfrogs=LEAPFROGS,
     n_recent=1,
 ):
@@ -62,8 +61,6 @@ def transitions(
     rng : numpy.random.Generator
     progressbar : bool
         Show progress, where it takes longer than two seconds.
-    seconds : float
-        Begin no transition after so long.
     leapfrogs : int
         Steps of a trajectory.
     n_recent : int
@@ -72,7 +69,7 @@ def transitions(
     Returns
     -------
     Moved
-        After fewer transitions where time is up, or the user interrupts.
+        After fewer transitions where the user interrupts.
 
     References
     ----------
@@ -89,7 +86,7 @@ def transitions(
 
     at = to_whitened(mixture, points)
     step, n_chains = FIRST_STEP * mixture.n_dim**-0.25, len(points)
-    began, done, since = time.perf_counter(), 0, 0
+    done, since = 0, 0
     rates, chains, recent = np.zeros(n_chains), None, {}
     try:
         chains = Chains(at, np.zeros_like(at), *density(at))
@@ -97,7 +94,7 @@ def transitions(
             LateProgress("Transitions", n, disable=not progressbar) as progress,
             np.errstate(all="ignore"),
         ):
-            while done < n and time.perf_counter() - began <= seconds:
+            while done < n:
                 momentum = rng.normal(size=at.shape)
                 own_step = step * rng.uniform(*JITTER, size=(n_chains, 1))
                 start = chains._replace(momentum=momentum)
@@ -193,11 +190,19 @@ def _choose(accepted, end, start):
 
 
 def whitening_root(mixture):
-    """Root R of the covariance within the modes: lower triangular (d, d), or a diagonal (d,)."""
-    covariance = mixture.within_mode_covariance
+    """Root R of the covariance within the modes: lower triangular (d, d), or a diagonal (d,).
+
+    A covariance that is singular to machine precision, as of a fit that runs off along a line,
+    gets the least diagonal that gives it a root.
+    """
+    covariance = mixture.within_mode_covariance.astype(float)
     if covariance.ndim == 1:
         return np.sqrt(covariance)
-    return scipy.linalg.cholesky(covariance.astype(float), lower=True)
+    try:
+        return scipy.linalg.cholesky(covariance, lower=True)
+    except np.linalg.LinAlgError:
+        ridge = np.diag(RIDGE * np.diag(covariance))
+        return scipy.linalg.cholesky(covariance + ridge, lower=True)
 
 
 def to_whitened(mixture, points):

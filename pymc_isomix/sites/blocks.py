@@ -162,6 +162,25 @@ class BlockMixture:
             metric=metric.astype(self.dtype),
         )
 
+    def with_one_metric(self, n_components):
+        """Return a :class:`Mixture` of K components with one metric, which is not exact.
+
+        Means are those of the heaviest components, and each keeps its volume. PyMC's symbolic
+        expressions see this.
+        """
+        sketch = self.sketch
+        chosen = np.argsort(-self.log_weights, kind="stable")[:n_components]
+        log_variances = sketch.log_variances
+        if log_variances.ndim == 2:
+            log_variances = log_variances.mean(axis=1)
+        mixture = replace(
+            sketch,
+            means=sketch.means[chosen],
+            log_variances=log_variances[chosen],
+            log_weights=self.log_weights[chosen],
+        )
+        return mixture.replace().padded(n_components)
+
     @property
     def mean(self):
         """Mean (d,) in y, of one block; of several, that of the components' centres."""

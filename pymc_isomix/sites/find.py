@@ -30,12 +30,14 @@ LARGEST_BASIS = 1000  # rows and columns of a constant matrix
 LEAST_LOG_SCALE = -5.0  # of an element beside the largest, where pseudo-observations start
 
 
-def find_coordinates(space):
+def find_coordinates(space, *, say=True):
     """Find the sites of the variables of a space, and say which.
 
     Parameters
     ----------
     space : FlatSpace
+    say : bool
+        False where they are not in use.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def find_coordinates(space):
         coordinates = model_cache(space.model).add(
             key, CoordinateMap(space, sites, space.data_read)
         )
-    if coordinates:
+    if coordinates and say:
         names = ", ".join(space.variables[site.name].name for site in coordinates.sites)
         logger.info(f"coordinates='auto': {names} by the model's own scales")
     return coordinates

@@ -156,27 +156,31 @@ def closing_line(model, caplog, **options):
 
 def test_one_line_at_the_end(model, caplog):
     line = closing_line(model, caplog)
-    for part in ("3 iterations", "ELBO ", "importance weights", "mode", "s to compile", "s to run"):
+    for part in ("3 iterations", "ELBO ", "mode", "s to compile", "s to run", "diagnostics()"):
         assert part in line
 
 
-def test_the_line_of_a_minibatch_has_no_khat(caplog):
-    with pm.Model() as model:
-        mu = pm.Normal("mu")
-        batch = pm.Minibatch(np.zeros(20), batch_size=4)
-        pm.Normal("y", mu, 1.0, observed=batch, total_size=20)
-    line = closing_line(model, caplog)
-    assert "k-hat" not in line
-    assert "s to run" in line
-
-
-def test_the_line_leaves_the_random_numbers_alone(model, caplog):
-    drawn = []
+def test_what_is_logged_changes_nothing(model, caplog, monkeypatch):
+    """Neither random numbers, nor what is evaluated, nor what the approximation says of itself."""
+    monkeypatch.setattr(pmi.IsotropicMixture, "diagnostics", None)
+    seen = []
     for level in (logging.INFO, logging.ERROR):
         with caplog.at_level(level, "pymc_isomix"):
             approx = pmi.IsoMix.paper(2, random_seed=1, model=model).fit(2, **BRIEF)
-        drawn.append(approx.rng.randint(2**30))
-    assert drawn[0] == drawn[1]
+        seen.append((repr(approx), approx.rng.randint(2**30)))
+    assert "not judged" in seen[0][0]
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.ERROR])
+def test_a_verdict_is_of_the_fit_that_it_judged(model, caplog, level):
+    with caplog.at_level(level, "pymc_isomix"):
+        inference = pmi.IsoMix.paper(2, random_seed=1, model=model)
+        approx = inference.fit(2, **BRIEF)
+        approx.diagnostics(20, n_probes=0, transitions=0)
+        assert "verdict" in repr(approx)
+        inference.refine(2, progressbar=False)
+    assert "not judged" in repr(approx)
 
 
 # Fitting further

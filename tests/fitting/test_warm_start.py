@@ -10,6 +10,7 @@ from pymc_isomix.fitting.second_order import Gaussian
 MEANS = np.array([[-6.0, 0.0], [6.0, 3.0]])
 ROOTS = np.array([[[1.0, 0.0], [0.5, 1.0]], [[0.5, 0.0], [0.0, 2.0]]])
 WEIGHTS = np.array([0.3, 0.7])
+RNG = np.random.default_rng(4)
 
 
 class TwoModes:
@@ -78,14 +79,22 @@ def test_spread_components_have_the_moments_of_their_gaussian():
     np.testing.assert_allclose(covariance, expected, atol=5 * error)
 
 
-def test_equal_modes_need_no_mixture_and_unequal_ones_do():
-    target, rng = TwoModes(), np.random.default_rng(0)
-    one = [second_order.draw(target, Gaussian(MEANS[0], ROOTS[0], {}), 300, rng)]
-    mixture = warm_start.as_mixture(one, np.ones(1), 3, kind="dense")
-    assert warm_start.divergence(one, mixture) < 1e-6
-    both = [*one, second_order.draw(target, Gaussian(MEANS[1], ROOTS[1], {}), 300, rng)]
-    mixture = warm_start.as_mixture(both, WEIGHTS, 3, kind="dense")
-    assert warm_start.divergence(both, mixture) > 0.1  # of one metric
+def test_gaussians_of_their_own_shapes_are_exact_and_one_alone_is_not(batches):
+    masses = warm_start.masses(batches)
+    assert warm_start.divergence(batches, masses) < 1e-6
+    assert warm_start.is_exact(TwoModes(), batches, masses, np.random.default_rng(0))
+    assert not warm_start.have_one_shape(batches, masses)
+    wrong = [second_order.draw(TwoModes(), Gaussian(np.zeros(2), 5 * np.eye(2), {}), 300, RNG)]
+    assert not warm_start.is_exact(TwoModes(), wrong, np.ones(1), np.random.default_rng(0))
+
+
+def test_one_shape_but_for_a_factor():
+    target = TwoModes()
+    wide = [
+        second_order.draw(target, Gaussian(mean, factor * ROOTS[0], {}), 10, RNG)
+        for mean, factor in zip(MEANS, (1.0, 3.0), strict=True)
+    ]
+    assert warm_start.have_one_shape(wide, WEIGHTS)
 
 
 def test_no_start_in_the_support_gives_nothing():

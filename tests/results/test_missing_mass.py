@@ -151,11 +151,33 @@ def test_no_mode_no_student():
         assert missing_mass._student_around(climb, np.zeros(2)) is None
 
 
-def test_unknown_evidence_and_many_dimensions_are_not_probed():
-    values = Mixture(np.zeros((1, 301)), np.zeros(1), np.zeros(1), np.ones(301))
-    assert np.isnan(missing_mass.missing_mass(None, values, 0.0, 5, None).share)
-    small = values.replace(means=np.zeros((1, 2)), metric=np.ones(2))
-    assert np.isnan(missing_mass.missing_mass(None, small, -np.inf, 5, None).share)
+def test_an_unknown_evidence_is_not_probed():
+    values = Mixture(np.zeros((1, 2)), np.zeros(1), np.zeros(1), np.ones(2))
+    assert np.isnan(missing_mass.missing_mass(None, values, -np.inf, 5, None).share)
+
+
+@pytest.mark.parametrize(("apart", "expected"), [(30.0, 0.5), (0.0, 0.0)])
+def test_many_dimensions(apart, expected):
+    """Two modes of equal shape, whose masses are equal, in more dimensions than have Hessians."""
+    n_dim = missing_mass.LARGEST_DIMENSION + 1
+    other = np.r_[apart, np.zeros(n_dim - 1)]
+    with pm.Model() as model:
+        x = pm.Flat("x", shape=n_dim)
+        terms = [-0.5 * ((x - place) ** 2).sum() for place in (0.0, other)]
+        pm.Potential("density", pm.math.logsumexp(pm.math.stack(terms)))
+    params = {
+        "means": np.zeros((1, n_dim)),
+        "log_variances": np.zeros(1),
+        "log_weights": np.zeros(1),
+        "metric": np.ones(n_dim),
+    }
+    approx = IsotropicMixture(params=params, model=model, random_seed=1)
+    mass = 0.5 * n_dim * np.log(2 * np.pi) + (np.log(2) if not apart else 0.0)
+    found = missing_mass.missing_mass(
+        approx.compiled_model(), approx.mixture, mass, 20, np.random.default_rng(1)
+    )
+    assert found.share == pytest.approx(expected, abs=0.01)
+    assert found.n_reached == 20
 
 
 def test_starts_are_prior_draws_where_there_is_a_prior():
@@ -193,17 +215,6 @@ def test_a_poor_fit_of_one_mode_misses_none():
         approx.compiled_model(), approx.mixture, -12.0, 10, np.random.default_rng(1)
     )
     assert found == (0.0, 10, 10)
-
-
-def test_time_is_up():
-    with pm.Model() as model:
-        pm.Normal("x", 0.0, 1.0)
-    approx = IsotropicMixture(model=model, random_seed=1)
-    found = missing_mass.missing_mass(
-        approx.compiled_model(), approx.mixture, 0.0, 10, np.random.default_rng(1), seconds=0.0
-    )
-    assert np.isnan(found.share)
-    assert found.n_ascents == 0
 
 
 def test_silent_on_overflow(monkeypatch):

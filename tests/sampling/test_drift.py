@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pymc_isomix.sampling.drift import COLUMNS, drift, unknown
 
@@ -29,6 +30,29 @@ def test_standard_errors(name):
     claimed = np.mean([one[f"{name}_se"][0] for one in found])
     # 500 repetitions know a standard deviation to 1 / sqrt(1000), 3 %
     assert claimed == pytest.approx(measured, rel=0.12)
+
+
+@pytest.mark.parametrize("sd", [0.5, 1.0, 2.0])
+def test_tails(sd):
+    """Shares beyond the quantiles .05 and .95 of a standard normal, of one sd times as wide."""
+    found = drift(*pairs(np.random.default_rng(1), 50_000, sd=sd))
+    expected = stats.norm.cdf(stats.norm.ppf(0.05) / sd)
+    for name in ("lower_tail", "upper_tail"):
+        # the quantile itself is known to sqrt(.05 .95 / N), times a ratio of densities
+        error = found[f"{name}_se"][0] + 2 * np.sqrt(0.05 * 0.95 / 50_000)
+        assert found[name][0] == pytest.approx(expected, abs=4 * error)
+
+
+def test_tails_survive_a_change_of_scale():
+    before, after = pairs(np.random.default_rng(1), 1000, sd=1.4, mean=0.3)
+    one, other = drift(before, after), drift(np.exp(before), np.exp(after))
+    for name in ("lower_tail", "lower_tail_se", "upper_tail", "upper_tail_se"):
+        np.testing.assert_allclose(other[name], one[name], atol=1e-3)
+
+
+def test_what_does_not_vary_is_not_compared():
+    found = drift(np.ones((50, 1)), np.ones((2, 10, 1)))
+    assert all(np.isnan(column).all() for column in found.values())
 
 
 def chains(rng, correlation, n=100, n_more=900, n_states=5):

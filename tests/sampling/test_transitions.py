@@ -167,12 +167,6 @@ def test_an_interrupt_leaves_the_draws_so_far(call, n_done, caplog):
     np.testing.assert_array_equal(moved.points, expected)
 
 
-def test_no_transition_begins_when_time_is_up():
-    before, moved = moved_from(mixture(), seconds=-1.0)
-    assert moved.n_done == 0
-    np.testing.assert_array_equal(moved.points, before)
-
-
 @pytest.mark.parametrize(("patience", "shown"), [(0.0, True), (60.0, False)])
 def test_progress_is_shown_where_it_lasts(monkeypatch, capsys, patience, shown):
     monkeypatch.setattr(progress, "PATIENCE", patience)

@@ -1,0 +1,68 @@
+"""Angles: value variables that run along the whole line, and mean the same each full turn."""
+
+from dataclasses import replace
+
+import numpy as np
+from pymc.logprob.transforms import CircularTransform
+
+TURN = 2 * np.pi
+
+
+def periodic_dimensions(space):
+    """Tell which dimensions of a flat point are angles, (d,) booleans.
+
+    PyMC's circular transform, that of ``pm.VonMises``, leaves an angle on the line, with a density
+    that repeats each turn.
+    """
+    periodic = np.zeros(space.n_dim, dtype=bool)
+    for name, rv in space.variables.items():
+        if isinstance(space.model.rvs_to_transforms[rv], CircularTransform):
+            periodic[space.ordering[name][1]] = True
+    return periodic
+
+
+def wrap(points, centre, periodic):
+    """Bring angles to within half a turn of a centre.
+
+    Parameters
+    ----------
+    points : (..., d) array
+    centre : (d,) array
+    periodic : (d,) booleans
+
+    Returns
+    -------
+    (..., d) array
+        The points themselves where no dimension is an angle.
+    """
+    if not periodic.any():
+        return points
+    turns = np.where(periodic, np.round((points - centre) / TURN), 0.0)
+    return (points - TURN * turns).astype(points.dtype)
+
+
+def circular_mean(points, weights, periodic):
+    """Mean (d,) of points (S, d); of angles the direction of their mean vector."""
+    angle = np.angle(weights @ np.exp(1j * points[:, periodic]))
+    mean = weights @ points
+    mean[periodic] = angle
+    return mean
+
+
+def on_one_turn(mixture, periodic):
+    """Bring the components of a mixture to one turn: the same angles, where turns are one place.
+
+    Parameters
+    ----------
+    mixture : BlockMixture
+    periodic : (d,) booleans
+        None of them a site, so that an angle is itself in the coordinates of every block.
+    """
+    if not periodic.any():
+        return mixture
+    own = [block.mixture for block in mixture.blocks]
+    means = np.concatenate([one.means for one in own])
+    centre = circular_mean(means, mixture.weights, periodic)
+    wrapped = [one.replace(means=wrap(one.means, centre, periodic)) for one in own]
+    pairs = zip(mixture.blocks, wrapped, strict=True)
+    return replace(mixture, blocks=tuple(replace(block, mixture=one) for block, one in pairs))
