@@ -146,6 +146,8 @@ class JAXCompilationError(RuntimeError):
 def compile_in_background(work, meanwhile=None):
     """Return what work that needs no Python returns; do something else in the meantime.
 
+    A first fit waits a tenth less for it, that of a spatial field a third.
+
     ``meanwhile`` is for what will be asked for later: what JAX cannot compile there, a
     JAXCompilationError, will fail again then, and so will an import.
     """

@@ -9,7 +9,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
-from pymc_isomix.backend.digests import digest_of
+from pymc_isomix.ensembles.digests import digest_of
 
 
 def test_a_digest_tells_graphs_apart():
@@ -54,7 +54,7 @@ def test_what_is_of_unknown_code_has_no_digest():
 OF_A_STEP = """
 import pymc as pm
 from pymc_isomix import IsoMix
-from pymc_isomix.backend.digests import digest_of
+from pymc_isomix.ensembles.digests import digest_of
 
 with pm.Model():
     theta = pm.Normal("theta", 0.0, pm.HalfNormal("scale", 2.0), shape=3)
