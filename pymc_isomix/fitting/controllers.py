@@ -29,6 +29,7 @@ LEAST_WITH_SITES = 600  # steps of exploring: the ELBO hardly tells when coordin
 MANY_ELEMENTS = 300  # of which it does
 # of a mixture that starts from Gaussians: metric and coordinates are right from the first step
 LOOK_WARM, SETTLE_WARM = 25, 50  # steps
+MOST_WARM = 200  # steps of exploring: what is left then is slow
 SMALL_GAIN = 0.02  # nats, from one look to the next
 AVERAGE_EVERY = 5  # neighbouring iterates say nearly the same
 MAX_RESPAWNS = 3
@@ -208,6 +209,8 @@ class Phased(Controller):
         """Tell whether the losses of this phase have stopped falling."""
         if not self.begun:
             return has_plateaued(losses)
+        if len(losses) >= MOST_WARM:
+            return True
         losses = losses[np.isfinite(losses)]
         if len(losses) < 2 * LOOK_WARM:
             return False

@@ -172,7 +172,14 @@ def describe_fault(operator, iteration):
     places = {name: place for name, (_, place, _, _) in group.ordering.items()}
     names = [name for name, place in places.items() if not finite[place].all()] or list(places)
     wrong = np.flatnonzero(~np.asarray(operator.info.finite_components.get_value(borrow=True)))
+    advice = f"{kept} Use a smaller step_size."
+    if not wrong.size:
+        shared = "the weights, the metric" + (" or the coordinates" if group.coordinates else "")
+        return (
+            f"iteration {iteration}: {shared}, which the components share, would not be finite. "
+            f"{advice}"
+        )
     return (
         f"iteration {iteration}: a parameter of component {', '.join(f'{k}' for k in wrong)} "
-        f"would not be finite, at variable {', '.join(names)}. {kept} Use a smaller step_size."
+        f"would not be finite, at variable {', '.join(names)}. {advice}"
     )

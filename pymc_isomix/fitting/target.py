@@ -55,33 +55,35 @@ class ModelTarget:
         new = {name: value.copy() for name, value in parameters.items()}
         factor, centre, n = np.ones(points.shape[1]), centre.copy(), len(points)
         both = np.concatenate([points, centre])
-        for place, of_site, given in self._sites(both, parameters):
+        for learner, place, of_site, given in self._sites(both, parameters):
             at_draws, at_centre = [part[:n] for part in given], [part[n:] for part in given]
             old = [parameters[name][of_site] for name in PSEUDO]
-            learned = regression.learn(
-                points[:, place], gradients[:, place], at_draws, old, damping
-            )
+            learned = learner.learn(points[:, place], gradients[:, place], at_draws, old, damping)
             if not all(np.isfinite(part).all() for part in learned):
                 continue
             for name, value in zip(PSEUDO, learned, strict=True):
                 new[name][of_site] = value
-            centre[:, place] = regression.moved(centre[:, place], at_centre, old, learned)
-            factor[place] = regression.unit_change(at_draws, old, learned)
+            centre[:, place] = learner.moved(centre[:, place], at_centre, old, learned)
+            factor[place] = learner.unit_change(at_draws, old, learned)
         return new, centre, factor
 
     def moved(self, points, old, new):
         """Map points y (S, d) of the old parameters to those of the same z under the new ones."""
         points = points.copy()
-        for place, of_site, given in self._sites(points, old):
+        for learner, place, of_site, given in self._sites(points, old):
             pairs = [[values[name][of_site] for name in PSEUDO] for values in (old, new)]
-            points[:, place] = regression.moved(points[:, place], given, *pairs)
+            points[:, place] = learner.moved(points[:, place], given, *pairs)
         return points
 
     def _sites(self, points, parameters):
-        """Yield place in y, place in the parameters, and what is given, of what can learn."""
+        """Yield who learns, place in y, place in the parameters, and what is given."""
         points = np.ascontiguousarray(points)
         flat = iter(self.map.evaluate("given", points, parameters))
         for site, of_site in zip(self.map.sites, self.map.places, strict=True):
+            given = [next(flat) for _ in range(site.form.n_learned_from)]
+            learner = site.form
             if site.form.is_elementwise:
-                given = [np.broadcast_to(next(flat), (len(points), site.form.n_dim)) for _ in "fg"]
-                yield self.map.place_of(site), of_site, given
+                learner = regression
+                given = [np.broadcast_to(part, (len(points), site.form.n_dim)) for part in given]
+            if given:
+                yield learner, self.map.place_of(site), of_site, given

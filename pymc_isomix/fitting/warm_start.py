@@ -100,15 +100,13 @@ def warm_start(target, starts, parameters, rng, *, dense=True, tell=lambda batch
 
 def _further_gaussian(target, batches, end, height, rng, few, dense, tell):
     """Fit a Gaussian at the end (1, d) of an ascent that those before do not cover."""
-    parameters = batches[0].gaussian.parameters
-    if not few:
-        return _gaussian_at(target, end[0], parameters, rng, few, dense, tell)
-    unit = batches[0].gaussian.root
-    root = second_order.root_by_differences(target, end[0], parameters, unit)
+    parameters, root = batches[0].gaussian.parameters, batches[0].gaussian.root
+    if few:
+        root = second_order.root_by_differences(target, end[0], parameters, root)
     laplace = Gaussian(end[0], root, parameters)
     first = second_order.draw(target, laplace, second_order.LEAST_DRAWS, rng)
     known = np.logaddexp.reduce([batch.log_evidence for batch in batches])
-    if not first.log_evidence > known - LIGHTEST:
+    if not first.log_evidence > known - LIGHTEST - (0 if few else len(end[0]) / 10):
         return first  # what little mass it has needs no better Gaussian
     batch = second_order.fit(target, laplace, rng, tell=tell)
     # one that has gone to another mode, or lies across several, leaves Laplace's in its place

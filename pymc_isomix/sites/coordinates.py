@@ -70,8 +70,8 @@ class CoordinateMap:
 
     @property
     def n_elements(self):
-        """Elements of the sites whose map is elementwise."""
-        return sum(site.form.n_pseudo for site in self.sites if site.form.is_elementwise)
+        """Elements of the sites whose map takes no more than linear time."""
+        return sum(site.form.n_pseudo for site in self.sites if not site.form.is_dense)
 
     @property
     def elements(self):
@@ -188,9 +188,9 @@ class CoordinateMap:
         Parameters
         ----------
         what : {"unconstrained", "coordinates", "given", "share"}
-            z and log |dz/dy| at y; y, log |dy/dz| and what is given, flat, at z; location
-            and scale of elementwise sites, flat, at y; or the mean over points y of the share of
-            each pseudo-observation, (P,).
+            z and log |dz/dy| at y; y, log |dy/dz| and what is given, flat, at z; what regressions
+            need of that, flat, at y; or the mean over points y of the share of each
+            pseudo-observation, (P,).
         dtype : str
         """
         if (what, dtype) not in self.functions:
@@ -203,8 +203,7 @@ class CoordinateMap:
                 outputs = [
                     part
                     for site, here in zip(self.sites, given, strict=True)
-                    if site.form.is_elementwise
-                    for part in here[:2]
+                    for part in here[: site.form.n_learned_from]
                 ]
             if what == "share":
                 shares = [

@@ -36,7 +36,8 @@ class Elementwise:
     """
 
     pseudo_names: str | None = None  # of what is observed, where it is not the elements of z
-    is_elementwise = True
+    is_elementwise, is_dense = True, False
+    n_learned_from = 2  # of what is given, that a regression needs
 
     def __init__(self, n):
         self.n_dim = self.n_pseudo = n

@@ -12,12 +12,14 @@ from pymc.distributions.transforms import ZeroSumTransform
 from pymc_isomix.model.fitted_data import same
 from pymc_isomix.model.model_cache import graph_key, model_cache
 from pymc_isomix.sites import values
+from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, CoordinateMap, Site
 from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.matrices import Matrix, Scaled
 from pymc_isomix.sites.products import linear_map
-from pymc_isomix.sites.spatial import spectral
+from pymc_isomix.sites.series import CHAINS, chain_prior
+from pymc_isomix.sites.spatial import FIELDS, spectral
 from pymc_isomix.sites.usage import constant_of, follow
 
 logger = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ logger = logging.getLogger(__name__)
 # start, and where nobody did (jitter of a smooth process is a thousand of them away)
 FARTHEST, TYPICAL = 100.0, 3.0
 LARGEST_MATRIX = 128**2  # entries of the factors of one site; above, in a basis that stays
-LARGEST_BASIS = 1000  # rows and columns of a constant matrix
+LARGEST_BASIS = 2000  # rows and columns of a constant matrix
 LEAST_LOG_SCALE = -5.0  # of an element beside the largest, where pseudo-observations start
 
 
@@ -49,26 +51,76 @@ def find_coordinates(space, *, say=True):
     if coordinates is None or not all(
         same(variable.get_value(borrow=True), value) for variable, value in coordinates.data.items()
     ):
-        sites = _without_circles([_candidates(space, name) for name in space.variables])
+        weaker: dict = {}
+        sites = _without_circles(
+            {name: _candidates(space, name, weaker) for name in space.variables}, weaker
+        )
         coordinates = model_cache(space.model).add(
             key, CoordinateMap(space, sites, space.data_read)
         )
-    if coordinates and say:
+        model_cache(space.model).add(("weaker", key), weaker)
+    if not say:
+        return coordinates
+    if coordinates:
         names = ", ".join(space.variables[site.name].name for site in coordinates.sites)
         logger.info(f"coordinates='auto': {names} by the model's own scales")
+    weaker = model_cache(space.model).get(("weaker", key)) or {}
+    if weaker:
+        reasons = "; ".join(
+            f"{space.variables[name].name}, {reason}" for name, reason in weaker.items()
+        )
+        logger.info(f"coordinates='auto' does less than it might for {reasons}")
     return coordinates
 
 
-def _candidates(space, name):
-    """Return the sites that a value variable may be, the best first."""
+def _candidates(space, name, weaker):
+    """Return the sites that a value variable may be, the best first.
+
+    What is weaker than its kind could be, or not there, is named in ``weaker``, with the reason.
+    """
     rv, shape = space.variables[name], space.ordering[name][2]
     if 0 in shape:
         return []
-    return [
-        *_of_linear_map(space, name, rv, shape),
-        *_spectral(space, name, rv, shape),
+    found = [
+        *_of_chain(space, name, rv, shape),
+        *_of_linear_map(space, name, rv, shape, weaker),
+        *_spectral(space, name, rv, shape, weaker),
         *_elementwise(space, name, rv, shape),
     ]
+    if isinstance(rv.owner.op, CHAINS) and not (found and isinstance(found[0].form, Chain)):
+        weaker[name] = "whose steps, or first values, have no location and scale of their own"
+    return found
+
+
+def _of_chain(space, name, rv, shape):
+    """Return the sites of a chain in time."""
+    found = chain_prior(space.model, rv, shape)
+    if found is None:
+        return []
+    form = Chain(found.batch, found.n_time, found.order, centred=found.centred, last=found.last)
+    by_time = (found.batch, found.n_time)
+    by_lag = (found.batch, found.order, found.n_time)
+    if found.centred:
+        prior = [pt.as_tensor(p) for p in found.prior]
+        shapes: list = [()] * 2
+    else:
+        prior = [pt.broadcast_to(pt.as_tensor(p), shape).ravel() for p in found.prior]
+        shapes = [(form.n_dim,)] * 2
+    seen = [found.added, found.factor]
+    sites = [
+        _site(
+            space,
+            name,
+            form,
+            [found.offset, found.coefs, found.scale, *added_and_factor, *prior],
+            [by_time, by_lag, by_time, by_time, by_time, *shapes],
+            flat=False,
+            part=found.part,
+            alone=True,
+        )
+        for added_and_factor in (seen, [pt.zeros((1, 1)), seen[1]])
+    ]
+    return [site for site in sites if site is not None]
 
 
 def _elementwise(space, name, rv, shape):
@@ -94,7 +146,7 @@ def _elementwise(space, name, rv, shape):
     return [site for site in found if site is not None] if found[-1] is not None else []
 
 
-def _of_linear_map(space, name, rv, shape):
+def _of_linear_map(space, name, rv, shape, weaker):
     """Return the sites of a matrix times a standardised variable."""
     linear = linear_map(space.model, rv, shape)
     if linear is None:
@@ -106,8 +158,10 @@ def _of_linear_map(space, name, rv, shape):
     wide = linear.scale.type.broadcastable != (True,) * linear.scale.ndim
     if linear.varying or wide or batch > 1:
         if not batch * max(rows, n) * n <= LARGEST_MATRIX:
-            logger.info(f"the matrix of {name}, {rows} x {n}, is too large to factor at each draw")
-            return _rotated(space, name, linear, rows) if batch == 1 else []
+            found = _rotated(space, name, linear, rows) if batch == 1 else []
+            what = "in the basis of the start" if found else "by its elements"
+            weaker[name] = f"{what}: its matrix, {rows} x {n}, is too large to factor at each draw"
+            return found or _by_elements(space, name, linear, rows)
         form: Any
         factor_shape: tuple
         basis = None if wide or linear.basis is None else values.at_start(space, linear.basis)
@@ -127,6 +181,20 @@ def _of_linear_map(space, name, rv, shape):
         ]
         return [site for site in found if site is not None]
     return _rotated(space, name, linear, rows)
+
+
+def _by_elements(space, name, linear, rows):
+    """Return a site of the elements of a matrix too large for any basis, by its rows or columns."""
+    if linear.batch > 1:
+        return []
+    square = (linear.matrix * pt.broadcast_to(linear.scale, (1, rows))[0, :, None]) ** 2
+    scale = pt.sqrt(square.sum(axis=1 if linear.centred else 0))
+    location = pt.broadcast_to(linear.location, (1, rows))[0] if linear.centred else pt.zeros(())
+    prior = [location, scale] if linear.centred else [pt.as_tensor(p) for p in linear.prior]
+    shapes = [(linear.columns,)] * 4
+    form = Elementwise(linear.columns)
+    site = _site(space, name, form, [location, scale, *prior], shapes, flat=False)
+    return [] if site is None else [site]
 
 
 def _locations(linear):
@@ -177,10 +245,16 @@ def _rotated(space, name, linear, rows):
     return [site for site in found if site is not None]
 
 
-def _spectral(space, name, rv, shape):
+def _spectral(space, name, rv, shape, weaker):
     """Return the site of a field on a graph, with one scale or none."""
+    if not isinstance(rv.owner.op, FIELDS) or len(shape) != 1:
+        return []
+    if shape[0] > LARGEST_BASIS:
+        weaker[name] = f"by its elements: its graph has {shape[0]} nodes, too many for a basis"
+        return []
     prior = spectral(rv.owner.op, rv)
-    if prior is None or len(shape) != 1 or shape[0] > LARGEST_BASIS:
+    if prior is None:
+        weaker[name] = "by its elements: its graph is not constant, or has islands"
         return []
     added, factor = follow(space.model, rv, shape)
     factor = pt.ones(()) if factor is None else factor
@@ -197,24 +271,28 @@ def _spectral(space, name, rv, shape):
     return [site for site in found if site is not None]
 
 
-def _site(space, name, form, expressions, shapes, *, flat=True, part=None):
+def _site(space, name, form, expressions, shapes, *, flat=True, part=None, alone=False):
     """Make a site of expressions in the model's graph; None where they are of no use."""
     given = values.in_values(space, expressions, shapes, flat=flat)
-    if given is None or not given.parents - {name} or (part is None and name in given.parents):
+    if given is None or (part is None and name in given.parents):
+        return None
+    if not (given.parents - {name} or alone):
         return None
     return Site(name, form, given.expressions, given.parents, part)
 
 
-def _without_circles(candidates):
+def _without_circles(candidates, weaker):
     """Put sites after those that they depend on, leaving out what would close a circle.
 
     Parameters
     ----------
-    candidates : list of lists of Site
+    candidates : dict of str to list of Site
         Of each variable, the best first.
+    weaker : dict of str to str
+        Gets the reason for what is left out.
     """
     kept: list = []
-    for options in candidates:
+    for name, options in candidates.items():
         for site in options:
             graph = {s.name: s.parents - {s.name} for s in [*kept, site]}
             try:
@@ -223,6 +301,9 @@ def _without_circles(candidates):
                 continue
             kept = sorted([*kept, site], key=lambda s: order.index(s.name))
             break
+        else:
+            if options:
+                weaker[name] = "which scales effects that its own scale depends on"
     return kept
 
 

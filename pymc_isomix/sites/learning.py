@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytensor.tensor as pt
 
+from pymc_isomix.sites.chains import N_GIVEN, Chain
 from pymc_isomix.sites.coordinates import PSEUDO
 from pymc_isomix.sites.elementwise import TINY
 
@@ -77,6 +78,15 @@ def new_pseudo(
     for (form, place, own), at_draws, at_means in zip(
         coordinates.at(pseudo), draws.given, means.given, strict=True
     ):
+        if isinstance(form, Chain):
+            changed, factor = _new_of_chain(
+                form, draws, place, at_draws, own, gradient, draw_weights, step_size
+            )
+            for name, value in zip(new, changed, strict=True):
+                new[name].append(value)
+            if metric.ndim > 0:
+                scaling = pt.set_subtensor(scaling[place], factor)
+            continue
         here = form.pullback(draws.points[:, place], at_draws, *own, weighted[:, place])
         there = form.pullback(means.points[:, place], at_means, *own, of_means[:, place])
         by_log_precision, by_value = (t - h for t, h in zip(there, here, strict=True))
@@ -109,6 +119,30 @@ def new_pseudo(
     return {name: pt.concatenate(parts) for name, parts in new.items()}, scaling
 
 
+def _new_of_chain(form, draws, place, given, own, gradient, draw_weights, step_size):
+    """Take one step on the pseudo-observations of a chain, by regression alone.
+
+    A pseudo-observation changes y at all times before it, and of what a path gradient says of it
+    most is about its neighbours. The regression is about itself.
+
+    Returns
+    -------
+    new : log c and m, (n,) TensorVariable
+    factor : (n,) TensorVariable
+        What the rows of the metric are multiplied by: the unit of y changes.
+    """
+    left, weight, theta = form.slope(draws.points[:, place], gradient[:, place], given, *own)
+    change, move = least_squares(left, weight, theta, own[0], draw_weights)
+    typical = pt.sqrt(draw_weights @ weight + TINY)
+    step = STEP * step_size
+    change = pt.clip(step * change, -LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION)
+    move = typical * pt.clip(step * move / typical, -LARGEST_VALUE, LARGEST_VALUE)
+    new = [own[0] + change, own[1] + move]
+    before = form.log_unit(given, *own)
+    after = form.log_unit(given[:N_GIVEN], *new)
+    return new, pt.exp(draw_weights @ (before - after))
+
+
 def regression(y, gradient, given, own, draw_weights):
     r"""Change of log c and of m after which they say best what the model says at the draws.
 
@@ -138,6 +172,25 @@ def regression(y, gradient, given, own, draw_weights):
     unit = scale / pt.sqrt(1 + odds)  # of theta, that of y
     theta = (location - value) / (1 + odds) + unit * y  # less m
     left, weight = unit * (gradient + y), unit**2
+    return least_squares(left, weight, theta, log_precision, draw_weights)
+
+
+def least_squares(left, weight, theta, log_precision, draw_weights):
+    r"""Regress what is left of the slope of the log likelihood on :math:`\theta`.
+
+    Parameters
+    ----------
+    left, weight, theta : (S, n) TensorVariable
+        The slope times the weight; the weight; and :math:`\theta` - m.
+    log_precision : (n,) TensorVariable
+    draw_weights : (S,) TensorVariable
+
+    Returns
+    -------
+    (n,) TensorVariable, twice
+        Change of log c and of m.
+    """
+    precision = pt.exp(log_precision)
     total = draw_weights @ weight + TINY
     centre = draw_weights @ (weight * theta) / total
     apart = theta - centre

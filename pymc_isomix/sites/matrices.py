@@ -10,6 +10,7 @@ from pytensor.gradient import disconnected_grad
 
 from pymc_isomix.backend.jax_ops import compute_once
 from pymc_isomix.backend.linalg import UNROLLED, cholesky, diagonal, lower_half, solve
+from pymc_isomix.sites import matrix_regression
 from pymc_isomix.sites.conditional import (
     conditional_map,
     for_pullback,
@@ -50,13 +51,15 @@ class Matrix:
         Whether the blocks are the last axis of z, not the first.
     """
 
-    is_elementwise = False
+    is_elementwise, is_dense = False, True
 
     def __init__(self, batch, rows, columns, *, centred, last=False):
         self.batch, self.rows, self.columns, self.centred = batch, rows, columns, centred
         self.last = last
         self.n_dim, self.n_pseudo = batch * columns, batch * rows
         self.pseudo_names = None if centred else "row"
+        # of what is given, that a regression needs
+        self.n_learned_from = 2 if rows <= matrix_regression.MOST_ROWS else 0
 
     def to_unconstrained(self, y, given, log_precision, value):
         """Map y (..., B n) to z (..., B n); with the log absolute determinant (...)."""
@@ -101,6 +104,31 @@ class Matrix:
         log_precision, value = self._pseudo(log_precision), self._pseudo(value)
         found = self._pullback(blocks, given, log_precision, value, cotangent)
         return [self._flat(part) for part in found]
+
+    def learn(self, y, gradient, given, own, damping):
+        """Learn log c and m, (B r,) arrays, from draws y (S, B n); all are NumPy arrays."""
+        y, gradient = (self._blocks(part, self.last) for part in (y, gradient))
+        pseudo = [self._pseudo(part) for part in own]
+        location, factor = self._arrays(given)
+        learned = matrix_regression.learn(y, gradient, location, factor, pseudo, damping)
+        return [part.ravel() for part in learned]
+
+    def moved(self, y, given, old, new):
+        """Map points y (S, B n) of old pseudo-observations to those of the same z under new."""
+        pairs = [[self._pseudo(part) for part in own] for own in (old, new)]
+        blocks = self._blocks(y, self.last)
+        return self._flat(matrix_regression.moved(blocks, *self._arrays(given), *pairs), self.last)
+
+    def unit_change(self, given, old, new):
+        """Typical factor (B n,) by which the units of y shrink."""
+        pairs = [[self._pseudo(part) for part in own] for own in (old, new)]
+        change = matrix_regression.unit_change(*self._arrays(given), *pairs)
+        return self._flat(change, self.last)
+
+    def _arrays(self, given):
+        """Location (S, B, r) and factor (S, B, r, n) as arrays."""
+        factor = self._factor(given)
+        return np.broadcast_to(given[0], factor.shape[:-1]), factor
 
     def typical(self, given):
         """Typical location and log scale of the elements, (B r,) arrays each, from K points."""

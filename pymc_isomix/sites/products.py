@@ -3,13 +3,11 @@
 from typing import Any, NamedTuple
 
 import pytensor.tensor as pt
-from pymc.distributions.timeseries import AutoRegressiveRV, RandomWalkRV
 from pytensor.tensor.blockwise import Blockwise
-from pytensor.tensor.extra_ops import CumOp
 from pytensor.tensor.math import Dot
 from pytensor.tensor.random import basic
 
-from pymc_isomix.sites.usage import Effect, clients_of, constant_of, varies, ways
+from pymc_isomix.sites.usage import Effect, best, clients_of, constant_of, varies, ways
 
 
 class LinearMap(NamedTuple):
@@ -54,30 +52,6 @@ def _of_family(model, rv, shape):
         covariance = covariance.squeeze(axis=tuple(range(covariance.ndim - 2)))
         factor = pt.linalg.cholesky(covariance, lower=True)
         return _own(mean, factor, batch, n, varies(factor, free, rv))
-    if isinstance(op, RandomWalkRV) and len(shape) == 1:
-        first, innovation = rv.owner.inputs[:2]
-        if not all(isinstance(v.owner.op, basic.NormalRV) for v in (first, innovation)):
-            return None
-        mu, sd = innovation.owner.op.dist_params(innovation.owner)
-        if not (mu.type.ndim == 0 or mu.type.shape[-1] == 1) or n < 2:
-            return None
-        if not all(sd.type.broadcastable):
-            return None
-        # steps after the first value, from where it is: one matrix and one scale
-        later = pt.arange(1, n).astype(rv.dtype)
-        return LinearMap(
-            rv[0] + mu.ravel()[0] * later,
-            sd.ravel()[0],
-            pt.tril(pt.ones((n - 1, n - 1))),
-            batch=1,
-            columns=n - 1,
-            centred=True,
-            last=False,
-            varying=False,
-            part=slice(1, None),
-        )
-    if isinstance(op, AutoRegressiveRV) and len(shape) == 1:
-        return _autoregressive(op, rv, n, free)
     return None
 
 
@@ -85,33 +59,8 @@ def _own(location, matrix, batch, n, varying):
     return LinearMap(location, pt.ones(()), matrix, batch, n, True, False, varying)
 
 
-def _autoregressive(op, rv, n, free):
-    """Solve x_t = constant + sum_k rho_k x_(t-k) + sigma noise for x."""
-    rhos, sigma, first = rv.owner.inputs[:3]
-    order = op.ar_order
-    if not isinstance(first.owner.op, basic.NormalRV) or rhos.ndim != 1 or n <= order:
-        return None
-    mu_0, sd_0 = first.owner.op.dist_params(first.owner)
-    constant, lags = (rhos[0], rhos[1:]) if op.constant_term else (pt.zeros(()), rhos)
-    later = pt.concatenate([pt.zeros(order), pt.ones(n - order)])
-    system = pt.eye(n)
-    for k in range(order):
-        system -= lags[k] * pt.eye(n, k=-(k + 1)) * later[:, None]
-    steps = pt.concatenate([_vector(mu_0, order), _vector(constant, n - order)])
-    scales = pt.concatenate([_vector(sd_0, order), _vector(sigma, n - order)])
-    inverse = pt.linalg.solve_triangular(system, pt.diag(scales), lower=True)
-    mean = pt.linalg.solve_triangular(system, steps[:, None], lower=True)[:, 0]
-    varying = varies(inverse, free, rv) or varies(mean, free, rv)
-    return _own(mean, inverse, 1, n, varying)
-
-
-def _vector(value, length):
-    """Broadcast a parameter of a walk's steps to a vector."""
-    return pt.broadcast_to(value if value.ndim < 2 else value.ravel(), (length,))
-
-
 def _of_use(model, rv, shape):
-    """Return the map of the first matrix product, or cumulative sum, that the variable enters."""
+    """Return the map of the first matrix product that the variable enters."""
     op, free = rv.owner.op, set(model.free_RVs)
     if not isinstance(op, basic.NormalRV) or model.rvs_to_transforms[rv] is not None:
         return None
@@ -135,10 +84,6 @@ def _of_node(node, i, before, prior, shape, clients, free, rv):
         matrix = node.inputs[0] if i == 1 else node.inputs[1].T  # (r, n)
         inner, outer = before.axes if i == 1 else before.axes[::-1]
         rows, blocks = (0, 1) if i == 1 else (1, 0)
-    elif isinstance(node.op, CumOp) and node.op.mode == "add" and len(shape) == 1:
-        if before.axes != (0,):
-            return None
-        matrix, inner, outer, rows, blocks = pt.tril(pt.ones((shape[0],) * 2)), 0, None, 0, None
     else:
         return None
     if not isinstance(inner, int) or isinstance(outer, str) or (len(shape) == 2 and outer is None):
@@ -158,7 +103,7 @@ def _of_node(node, i, before, prior, shape, clients, free, rv):
     own = None if shift is None else matrix @ shift
     basis, matrix = matrix, matrix if common is not None else matrix * scales
     output = node.outputs[0]
-    after = _best(ways(output, Effect(tuple(range(output.ndim))), clients, output.ndim))
+    after = best(ways(output, Effect(tuple(range(output.ndim))), clients, output.ndim))
     location, scale = (
         None if part is None else _by_block(part, rows, blocks)
         for part in (after.added, after.factor)
@@ -199,12 +144,6 @@ def _along(part, inner, outer, shape):
 
 def _is_product(op):
     return isinstance(op, Dot) or (isinstance(op, Blockwise) and isinstance(op.core_op, Dot))
-
-
-def _best(found):
-    """Return the effect that says the most."""
-    effects = [effect for effect, _, is_end in found if is_end]
-    return max(effects, key=lambda e: (e.factor is not None) + (e.added is not None))
 
 
 def _by_block(part, rows, blocks):

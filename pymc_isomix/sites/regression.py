@@ -40,12 +40,32 @@ def learn(y, gradient, given, own, damping=1.0):
     odds = precision * scale**2
     unit = scale / np.sqrt(1 + odds)  # of theta, that of y
     theta = (location - value) / (1 + odds) + unit * y  # less m
-    left, weight = unit * (gradient + y), unit**2
+    return least_squares(unit * (gradient + y), unit**2, theta, own, damping)
+
+
+def least_squares(left, weight, theta, own, damping=1.0):
+    r"""Regress what is left of the slope of the log likelihood on :math:`\theta`.
+
+    Parameters
+    ----------
+    left, weight, theta : (S, n) array
+        The slope times the weight; the weight; and :math:`\theta` - m.
+    own : log c and m, (n,) arrays
+    damping : float
+        Part of the step that is taken, 0 to 1.
+
+    Returns
+    -------
+    log_precision, value : (n,) array
+        The new pseudo-observations.
+    """
+    log_precision, value = own
+    precision = np.exp(log_precision)
     total = weight.mean(axis=0) + TINY
     centre = (weight * theta).mean(axis=0) / total
     apart = theta - centre
     slope = (left * apart).mean(axis=0)
-    b = -slope / ((weight * apart**2).mean(axis=0) + RIDGE * total**2)
+    b = -slope / ((weight * apart**2).mean(axis=0) + RIDGE * total**2 + TINY)
     ratio = np.clip(1 + b / precision, LEAST_RATIO, LARGEST_RATIO)
     a = left.mean(axis=0) / total + precision * (ratio - 1) * centre
     typical = np.sqrt(total)

@@ -9,6 +9,8 @@ from pymc.distributions.multivariate import CARRV, ICARRV
 from pytensor.graph.basic import Constant
 from pytensor.tensor.elemwise import DimShuffle
 
+from pymc_isomix.sites.families import location_scale
+
 
 class Spectral(NamedTuple):
     r"""A prior :math:`z = \mu + B \operatorname{diag}(b) \zeta` with a constant matrix B.
@@ -27,6 +29,9 @@ class Spectral(NamedTuple):
     basis: Any
     inverse: Any
     scales: Any
+
+
+FIELDS = (CARRV, ICARRV)
 
 
 @singledispatch
@@ -69,14 +74,39 @@ def _(op, rv):
     return Spectral(mean, vectors / root[:, None], vectors.T * root, scales)
 
 
+@location_scale.register(ICARRV)
+def _(op, rv, transform):
+    """Of an element given its neighbours, where there are too many for a basis."""
+    adjacency, sigma, _ = op.dist_params(rv.owner)
+    return pt.zeros((1,)), sigma / pt.sqrt(_degrees(adjacency))
+
+
+@location_scale.register(CARRV)
+def _(op, rv, transform):
+    """Of an element given its neighbours, where there are too many for a basis."""
+    mean, adjacency, _, tau, *_ = op.dist_params(rv.owner)
+    return mean, 1 / pt.sqrt(tau * _degrees(adjacency))
+
+
+def _degrees(adjacency):
+    """Return sums of the rows of an adjacency matrix; one for a node without neighbours."""
+    data = _data(adjacency)
+    total = adjacency.sum(axis=-1) if data is None else np.asarray(data.sum(axis=-1)).ravel()
+    return pt.maximum(total, 1.0)
+
+
 def _constant(adjacency):
     """Return a constant matrix, dense, whether or not the graph made it dense; else None."""
+    if (data := _data(adjacency)) is None:
+        return None
+    dense = np.asarray(data.toarray() if hasattr(data, "toarray") else data, dtype=float)
+    return dense.reshape(dense.shape[-2:])
+
+
+def _data(adjacency):
+    """Return the data of a constant matrix, dense or sparse; None for another."""
     from pytensor.sparse.basic import DenseFromSparse  # imports much
 
     while adjacency.owner and isinstance(adjacency.owner.op, DimShuffle | DenseFromSparse):
         adjacency = adjacency.owner.inputs[0]
-    if not isinstance(adjacency, Constant):
-        return None
-    data = adjacency.data
-    dense = np.asarray(data.toarray() if hasattr(data, "toarray") else data, dtype=float)
-    return dense.reshape(dense.shape[-2:])
+    return adjacency.data if isinstance(adjacency, Constant) else None

@@ -134,6 +134,12 @@ def ways(variable, effect, clients, ndim):
         yield from ways(output, step, clients, ndim)
 
 
+def best(found):
+    """Return the effect, of all ways of :func:`ways`, that says the most."""
+    effects = [effect for effect, _, is_end in found if is_end]
+    return max(effects, key=lambda e: (e.factor is not None) + (e.added is not None))
+
+
 def _through(node, i, effect, ndim):
     """Return the effect behind a node that it enters as input i; None where it ends."""
     op, others = node.op, [v for j, v in enumerate(node.inputs) if j != i]

@@ -8,6 +8,7 @@ import pytest
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites import find
+from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
 from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
 from pymc_isomix.sites.find import find_coordinates, starting_coordinates
@@ -131,9 +132,37 @@ def correlated_by_product():
     pm.Normal("y", theta.ravel(), NOISE, observed=ROWS)
 
 
+def first_value():
+    return pm.Normal.dist(0, 1)
+
+
 def walk():
-    x = pm.GaussianRandomWalk("x", mu=0.3, sigma=scale(), init_dist=pm.Normal.dist(0, 1), steps=4)
+    x = pm.GaussianRandomWalk("x", mu=0.3, sigma=scale(), init_dist=first_value(), steps=4)
     pm.Normal("y", x, NOISE, observed=ROWS[:5])
+
+
+def walk_from_a_wide_start():
+    """The steps alone are Gaussian."""
+    x = pm.GaussianRandomWalk("x", sigma=scale(), init_dist=pm.Flat.dist(), steps=5)
+    pm.Normal("y", x[1:], NOISE, observed=ROWS[:5])
+
+
+def walk_that_drifts():
+    drift = pm.Normal("drift", shape=4)
+    x = pm.GaussianRandomWalk("x", mu=drift, sigma=scale(), init_dist=first_value(), shape=5)
+    pm.Normal("y", x, NOISE, observed=ROWS[:5])
+
+
+def walk_that_is_multiplied():
+    x = pm.GaussianRandomWalk("x", init_dist=first_value(), steps=4)
+    pm.Normal("y", pm.Normal("mu") + scale() * x, NOISE, observed=ROWS[:5])
+
+
+def several_walks():
+    x = pm.GaussianRandomWalk(
+        "x", sigma=scale() * np.array([1.0, 2.0]), init_dist=first_value(), shape=(2, 5)
+    )
+    pm.Normal("y", x, NOISE, observed=ROWS.reshape(2, 5))
 
 
 def cumulative_sum():
@@ -141,9 +170,56 @@ def cumulative_sum():
     pm.Normal("y", pm.Normal("mu") + pt.cumsum(z) * scale(), NOISE, observed=ROWS[:5])
 
 
+def cumulative_sum_from_a_start():
+    steps = scale() * pm.Normal("z", 0.1, 2.0, shape=5)
+    x = pt.cumsum(pt.concatenate([[pm.Normal("start")], steps]))
+    pm.Normal("y", x[1:], NOISE, observed=ROWS[:5])
+
+
+def several_cumulative_sums():
+    z = pm.Normal("z", shape=(5, 2))
+    x = pt.cumsum(z * scale() * np.array([1.0, 2.0]), axis=0)
+    pm.Normal("y", x, NOISE, observed=ROWS.reshape(5, 2))
+
+
+def sum_of_sums():
+    slope = pm.Normal("slope") + pt.cumsum(pm.Normal("z", shape=5)) * scale()
+    x = pt.cumsum(pt.concatenate([[pm.Normal("start")], slope]))
+    pm.Normal("y", x[1:], NOISE, observed=ROWS[:5])
+
+
 def autoregression():
-    x = pm.AR("x", rho=[0.1, 0.8], sigma=scale(), init_dist=pm.Normal.dist(0, 1), steps=4,
-              constant=True)  # fmt: skip
+    x = pm.AR("x", rho=[0.1, 0.8], sigma=scale(), init_dist=first_value(), steps=4, constant=True)
+    pm.Normal("y", x, NOISE, observed=ROWS[:5])
+
+
+def autoregression_of_free_lags():
+    rho = pm.Normal("rho", 0.3, 0.3, shape=2)
+    x = pm.AR("x", rho=rho, sigma=scale(), init_dist=first_value(), steps=3)
+    pm.Normal("y", pm.Normal("mu") + x, NOISE, observed=ROWS[:5])
+
+
+def autoregression_from_a_vector():
+    """From two values of a distribution that is no normal one: those are what they are."""
+    start = pm.MvNormal.dist(np.zeros(2), np.eye(2) + 0.5)
+    x = pm.AR("x", rho=[0.5, 0.3], sigma=scale(), init_dist=start, steps=5)
+    pm.Normal("y", x[2:], NOISE, observed=ROWS[:5])
+
+
+def several_autoregressions():
+    rho = pm.Beta("rho", 2, 2, shape=(2, 1))
+    x = pm.AR("x", rho=rho, sigma=scale(), init_dist=first_value(), shape=(2, 5))
+    pm.Normal("y", x, NOISE, observed=ROWS.reshape(2, 5))
+
+
+def diffusion():
+    def drift_and_noise(x, rate, level, noise):
+        return rate * (level - x), noise
+
+    parameters = (pm.Beta("rate", 2, 2), pm.Normal("mu"), scale())
+    x = pm.EulerMaruyama(
+        "x", 0.5, drift_and_noise, parameters, init_dist=first_value(), steps=4, initval=np.zeros(5)
+    )
     pm.Normal("y", x, NOISE, observed=ROWS[:5])
 
 
@@ -203,9 +279,20 @@ FOUND = {
     correlated: ("theta", Matrix, {"mu", "factor_cholesky-cov-packed__"}),
     correlated_by_a_full_root: ("theta", Matrix, {"mu", "tau_log__"}),
     correlated_by_product: ("z", Matrix, {"mu", "factor_cholesky-cov-packed__"}),
-    walk: ("x", Rotated, {"tau_log__", "x"}),
-    cumulative_sum: ("z", Rotated, {"mu", "tau_log__"}),
-    autoregression: ("x", Matrix, {"tau_log__"}),
+    walk: ("x", Chain, {"tau_log__"}),
+    walk_from_a_wide_start: ("x", Chain, {"tau_log__", "x"}),
+    walk_that_drifts: ("x", Chain, {"drift", "tau_log__"}),
+    walk_that_is_multiplied: ("x", Chain, {"mu", "tau_log__"}),
+    several_walks: ("x", Chain, {"tau_log__"}),
+    cumulative_sum: ("z", Chain, {"mu", "tau_log__"}),
+    cumulative_sum_from_a_start: ("z", Chain, {"start", "tau_log__"}),
+    several_cumulative_sums: ("z", Chain, {"tau_log__"}),
+    sum_of_sums: ("z", Chain, {"slope", "start", "tau_log__"}),
+    autoregression: ("x", Chain, {"tau_log__"}),
+    autoregression_of_free_lags: ("x", Chain, {"mu", "rho", "tau_log__"}),
+    autoregression_from_a_vector: ("x", Chain, {"tau_log__", "x"}),
+    several_autoregressions: ("x", Chain, {"rho_logodds__", "tau_log__"}),
+    diffusion: ("x", Chain, {"rate_logodds__", "mu", "tau_log__"}),
     field: ("phi", Rotated, {"mu", "tau_log__"}),
     field_of_unknown_scale: ("phi", Rotated, {"tau_log__"}),
     autoregressive_field: ("phi", Rotated, {"mu", "alpha_logodds__", "tau_log__"}),
@@ -222,7 +309,10 @@ BY_ROW = {
     correlated: ROWS,
     correlated_by_a_full_root: ROWS,
     correlated_by_product: ROWS,
-    autoregression: ROWS[:5],
+    **dict.fromkeys((f for f, (_, form, _) in FOUND.items() if form is Chain), ROWS[:5]),
+    several_walks: ROWS,
+    several_cumulative_sums: ROWS.reshape(5, 2).T.ravel(),
+    several_autoregressions: ROWS,
 }
 
 
@@ -252,7 +342,10 @@ def start(function):
     return coordinates, pseudo, points, rng
 
 
-@named([centred, nested, two_scales, weighted_basis, correlated_by_product, walk, zero_sum])
+CHAINS = [f for f, (_, form, _) in FOUND.items() if form is Chain]
+
+
+@named([centred, nested, two_scales, weighted_basis, correlated_by_product, zero_sum, *CHAINS])
 def test_there_and_back_with_opposite_determinants(function):
     coordinates, pseudo, points, _ = start(function)
     y, backward = coordinates.from_unconstrained(points, pseudo)
@@ -261,7 +354,7 @@ def test_there_and_back_with_opposite_determinants(function):
     np.testing.assert_allclose(forward, -backward, rtol=1e-9, atol=1e-9)
 
 
-@named([nested, correlated_by_product, walk, autoregressive_field])
+@named([nested, correlated_by_product, autoregressive_field, *CHAINS])
 def test_determinant_is_that_of_the_jacobian(function):
     coordinates, pseudo, points, _ = start(function)
     y, _ = coordinates.from_unconstrained(points[:1], pseudo)
@@ -288,10 +381,7 @@ def test_gaussian_data_as_pseudo_observations_leave_a_standard_gaussian(function
     if function is not_standard:  # data of (z / tau) - mu
         values = MEANS
     if isinstance(site.form, Rotated):
-        data = ROWS[1:5] if function is walk else ROWS[:5]
-        left = np.linalg.svd(np.tril(np.ones((len(data), len(data)))))[0]
-        to_basis = left.T if function in (walk, cumulative_sum) else site.form.inverse
-        values, precisions = to_basis @ data, np.full(len(data), NOISE**-2)
+        values, precisions = site.form.inverse @ ROWS[:5], np.full(5, NOISE**-2)
     pseudo["values"][here] = values
     pseudo["log_precisions"][here] = np.log(precisions)
     target = CompiledModel(
@@ -366,13 +456,90 @@ def test_data_of_a_scale_are_those_of_the_fit():
     np.testing.assert_array_equal(coordinates.to_unconstrained(points, pseudo)[0], before[0])
 
 
+def weaker_in(caplog):
+    """What the log says of sites that are weaker than they might be."""
+    return "".join(m for m in caplog.messages if "does less than it might" in m)
+
+
 def test_too_large_a_matrix_is_left_to_its_elements(monkeypatch, caplog):
     monkeypatch.setattr(find, "LARGEST_MATRIX", 4)
     with caplog.at_level("INFO"):
         coordinates = find_coordinates(FlatSpace.of(build(weighted_basis)))
     # the coefficients have scales of their own
     assert type(coordinates.sites[0].form) is Elementwise
-    assert "10 x 3, is too large to factor" in caplog.text
+    assert "for beta, by its elements: its matrix, 10 x 3, is too large" in weaker_in(caplog)
+
+
+@pytest.mark.parametrize("function", [latent_process, marginal])
+def test_a_process_too_large_for_a_basis_has_the_scales_of_its_elements(
+    function, monkeypatch, caplog
+):
+    """By columns of the root where that multiplies noise, else marginal standard deviations."""
+    monkeypatch.setattr(find, "LARGEST_MATRIX", 4)
+    monkeypatch.setattr(find, "LARGEST_BASIS", 4)
+    with caplog.at_level("INFO"):
+        coordinates, pseudo, points, _ = start(function)
+    name = FOUND[function][0]
+    assert type(site_of(coordinates, name).form) is Elementwise
+    assert "by its elements: its matrix, 5 x 5, is too large" in weaker_in(caplog)
+    scales = coordinates.by_site(coordinates.evaluate("coordinates", points, pseudo)[2:])[0][1]
+    kernel = pm.gp.cov.Matern52(1, ls=np.exp(points[0, 0]))(TIME).eval() + 1e-6 * np.eye(5)
+    root = np.linalg.cholesky(kernel)
+    expected = np.sqrt((root**2).sum(axis=0 if function is latent_process else 1))
+    np.testing.assert_allclose(scales[0], expected, rtol=1e-5)
+    y, _ = coordinates.from_unconstrained(points, pseudo)
+    np.testing.assert_allclose(coordinates.to_unconstrained(y, pseudo)[0], points, atol=1e-9)
+
+
+@pytest.mark.parametrize("function", [field, field_of_unknown_scale, autoregressive_field])
+def test_a_field_of_too_many_nodes_has_the_scales_given_neighbours(function, monkeypatch, caplog):
+    monkeypatch.setattr(find, "LARGEST_BASIS", 4)
+    with caplog.at_level("INFO"):
+        coordinates, pseudo, points, _ = start(function)
+    site = site_of(coordinates, "phi")
+    assert type(site.form) is Elementwise
+    assert "for phi, by its elements: its graph has 5 nodes" in weaker_in(caplog)
+    given = coordinates.by_site(coordinates.evaluate("coordinates", points, pseudo)[2:])
+    scales = given[coordinates.sites.index(site)][1]
+    tau = np.exp(points[:, coordinates.space.ordering["tau_log__"][1]])
+    expected = DEGREES**-0.5 * (tau if function is not autoregressive_field else tau**-0.5)
+    np.testing.assert_allclose(scales, expected)
+
+
+def walk_of_vectors():
+    factor = np.eye(2) * 0.5
+    x = pm.MvGaussianRandomWalk(
+        "x",
+        mu=np.zeros(2),
+        chol=factor,
+        init_dist=pm.MvNormal.dist(np.zeros(2), np.eye(2)),
+        shape=(5, 2),
+    )
+    pm.Normal("y", pm.Normal("mu") + scale() * x, NOISE, observed=ROWS.reshape(5, 2))
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (walk_of_vectors, "for x, whose steps, or first values, have no location and scale"),
+        (product_of_two, "for z, which scales effects that its own scale depends on"),
+    ],
+)
+def test_what_is_not_recognised_is_named_with_the_reason(function, reason, caplog):
+    model = build(function)
+    with caplog.at_level("INFO"):
+        find_coordinates(FlatSpace.of(model))
+    assert reason in weaker_in(caplog)
+    caplog.clear()
+    with caplog.at_level("INFO"):  # of a second fit, too
+        find_coordinates(FlatSpace.of(model))
+    assert weaker_in(caplog).count(reason) == 1
+
+
+def test_nothing_is_said_where_nothing_is_missing(caplog):
+    with caplog.at_level("INFO"):
+        find_coordinates(FlatSpace.of(build(nested)))
+    assert not weaker_in(caplog)
 
 
 @pytest.mark.parametrize(("function", "form"), [(latent_process, Rotated), (marginal, Whitened)])
@@ -422,7 +589,9 @@ def test_without_sites_coordinates_are_unconstrained_space():
     [
         (with_dims, ["theta[0]", "theta[1]"]),
         (weighted_basis, ["beta, row 0", "beta, row 1"]),
-        (walk, ["x, direction 0", "x, direction 1"]),
+        (walk, ["x[0]", "x[1]"]),
+        (cumulative_sum, ["z, step 0", "z, step 1"]),
+        (field, ["phi, direction 0", "phi, direction 1"]),
     ],
 )
 def test_pseudo_observations_are_labelled_by_what_they_observe(function, labels):

@@ -1,0 +1,303 @@
+r"""Sites whose elements are a chain in time: walks, autoregressions, sums of noise.
+
+As :mod:`pymc_isomix.sites.matrices`, where the precision of the effect is banded: in time and
+memory proportional to the number of steps.
+"""
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from pytensor.gradient import disconnected_grad
+
+from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
+from pymc_isomix.backend.recursions import Linear, Riccati, closed_loop, companion
+from pymc_isomix.sites.elementwise import TINY
+from pymc_isomix.sites.regression import least_squares
+
+N_GIVEN = 7  # what the model gives; the rest is kept
+
+LARGEST_LOG_SCALE = 10.0  # of a chain that explodes at the start
+
+
+class Chain:
+    r"""A chain :math:`x_t = b_t + \sum_k a_{tk} x_{t-k} + s_t \zeta_t`, seen as :math:`h + e x`.
+
+    Pseudo-observations of what is seen tell, from time t on, a precision :math:`\Lambda_t` of the
+    state at t and an information vector :math:`\eta_t`. What is left of :math:`\zeta_t` given those
+    and the past, standardised, is y. With v, d and :math:`\tilde a` of
+    :func:`pymc_isomix.backend.recursions.closed_loop`, and :math:`\eta'_t = \eta_t - v_t b_t`,
+
+    .. math:: x_t = b_t + \frac{s_t^2 \eta'_{t1}}{d_t} + \sum_k \tilde a_{tk} x_{t-k} +
+        \frac{s_t}{\sqrt{d_t}} y_t,
+
+    which is a Kalman smoother's draw of the chain. It is exact where the data are Gaussian and
+    independent in x, and without pseudo-observations y is :math:`\zeta`.
+
+    What is given, with B chains of T steps: ``offset`` b (..., B, T), ``coefs`` a (..., B, p, T),
+    ``scale`` s, ``added`` h and ``factor`` e (..., B, T), and of each element of z
+    ``prior_location`` and ``prior_scale`` (..., B T). z is x itself where that is what the model
+    draws, and prior location + prior scale :math:`\zeta` otherwise.
+
+    Parameters
+    ----------
+    batch, n_time, order : int
+        B, T and p.
+    centred : bool
+        Whether z is x.
+    last : bool
+        Whether the chains are the last axis of z, not the first.
+    """
+
+    is_elementwise, is_dense, n_learned_from = False, False, N_GIVEN
+
+    def __init__(self, batch, n_time, order, *, centred, last=False):
+        self.batch, self.n_time, self.order = batch, n_time, order
+        self.centred, self.last = centred, last
+        self.n_dim = self.n_pseudo = batch * n_time
+        self.pseudo_names = None if centred else "step"
+        self.functions: dict = {}
+
+    def __getstate__(self):
+        """Leave out the compiled functions: they are made again when asked for."""
+        return {**self.__dict__, "functions": {}}
+
+    def to_unconstrained(self, y, given, log_precision, value):
+        """Map y (..., B T) to z (..., B T); with the log absolute determinant (...)."""
+        z, log_determinant, _ = self.forward(y, given, log_precision, value)
+        return z, log_determinant
+
+    def forward(self, y, given, log_precision, value):
+        """Map one point, and return what is given with what the pseudo-observations make of it."""
+        offset, coefs, scale, _, _, prior_location, prior_scale = given[:N_GIVEN]
+        seen, odds, closed, pull = smoothed = self._smoothed(given, log_precision, value)
+        noise = self._chains(y, self.last) / pt.sqrt(odds)
+        steps = offset + scale**2 * pull / odds + scale * noise
+        x = chain(closed, steps)
+        given = (*given[:N_GIVEN], *smoothed, x)
+        log_determinant = -0.5 * pt.log(odds).sum(axis=(-1, -2))
+        if self.centred:
+            log_determinant += pt.log(pt.abs(scale)).sum(axis=(-1, -2))
+            return self._flat(x, self.last), log_determinant, given
+        zeta = scale * self._told(x, coefs, seen, pull) / odds + noise
+        log_determinant += pt.log(pt.abs(prior_scale)).sum(axis=-1)
+        return prior_location + prior_scale * self._flat(zeta, self.last), log_determinant, given
+
+    def to_coordinates(self, z, given, log_precision, value):
+        """Map z (..., B T) back to y (..., B T); whatever pseudo-observations were used forward."""
+        offset, coefs, scale, _, _, prior_location, prior_scale = given[:N_GIVEN]
+        seen, odds, closed, pull = self._smooth(given, log_precision, value)
+        if self.centred:
+            x = self._chains(z, self.last)
+            y = (x - offset - (closed * _lags(x, self.order)).sum(axis=-2)) * pt.sqrt(odds) / scale
+            return self._flat(y - scale * pull / pt.sqrt(odds), self.last)
+        zeta = self._chains((z - prior_location) / prior_scale, self.last)
+        x = chain(coefs, offset + scale * zeta)
+        y = (zeta - scale * self._told(x, coefs, seen, pull) / odds) * pt.sqrt(odds)
+        return self._flat(y, self.last)
+
+    def share(self, given, log_precision, value):
+        r"""Share :math:`c e^2 \operatorname{var} x` of each pseudo-observation, (..., B T)."""
+        factor = given[4]
+        variance = self._variance(given, log_precision, value)
+        return self._flat(self._pseudo(pt.exp(log_precision)) * factor**2 * variance)
+
+    def deviation(self, given, log_precision, value):
+        r"""Return the standard deviation of what is seen given those, (..., B T)."""
+        return self._flat(pt.abs(given[4]) * pt.sqrt(self._variance(given, log_precision, value)))
+
+    def pullback(self, y, given, log_precision, value, cotangent):
+        r"""Gradient of :math:`\langle` cotangent, y(z) :math:`\rangle` in log c and m, z fixed."""
+        z = disconnected_grad(self.to_unconstrained(y, given, log_precision, value)[0])
+        again = self.to_coordinates(z, given[:N_GIVEN], log_precision, value)
+        return pytensor.grad((cotangent * again).sum(), [log_precision, value])
+
+    def slope(self, y, gradient, given, log_precision, value):
+        r"""Return what the data say beside the pseudo-observations, for a regression.
+
+        What :math:`\nabla_y \log p + y` is, comes from the slope of the log likelihood in what is
+        seen, :math:`\theta`, less :math:`c (m - \theta)`. y is banded in x, so that this slope is a
+        sum of p + 1 terms.
+
+        Parameters
+        ----------
+        y, gradient : (S, B T) TensorVariable
+            Draws, and the gradient of their log density.
+
+        Returns
+        -------
+        left, weight, theta : (S, B T) TensorVariable
+            The slope times the variance of :math:`\theta`; that variance; and :math:`\theta` - m.
+        """
+        scale, added, factor = given[2:5]
+        if len(given) == N_GIVEN:
+            given = self.forward(y, given, log_precision, value)[2]
+        _, odds, closed, _, x = given[N_GIVEN:]
+        variance = self._variance(given, log_precision, value)
+        told = self._chains(gradient + y, self.last) * pt.sqrt(odds) / scale
+        later = [_later(closed[..., k, :] * told, k + 1) for k in range(self.order)]
+        left = factor * variance * (told - sum(later))
+        theta = added + factor * x - self._pseudo(value)
+        return self._flat(left), self._flat(factor**2 * variance), self._flat(theta)
+
+    def log_unit(self, given, log_precision, value):
+        """Log of what a unit of y is in the noise, given the past, (..., B T)."""
+        _, odds, *_ = self._smoothed(given, log_precision, value)
+        return -0.5 * self._flat(pt.log(odds), self.last)
+
+    def typical(self, given):
+        """Typical location and log scale of what is seen, (B T,) arrays each, from K points."""
+        offset, coefs, scale, added, factor, *_ = map(np.asarray, given)
+        n = len(offset)
+        with np.errstate(all="ignore"):
+            matrices = _companion(coefs)
+            steps = np.zeros((*matrices.shape[:-2], matrices.shape[-1]))
+            steps[..., 0, :] = offset
+            location = added + factor * _run(Linear(), matrices, steps)[..., 0, :]
+            noise = np.zeros_like(matrices)
+            noise[..., 0, 0, :] = scale**2
+            variance = _run(Linear(squared=True), matrices, noise)[..., 0, 0, :]
+            scale = np.abs(factor) * np.sqrt(variance)
+            log_scale = np.log(np.maximum(scale, TINY)).reshape(n, -1)
+        log_scale = np.nan_to_num(log_scale, nan=LARGEST_LOG_SCALE).clip(max=LARGEST_LOG_SCALE)
+        location = np.nan_to_num(location, posinf=0.0, neginf=0.0).reshape(n, -1)
+        return np.median(location, axis=0), np.median(log_scale, axis=0)
+
+    def learn(self, y, gradient, given, own, damping=1.0):
+        """Regress the slope of the log likelihood on what is seen, with arrays.
+
+        Parameters
+        ----------
+        y, gradient : (S, B T) array
+            Draws, and the gradient of their log density.
+        given : tuple of arrays
+        own : log c and m, (B T,) arrays
+        damping : float
+            Part of the step that is taken, 0 to 1.
+
+        Returns
+        -------
+        log_precision, value : (B T,) array
+            The new pseudo-observations.
+        """
+        left, weight, theta = self._numbers("slope", y, gradient, given=given, own=own)
+        return least_squares(left, weight, theta, own, damping)
+
+    def moved(self, y, given, old, new):
+        """Map y (S, B T), an array, to that of the same z under other pseudo-observations."""
+        z, _ = self._numbers("to_unconstrained", y, given=given, own=old)
+        return self._numbers("to_coordinates", z, given=given, own=new)
+
+    def unit_change(self, given, old, new):
+        """Typical factor (B T,) by which the unit of y shrinks, with arrays."""
+        before, after = (self._numbers("log_unit", given=given, own=own) for own in (old, new))
+        return np.exp(np.median(before - after, axis=0))
+
+    def _numbers(self, method, *arrays, given, own):
+        """Evaluate a method with arrays."""
+        at_points = [np.asarray(value) for value in (*arrays, *given[:N_GIVEN])]
+        key = method, *(value.shape[1:] for value in at_points), own[0].dtype.name
+        if key not in self.functions:
+            shapes = [((None, *value.shape[1:]), value.dtype) for value in at_points]
+            points = [pt.tensor(shape=shape, dtype=dtype) for shape, dtype in shapes]
+            own_variables = [pt.tensor(shape=value.shape, dtype=value.dtype) for value in own]
+            n = len(arrays)
+            outputs = getattr(self, method)(*points[:n], tuple(points[n:]), *own_variables)
+            inputs = [*points, *own_variables]
+            with compiling(cxx=""):
+                function = pytensor.function(inputs, outputs, mode=CHEAP, on_unused_input="ignore")
+            self.functions[key] = one_at_a_time(function)
+        return self.functions[key](*at_points, *own)
+
+    def _smooth(self, given, log_precision, value):
+        """Return v, d, the coefficients of the closed loop, and the vectors' first entries."""
+        offset, coefs, scale, added, factor = given[:5]
+        precision, variance = self._pseudo(pt.exp(log_precision)), scale**2
+        information = Riccati()(coefs, variance, precision * factor**2)
+        seen, odds, closed = closed_loop(coefs, variance, information)
+        told = precision * factor * (self._pseudo(value) - added)
+        told = _first(told, self.order) - seen * offset[..., None, :]
+        pull = Linear(reverse=True)(companion(closed), told)
+        return seen, odds, closed, pull[..., 0, :]
+
+    def _smoothed(self, given, log_precision, value):
+        """Return what :meth:`_smooth` does, which :meth:`forward` may have kept."""
+        return given[N_GIVEN:-1] or self._smooth(given, log_precision, value)
+
+    def _told(self, x, coefs, seen, pull):
+        """Return what later observations say of the noise, but for its scale."""
+        lags = _lags(x, self.order)
+        before = (coefs * lags).sum(axis=-2)
+        return pull - seen[..., 0, :] * before - (seen[..., 1:, :] * lags[..., :-1, :]).sum(axis=-2)
+
+    def _variance(self, given, log_precision, value):
+        """Variance of x, (..., B, T)."""
+        _, odds, closed, _ = self._smoothed(given, log_precision, value)
+        noise = _first(_first(given[2] ** 2 / odds, self.order), self.order, axis=-3)
+        variances = Linear(squared=True)(companion(closed), noise)
+        return variances[..., 0, 0, :]
+
+    def _pseudo(self, flat):
+        return flat.reshape((self.batch, self.n_time))
+
+    def _chains(self, flat, last):
+        shape = (self.n_time, self.batch) if last else (self.batch, self.n_time)
+        chains = flat.reshape((*(flat.shape[i] for i in range(flat.ndim - 1)), *shape))
+        return chains.mT if last else chains
+
+    def _flat(self, chains, last=False):
+        chains = chains.mT if last else chains
+        return chains.reshape((*(chains.shape[i] for i in range(chains.ndim - 2)), -1))
+
+
+def chain(coefs, steps):
+    r"""Run a chain :math:`x_t = \sum_k a_{tk} x_{t-k} + u_t`, (..., T), from nothing.
+
+    Parameters
+    ----------
+    coefs : (..., p, T) TensorVariable
+    steps : (..., T) TensorVariable
+    """
+    order = coefs.type.shape[-2]
+    return Linear()(companion(coefs), _first(steps, order))[..., 0, :]
+
+
+def _first(values, order, axis=-2):
+    """Put values where the first element of a vector of states is, zeros elsewhere."""
+    values = pt.expand_dims(values, axis)
+    if order == 1:
+        return values
+    shape = [1] * values.ndim
+    shape[axis] = order - 1
+    nothing = pt.zeros_like(values) * np.ones(shape, values.dtype)
+    return pt.concatenate([values, nothing], axis=axis)
+
+
+def _lags(x, order):
+    """x_{t-k} (..., p, T) for k from 1 to p; zero before the first."""
+    earlier = []
+    for _ in range(order):
+        x = pt.concatenate([pt.zeros_like(x[..., :1]), x[..., :-1]], axis=-1)
+        earlier.append(x)
+    return pt.stack(earlier, axis=-2)
+
+
+def _later(values, k):
+    """Values (..., T) of k steps later; zero behind the last."""
+    nothing = pt.zeros_like(values[..., :k])
+    return pt.concatenate([values[..., k:], nothing], axis=-1)
+
+
+def _companion(coefs):
+    """Companion matrices (..., p, p, T), as arrays."""
+    p = coefs.shape[-2]
+    below = np.broadcast_to(
+        np.eye(p - 1, p)[..., None], (*coefs.shape[:-2], p - 1, p, coefs.shape[-1])
+    )
+    return np.concatenate([coefs[..., None, :, :], below], axis=-3)
+
+
+def _run(recursion, *arrays):
+    storage: list = [[None]]
+    node = recursion.make_node(*map(pt.as_tensor, arrays))
+    recursion.perform(node, arrays, storage)
+    return storage[0][0]

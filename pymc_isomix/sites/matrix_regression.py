@@ -1,0 +1,120 @@
+r"""Pseudo-observations of sites with matrices, by regression on a batch of draws, in NumPy.
+
+With :math:`\theta = f + G \zeta` and :math:`H = G L^{-T}`, :math:`L L^T = I + G^T C G`, what the
+gradient leaves of the prior and the pseudo-observations is
+
+.. math:: \nabla_y \log p + y = H^T (a - b \circ (\theta - m))
+
+where data are Gaussian and independent in :math:`\theta`. Least squares give a and b of all rows
+together; c becomes c + b, and m moves by a / (c + b). For elementwise sites see
+:mod:`pymc_isomix.sites.regression`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy  # which loads its parts when they are used
+
+from pymc_isomix.sites.elementwise import TINY
+from pymc_isomix.sites.regression import (
+    LARGEST_LOG_PRECISION,
+    LARGEST_MOVE,
+    LARGEST_RATIO,
+    LEAST_RATIO,
+    RIDGE,
+)
+
+MOST_ROWS = 1000  # of a matrix: above, the equations of all rows together would cost too much
+
+
+class Conditional(NamedTuple):
+    """The Gaussian conditional of the standardised effects at S draws, of B blocks."""
+
+    root: np.ndarray  # (S, B, n, n) L
+    mean: np.ndarray  # (S, B, n) of zeta
+
+    @classmethod
+    def of(cls, location, factor, log_precision, value):
+        """Condition on pseudo-observations (B, r), given f (S, B, r) and G (S, B, r, n)."""
+        weighted = factor.mT * np.exp(log_precision)[:, None, :]
+        precision = np.eye(factor.shape[-1]) + weighted @ factor
+        pull = weighted @ (value - location)[..., None]
+        return cls(np.linalg.cholesky(precision), np.linalg.solve(precision, pull)[..., 0])
+
+    def effect(self, y):
+        """Map y (S, B, n) to the standardised effects."""
+        return self.mean + np.linalg.solve(self.root.mT, y[..., None])[..., 0]
+
+    def coordinates(self, effect):
+        """Map standardised effects (S, B, n) back to y."""
+        return (self.root.mT @ (effect - self.mean)[..., None])[..., 0]
+
+
+def learn(y, gradient, location, factor, own, damping=1.0):
+    """Regress the gradient of a site's log density on its rows.
+
+    Parameters
+    ----------
+    y, gradient : (S, B, n) array
+        Draws in coordinates y, and the gradient of the log density there.
+    location : (S, B, r) array
+        f.
+    factor : (S, B, r, n) array
+        G.
+    own : log c and m, (B, r) arrays
+    damping : float
+        Part of the step that is taken, 0 to 1.
+
+    Returns
+    -------
+    log_precision, value : (B, r) array
+        The new pseudo-observations.
+    """
+    log_precision, value = own
+    given = Conditional.of(location, factor, *own)
+    theta = location + (factor @ given.effect(y)[..., None])[..., 0] - value  # less m
+    half = np.linalg.solve(given.root, factor.mT)  # (S, B, n, r), H^T
+    left = gradient + y
+    new = [
+        _of_block(half[:, b], theta[:, b], left[:, b], (log_precision[b], value[b]), damping)
+        for b in range(len(value))
+    ]
+    return np.stack([part[0] for part in new]), np.stack([part[1] for part in new])
+
+
+def _of_block(half, theta, left, own, damping):
+    """Solve the least squares of one block: half (S, n, r), theta (S, r) and left (S, n)."""
+    log_precision, value = own
+    n_draws, n_columns, n_rows = half.shape
+    design = half.reshape(-1, n_rows)
+    sloped = -design * np.repeat(theta, n_columns, axis=0)
+    both = np.concatenate([design, sloped], axis=1)  # of a and of b
+    normal = both.T @ both / n_draws
+    total = np.diagonal(normal)[:n_rows] + TINY  # mean variance of theta
+    ridge = np.concatenate([RIDGE * total, RIDGE * total**2]) + TINY
+    normal[np.diag_indices_from(normal)] += ridge
+    solved = scipy.linalg.solve(normal, both.T @ left.ravel() / n_draws, assume_a="pos")
+    a, b = solved[:n_rows], solved[n_rows:]
+    precision, centre = np.exp(log_precision), theta.mean(axis=0)
+    ratio = np.clip(1 + b / precision, LEAST_RATIO, LARGEST_RATIO)
+    # where b is bounded, the slope at the centre stays
+    a = a + (precision * (ratio - 1) - b) * centre
+    typical = np.sqrt(total)
+    move = np.clip(
+        a / (precision * ratio + RIDGE / total), -LARGEST_MOVE * typical, LARGEST_MOVE * typical
+    )
+    new = log_precision + damping * np.log(ratio)
+    return np.clip(new, -LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION), value + damping * move
+
+
+def moved(y, location, factor, old, new):
+    """Map y (S, B, n) of old pseudo-observations (log c, m) to y of the same z under new ones."""
+    effect = Conditional.of(location, factor, *old).effect(y)
+    return Conditional.of(location, factor, *new).coordinates(effect)
+
+
+def unit_change(location, factor, old, new):
+    """Typical factor (B, n) by which the unit of y shrinks from old to new pseudo-observations."""
+    before, after = (Conditional.of(location, factor, *own).root for own in (old, new))
+    diagonals = [np.diagonal(root, axis1=-2, axis2=-1) for root in (before, after)]
+    return np.median(diagonals[1] / diagonals[0], axis=0)
