@@ -27,9 +27,10 @@ gallery: $(VENV)/.installed-examples ## run all examples and write their pages, 
 test: $(VENV)/.installed-test ## run the tests, doctests and README code (ARGS="-m slow" for the slow ones)
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-lint: $(VENV)/.installed-dev ## check style and formatting
+lint: $(VENV)/.installed-dev ## check style, formatting, and the tables on the pages
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python benchmarks/tables.py --check
 
 format: $(VENV)/.installed-dev ## apply the formatting and the safe style fixes
 	$(BIN)/python -m ruff check --fix .

@@ -15,7 +15,7 @@ from problems.workloads import STEP_TIME, hierarchical
 from step_time import make_reference, make_steps, time_in_turn
 
 import pymc_isomix as pmi
-from pymc_isomix.backend import disk
+from pymc_isomix.backend import jax_compilation
 
 TOLERANCE = 1.3
 # of a step of IsoMix(K) to jit(vmap(value_and_grad)) at as many points; of its first to ADVI's
@@ -59,7 +59,7 @@ def first_step(method, n_groups):
 
 def test_cold_start(monkeypatch, tmp_path):
     """Both compile in this process, the first time for neither; XLA's part may be on the disk."""
-    monkeypatch.setattr(disk, "folder", lambda: tmp_path)
+    monkeypatch.setattr(jax_compilation, "folder", lambda: tmp_path)
     first_step("advi", 3)
     seconds = {"advi": [], "isomix": []}
     for n_groups in (5, 6, 7):  # new shapes: XLA compiles anew

@@ -82,7 +82,7 @@ class Clock:
         import jax
         from pytensor.compile.maker import FunctionMaker
 
-        from pymc_isomix.backend import disk
+        from pymc_isomix.backend import jax_compilation, upstream
         from pymc_isomix.model import batching
 
         events = {
@@ -97,11 +97,14 @@ class Clock:
                 self.inner[-1] += seconds
 
         jax.monitoring.register_event_duration_secs_listener(listen)
-        disk.beside = self.timed("XLA", disk.beside)  # what is left of it to wait for
+        # what is left of it to wait for
+        jax_compilation.compile_in_background = self.timed(
+            "XLA", jax_compilation.compile_in_background
+        )
         prepare = self.timed("rewriting", FunctionMaker.prepare_fgraph)
         FunctionMaker.prepare_fgraph = staticmethod(prepare)
-        for name in ("rewrite_graph", "rewrite_pregrad"):
-            setattr(batching, name, self.timed("rewriting", getattr(batching, name)))
+        for module, name in ((batching, "rewrite_graph"), (upstream, "rewrite_pregrad")):
+            setattr(module, name, self.timed("rewriting", getattr(module, name)))
 
     def first(self):
         """Return a function that notes the seconds from here to its first call."""

@@ -47,36 +47,14 @@ def test_a_page_is_of_the_example_as_it_is(name, make_gallery):
     assert all(cell.text in page for cell in cells if cell.kind == "prose"), advice
     for picture in re.findall(r"\]\((.*?\.png)\)", page):
         assert (GALLERY / picture).exists()
-    assert cells[0].text.startswith("# ")
-    assert "assert " in script, "an example checks its result"
     assert make_gallery.footer(name) in page, advice
     notebook = (GALLERY / f"{name}.ipynb").read_text(encoding="utf-8")
     assert notebook == make_gallery.notebook(cells), advice
 
 
 def test_the_page_of_thumbnails_is_that_of_the_examples(make_gallery):
-    assert sorted(make_gallery.in_order()) == EXAMPLES
-    assert (GALLERY / "index.md").read_text(encoding="utf-8") == make_gallery.index()
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_a_page_offers_its_script_and_its_notebook(name, make_gallery):
-    page = (GALLERY / f"{name}.md").read_text(encoding="utf-8")
-    assert make_gallery.DOWNLOADS.format(name=name) in page
-
-
-def test_a_notebook_has_the_cells_of_its_script(make_gallery, tmp_path):
-    make_gallery.write_notebooks(tmp_path)
-    assert sorted(path.stem for path in tmp_path.glob("*.ipynb")) == EXAMPLES
-    content = json.loads((tmp_path / "funnel.ipynb").read_text(encoding="utf-8"))
-    script = (ROOT / "examples" / "funnel.py").read_text(encoding="utf-8")
-    cells = make_gallery.cells(script)
-    assert ["".join(cell["source"]) for cell in content["cells"]] == [cell.text for cell in cells]
-    code = "\n".join(
-        "".join(cell["source"]) for cell in content["cells"] if cell["cell_type"] == "code"
-    )
-    compile(code, "funnel.ipynb", "exec")
-    assert len({cell["id"] for cell in content["cells"]}) == len(cells)
+    index = (GALLERY / "index.md").read_text(encoding="utf-8")
+    assert index == make_gallery.index(make_gallery.in_order(EXAMPLES))
 
 
 def test_every_example_has_one_group_and_its_guide(make_gallery):
@@ -120,10 +98,6 @@ def test_a_notebook_has_the_cells(make_gallery):
     book = json.loads(make_gallery.notebook(make_gallery.cells(script)))
     assert [cell["cell_type"] for cell in book["cells"]] == ["markdown", "code"]
     assert [cell["source"] for cell in book["cells"]] == [["# Title"], ["x = 1"]]
-
-
-def test_the_pictures_are_small():
-    assert sum(path.stat().st_size for path in GALLERY.glob("*.png")) < 3e6
 
 
 def test_cells_of_a_script(make_gallery):

@@ -1,6 +1,5 @@
 """How to compile: as little as possible, since a user waits for it."""
 
-import gc
 import logging
 import math
 import traceback
@@ -25,27 +24,12 @@ from pytensor.scalar.math import Log1mexp, Softplus
 from pytensor.tensor.elemwise import Elemwise
 from threadpoolctl import threadpool_limits
 
+from pymc_isomix.backend import upstream
+
 logger = logging.getLogger(__name__)
 
 AFTER_SPECIALISING = 48  # place among PyTensor's rewrites: none turns these back
-# Of PyTensor's JAX functions: they copy random generators, sum in types that are cut to 32 bits,
-# and check nothing
-NOT_FOR_USERS = ("The RandomType SharedVariables", "Explicitly requested dtype", "Skipping Assert")
 LONGEST_REASON = 200  # characters: the reprs of Ops have thousands
-# A rewrite that asks of each transposed matrix whether its graph makes it symmetric: a third of the
-# time that rewriting takes, for a transposition that costs nothing
-SYMMETRY = "useless_symmetric_transpose"
-# Those that ask of each operand of each product whether its graph makes it diagonal: half of the
-# time that rewriting takes. The model's own graph has been through them.
-QUESTIONS = ("dot_diag_to_elemwise", "selection_dot_to_indexing", SYMMETRY)
-# Those that look at whole sums and products. Without all of canonicalising, steps of a field take 6
-# % longer.
-ALGEBRA = ("local_mul_canonizer", "local_add_canonizer", "local_greedy_distributor")
-# It takes lengths that are not known, as of what stands for missing data, to be different ones
-UNSOUND = ("local_merge_alloc",)
-# What XLA does itself, or the model's graph has been through. "specialize" stays: without it JAX
-# does not know the lengths of what was vectorised.
-NEEDLESS_ON_JAX = ("stabilize", "uncanonicalize", *QUESTIONS, *ALGEBRA)
 
 
 @node_rewriter([Elemwise])
@@ -65,7 +49,9 @@ def numpy_functions(fgraph, node):
 
 def _numpy_mode(optimizer, *excluded):
     mode = Mode(linker="py", optimizer=optimizer)
-    mode = mode.excluding("symbolic_op_recognition", *UNSOUND, *QUESTIONS, *excluded)
+    mode = mode.excluding(
+        upstream.RECOGNITION, *upstream.WRONG_WHEN_VECTORISED, *upstream.QUESTIONS, *excluded
+    )
     return mode.register((dfs_rewriter(numpy_functions), AFTER_SPECIALISING))
 
 
@@ -74,7 +60,7 @@ def _numpy_mode(optimizer, *excluded):
 # would be a loop of Python's.
 CHEAP = _numpy_mode("fast_compile")
 # The same for what is called thousands of times
-CHEAP_FAST = _numpy_mode("fast_run", "fusion")
+CHEAP_FAST = _numpy_mode("fast_run", upstream.FUSION)
 
 
 class CompiledApart(Op):
@@ -129,10 +115,8 @@ def one_at_a_time(function):
 def compiling(**flags):
     """Build and compile graphs, in a ``with`` or as a decorator.
 
-    One thread at a time, since PyTensor's configuration is that of the process; with some flags of
-    it changed; and with no garbage collection: a graph is many small objects, and Python looks
-    through them again and again while more are made, a tenth of the time that it takes to compile
-    one.
+    One thread at a time, since PyTensor's configuration is that of the process, and with some flags
+    of it changed.
 
     Parameters
     ----------
@@ -141,18 +125,12 @@ def compiling(**flags):
         as PyMC's log-sum-exp is, would compile C all the same, for seconds.
     """
     with compile_lock:
-        enabled = gc.isenabled()
-        gc.disable()
-        try:
-            # where each node was made would take a quarter of the time
-            flags = {"traceback__limit": 0, **flags}
-            with pytensor.config.change_flags(**flags), warnings.catch_warnings():
-                for message in NOT_FOR_USERS:
-                    warnings.filterwarnings("ignore", message=message)
-                yield
-        finally:
-            if enabled:
-                gc.enable()
+        # where each node was made would take a quarter of the time
+        flags = {"traceback__limit": 0, **flags}
+        with pytensor.config.change_flags(**flags), warnings.catch_warnings():
+            for message in upstream.NOT_FOR_USERS:
+                warnings.filterwarnings("ignore", message=message)
+            yield
 
 
 class JAXCompilationError(RuntimeError):
@@ -165,8 +143,10 @@ class JAXCompilationError(RuntimeError):
         super().__init__(f"JAX cannot compile this model ({type(error).__name__}: {reason}).")
 
 
-def beside(work, meanwhile=None):
+def compile_in_background(work, meanwhile=None):
     """Return what work that needs no Python returns; do something else in the meantime.
+
+    A first fit waits a tenth less for it, that of a spatial field a third.
 
     ``meanwhile`` is for what will be asked for later: what JAX cannot compile there, a
     JAXCompilationError, will fail again then, and so will an import.
@@ -221,14 +201,14 @@ def is_jax(mode):
     return isinstance(get_mode(mode).linker, JAXLinker)
 
 
-def lean(mode):
+def mode_for_xla(mode):
     """Return a JAX mode that leaves to XLA what PyTensor need not do."""
-    return sound(mode).excluding(*NEEDLESS_ON_JAX)
+    return without_wrong_rewrites(mode).excluding(*upstream.NEEDLESS_ON_JAX)
 
 
-def sound(mode):
+def without_wrong_rewrites(mode):
     """Return a mode without the rewrites of PyTensor that fail where a model was vectorised."""
-    return get_mode(mode).excluding(*UNSOUND)
+    return get_mode(mode).excluding(*upstream.WRONG_WHEN_VECTORISED)
 
 
 def backend_name(mode):

@@ -8,7 +8,6 @@ import math
 from functools import cache
 from typing import Any
 
-import numpy as np
 import pytensor.tensor as pt
 from pytensor.compile.ops import TypeCastingOp
 from pytensor.graph.basic import Apply
@@ -16,6 +15,8 @@ from pytensor.graph.rewriting.basic import node_rewriter
 from pytensor.scalar.basic import Clip
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.random.basic import NormalRV
+
+from pymc_isomix.backend import upstream
 
 
 class ComputeOnce(TypeCastingOp):
@@ -31,7 +32,7 @@ class ComputeOnce(TypeCastingOp):
         return cotangents
 
 
-class Spread(ComputeOnce):
+class Sharded(ComputeOnce):
     """The value itself, its rows spread over several devices.
 
     Parameters
@@ -70,9 +71,9 @@ def compute_clipped_once(fgraph, node):
     return [node.op(compute_once(value), *node.inputs[1:])]
 
 
-def spread_rows(value, n_devices):
+def shard_rows(value, n_devices):
     """Have JAX keep the rows of a value, and compute what follows of each, on several devices."""
-    return value if n_devices == 1 else Spread(n_devices)(value)
+    return value if n_devices == 1 else Sharded(n_devices)(value)
 
 
 def standard_normal(shape, dtype):
@@ -84,27 +85,18 @@ def standard_normal(shape, dtype):
 
 @cache
 def teach_jax():
-    """Register how JAX compiles these Ops; where it is not, JAX does as for their parents.
-
-    And how it gets constants: the same arrays in less time.
-    """
+    """Register how JAX compiles these Ops; where it is not, JAX does as for their parents."""
     import jax
     import jax.numpy as jnp
-    from jax.extend.random import threefry_2x32
-    from pytensor.link.jax.dispatch import jax_funcify, jax_typify
 
-    @jax_typify.register(np.ndarray)
-    def constant(value, dtype=None, **kwargs):
-        # the array that PyTensor makes by jnp.array, which compiles a function for every shape
-        if value.ndim == 0:
-            return value.item()
-        return jax.device_put(np.array(value, dtype))
+    threefry_2x32 = upstream.threefry()
+    jax_funcify, _ = upstream.jax_dispatch()
 
     @jax_funcify.register(ComputeOnce)
     def barrier(op, **kwargs):
         return jax.lax.optimization_barrier
 
-    @jax_funcify.register(Spread)
+    @jax_funcify.register(Sharded)
     def sharded(op, **kwargs):
         mesh = jax.sharding.Mesh(jax.devices()[: op.n_devices], ("draws",))
         sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("draws"))

@@ -29,6 +29,8 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.graph.replace import _vectorize_node
 
+from pymc_isomix.backend.upstream import jax_dispatch
+
 AT_ONCE = 24  # steps, up to which one block is quicker with NumPy
 TINY = 1e-300
 
@@ -505,7 +507,8 @@ def teach_jax():
         return
     import jax
     import jax.numpy as jnp
-    from pytensor.link.jax.dispatch import jax_funcify
+
+    jax_funcify, _ = jax_dispatch()
 
     def loop(step, carry, values, reverse):
         return jax.lax.scan(step, carry, values, reverse=reverse)

@@ -11,7 +11,7 @@ from pytensor.compile import SharedVariable
 from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import toposort
 
-from pymc_isomix.backend.disk import digest_of
+from pymc_isomix.ensembles.digests import digest_of
 from pymc_isomix.results import files
 
 

@@ -1,15 +1,17 @@
 """An ensemble: fits of one model from many starts, on many workers, joined."""
 
 import logging
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import pymc as pm
 import scipy  # which loads its parts when they are used
 
 from pymc_isomix.backend.checks import check_count, check_number, check_seed
 from pymc_isomix.ensembles import joining, workers
 from pymc_isomix.ensembles.checkpoints import Checkpoints, digest, digests
-from pymc_isomix.ensembles.joined import join_saved
+from pymc_isomix.ensembles.joined import JoinedMixture, join_saved
 from pymc_isomix.ensembles.many import Fitter
 from pymc_isomix.interface.checks import check_model
 from pymc_isomix.interface.settings import Settings
@@ -24,23 +26,23 @@ FIRST_REFINED = 1_000_000  # number of the first fit of a single mode, after tho
 
 
 def fit_ensemble(
-    model=None,
+    model: pm.Model | None = None,
     *,
-    restarts=8,
-    n=10000,
-    n_components=FEWEST_COMPONENTS,
-    n_jobs=None,
-    random_seed=None,
-    init="prior",
-    refine=True,
-    time_limit=None,
-    checkpoint=None,
-    previous=None,
-    progressbar=True,
-    backend=None,
-    compile_kwargs=None,
-    **isomix_kwargs,
-):
+    restarts: int = 8,
+    n: int = 10000,
+    n_components: int = FEWEST_COMPONENTS,
+    n_jobs: int | None = None,
+    random_seed: int | np.random.Generator | None = None,
+    init: str = "prior",
+    refine: bool = True,
+    time_limit: float | None = None,
+    checkpoint: str | Path | None = None,
+    previous: JoinedMixture | None = None,
+    progressbar: bool = True,
+    backend: str | None = None,
+    compile_kwargs: dict | None = None,
+    **isomix_kwargs: Any,
+) -> JoinedMixture:
     r"""Fit a model from many starts, in parallel, and join the fits.
 
     Each restart is a separate fit, with its own metric and sites. It starts in its own stratum of

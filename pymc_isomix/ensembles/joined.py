@@ -1,10 +1,13 @@
 """The joined result of many fits: samples, diagnoses, saves and starts NUTS as one fit does."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
+from pathlib import Path
 
 import numpy as np
+import pymc as pm
 import xarray as xr
 
 from pymc_isomix.backend.checks import check_seed
@@ -161,7 +164,9 @@ def join_saved(space, fits, rng):
     return joined_mixture(space, blocks, [fits[r].history for r in numbers], rng)
 
 
-def join(approximations, *, random_seed=None):
+def join(
+    approximations: Sequence, *, random_seed: int | np.random.Generator | None = None
+) -> JoinedMixture:
     r"""Join fits of one model into one mixture; each fit keeps its own coordinates.
 
     Each fit is split into its modes. Draws from all modes get the weights :math:`p / q`, where q is
@@ -216,13 +221,13 @@ def join(approximations, *, random_seed=None):
     return joined_mixture(space, blocks, histories, rng)
 
 
-def load(path, model=None):
+def load(path: str | Path, model: pm.Model | None = None) -> IsotropicMixture | JoinedMixture:
     """Read an approximation from a file that its ``save`` wrote, of one fit or of joined fits.
 
     Parameters
     ----------
     path : str or Path
-        Ends in ``.nc`` or ``.zarr``.
+        Ends in ``.nc`` (netCDF).
     model : pymc.Model, optional
         A model with the same free variables; the model of the context when not given.
 

@@ -1,5 +1,6 @@
 """One model, many data sets, or many starts: compiled once a worker."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,19 +40,19 @@ class Fitter(NamedTuple):
 
 
 def fit_many(
-    model,
-    datasets,
+    model: pm.Model,
+    datasets: Sequence[dict],
     *,
-    n=10000,
-    draws=500,
-    n_jobs=None,
-    random_seed=None,
-    time_limit=None,
-    progressbar=True,
-    backend=None,
-    compile_kwargs=None,
-    **isomix_kwargs,
-):
+    n: int = 10000,
+    draws: int = 500,
+    n_jobs: int | None = None,
+    random_seed: int | np.random.Generator | None = None,
+    time_limit: float | None = None,
+    progressbar: bool = True,
+    backend: str | None = None,
+    compile_kwargs: dict | None = None,
+    **isomix_kwargs: Any,
+) -> xr.DataTree:
     """Fit one model to many data sets: many series, or simulated data for calibration.
 
     On JAX each worker compiles the model once and changes its data by ``pymc.set_data``. Data of

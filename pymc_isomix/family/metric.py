@@ -1,5 +1,8 @@
 r"""The metric: the matrix L between whitened coordinates u and unconstrained ones, z = L u.
 
+L is a Cholesky factor of a covariance. Hamiltonian Monte Carlo calls its mass matrix a metric, the
+inverse of a covariance: here a large entry is a long scale.
+
 All components share it: component k is N(z; mu_k, L D_k L^T), D_k = eps_k I or a diagonal of its
 own. The metric's number of dimensions tells its kind, and every function here dispatches on that: 0
 is a multiple of the identity (the paper's family at 1), 1 the diagonal of a diagonal L, 2 a lower

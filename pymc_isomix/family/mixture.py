@@ -32,7 +32,8 @@ class Mixture:
     log_weights : (K,) array
         Normalised.
     metric : (), (d,) or (d, d) array
-        A multiple of the identity, the diagonal of L, or a lower triangular L.
+        L, a Cholesky factor of a covariance (no mass matrix): a multiple of the identity, the
+        diagonal of L, or a lower triangular L.
 
     Examples
     --------
@@ -57,12 +58,12 @@ class Mixture:
 
     @property
     def n_components(self):
-        """K."""
+        """Number of components, K."""
         return len(self.means)
 
     @property
     def n_dim(self):
-        """D."""
+        """Number of dimensions, d."""
         return self.means.shape[1]
 
     @property

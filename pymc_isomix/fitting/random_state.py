@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytensor
-from pymc.pytensorf import reseed_rngs
 from pytensor.tensor.random.type import RandomType
+
+from pymc_isomix.backend.upstream import jax_dispatch, reseed_rngs
 
 
 def generator_states(generators):
@@ -44,8 +45,7 @@ def generators(step):
 
 def seeded_for_jax(n, seed):
     """Return n states of JAX generators, as PyMC seeds those of a function that it compiles."""
-    from pytensor.link.jax.dispatch import jax_typify
-
+    _, jax_typify = jax_dispatch()
     rngs = [pytensor.shared(np.random.default_rng(0)) for _ in range(n)]
     reseed_rngs(rngs, seed)
     return [jax_typify(rng.get_value(borrow=True)) for rng in rngs]

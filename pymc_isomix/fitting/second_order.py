@@ -77,7 +77,7 @@ class Gaussian:
 
     @property
     def n_dim(self):
-        """D."""
+        """Number of dimensions, d."""
         return len(self.mean)
 
     @property

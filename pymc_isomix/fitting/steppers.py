@@ -5,8 +5,9 @@ import time
 import numpy as np
 from pytensor.tensor.random.type import RandomType
 
+from pymc_isomix.backend import upstream
 from pymc_isomix.backend.compilation import compiling, is_jax, jax_failure
-from pymc_isomix.backend.disk import JAXFunction, Traced
+from pymc_isomix.backend.jax_compilation import AheadOfTime
 from pymc_isomix.fitting.random_state import generators, seeded_for_jax
 
 MOST_STEPS = 50  # in one call
@@ -84,8 +85,7 @@ class Loop:
     Parameters
     ----------
     step : callable
-        From the state, a value of each input, to (loss, new values of those that are updated); of
-        a JAXFunction the loop is kept on disk.
+        From the state, a value of each input, to (loss, new values of those that are updated).
     storage : list of one-element lists
         Where the values of the inputs lie, those of an approximation and the model's.
     shared : dict of shared variables
@@ -105,8 +105,7 @@ class Loop:
             None if self.names[i] or i in generators else one for i, one in enumerate(storage)
         ]
         watched = (self.names.index(name) for name in ("step_size", "info.log_evidence"))
-        graph = step if isinstance(step, JAXFunction) else None
-        self.run = Traced(_loop(step, updates, *watched), graph)
+        self.run = AheadOfTime(_loop(step, updates, *watched))
 
     @classmethod
     def of(cls, function, shared):
@@ -116,8 +115,9 @@ class Loop:
             for i, given in enumerate(function.maker.inputs)
             if isinstance(given.variable.type, RandomType)  # JAX has copies of them
         ]
-        updates = {i: o for o, i in function.maker.fgraph.update_mapping.items()}
-        return cls(function.vm.jit_fn, function.vm.inputs, shared, places, updates)
+        updates = {i: o for o, i in upstream.updated_inputs(function).items()}
+        step, storage = upstream.jax_function(function), upstream.jax_storage(function)
+        return cls(step, storage, shared, places, updates)
 
     def bind(self, operator, seed, meanwhile=None):
         """Take these steps for an approximation; do something else while XLA compiles them."""
@@ -239,4 +239,4 @@ def stepper(function, operator):
     if maker is None or not is_jax(maker.mode):
         return OneByOne(function, operator)
     with jax_failure():
-        return Looped(Loop.of(function, operator.shared), function.vm.inputs, operator)
+        return Looped(Loop.of(function, operator.shared), upstream.jax_storage(function), operator)

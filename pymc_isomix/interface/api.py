@@ -1,8 +1,12 @@
 """Calls that need no class: fit a model, fit further, load from a file."""
 
+from collections.abc import Callable
 from inspect import signature
+from typing import Any
 
+import numpy as np
 import pymc as pm
+import xarray as xr
 
 from pymc_isomix.backend.checks import check_count
 from pymc_isomix.interface.approximation import IsotropicMixture
@@ -15,19 +19,19 @@ ARGUMENTS = set(signature(IsoMix).parameters)  # what is passed on to it
 
 
 def fit(
-    n_or_model=None,
+    n_or_model: int | pm.Model | None = None,
     /,
     *,
-    n=10000,
-    draws=1000,
-    model=None,
-    random_seed=None,
-    progressbar=True,
-    callbacks=None,
-    backend=None,
-    compile_kwargs=None,
-    **isomix_kwargs,
-):
+    n: int = 10000,
+    draws: int = 1000,
+    model: pm.Model | None = None,
+    random_seed: int | np.random.Generator | None = None,
+    progressbar: bool = True,
+    callbacks: list[Callable] | None = None,
+    backend: str | None = None,
+    compile_kwargs: dict | None = None,
+    **isomix_kwargs: Any,
+) -> xr.DataTree:
     """Fit a model and return draws from the approximation, in one call.
 
     Parameters
@@ -81,7 +85,7 @@ def fit(
     return approx.sample(draws)
 
 
-def resume(approx, **changes):
+def resume(approx: IsotropicMixture, **changes: Any) -> IsoMix:
     """Return the inference that continues the fit of an approximation.
 
     The approximation keeps its parameters, its history and its random numbers, and is fitted in
@@ -131,7 +135,7 @@ def resume(approx, **changes):
     return inference
 
 
-def approximation_of(saved, model):
+def approximation_of(saved: files.Saved, model: pm.Model) -> IsotropicMixture:
     """Return the approximation of one fit that a file holds."""
     mixture = saved.mixture
     if len(saved.blocks) > 1:  # PyMC's group has one metric

@@ -2,11 +2,13 @@
 
 import logging
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pymc as pm
 import xarray as xr
+from pymc.backends.base import MultiTrace
 from pymc.variational.approximations import SingleGroupApproximation
 
 from pymc_isomix.backend.checks import check_choice, check_count
@@ -17,6 +19,7 @@ from pymc_isomix.interface.group import IsotropicMixtureGroup
 from pymc_isomix.model import traces
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.fitted_data import FittedData
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.results import components, files, table, verdict
 from pymc_isomix.results.importance import (
     draw_inside,
@@ -31,6 +34,8 @@ from pymc_isomix.sites.blocks import Block, BlockMixture
 logger = logging.getLogger(__name__)
 
 INDEPENDENT = "independent, of an approximation: R-hat, which compares chains, does not apply"
+Seed = int | np.random.Generator | None
+
 POOL, LEAST_POOL = 4, 2000  # draws to resample from: so many for each that is wanted
 
 
@@ -42,7 +47,7 @@ class Fitted:
     """
 
     density: Any
-    space: Any
+    space: FlatSpace
     rng: Any
     table: xr.Dataset | None = None  # of the pieces of joined fits
     history: History | None = None
@@ -50,11 +55,13 @@ class Fitted:
     awaits_fit = False  # of an IsoMix that has not fitted yet
     _report: verdict.Diagnostics | None = None  # the last one
 
-    def log_density(self, points):
+    def log_density(self, points: np.ndarray) -> np.ndarray:
         """Log density (S,) at unconstrained points (S, d), a NumPy array; exact."""
         return self.density.log_density_unconstrained(np.asarray(points))
 
-    def draw_unconstrained(self, draws, rng):
+    def draw_unconstrained(
+        self, draws: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Draw points (draws, d) in unconstrained space, and their components (draws,)."""
         return self.density.draw_unconstrained(draws, rng)
 
@@ -65,16 +72,16 @@ class Fitted:
     @one_blas_thread()
     def sample(
         self,
-        draws=500,
+        draws: int = 500,
         *,
-        random_seed=None,
-        return_inferencedata=True,
-        importance="none",
-        transitions=0,
-        force=False,
-        progressbar=True,
-        **kwargs,
-    ):
+        random_seed: Seed = None,
+        return_inferencedata: bool = True,
+        importance: str = "none",
+        transitions: int = 0,
+        force: bool = False,
+        progressbar: bool = True,
+        **kwargs: Any,
+    ) -> xr.DataTree | MultiTrace:
         """Draw from the approximation.
 
         Parameters
@@ -162,8 +169,14 @@ class Fitted:
 
     @one_blas_thread()
     def diagnostics(
-        self, draws=None, *, random_seed=0, n_probes=20, transitions=20, progressbar=True
-    ):
+        self,
+        draws: int | None = None,
+        *,
+        random_seed: Seed = 0,
+        n_probes: int = 20,
+        transitions: int = 20,
+        progressbar: bool = True,
+    ) -> verdict.Diagnostics:
         """Judge whether to trust this approximation, by weights and transitions of new draws.
 
         What is done depends on the arguments alone, not on time: the same fit gets the same
@@ -220,7 +233,9 @@ class Fitted:
         )
         return self._report
 
-    def nuts_init(self, chains=4, *, random_seed=None, **nuts_kwargs):
+    def nuts_init(
+        self, chains: int = 4, *, random_seed: Seed = None, **nuts_kwargs: Any
+    ) -> dict[str, Any]:
         r"""Prepare PyMC's NUTS: one start per chain, and a step method with its mass matrix.
 
         The starts are draws from the mixture whose components are chosen by systematic sampling,
@@ -279,15 +294,15 @@ class Fitted:
     @one_blas_thread()
     def sample_nuts(
         self,
-        draws=1000,
+        draws: int = 1000,
         *,
-        tune=500,
-        chains=4,
-        nuts_sampler="pymc",
-        random_seed=None,
-        progressbar=True,
-        **kwargs,
-    ):
+        tune: int = 500,
+        chains: int = 4,
+        nuts_sampler: str = "pymc",
+        random_seed: Seed = None,
+        progressbar: bool = True,
+        **kwargs: Any,
+    ) -> xr.DataTree:
         r"""Sample the model by NUTS in the approximation's own coordinates: exact draws.
 
         NUTS sees one vector :math:`u = R^{-1}(y - \bar\mu)`, with :math:`R R^T` the covariance of
@@ -359,7 +374,7 @@ class Fitted:
             **kwargs,
         )
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write the approximation to a file, for :func:`pymc_isomix.load`.
 
         The file holds the parameters, the history, the settings and the state of the random
@@ -369,7 +384,7 @@ class Fitted:
         Parameters
         ----------
         path : str or Path
-            Ends in ``.nc`` (netCDF) or ``.zarr``.
+            Ends in ``.nc`` (netCDF).
 
         Raises
         ------
@@ -378,7 +393,7 @@ class Fitted:
         """
         files.write(path, self.saved())
 
-    def saved(self):
+    def saved(self) -> files.Saved:
         """Return what a file holds."""
         hist, history = np.asarray(getattr(self, "hist", ())), self.history or History()
         data = self.fitted_data or self.space.data
@@ -402,7 +417,7 @@ class Fitted:
             random_seed = self.rng.randint(2**30, dtype=np.int64)
         return np.random.default_rng(random_seed)
 
-    def space_of_context(self):
+    def space_of_context(self) -> FlatSpace:
         """Return the places of the variables in the model of the context, or in the fitted one.
 
         As in PyMC, a model of the context stands in for the fitted one: with all data instead of
@@ -414,7 +429,7 @@ class Fitted:
             return space.with_model(model).with_data(None)
         return space if self.fitted_data is None else space.with_data(self.fitted_data)
 
-    def compiled_model(self, backend=None):
+    def compiled_model(self, backend: str | None = None) -> CompiledModel:
         """Return compiled functions of the model of the context, or of the fitted model.
 
         Returns
@@ -489,7 +504,7 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
     __repr__ = __str__
 
     @property
-    def density(self):
+    def density(self) -> BlockMixture:
         """The approximation as numbers, a :class:`BlockMixture`.
 
         It has one block, unless the fit found modes of unequal shape: then each is a block.
@@ -505,7 +520,7 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
             return self.union
         return BlockMixture.of([Block(self.mixture, self.coordinates)])
 
-    def closing_line(self, n_steps):
+    def closing_line(self, n_steps: int) -> str:
         """Say in one line how a fit ended."""
         return table.closing_line(self.mixture.used, self.history, n_steps)
 

@@ -17,8 +17,9 @@ from pytensor.tensor.random.op import RandomVariable
 
 from pymc_isomix.backend.checks import check_count
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
+from pymc_isomix.backend.upstream import dropped_by_pm_fit
 from pymc_isomix.model.compiled import has_minibatches
-from pymc_isomix.model.kept import baked, keep
+from pymc_isomix.model.model_cache import cached, graph_key
 
 BACKENDS = ("jax", "numba", "c")
 # Arguments of other samplers, and what to do here
@@ -133,7 +134,7 @@ def refuse_misfitting_deterministics(space, start):
 
     values = {**space.elsewhere, **space.unflatten(start())}
     for variable, shape in zip(
-        unknown, keep(model, ("shapes", baked(space)), make)(values), strict=True
+        unknown, cached(model, ("shapes", graph_key(space)), make)(values), strict=True
     ):
         _refuse_other_lengths(model, variable.name, shape.tolist())
 
@@ -216,9 +217,9 @@ def refuse_what_pm_fit_drops(caller, model):
         else tells what it was given.
     model : pymc.Model
     """
-    if caller.f_code is not pm.fit.__code__:
+    given = dropped_by_pm_fit(caller)
+    if given is None:
         return
-    given = caller.f_locals
     dropped = [name for name in ("start", "random_seed") if given.get(name) is not None]
     dropped += ["inf_kwargs"] if set(given.get("inf_kwargs") or ()) - set(dropped) else []
     if dropped:

@@ -26,7 +26,7 @@ from pymc_isomix.interface.checks import (
 )
 from pymc_isomix.interface.operator import MixtureKL
 from pymc_isomix.interface.settings import PAPER, Settings
-from pymc_isomix.model.kept import baked
+from pymc_isomix.model.model_cache import graph_key
 
 logger = logging.getLogger(__name__)
 
@@ -293,7 +293,7 @@ class IsoMix(Inference):
             If lengths of dims, or masks, have changed since: that step holds them as constants.
         """
         space = self.approx.space
-        if baked(space.with_data(self.approx.fitted_data)) != baked(space):
+        if graph_key(space.with_data(self.approx.fitted_data)) != graph_key(space):
             raise ValueError(
                 f"since the last fit the model's data have changed: "
                 f"{self.approx.fitted_data.changes()}. refine() takes the step that was compiled "

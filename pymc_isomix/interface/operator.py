@@ -8,7 +8,7 @@ from threading import Thread
 
 import numpy as np
 import pytensor
-from pymc.pytensorf import collect_default_updates, compile, floatX
+from pymc.pytensorf import compile, floatX
 from pymc.variational.opvi import ObjectiveFunction, ObjectiveUpdates, Operator
 from pymc.variational.updates import total_norm_constraint
 from pytensor.compile.mode import get_mode
@@ -21,19 +21,20 @@ from pymc_isomix.backend.compilation import (
     compiling,
     is_jax,
     jax_failure,
-    lean,
-    sound,
+    mode_for_xla,
+    without_wrong_rewrites,
 )
-from pymc_isomix.backend.disk import JAXFunction, keep_compiled
+from pymc_isomix.backend.jax_compilation import rewritten_for_jax, roots_of
 from pymc_isomix.backend.jax_ops import teach_jax
+from pymc_isomix.backend.upstream import collect_default_updates
 from pymc_isomix.fitting.loop import saying_so
 from pymc_isomix.fitting.steppers import Deferred, Loop
 from pymc_isomix.model.compiled import CompiledModel, has_minibatches
-from pymc_isomix.model.kept import baked, kept
+from pymc_isomix.model.model_cache import graph_key, model_cache
 from pymc_isomix.results.importance import get_ready, import_psis
 from pymc_isomix.step.anchor import Anchor
 from pymc_isomix.step.bounds import StepRule
-from pymc_isomix.step.objective import StepInfo, step_updates
+from pymc_isomix.step.objective import StepInfo, StepOptions, step_updates
 
 logger = logging.getLogger(__name__)
 
@@ -88,18 +89,17 @@ class MixtureObjective(ObjectiveFunction):
         key = None
         if may_reuse and mode is get_mode("JAX") and set(compile_kwargs) <= {"mode"}:
             key = None if obj_optimizer or any(map(_is_set, kwargs.values())) else self.op.key
-        if key in (store := kept(self.op.model)):
+        if key in (store := model_cache(self.op.model)):
             return store[key].bind(self.op, seed)
         flags: dict = {}
         if is_jax(mode):
             teach_jax()
-            keep_compiled()
             if not kwargs.get("more_obj_params"):  # their gradient comes after the model's rewrites
-                compile_kwargs["mode"] = lean(mode)
+                compile_kwargs["mode"] = mode_for_xla(mode)
         elif whole:
-            compile_kwargs["mode"] = sound(mode)
+            compile_kwargs["mode"] = without_wrong_rewrites(mode)
         elif compiles_slowly(mode) and not kwargs.get("more_obj_params"):  # they need its gradient
-            kwargs["model_mode"] = sound(mode)
+            kwargs["model_mode"] = without_wrong_rewrites(mode)
             compile_kwargs["mode"], flags = CHEAP_FAST, {"cxx": ""}
         updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
         with (
@@ -123,14 +123,15 @@ class MixtureObjective(ObjectiveFunction):
             get_ready(self.approx.compiled_model(self.op.backend))
 
     def loop(self, updates, mode):
-        """Return the loop of a step on JAX, from the disk where a process before has left it."""
+        """Return the loop of a step on JAX."""
         rngs = collect_default_updates(outputs=[updates.loss, *updates.values()])
         every = {**updates, **rngs}
-        step = JAXFunction(list(every), [updates.loss, *every.values()], mode)
+        outputs = [updates.loss, *every.values()]
+        roots = roots_of(every, outputs)
         n_updates = len(every)
         return Loop(
-            step,
-            [variable.container.storage for variable in step.roots],
+            rewritten_for_jax(roots, outputs, mode),
+            [variable.container.storage for variable in roots],
             self.op.shared,
             generators=list(range(len(updates), n_updates)),
             updates={i: i + 1 for i in range(n_updates)},
@@ -185,13 +186,7 @@ class MixtureObjective(ObjectiveFunction):
         constrain = None
         if total_grad_norm_constraint is not None:
             constrain = partial(total_norm_constraint, max_norm=total_grad_norm_constraint)
-        loss, updates = step_updates(
-            self.op.rule,
-            group.shared_params,
-            group.space,
-            self.op.step_size,
-            self.op.info,
-            coordinates=group.coordinate_map,
+        options = StepOptions(
             n_samples=obj_n_mc,
             model_mode=model_mode,
             n_devices=n_devices,
@@ -200,6 +195,15 @@ class MixtureObjective(ObjectiveFunction):
             constrain=constrain,
             optimiser=None if obj_optimizer is None else optimise,
             anchor=None if more_replacements or more_obj_params else self.op.anchor,
+        )
+        loss, updates = step_updates(
+            self.op.rule,
+            group.shared_params,
+            group.space,
+            self.op.step_size,
+            self.op.info,
+            group.coordinate_map,
+            options,
         )
         result = ObjectiveUpdates({**updates, **(more_updates or {})})
         result.loss = loss
@@ -306,7 +310,7 @@ class MixtureKL(Operator):
         if group.user_params is not None or len(self.approx.groups) > 1:
             return None
         types = tuple((name, variable.type) for name, variable in self.shared.items())
-        return "step", self.rule, types, group.coordinate_map.key, baked(group.space)
+        return "step", self.rule, types, group.coordinate_map.key, graph_key(group.space)
 
     def set_step_size(self, step_size):
         """Set the size of the next step."""

@@ -5,20 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytensor.tensor as pt
-from pymc.logprob.utils import (
-    local_check_parameter_to_ninf_switch,
-    local_remove_check_parameter,
-)
-from pymc.pytensorf import rewrite_pregrad
 from pytensor.compile.builders import OpFromGraph
-from pytensor.compile.rewriting import inline_ofg_node
 from pytensor.gradient import DisconnectedGrad, GradClip, GradScale, ZeroGrad
 from pytensor.graph.basic import Constant
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.graph.rewriting.utils import rewrite_graph
 from pytensor.graph.traversal import ancestors
-from pytensor.tensor.rewriting.ofg import inline_symbolic_for_fusion
 from pytensor.tensor.subtensor import (
     AdvancedIncSubtensor,
     AdvancedSubtensor,
@@ -26,16 +19,16 @@ from pytensor.tensor.subtensor import (
 )
 from pytensor.tensor.variable import TensorVariable
 
-from pymc_isomix.backend.compilation import SYMMETRY, CompiledApart, compiling
+from pymc_isomix.backend import upstream
+from pymc_isomix.backend.compilation import CompiledApart, compiling
 from pymc_isomix.backend.jax_ops import compute_clipped_once
 from pymc_isomix.backend.linalg import GAUSSIAN_MAP, ROOT, use_quick_cholesky
 from pymc_isomix.family import shape as shapes
-from pymc_isomix.model.kept import baked, keep
-from pymc_isomix.model.vectorising import batch, batch_in_pieces, closed
+from pymc_isomix.model.model_cache import cached, graph_key
+from pymc_isomix.model.vectorising import batch, batch_in_chunks, closed
 
 logger = logging.getLogger(__name__)
 
-STABLE = ("ShapeOpt", "canonicalize", "stabilize")
 STOPS_GRADIENT = (DisconnectedGrad, ZeroGrad, GradClip, GradScale)
 
 
@@ -111,7 +104,7 @@ def batched_log_density(
         outputs = graph_replace(outputs, given, strict=False)
     if mode is None:
         batched = (
-            batch_in_pieces(outputs, point, points) if on_jax else batch(outputs, point, points)
+            batch_in_chunks(outputs, point, points) if on_jax else batch(outputs, point, points)
         )
     else:
         inside = points.type()
@@ -132,8 +125,8 @@ def target_at_point(space, dtype, coordinates=None):
     -------
     PointTarget
     """
-    key = "target", dtype, coordinates.key if coordinates else None, baked(space)
-    return keep(space.model, key, lambda: _target_at_point(space, dtype, coordinates))
+    key = "target", dtype, coordinates.key if coordinates else None, graph_key(space)
+    return cached(space.model, key, lambda: _target_at_point(space, dtype, coordinates))
 
 
 @compiling(cxx="")  # a constant that is computed here, once, would have C compiled
@@ -165,12 +158,16 @@ def _target_at_point(space, dtype, coordinates, more_replacements=None):
 def _stable_gradient(log_density, check_bounds):
     """Rewrite a log density so that its gradient is finite as far out as it is."""
     # as pm.compile does; vectorised, a check that fails at one point would fail at all
-    checks = local_check_parameter_to_ninf_switch if check_bounds else local_remove_check_parameter
+    checks = (
+        upstream.local_check_parameter_to_ninf_switch
+        if check_bounds
+        else upstream.local_remove_check_parameter
+    )
     flat: Any = rewrite_graph(log_density, include=(), custom_rewrite=dfs_rewriter(checks))
     if any(v.owner and isinstance(v.owner.op, STOPS_GRADIENT) for v in ancestors([flat])):
         return flat  # the rewrites would take it out
     # far out the gradient of log(1 - sigmoid(x)) is 0/0; that of softplus is not
-    return rewrite_pregrad(flat)
+    return upstream.rewrite_pregrad(flat)
 
 
 def stabilise(outputs):
@@ -181,23 +178,23 @@ def stabilise(outputs):
     than the rewrites look for. What only depends on shapes is folded while they are plain
     constants: batched, they would become tensors, which neither JAX nor the rewrites see through.
     """
-    outputs = opened(outputs)  # of sites, whose gradient has been taken
+    outputs = inline_own_gradients(outputs)  # of sites, whose gradient has been taken
     # what a rewrite puts into one Op, the softmax for example, would be compiled by itself
-    last = dfs_rewriter(inline_symbolic_for_fusion, constant_mask_to_indices)
-    rewrites = {"include": STABLE, "exclude": [SYMMETRY]}
+    last = dfs_rewriter(upstream.inline_symbolic_for_fusion, constant_mask_to_indices)
+    rewrites = {"include": upstream.STABLE, "exclude": [upstream.SYMMETRY]}
     return rewrite_graph(outputs, custom_rewrite=last, clone=True, **rewrites)
 
 
-def opened(outputs):
+def inline_own_gradients(outputs):
     """Put the graphs of what is one Op for its gradient's sake in its place."""
     if not any(v.owner and _has_own_gradient(v.owner.op) for v in ancestors(outputs)):
         return outputs
-    inline = dfs_rewriter(node_rewriter([OpFromGraph])(_opened))
+    inline = dfs_rewriter(node_rewriter([OpFromGraph])(_inline_own_gradient))
     return rewrite_graph(outputs, include=(), custom_rewrite=inline, clone=True)
 
 
-def _opened(fgraph, node):
-    return inline_ofg_node(node) if _has_own_gradient(node.op) else None
+def _inline_own_gradient(fgraph, node):
+    return upstream.inline_ofg_node(node) if _has_own_gradient(node.op) else None
 
 
 def _has_own_gradient(op):

@@ -1,4 +1,4 @@
-"""A model at draws of the approximation: compiled once, evaluated in pieces."""
+"""A model at draws of the approximation: compiled once, evaluated in chunks."""
 
 from copy import copy
 from functools import cached_property
@@ -6,10 +6,8 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytensor.tensor as pt
-from pymc.data import MinibatchOp
 from pymc.model.fgraph import fgraph_from_model, model_from_fgraph
 from pymc.pytensorf import compile
-from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.compile import SharedVariable
 from pytensor.compile.builders import SymbolicOp
 from pytensor.graph.basic import Variable
@@ -22,15 +20,22 @@ from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type import TensorType
 from pytensor.tensor.type_other import NoneConst
 
-from pymc_isomix.backend.compilation import CHEAP, compiling, lean, one_at_a_time, sound
-from pymc_isomix.backend.disk import on_disk
+from pymc_isomix.backend.compilation import (
+    CHEAP,
+    compiling,
+    mode_for_xla,
+    one_at_a_time,
+    without_wrong_rewrites,
+)
+from pymc_isomix.backend.jax_compilation import compile_for_jax
+from pymc_isomix.backend.upstream import MinibatchOp, MinibatchRandomVariable, copy_dims
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.model import batching, traces, vectorising
 from pymc_isomix.model.fitted_data import same, shared_variables
-from pymc_isomix.model.kept import baked, keep
+from pymc_isomix.model.model_cache import cached, graph_key
 
 RANDOM = (RandomVariable, MinibatchOp)
-AT_ONCE, AT_ONCE_ON_JAX = 150, 50  # points; pieces are padded on JAX, where few draws are common
+AT_ONCE, AT_ONCE_ON_JAX = 150, 50  # points; chunks are padded on JAX, where few draws are common
 
 
 class CompiledModel:
@@ -45,7 +50,7 @@ class CompiledModel:
     dtype : str
         Of points.
     backend : str
-        Of the fit. On JAX the model is evaluated there, in pieces of one size. Otherwise NumPy
+        Of the fit. On JAX the model is evaluated there, in chunks of one size. Otherwise NumPy
         evaluates it Op by Op, unless it has loops that would be slow in Python.
     coordinates : Coordinates, optional
         Where the points are; unconstrained space when not given.
@@ -80,9 +85,11 @@ class CompiledModel:
     @cached_property
     def constrained(self):
         """Function from unconstrained points z (S, d) to {name: (S, ...)} in model space."""
-        key = "constrained", self.dtype, baked(self.space)
-        function = keep(self.model, key, lambda: traces.compile_constrained(self.space, self.dtype))
-        return _in_pieces_by_name(function, self.at_once, self.dtype)
+        key = "constrained", self.dtype, graph_key(self.space)
+        function = cached(
+            self.model, key, lambda: traces.compile_constrained(self.space, self.dtype)
+        )
+        return _in_chunks_by_name(function, self.at_once, self.dtype)
 
     def to_unconstrained(self, points):
         """Map points y (S, d) to z (S, d) and log |dz/dy| (S,)."""
@@ -114,9 +121,9 @@ class CompiledModel:
         return not self.subsamples and not self._has(Scan)
 
     def _has(self, kind):
-        return keep(
+        return cached(
             self.model,
-            ("has", kind, baked(self.space)),
+            ("has", kind, graph_key(self.space)),
             lambda: _contains(kind, [self._target(self.space).log_density]),
         )
 
@@ -155,7 +162,8 @@ class CompiledModel:
         target = self._full
         constants = {n: pt.constant(value) for n, value in self._parameters.items()}
         replacements = {target.parameters[n]: constants[n] for n in target.parameters}
-        [log_density] = batching.opened([target.log_density])  # any sampler knows what is inside
+        # any sampler knows what is inside
+        [log_density] = batching.inline_own_gradients([target.log_density])
         data = {
             variable: pt.constant(np.array(self.space.value_of(variable)), dtype=variable.dtype)
             for variable in shared_variables([log_density])
@@ -205,18 +213,18 @@ class CompiledModel:
     @cached_property
     def _function(self):
         map_key = self._map.key if self._map else None
-        key = "evaluate", self.backend, self.dtype, self.at_once, map_key, baked(self.space)
-        return keep(self.model, key, self._compile)
+        key = "evaluate", self.backend, self.dtype, self.at_once, map_key, graph_key(self.space)
+        return cached(self.model, key, self._compile)
 
     def _evaluate(self, points):
         """Evaluate (log density, gradient), and (z, log |dz/dy|) where y is not z."""
         names = self._map.parameter_shapes if self._map else ()
         parameters = [np.asarray(self._parameters[name], self.dtype) for name in names]
 
-        def at(piece):
-            return self._function(piece, *parameters, value_of=self.space.value_of)
+        def at(chunk):
+            return self._function(chunk, *parameters, value_of=self.space.value_of)
 
-        evaluate = _in_pieces(at, self.at_once, self.dtype, padded=self._on_jax)
+        evaluate = _in_chunks(at, self.at_once, self.dtype, padded=self._on_jax)
         if not self._has_shape:
             return evaluate(points)
         points = np.asarray(points, dtype=self.dtype)
@@ -231,15 +239,15 @@ class CompiledModel:
         """Compile :meth:`evaluate` as a function of points and the coordinates' parameters."""
         with compiling(cxx=""):
             target = self._full
-            # JAX wants to know how many: the pieces are padded
+            # JAX wants to know how many: the chunks are padded
             shape = (self.at_once if self._on_jax else None, self.space.n_dim)
             points = pt.matrix("points", shape=shape, dtype=self.dtype)
             outputs = [*target.outputs[:2], *target.unconstrained]
-            batch = vectorising.batch_in_pieces if self._on_jax else vectorising.batch
+            batch = vectorising.batch_in_chunks if self._on_jax else vectorising.batch
             batched = batch(outputs, target.point, points)
             inputs = [points, *target.parameters.values()]
             if self._on_jax:
-                return on_disk(inputs, batched, lean("JAX"))
+                return compile_for_jax(inputs, batched, mode_for_xla("JAX"))
             mode = self._mode_beside_jax(batched)
             data = shared_variables(batched)
             stand_ins = {variable: variable.type() for variable in data}
@@ -251,8 +259,8 @@ class CompiledModel:
     def _mode_beside_jax(self, batched):
         """Choose NumPy, which compiles at once, unless it would loop in Python."""
         if self.backend == "numba" and _contains((Scan, Blockwise), batched):
-            return sound("NUMBA")
-        return sound(None) if _contains(Scan, batched) else CHEAP
+            return without_wrong_rewrites("NUMBA")
+        return without_wrong_rewrites(None) if _contains(Scan, batched) else CHEAP
 
 
 def has_minibatches(model):
@@ -313,8 +321,7 @@ def without_minibatches(model):
             full |= zip(node.outputs, clone.outputs, strict=True)
     outputs = [full.get(variable, variable) for variable in graph.outputs]
     whole = FunctionGraph(outputs=outputs, clone=False)
-    for name in ("_coords", "_dim_lengths"):
-        setattr(whole, name, getattr(graph, name))
+    copy_dims(graph, whole)
     full_model = model_from_fgraph(whole, mutate_fgraph=True)
     _share_data(model, full_model)
     for rv, value in model.rvs_to_initial_values.items():
@@ -347,7 +354,7 @@ def _contains(kind, outputs):
     return any(v.owner and isinstance(v.owner.op, kind) for v in ancestors(outputs))
 
 
-def _in_pieces_by_name(function, size, dtype):
+def _in_chunks_by_name(function, size, dtype):
     def evaluate(points):
         points = np.asarray(points, dtype=dtype)
         starts = range(0, max(len(points), 1), size)
@@ -357,7 +364,7 @@ def _in_pieces_by_name(function, size, dtype):
     return evaluate
 
 
-def _in_pieces(function, size, dtype="float64", padded=False):
+def _in_chunks(function, size, dtype="float64", padded=False):
     """Evaluate so many points at a time, and no more; where padded, always so many.
 
     In float32 too, points may be float64.
@@ -367,12 +374,12 @@ def _in_pieces(function, size, dtype="float64", padded=False):
         points, parts = np.asarray(points, dtype=dtype), []
         with np.errstate(all="ignore"):  # outside the support
             for start in range(0, max(len(points), 1), size):
-                piece = points[start : start + size]
-                n_real = len(piece)
+                chunk = points[start : start + size]
+                n_real = len(chunk)
                 if padded and n_real < size:  # JAX has been told how many
-                    last = piece[-1:] if n_real else np.zeros((1, *piece.shape[1:]), dtype)
-                    piece = np.concatenate([piece, np.repeat(last, size - n_real, axis=0)])
-                parts.append([np.asarray(part)[:n_real] for part in function(piece)])
+                    last = chunk[-1:] if n_real else np.zeros((1, *chunk.shape[1:]), dtype)
+                    chunk = np.concatenate([chunk, np.repeat(last, size - n_real, axis=0)])
+                parts.append([np.asarray(part)[:n_real] for part in function(chunk)])
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     return evaluate

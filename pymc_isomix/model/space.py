@@ -44,7 +44,7 @@ class FlatSpace:
 
     @cached_property
     def n_dim(self):
-        """D."""
+        """Number of dimensions, d."""
         return sum(place.stop - place.start for _, place, _, _ in self.ordering.values())
 
     @cached_property

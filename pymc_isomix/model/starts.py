@@ -11,7 +11,7 @@ from pytensor.graph.traversal import ancestors
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.model.batching import stabilise
-from pymc_isomix.model.kept import baked, keep
+from pymc_isomix.model.model_cache import cached, graph_key
 
 INITS = ("jitter", "prior", "uniform")
 RETRIES = 50
@@ -251,7 +251,7 @@ def _point_function(space, overrides, strategy):
     initial = tuple(model.rvs_to_initial_values.values())
     if not all(isinstance(value, str | None) for value in (*initial, *overrides.values())):
         return make()
-    return keep(model, ("point", strategy, *overrides.items(), initial, baked(space)), make)
+    return cached(model, ("point", strategy, *overrides.items(), initial, graph_key(space)), make)
 
 
 def _broadcast(argument, value, shape, name=None):
@@ -272,7 +272,7 @@ def offending_variables(space, flat):
 
 def finite_check(space):
     """Return a function from a flat point to the variables with no finite log density, or None."""
-    return keep(space.model, ("finite", baked(space)), lambda: _finite_check(space))
+    return cached(space.model, ("finite", graph_key(space)), lambda: _finite_check(space))
 
 
 @compiling(cxx="")

@@ -1,5 +1,7 @@
 """Plots of a fit, from its DataTree alone, by arviz-plots."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
@@ -19,7 +21,13 @@ ERRORS = 2  # standard errors each way
 LEAST_DEPTH = 2.0  # nats of ELBO
 
 
-def plot_components(dt, *, var_names=None, visuals=None, **pc_kwargs):
+def plot_components(
+    dt: Any,
+    *,
+    var_names: str | list[str] | None = None,
+    visuals: dict | None = None,
+    **pc_kwargs: Any,
+) -> Any:
     """Plot the components of the mixture as ellipses over draws, two dimensions at a time.
 
     In the coordinates where the components are Gaussian and the ellipses of one standard deviation
@@ -60,7 +68,7 @@ def plot_components(dt, *, var_names=None, visuals=None, **pc_kwargs):
     )
 
 
-def plot_elbo(dt, *, visuals=None, **pc_kwargs):
+def plot_elbo(dt: Any, *, visuals: dict | None = None, **pc_kwargs: Any) -> Any:
     """Plot the ELBO by iteration, its running median, and the phases of the fit.
 
     The axis covers the range in which the fit ended, because an early ELBO of -1e12 would hide
@@ -109,7 +117,7 @@ def plot_elbo(dt, *, visuals=None, **pc_kwargs):
     return plot.collection
 
 
-def plot_modes(dt, *, visuals=None, **pc_kwargs):
+def plot_modes(dt: Any, *, visuals: dict | None = None, **pc_kwargs: Any) -> Any:
     """Plot the mass of each mode, with two standard errors each way.
 
     The title says if there is only one mode. It also gives the mass that ascents found outside the
@@ -158,7 +166,7 @@ def plot_modes(dt, *, visuals=None, **pc_kwargs):
     return plot.collection
 
 
-def plot_khat(dt, *, visuals=None, **pc_kwargs):
+def plot_khat(dt: Any, *, visuals: dict | None = None, **pc_kwargs: Any) -> Any:
     """Plot the tail of the importance weights that Pareto k-hat describes.
 
     The plot shows the share of draws with a larger weight against the weight, on log scales. Three

@@ -1,5 +1,7 @@
 """The plot of the sites: how much of each effect the data tell."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
@@ -11,7 +13,7 @@ MANY = 50  # elements of a site
 HEIGHT, LINE = 1.4, 0.19  # inches: of a panel without elements, and of one of them
 
 
-def plot_shares(dt, *, visuals=None, **pc_kwargs):
+def plot_shares(dt: Any, *, visuals: dict | None = None, **pc_kwargs: Any) -> Any:
     r"""Plot the share of the data of each effect, with one panel per site.
 
     A *site* is an effect that the fit represents by the scale that the model gives it. At share 0

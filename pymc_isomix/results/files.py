@@ -1,4 +1,4 @@
-"""An approximation in a file, netCDF or zarr: parameters, history, and the state of random numbers.
+"""An approximation in a netCDF file: parameters, history, and the state of random numbers.
 
 Nothing in it is executed when it is read.
 """
@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import uuid
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +23,7 @@ from pymc_isomix.sites.coordinates import PSEUDO, SHAPE, Coordinates
 logger = logging.getLogger(__name__)
 
 FORMAT = 3
-READERS = {".nc": ("h5netcdf", "netCDF4"), ".zarr": ("zarr",)}  # one of them
+LIBRARIES = ("h5netcdf", "netCDF4")  # one of them writes and reads
 DIMS = {
     "means": ("component", "unconstrained"),
     "log_variances": ("component", "unconstrained"),
@@ -142,13 +141,10 @@ def write_tree(path, groups):
     # beside the file, so that renaming stays within its file system
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
     try:
-        if path.suffix == ".nc":
-            tree.to_netcdf(temporary)
-        else:
-            tree.to_zarr(temporary)
-        _put_in_place(temporary, path)
+        tree.to_netcdf(temporary)
+        os.replace(temporary, path)
     finally:
-        _remove(temporary)
+        temporary.unlink(missing_ok=True)
 
 
 def read(path):
@@ -163,9 +159,7 @@ def read(path):
     """
     path = checked_path(path)
     if not path.exists():
-        if not _set_aside(path).exists():
-            raise FileNotFoundError(f"no file {path}")
-        path = _set_aside(path)
+        raise FileNotFoundError(f"no file {path}")
     try:
         with xr.open_datatree(path) as opened:
             tree = opened.load()
@@ -177,7 +171,7 @@ def read(path):
         groups = f", with groups {', '.join(tree.children)}" if tree.children else ""
         raise ValueError(
             f"{path} was not written by approx.save: it is another DataTree or dataset{groups}. "
-            "Draws that ArviZ saved are read by arviz.from_netcdf or arviz.from_zarr"
+            "Draws that ArviZ saved are read by arviz.from_netcdf"
         ) from None
     except Exception as error:  # each library that reads has errors of its own
         raise ValueError(_not_whole(path)) from error
@@ -340,13 +334,12 @@ def refuse_other_sites(saved, coordinate_map):
 def checked_path(path):
     """Return the path, of a kind that can be written."""
     path = Path(path)
-    if path.suffix not in (".nc", ".zarr"):
-        raise ValueError(f"path must end in .nc (netCDF) or .zarr; got {str(path)!r}")
-    libraries = READERS[path.suffix]
-    if not any(map(find_spec, libraries)):
+    if path.suffix != ".nc":
+        raise ValueError(f"path must end in .nc (netCDF); got {str(path)!r}")
+    if not any(map(find_spec, LIBRARIES)):
         raise ImportError(
-            f"path ends in {path.suffix}, which needs {' or '.join(libraries)}: "
-            f"`pip install {libraries[0]}`, or `pip install pymc-isomix[files]`"
+            f"a netCDF file needs {' or '.join(LIBRARIES)}: `pip install {LIBRARIES[0]}`, or "
+            "`pip install pymc-isomix[files]`"
         )
     return path
 
@@ -355,36 +348,12 @@ class ForeignFile(ValueError):
     """A file that can be read, but that another program wrote."""
 
 
-def _put_in_place(temporary, path):
-    """Rename over the old file. A folder cannot be replaced at once: the old one goes aside."""
-    if not path.is_dir():
-        os.replace(temporary, path)
-        return
-    aside = _set_aside(path)
-    _remove(aside)
-    os.replace(path, aside)
-    os.replace(temporary, path)
-    _remove(aside)
-
-
-def _set_aside(path):
-    """Where the old folder is for the moment of a replacement; read if that was interrupted."""
-    return path.with_name(f".{path.stem}.old{path.suffix}")
-
-
-def _remove(path):
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _groups(tree):
     return {f"/{name}": child.to_dataset() for name, child in tree.children.items()}
 
 
 def _checksum(groups, attrs):
-    """Checksum of all that counts: zarr reads a chunk that is missing as zeros, without a word."""
+    """Checksum of all that counts: a file may be changed, or damaged where netCDF has no check."""
     digest = hashlib.sha256()
     texts = [attrs[name] for name in ("variables", "structure", "random_state", "generators")]
     texts.append(groups["/fit"].attrs["settings"])

@@ -1,6 +1,7 @@
 """The approximation as the prior of another model."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pymc as pm
@@ -9,13 +10,16 @@ from pytensor.compile import SharedVariable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.variable import TensorVariable
 
 from pymc_isomix.family import density
 from pymc_isomix.model.space import axis_labels
 from pymc_isomix.sites.blocks import BlockMixture
 
 
-def as_prior(approx, var_names=None, *, name="prior"):
+def as_prior(
+    approx: Any, var_names: Sequence[str] | None = None, *, name: str = "prior"
+) -> dict[str, TensorVariable]:
     r"""Make the fitted mixture the prior of variables of the model of the context.
 
     For data that come later: what the first fit learned, with its correlations and its modes, is

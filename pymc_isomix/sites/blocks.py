@@ -114,7 +114,7 @@ class BlockMixture:
 
     @property
     def n_dim(self):
-        """D."""
+        """Number of dimensions, d."""
         return self.blocks[0].mixture.n_dim
 
     @property

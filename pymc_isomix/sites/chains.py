@@ -101,7 +101,7 @@ class Chain:
         variance = self._variance(given, log_precision, value)
         return self._flat(self._pseudo(pt.exp(log_precision)) * factor**2 * variance)
 
-    def spread(self, given, log_precision, value):
+    def deviation(self, given, log_precision, value):
         r"""Return the standard deviation of what is seen given those, (..., B T)."""
         return self._flat(pt.abs(given[4]) * pt.sqrt(self._variance(given, log_precision, value)))
 

@@ -18,7 +18,7 @@ from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.family.shape import Shape
 from pymc_isomix.model.batching import stabilise
-from pymc_isomix.model.vectorising import batch, batch_in_pieces
+from pymc_isomix.model.vectorising import batch, batch_in_chunks
 
 PSEUDO = ("log_precisions", "values")  # parameters that all sites share, flat
 SHAPE = {field: f"shape_{field}" for field in Shape._fields}  # their names as parameters
@@ -220,7 +220,7 @@ class CoordinateMap:
         point, variables, outputs, given = self._at_point(points.dtype, backward)
         replacements = {variable: parameters[name] for name, variable in variables.items()}
         outputs = graph_replace(outputs, replacements, strict=False)
-        many = batch_in_pieces if on_jax else batch
+        many = batch_in_chunks if on_jax else batch
         flat, log_determinant, *rest = many(outputs, point, points)
         return flat, log_determinant, self.by_site(rest, given)
 

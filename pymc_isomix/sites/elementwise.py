@@ -63,7 +63,7 @@ class Elementwise:
         r"""Share of the pseudo-observation, :math:`c g^2 / (1 + c g^2)`; 0 is non-centred."""
         return self._posterior(given, log_precision, value)[2]
 
-    def spread(self, given, log_precision, value):
+    def deviation(self, given, log_precision, value):
         r"""Return the standard deviation of :math:`\theta` given the pseudo-observation."""
         return pt.abs(given[1]) / self._posterior(given, log_precision, value)[1]
 

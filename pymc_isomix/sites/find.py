@@ -10,7 +10,7 @@ import pytensor.tensor as pt
 from pymc.distributions.transforms import ZeroSumTransform
 
 from pymc_isomix.model.fitted_data import same
-from pymc_isomix.model.kept import baked, kept
+from pymc_isomix.model.model_cache import graph_key, model_cache
 from pymc_isomix.sites import values
 from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, CoordinateMap, Site
@@ -46,8 +46,8 @@ def find_coordinates(space, *, say=True):
     CoordinateMap
         Without sites where the model has none that are recognised.
     """
-    key = "coordinates", baked(space)
-    coordinates = kept(space.model).get(key)
+    key = "coordinates", graph_key(space)
+    coordinates = model_cache(space.model).get(key)
     if coordinates is None or not all(
         same(variable.get_value(borrow=True), value) for variable, value in coordinates.data.items()
     ):
@@ -55,14 +55,16 @@ def find_coordinates(space, *, say=True):
         sites = _without_circles(
             {name: _candidates(space, name, weaker) for name in space.variables}, weaker
         )
-        coordinates = kept(space.model).add(key, CoordinateMap(space, sites, space.data_read))
-        kept(space.model).add(("weaker", key), weaker)
+        coordinates = model_cache(space.model).add(
+            key, CoordinateMap(space, sites, space.data_read)
+        )
+        model_cache(space.model).add(("weaker", key), weaker)
     if not say:
         return coordinates
     if coordinates:
         names = ", ".join(space.variables[site.name].name for site in coordinates.sites)
         logger.info(f"coordinates='auto': {names} by the model's own scales")
-    weaker = kept(space.model).get(("weaker", key)) or {}
+    weaker = model_cache(space.model).get(("weaker", key)) or {}
     if weaker:
         reasons = "; ".join(
             f"{space.variables[name].name}, {reason}" for name, reason in weaker.items()

@@ -115,16 +115,16 @@ def new_pseudo(
         here = form.pullback(draws.bent[:, place], at_draws, *own, weighted[:, place])
         there = form.pullback(means.bent[:, place], at_means, *own, of_means[:, place])
         by_log_precision, by_value = (t - h for t, h in zip(there, here, strict=True))
-        share, spread = form.share(at_draws, *own), form.spread(at_draws, *own)
-        typical = spread.mean(axis=0)
+        share, deviation = form.share(at_draws, *own), form.deviation(at_draws, *own)
+        typical = deviation.mean(axis=0)
         fisher = draw_weights @ share**2 / 2
         scaled = form.is_elementwise and metric.ndim > 0
         if scaled:
             half = draw_weights @ share / 2
             by_log_precision += half * by_log_scale[place]
             fisher = pt.maximum(fisher - 2 * half**2, 0)
-        at_centre = form.share(at_means, *own) / form.spread(at_means, *own)  # (K, n)
-        varying = by_component(share / spread) - at_centre[:, None]
+        at_centre = form.share(at_means, *own) / form.deviation(at_means, *own)  # (K, n)
+        varying = by_component(share / deviation) - at_centre[:, None]
         fisher_value = draw_weights @ varying.reshape(share.shape) ** 2 + FLOOR / typical**2
         if form.is_elementwise:
             x = draws.bent[:, place]

@@ -19,6 +19,12 @@ from pymc_isomix.sites.conditional import (
 )
 from pymc_isomix.sites.elementwise import TINY
 
+# Places in what is given of a matrix site: first by the model, then what `Matrix.forward` adds.
+GIVEN_BY_MODEL = 4  # location f, factor G (or scales s), and a and b of the prior
+FACTORS = slice(4, 6)  # the inverse of the root of P, and the pull G^T C (m - f)
+FOR_PULLBACK = slice(6, None)  # H, and what `for_pullback` has prepared of it
+VARIANCE = 7  # the first of that: diag(G P^-1 G^T)
+
 
 class Matrix:
     r"""Correlated elements, :math:`\theta = f + G \zeta` with G (..., r, n).
@@ -71,7 +77,7 @@ class Matrix:
 
     def to_coordinates(self, z, given, log_precision, value):
         """Map z (..., B n) back to y (..., B n); whatever pseudo-observations were used forward."""
-        location, factor, prior_location, prior_scale = given[:4]
+        location, factor, prior_location, prior_scale = given[:GIVEN_BY_MODEL]
         mean, root = self._posterior(given, log_precision, value)
         if self.centred:
             zeta = solve(factor, self._blocks(z, self.last) - location)
@@ -84,13 +90,13 @@ class Matrix:
         precision = self._pseudo(pt.exp(log_precision))
         return self._flat(precision * self._variance(given, log_precision, value))
 
-    def spread(self, given, log_precision, value):
+    def deviation(self, given, log_precision, value):
         r"""Return the standard deviation of :math:`\theta` given those, (..., B r)."""
         return self._flat(pt.sqrt(self._variance(given, log_precision, value)))
 
     def pullback(self, y, given, log_precision, value, cotangent):
         r"""Gradient of :math:`\langle` cotangent, y(z) :math:`\rangle` in log c and m, z fixed."""
-        if len(given) == 4:
+        if len(given) == GIVEN_BY_MODEL:
             z = disconnected_grad(self.to_unconstrained(y, given, log_precision, value)[0])
             again = self.to_coordinates(z, given, log_precision, value)
             return pytensor.grad((cotangent * again).sum(), [log_precision, value])
@@ -150,7 +156,7 @@ class Matrix:
         return *results, pull, whitened, *for_pullback(blocks, pull, whitened)
 
     def _pullback(self, blocks, given, log_precision, value, cotangent):
-        whitened, *prepared = given[6:]
+        whitened, *prepared = given[FOR_PULLBACK]
         own = log_precision, value
         found = gaussian_pullback(given[0], *own, whitened, prepared, cotangent)
         return [part.sum(axis=0) for part in found]
@@ -162,8 +168,8 @@ class Matrix:
 
     def _effect(self, blocks, given, log_precision, value):
         """Standardised effects (..., B, n), and the log determinant of their map (...)."""
-        if len(given) > 4:  # with the factors of these pseudo-observations
-            inverse, pull = given[4:6]
+        if len(given) > GIVEN_BY_MODEL:  # with the factors of these pseudo-observations
+            inverse, pull = given[FACTORS]
             zeta = (inverse.mT @ (pull + blocks)[..., None])[..., 0]
             return zeta, pt.log(diagonal(inverse)).sum(axis=(-1, -2))
         mean, root = self._posterior(given, log_precision, value)
@@ -172,7 +178,7 @@ class Matrix:
 
     def _placed(self, zeta, log_determinant, given):
         """Turn standardised effects into z (..., B n)."""
-        location, factor, prior_location, prior_scale = given[:4]
+        location, factor, prior_location, prior_scale = given[:GIVEN_BY_MODEL]
         if self.centred:
             theta = location + (factor @ zeta[..., None])[..., 0]
             log_determinant += pt.log(pt.abs(diagonal(factor))).sum(axis=(-1, -2))
@@ -181,8 +187,8 @@ class Matrix:
         return prior_location + prior_scale * self._flat(zeta, self.last), log_determinant
 
     def _variance(self, given, log_precision, value):
-        if len(given) > 4:
-            return given[7]
+        if len(given) > GIVEN_BY_MODEL:
+            return given[VARIANCE]
         _, root = self._posterior(given, log_precision, value)
         if self.columns <= UNROLLED:
             half = solve(root[..., None, :, :], self._factor(given))  # (..., r, n)
@@ -242,7 +248,7 @@ class Scaled(Matrix):
         return conditional_map(blocks, *self._observed(given, log_precision, value))
 
     def _variance(self, given, log_precision, value):
-        if len(given) == 4:
+        if len(given) == GIVEN_BY_MODEL:
             return super()._variance(given, log_precision, value)
         half = self._half(given) @ self.basis.T.astype(given[1].dtype)  # (..., n, r)
         return (half**2).sum(axis=-2)

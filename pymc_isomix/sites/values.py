@@ -3,13 +3,13 @@
 from typing import NamedTuple
 
 import pytensor.tensor as pt
-from pymc.data import MinibatchOp
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
 
 from pymc_isomix.backend.compilation import CHEAP
+from pymc_isomix.backend.upstream import MinibatchOp
 
 
 class Given(NamedTuple):

@@ -1,5 +1,6 @@
 """One step of the fit as one graph: draws, model, estimates, and the updates of all parameters."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
-from pymc_isomix.backend.jax_ops import compute_once, spread_rows, standard_normal
+from pymc_isomix.backend.jax_ops import compute_once, shard_rows, standard_normal
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.model.batching import batched_log_density
@@ -62,23 +63,42 @@ class StepInfo:
         return np.asarray(self.n_finite.get_value(borrow=True)) == 0
 
 
-def step_updates(
-    rule,
-    params,
-    space,
-    step_size,
-    info,
-    *,
-    coordinates=None,
-    n_samples=None,
-    model_mode=None,
-    more_replacements=None,
-    constrain=None,
-    optimiser=None,
-    anchor=None,
-    n_devices=1,
-    on_jax=False,
-):
+@dataclass(frozen=True)
+class StepOptions:
+    r"""What is set for one fit alone.
+
+    Parameters
+    ----------
+    n_samples : int, optional
+        Draws of each component, instead of the rule's.
+    model_mode : Mode, optional
+        Compile the model by itself with this mode.
+    more_replacements : dict, optional
+        Applied to the model's log density.
+    constrain : callable, optional
+        Bounds the list of gradients [g (K, d), c (K,) or (K, d)].
+    optimiser : callable, optional
+        ``(loss, gradient) -> (new means, more updates)``: takes the step of the means, from their
+        gradient :math:`K \partial F/\partial \mu_k`.
+    anchor : Anchor, optional
+        Takes noise out of a minibatch's log density.
+    n_devices : int
+        Devices of JAX among which the draws are spread.
+    on_jax : bool
+        Whether JAX compiles the step, for one device.
+    """
+
+    n_samples: int | None = None
+    model_mode: Any = None
+    more_replacements: dict | None = None
+    constrain: Callable | None = None
+    optimiser: Callable | None = None
+    anchor: Any = None
+    n_devices: int = 1
+    on_jax: bool = False
+
+
+def step_updates(rule, params, space, step_size, info, coordinates=None, options=None):
     r"""Build the updates of one step, and the loss.
 
     Parameters
@@ -91,24 +111,7 @@ def step_updates(
     info : StepInfo
     coordinates : CoordinateMap, optional
         The sites, if there are any; their parameters are among ``params``.
-    n_samples : int, optional
-        Draws of each component, instead of the rule's.
-    model_mode : Mode, optional
-        Compile the model by itself with this mode.
-    more_replacements : dict, optional
-        Applied to the model's log density.
-    constrain : callable, optional
-        Bounds the list of gradients [g (K, d), c (K,) or (K, d)].
-    optimiser : callable, optional
-        ``(loss, gradient) -> (new means, more updates)``: takes the step of the means, from their
-        gradient :math:`K \partial F/\partial \mu_k`.
-
-    anchor : Anchor, optional
-        Takes noise out of a minibatch's log density.
-    n_devices : int
-        Devices of JAX among which the draws are spread.
-    on_jax : bool
-        Whether JAX compiles the step, for one device.
+    options : StepOptions, optional
 
     Returns
     -------
@@ -116,16 +119,18 @@ def step_updates(
         Negative ELBO, nats; NaN when the step is refused.
     updates : dict of shared variable to TensorVariable
     """
+    options = StepOptions() if options is None else options
+    anchor = options.anchor
     means, log_variances = params["means"], params["log_variances"]
     log_weights, metric = params["log_weights"], params["metric"]
     n_components, n_dim = means.type.shape
-    n_samples = rule.n_samples if n_samples is None else n_samples
+    n_samples = rule.n_samples if options.n_samples is None else options.n_samples
 
     whitened_means = metrics.whiten(metric, means - density.mean(means, log_weights))
     noise = standard_normal((n_components, n_samples, n_dim), means.dtype)
     draws = estimator.draw(noise, means, whitened_means, log_variances, metric)
     points = pt.specify_shape(draws.coordinates, (n_components * n_samples, n_dim))
-    points = spread_rows(points, n_devices)
+    points = shard_rows(points, options.n_devices)
     has_sites = bool(coordinates and coordinates.sites)
     of_coordinates = {n: params[n] for n in coordinates.parameter_shapes} if coordinates else {}
     at_anchor = None if anchor is None else anchor.at(coordinates, of_coordinates)
@@ -135,9 +140,9 @@ def step_updates(
         pt.concatenate([points, *behind]) if behind else points,
         coordinates=coordinates,
         parameters=of_coordinates,
-        more_replacements=more_replacements,
-        mode=model_mode,
-        on_jax=on_jax,
+        more_replacements=options.more_replacements,
+        mode=options.model_mode,
+        on_jax=options.on_jax,
     )
     log_p, gradient_p = target.log_density, target.gradient
     given, learned = target.given, {}
@@ -153,24 +158,24 @@ def step_updates(
     loss = mass @ estimates.divergence / mass.sum() - pt.log(mass.sum())
 
     gradient, curvature = estimates.mean_gradient, estimates.curvature
-    if constrain is not None:
-        gradient, curvature = constrain([gradient, curvature])
+    if options.constrain is not None:
+        gradient, curvature = options.constrain([gradient, curvature])
     if rule.shared_variance:
         curvature = pt.ones_like(curvature) * (pt.exp(log_weights) @ curvature)
     new = {"log_variances": rule.new_log_variances(log_variances, curvature, step_size)}
     extra: dict = {}
-    if optimiser is None:
+    if options.optimiser is None:
         at = rule.variances_of_mean_step(log_variances, new["log_variances"])
         elements = coordinates.elements if has_sites and metric.ndim == 1 else None
         new["means"] = rule.new_means(means, gradient, at, metric, step_size, elements=elements)
     else:
-        new["means"], extra = optimiser(loss, metrics.unwhiten_gradient(metric, gradient))
+        new["means"], extra = options.optimiser(loss, metrics.unwhiten_gradient(metric, gradient))
     if rule.learn_weights and n_components > 1:
         new["log_weights"] = rule.new_log_weights(
             log_weights, estimates.divergence, step_size, lost=pt.eq(estimates.n_finite, 0)
         )
     if has_sites:
-        given_at_means = coordinates.batched(means, of_coordinates, on_jax=on_jax)[2]
+        given_at_means = coordinates.batched(means, of_coordinates, on_jax=options.on_jax)[2]
         at_means = AtSites.of(coordinates, of_coordinates, means, given_at_means)
         moved, scaling = new_pseudo(
             coordinates,

@@ -4,6 +4,7 @@ import cloudpickle
 import numpy as np
 import pymc as pm
 import pytest
+import xarray as xr
 
 import pymc_isomix as pmi
 
@@ -95,9 +96,13 @@ def test_saved_and_loaded_it_is_the_same(joined, model, tmp_path):
 
 
 def test_a_file_that_was_changed_is_refused(joined, model, tmp_path):
-    path = tmp_path / "joined.zarr"
+    path = tmp_path / "joined.nc"
     joined.save(path)
-    next((path / "block_0" / "means").rglob("c/0/0")).unlink()
+    with xr.open_datatree(path) as tree:
+        changed = tree.load()
+    changed["block_0"]["means"][0, 0] += 1.0
+    path = tmp_path / "changed.nc"
+    changed.to_netcdf(path)
     with pytest.raises(ValueError, match="whole"):
         pmi.load(path, model)
 

@@ -15,8 +15,7 @@ import pytest
 from pytensor.compile.maker import FunctionMaker
 
 from pymc_isomix import IsoMix
-from pymc_isomix.backend import disk
-from pymc_isomix.model.kept import Kept, kept
+from pymc_isomix.model.model_cache import ModelCache, model_cache
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.find import find_coordinates
 
@@ -74,9 +73,8 @@ def fitted():
     return model, fit(model)
 
 
-def test_what_judges_a_fit_is_compiled_beside_the_step(monkeypatch, tmp_path, caplog):
+def test_what_judges_a_fit_is_compiled_beside_the_step(monkeypatch, caplog):
     caplog.set_level("WARNING", "pymc_isomix")  # no closing line
-    monkeypatch.setattr(disk, "folder", lambda: tmp_path)
     with pm.Model() as model:
         pm.Normal("x")
     inference = IsoMix(2, random_seed=1, model=model)
@@ -193,7 +191,7 @@ def test_coordinates_are_found_again_where_they_hold_other_data():
 def test_a_model_is_collected_with_what_is_kept_of_it():
     model = build()
     IsoMix(3, model=model)
-    assert kept(model)
+    assert model_cache(model)
     gone = weakref.ref(model)
     del model
     gc.collect()
@@ -202,13 +200,13 @@ def test_a_model_is_collected_with_what_is_kept_of_it():
 
 def test_copies_of_a_model_begin_anew(fitted):
     model, _ = fitted
-    assert kept(cloudpickle.loads(cloudpickle.dumps(model))) == {}
-    assert kept(copy.deepcopy(model)) == {}
-    assert kept(model)
+    assert model_cache(cloudpickle.loads(cloudpickle.dumps(model))) == {}
+    assert model_cache(copy.deepcopy(model)) == {}
+    assert model_cache(model)
 
 
 def test_the_oldest_goes_first():
-    store = Kept()
+    store = ModelCache()
     for i in range(100):
         store.add(i, str(i))
     assert list(store)[-1] == 99

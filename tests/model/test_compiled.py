@@ -1,4 +1,4 @@
-"""A model at draws: which data, in pieces, and what a sample holds of it."""
+"""A model at draws: which data, in chunks, and what a sample holds of it."""
 
 import cloudpickle
 import numpy as np
@@ -159,7 +159,7 @@ def test_a_log_density_that_fails_leaves_the_draws(caplog):
 
 
 @pytest.mark.parametrize(("padded", "expected"), [(False, [10] * 10 + [1]), (True, [10] * 11)])
-def test_pieces_make_the_whole(padded, expected):
+def test_chunks_make_the_whole(padded, expected):
     approx = exact()
     points = approx.draw_unconstrained(101, np.random.default_rng(1))[0]
     calls = []
@@ -168,13 +168,13 @@ def test_pieces_make_the_whole(padded, expected):
         calls.append(len(points))
         return [log_joint(points[:, 0]), points]
 
-    log_p, same = compiled._in_pieces(evaluate, 10, padded=padded)(points)
+    log_p, same = compiled._in_chunks(evaluate, 10, padded=padded)(points)
     assert calls == expected  # of one size: another shape would compile anew
     np.testing.assert_allclose(log_p, log_joint(points[:, 0]), rtol=1e-10)
     np.testing.assert_array_equal(same, points)
 
 
-def test_values_in_model_space_are_evaluated_in_pieces_too(monkeypatch):
+def test_values_in_model_space_are_evaluated_in_chunks_too(monkeypatch):
     sizes = []
 
     def evaluate(points):

@@ -1,15 +1,14 @@
-"""Expressions of many points in pieces: the numbers of all at once."""
+"""Expressions of many points in chunks: the numbers of all at once."""
 
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
 import pytest
 
-from pymc_isomix.backend.compilation import lean
-from pymc_isomix.backend.disk import digest_of
-from pymc_isomix.backend.pieces import InPieces
+from pymc_isomix.backend.chunks import InChunks
+from pymc_isomix.backend.compilation import mode_for_xla
 from pymc_isomix.model import vectorising
-from pymc_isomix.model.vectorising import batch, batch_in_pieces
+from pymc_isomix.model.vectorising import batch, batch_in_chunks
 
 pytest.importorskip("jax")
 N = 5
@@ -23,31 +22,28 @@ def graph(n_points):
     return outputs, point, pt.matrix(shape=(n_points, N)), scale
 
 
-def pieces_of(outputs):
+def chunks_of(outputs):
     owner = outputs[0].owner
-    return owner.op.n_pieces if owner and isinstance(owner.op, InPieces) else 1
+    return owner.op.n_chunks if owner and isinstance(owner.op, InChunks) else 1
 
 
-def test_the_same_in_pieces(monkeypatch):
+def test_the_same_in_chunks(monkeypatch):
     monkeypatch.setattr(vectorising, "CACHE", 3 * N * N * 8)
     outputs, point, points, scale = graph(12)
-    pieces = batch_in_pieces(outputs, point, points)
-    assert pieces_of(pieces) == 4
+    chunks = batch_in_chunks(outputs, point, points)
+    assert chunks_of(chunks) == 4
     whole = batch(outputs, point, points)
-    function = pytensor.function([points], [*pieces, *whole], mode=lean("JAX"))
+    function = pytensor.function([points], [*chunks, *whole], mode=mode_for_xla("JAX"))
     for value in (2.0, 3.0):  # what is the same for all points is no constant
         scale.set_value(value)
         found = function(np.random.default_rng(0).normal(size=(12, N)))
         for ours, expected in zip(found[:3], found[3:], strict=True):
             np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-12)
-    digests = {digest_of([points], batch_in_pieces(outputs, point, points))[0] for _ in range(2)}
-    assert len(digests) == 1
-    assert None not in digests
 
 
-def test_pieces_divide_the_points_where_matrices_are_large(monkeypatch):
+def test_chunks_divide_the_points_where_matrices_are_large(monkeypatch):
     for bytes_at_once, n_points, expected in ((9 * 200, 12, 2), (200, 12, 1), (7 * 200, 13, 1)):
         monkeypatch.setattr(vectorising, "CACHE", bytes_at_once)
-        assert pieces_of(batch_in_pieces(*graph(n_points)[:3])) == expected
+        assert chunks_of(batch_in_chunks(*graph(n_points)[:3])) == expected
     monkeypatch.setattr(vectorising, "CACHE", 2**20)
-    assert pieces_of(batch_in_pieces(*graph(12)[:3])) == 1
+    assert chunks_of(batch_in_chunks(*graph(12)[:3])) == 1

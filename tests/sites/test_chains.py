@@ -111,7 +111,7 @@ def test_spread_and_share(numbers):
         np.linalg.inv(numbers.dense()[3]).diagonal(axis1=-2, axis2=-1) * numbers.given[4] ** 2
     )
     variance = variance.reshape(POINTS, -1)
-    np.testing.assert_allclose(numbers("spread") ** 2, variance, rtol=1e-8)
+    np.testing.assert_allclose(numbers("deviation") ** 2, variance, rtol=1e-8)
     np.testing.assert_allclose(numbers("share"), np.exp(numbers.own[0]) * variance, rtol=1e-8)
 
 
@@ -147,7 +147,7 @@ def test_what_is_kept_at_a_point_is_what_would_be_computed_again(numbers):
     outputs = []
     for here in (given, kept):
         outputs += [*form.to_unconstrained(y, here, *own), form.share(here, *own)]
-        outputs += [form.spread(here, *own), form.log_unit(here, *own)]
+        outputs += [form.deviation(here, *own), form.log_unit(here, *own)]
         outputs += [form.to_coordinates(y, here, *own), *form.slope(y, gradient, here, *own)]
         outputs += form.pullback(y, here, *own, gradient)
     function = pytensor.function(inputs, outputs, mode="FAST_COMPILE", on_unused_input="ignore")

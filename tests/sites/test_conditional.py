@@ -55,7 +55,7 @@ def compiled(request):
         z, log_determinant, *rest = vectorize_graph(stabilise(outputs), batch)
         gradients, given = rest[:5], rest[5:]
         results += [z, log_determinant, *gradients]
-        results += [form.share(given, *own), form.spread(given, *own)]
+        results += [form.share(given, *own), form.deviation(given, *own)]
         results += form.pullback(points[0], given, *own, cotangent)
         results += [form.to_unconstrained(points[0], given, *own)[0]]
         results += pytensor.grad(target, own, **ignoring)

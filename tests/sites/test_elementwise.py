@@ -155,7 +155,7 @@ def test_a_gaussian_likelihood_leaves_a_standard_gaussian(numbers):
 def test_share_and_spread_are_those_of_the_gaussian_posterior(numbers):
     """By the draws' own linear algebra: prior precision I, data precision c."""
     form, given = numbers.form, numbers.given
-    share, spread = numbers("share"), numbers("spread")
+    share, spread = numbers("share"), numbers("deviation")
     precision = np.exp(numbers.log_precision)
     if isinstance(form, Elementwise):
         variance = 1 / (given[1] ** -2 + precision)

@@ -146,7 +146,7 @@ def fisher(nested, name, metric):
     """Half the mean square or variance of the share, that of share over spread; the floors."""
     weights, parts = nested.draw_weights, []
     where = (nested.points, nested.means)
-    at = [nested.at(points, what) for points in where for what in ("share", "spread")]
+    at = [nested.at(points, what) for points in where for what in ("share", "deviation")]
     for share, spread, share_of_mean, spread_of_mean in zip(*at, strict=True):
         if name == "log_precisions":
             taken_back = (weights @ share) ** 2 if metric.ndim else 0.0

@@ -7,7 +7,7 @@ from pymc_isomix.backend.compilation import compile_lock
 MOST = 32  # things kept of one model; the oldest goes first
 
 
-class Kept(dict):
+class ModelCache(dict):
     """A dictionary that a copy of its model, or a file of it, begins anew."""
 
     def __reduce__(self):
@@ -24,23 +24,23 @@ class Kept(dict):
         return value
 
 
-def kept(model):
+def model_cache(model):
     """Return what is kept of a model.
 
     It is an attribute of the model, so that it goes when the model does: what is compiled may refer
     to the model, which a weak dictionary would keep alive.
     """
-    return model.__dict__.setdefault("_kept_by_isomix", Kept())
+    return model.__dict__.setdefault("_isomix_cache", ModelCache())
 
 
-def keep(model, key, make):
+def cached(model, key, make):
     """Return what is kept of a model under a key, made now if it is not there yet."""
     with compile_lock:  # a thread that wants the same waits for it
-        store = kept(model)
+        store = model_cache(model)
         return store[key] if key in store else store.add(key, make())
 
 
-def baked(space):
+def graph_key(space):
     """Return what a graph of a space's model holds as constants: the same key, the same graph.
 
     Shared variables are inputs of what is compiled: their values are those of the day.
