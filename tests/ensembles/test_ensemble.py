@@ -166,7 +166,7 @@ def test_checkpoints_of_another_model_are_refused(tmp_path, failing, fitted, one
     options = {"random_seed": 1, "checkpoint": tmp_path / "restarts", **FIT}
     pmi.fit_ensemble(small(**one), **options)
     pmi.fit_ensemble(small(**one), **options)  # the same model, built again
-    with pytest.raises(ValueError, match=rf"they differ in {differing}\."):
+    with pytest.raises(ValueError, match=rf"which differ in {differing}\."):
         pmi.fit_ensemble(small(**other), **options)
 
 
@@ -174,7 +174,7 @@ def test_checkpoints_of_other_starts_are_refused(tmp_path, failing):
     options = {"random_seed": 1, "checkpoint": tmp_path / "restarts", **FIT, "init": "uniform"}
     pmi.fit_ensemble(small(), start={"x": np.zeros(2)}, **options)
     pmi.fit_ensemble(small(), start={"x": np.zeros(2)}, **options)
-    with pytest.raises(ValueError, match=r"they differ in start\."):
+    with pytest.raises(ValueError, match=r"which differ in start\."):
         pmi.fit_ensemble(small(), start={"x": np.ones(2)}, **options)
 
 
