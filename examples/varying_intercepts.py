@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Counties of a hierarchy, written both ways
+# # Varying intercepts for counties, written both ways
 #
 # A survey like the radon data: 85 counties with one to forty houses each. Half of such a survey
 # favours the centred form, and the other half the non-centred form. Both forms give the same fit

@@ -1,4 +1,4 @@
-"""Build sdist and wheel, check them, and run README's code from the wheel in a new environment.
+"""Build sdist and wheel, check them, and run README's code from the wheel in a fresh environment.
 
     python scripts/check_package.py
 
@@ -47,7 +47,7 @@ def fresh_environment(folder):
     python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     query = "import sysconfig; print(sysconfig.get_path('purelib'))"
     answer = subprocess.run([python, "-c", query], check=True, capture_output=True, text=True)
-    # paths in a .pth file are searched last, and .pth files in them (of editable installs) are not
+    # Such paths are searched last, and .pth files in them, of editable installs, are not read.
     paths = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
     Path(answer.stdout.strip(), "dependencies.pth").write_text("\n".join(sorted(paths)) + "\n")
     return python
