@@ -44,7 +44,7 @@ class History:
     >>> import pymc as pm, pymc_isomix as pmi
     >>> with pm.Model():
     ...     mu = pm.Normal("mu")
-    ...     approx = pmi.IsoMix(2, random_seed=1).fit(20, progressbar=False)
+    ...     approx = pmi.IsoMix(2, convergence=None, random_seed=1).fit(20, progressbar=False)
     >>> approx.history.elbo.shape, approx.history.settings["n_components"]
     ((20,), 2)
     """

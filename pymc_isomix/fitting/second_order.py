@@ -18,6 +18,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import scipy  # which loads its parts when they are used
 
+from pymc_isomix.fitting import shaping
+
 LEAST_DRAWS, DRAWS_PER_DIMENSION = 150, 3  # in a batch, of a dense metric
 FEW_DRAWS = 50  # in a batch that finds coordinates under a diagonal metric
 LEAST_CURVATURE, LARGEST_CURVATURE = 0.2, 8.0  # of A in one step
@@ -144,13 +146,28 @@ class Batch(NamedTuple):
     @property
     def is_of_use(self):
         """Whether a mixture had better start from here than from where the ascents began."""
-        return self.finite >= LEAST_FINITE and self.deviation < LARGEST_DEVIATION
+        return self.finite >= LEAST_FINITE and self.cut().deviation < LARGEST_DEVIATION
 
     def tame(self):
         """Leave out draws whose log weight is wild: (noise, points, gradients)."""
-        away = np.abs(self.log_weights - np.median(self.log_weights))
-        kept = away <= WILD * max(np.median(away), 0.1) + WILD_NATS
+        away, reach = self._reach()
+        kept = np.abs(away) <= reach
         return self.noise[kept], self.points[kept], self.gradients[kept]
+
+    def cut(self):
+        """Cut log weights where they are wild: one draw in a thousand then says no more than that.
+
+        Where a density falls as exp(exp(z)) a rare draw costs any number of nats.
+        """
+        away, reach = self._reach()
+        return self._replace(log_weights=self.log_weights - np.minimum(away + reach, 0))
+
+    def _reach(self):
+        """Log weights from their median, and beyond which they are wild."""
+        if not len(self.log_weights):
+            return self.log_weights, np.inf
+        away = self.log_weights - np.median(self.log_weights)
+        return away, WILD * max(np.median(np.abs(away)), 0.1) + WILD_NATS
 
 
 def draw(target, gaussian, n, rng):
@@ -213,7 +230,16 @@ class Newton(NamedTuple):
         return Gaussian(mean, root, gaussian.parameters)
 
 
-def fit(target, gaussian, rng, *, n_draws=None, most=MOST_BATCHES, tell=lambda batch: None):
+def fit(
+    target,
+    gaussian,
+    rng,
+    *,
+    n_draws=None,
+    most=MOST_BATCHES,
+    with_shape=False,
+    tell=lambda batch: None,
+):
     """Take Newton's steps until they gain nothing more.
 
     Parameters
@@ -226,6 +252,8 @@ def fit(target, gaussian, rng, *, n_draws=None, most=MOST_BATCHES, tell=lambda b
         In a batch: three per dimension of a dense metric, 150 at least.
     most : int
         Batches.
+    with_shape : bool
+        Whether coordinates may get a shape.
     tell : callable
         Gets each batch whose Gaussian is accepted.
 
@@ -245,14 +273,18 @@ def fit(target, gaussian, rng, *, n_draws=None, most=MOST_BATCHES, tell=lambda b
         newton = Newton.of(batch)
         for _ in range(MOST_REFUSALS):
             step = _with_coordinates(target, batch, newton.step(batch.gaussian, damping), damping)
+            if with_shape:
+                step = shaping.shaped(batch, step, damping)
             ahead = draw(target, step, n_draws, rng)
-            error = 2 * np.hypot(batch.standard_error, ahead.standard_error)
-            if ahead.elbo > batch.elbo - min(error + ALLOWED_FALL, LARGEST_FALL):
+            # the score of a shape sees draws far out, that of mean and L would not mend them
+            now, then = (b.cut() if with_shape else b for b in (batch, ahead))
+            error = 2 * np.hypot(now.standard_error, then.standard_error)
+            if then.elbo > now.elbo - min(error + ALLOWED_FALL, LARGEST_FALL):
                 break
             damping *= REFUSED
         else:
             break
-        n_quiet = n_quiet + 1 if ahead.elbo - batch.elbo < QUIET else 0
+        n_quiet = n_quiet + 1 if then.elbo - now.elbo < QUIET else 0
         batch = ahead
         tell(batch)
         if n_quiet >= N_QUIET and damping == 1.0:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pymc_isomix.family import shape as shapes
 from pymc_isomix.sites import regression
 from pymc_isomix.sites.coordinates import PSEUDO, Coordinates
 
@@ -22,13 +23,13 @@ class ModelTarget:
 
     def __init__(self, compiled):
         compiled.prepare()
-        self.compiled, self.map = compiled, compiled.coordinates.map
+        self.compiled, self.map = compiled, compiled.coordinates.map.straight
         self.n_gradients = 0
 
     def evaluate(self, points, parameters):
         """Log density (S,) and gradient (S, d) at points y (S, d)."""
         self.n_gradients += len(points)
-        compiled = self.compiled.at(Coordinates(self.map, parameters))
+        compiled = self.compiled.at(Coordinates(self.map.of(parameters), parameters))
         return compiled.log_density_and_gradient(np.ascontiguousarray(points))
 
     def learn(self, points, gradients, centre, parameters, damping):
@@ -53,8 +54,13 @@ class ModelTarget:
             By which the units of y shrink, typically.
         """
         new = {name: value.copy() for name, value in parameters.items()}
-        factor, centre, n = np.ones(points.shape[1]), centre.copy(), len(points)
+        factor, n, shape = np.ones(points.shape[1]), len(points), None
         both = np.concatenate([points, centre])
+        if (of_map := self.map.of(parameters)).has_shape:  # the sites know x alone
+            shape = of_map.shape(parameters)
+            both, log_slope, slope_of_log_slope = of_map.bend(both, parameters)
+            gradients = (gradients - slope_of_log_slope[:n]) / np.exp(log_slope[:n])
+        points, centre = both[:n], both[n:].copy()
         for learner, place, of_site, given in self._sites(both, parameters):
             at_draws, at_centre = [part[:n] for part in given], [part[n:] for part in given]
             old = [parameters[name][of_site] for name in PSEUDO]
@@ -65,15 +71,16 @@ class ModelTarget:
                 new[name][of_site] = value
             centre[:, place] = learner.moved(centre[:, place], at_centre, old, learned)
             factor[place] = learner.unit_change(at_draws, old, learned)
-        return new, centre, factor
+        return new, centre if shape is None else shapes.straighten(centre, shape), factor
 
     def moved(self, points, old, new):
         """Map points y (S, d) of the old parameters to those of the same z under the new ones."""
-        points = points.copy()
+        before, after = self.map.of(old), self.map.of(new)
+        points = before.bend(points, old)[0] if before.has_shape else points.copy()
         for learner, place, of_site, given in self._sites(points, old):
             pairs = [[values[name][of_site] for name in PSEUDO] for values in (old, new)]
             points[:, place] = learner.moved(points[:, place], given, *pairs)
-        return points
+        return shapes.straighten(points, after.shape(new)) if after.has_shape else points
 
     def _sites(self, points, parameters):
         """Yield who learns, place in y, place in the parameters, and what is given."""

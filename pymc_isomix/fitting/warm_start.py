@@ -3,7 +3,7 @@
 import numpy as np
 
 from pymc_isomix.family.mixture import Mixture
-from pymc_isomix.fitting import second_order
+from pymc_isomix.fitting import second_order, shaping
 from pymc_isomix.fitting.ascents import ascend
 from pymc_isomix.fitting.second_order import Gaussian
 
@@ -25,10 +25,13 @@ EXACT = 0.01  # nats of KL(q || p) that ask for no mixture
 LIGHT = 0.02  # share of the posterior of a mode whose shape does not count
 LARGEST_RATIO = 1.5  # of the axes of two Gaussians that one metric serves
 N_JUDGED, CLEARLY_NOT = 500, 3.0  # draws that decide; times that divergence needs no more draws
+MOST_WITH_SHAPE = 40  # batches from which a shape is learned
 EM_STEPS = 50
 
 
-def warm_start(target, starts, parameters, rng, *, dense=True, tell=lambda batch: None):
+def warm_start(
+    target, starts, parameters, rng, *, dense=True, with_shape=False, tell=lambda batch: None
+):
     """Climb from all starts, and fit a Gaussian at each mode.
 
     Parameters
@@ -41,6 +44,8 @@ def warm_start(target, starts, parameters, rng, *, dense=True, tell=lambda batch
     rng : numpy.random.Generator
     dense : bool
         Whether the metric is a matrix.
+    with_shape : bool
+        Whether coordinates may get a shape, where there is one mode. Several would need several.
     tell : callable
         Gets each batch of draws.
 
@@ -95,6 +100,10 @@ def warm_start(target, starts, parameters, rng, *, dense=True, tell=lambda batch
             batches.append(batch)
         else:
             n_again += 1
+    if with_shape and len(batches) == 1 and shaping.is_wanted(batches[0]):
+        first = batches[0].gaussian
+        most = MOST_WITH_SHAPE
+        batches = [second_order.fit(target, first, rng, most=most, with_shape=True, tell=tell)]
     return batches
 
 
@@ -248,7 +257,7 @@ def as_mixture(batches, shares, n_components, *, kind, spread=0.0, rng=None):
         log_volume = np.log(metric).sum()
     else:
         stacked = np.concatenate(
-            [np.sqrt(share) * g.root.T for share, g in zip(shares, gaussians, strict=True)]
+            [np.sqrt(share) * _matrix(g).T for share, g in zip(shares, gaussians, strict=True)]
         )
         upper = np.linalg.qr(stacked, mode="r")
         metric = upper.T * np.sign(np.diagonal(upper))
@@ -307,6 +316,11 @@ def is_exact(target, batches, shares, rng):
         for batch, n in zip(batches, sizes, strict=True)
     ]
     return min(batch.finite for batch in more) == 1 and divergence(more, shares) < EXACT
+
+
+def _matrix(gaussian):
+    """L as a matrix; it is a diagonal where the budget ended before a dense metric was learned."""
+    return np.diag(gaussian.root) if gaussian.root.ndim == 1 else gaussian.root
 
 
 def divergence(batches, shares):

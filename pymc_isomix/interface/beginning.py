@@ -13,6 +13,7 @@ from pymc_isomix.fitting.target import ModelTarget
 from pymc_isomix.model.compiled import CompiledModel, rows_per_row_of_minibatch
 from pymc_isomix.model.starts import starting_means
 from pymc_isomix.sites.blocks import Block, BlockMixture
+from pymc_isomix.sites.coordinates import Coordinates
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,17 @@ class Watch:
         n_components = group.mixture.n_components
         mixture = warm_start.as_mixture(batches, shares, n_components, kind=self.kind, **spread)
         self.put_mixture(mixture)
-        group.coordinates = group.coordinates.replace(**batches[0].gaussian.parameters)
+        self.put_coordinates(self.coordinates_of(batches[0]))
+
+    def coordinates_of(self, batch):
+        """Return the coordinates of a Gaussian, which may have a shape."""
+        parameters = batch.gaussian.parameters
+        return Coordinates(self.group.coordinate_map.of(parameters), parameters)
+
+    def put_coordinates(self, coordinates):
+        """Put coordinates, with a shape or without, in place of those of PyMC's group."""
+        self.group.coordinates = coordinates
+        self.approx.__dict__.pop("_cache", None)  # of expressions in coordinates of before
 
     def put_mixture(self, mixture):
         """Put a mixture with one metric in place of the parameters of PyMC's group."""
@@ -77,7 +88,7 @@ class Watch:
     def block(self, batch):
         """Return a Gaussian as a block of one component."""
         mixture = warm_start.as_mixture([batch], np.ones(1), 1, kind=self.kind)
-        return Block(mixture, self.group.coordinates.replace(**batch.gaussian.parameters))
+        return Block(mixture, self.coordinates_of(batch))
 
 
 class Beginning:
@@ -113,13 +124,15 @@ class Beginning:
         self.modes: list = []
         self.ended = False
 
-    def begin(self, *, stop_early, progressbar, theme):
+    def begin(self, *, stop_early, with_shape, progressbar, theme):
         """Fit a Gaussian at each mode, and see whether that is all that the posterior needs.
 
         Parameters
         ----------
         stop_early : bool
             Whether Gaussians that are exact end the fit.
+        with_shape : bool
+            Whether coordinates may get a shape.
         progressbar, theme
             See :func:`pymc_isomix.fitting.loop.run`.
         """
@@ -148,6 +161,7 @@ class Beginning:
                         coordinates.parameters,
                         self.rng,
                         dense=self.kind == "dense",
+                        with_shape=with_shape,
                         tell=self.watch,
                     )
                 if batches and batches[0].is_of_use:
@@ -231,5 +245,5 @@ class Beginning:
         union = BlockMixture.of([blocks[j] for j in kept], np.asarray(log_weights)[kept])
         group = self.approx.groups[0]
         self.watch.put_mixture(union.with_one_metric(group.mixture.n_components))
-        group.coordinates = union.coordinates
+        self.watch.put_coordinates(union.coordinates)
         self.approx.union = union

@@ -89,6 +89,7 @@ class IsotropicMixtureGroup(Group):
         self.coordinate_map = find_coordinates(self.space) if auto else CoordinateMap(self.space)
         if values is None:
             values = parameters.first_values(self.coordinate_map, self.rng, **start)
+        self.coordinate_map = self.coordinate_map.of(values)
         return parameters.allocate(values)
 
     @property
@@ -99,9 +100,21 @@ class IsotropicMixtureGroup(Group):
 
     @coordinates.setter
     def coordinates(self, coordinates):
+        if coordinates.map.key != self.coordinate_map.key:
+            self._take_map(coordinates)
         for name, value in coordinates.parameters.items():
             shared = self.shared_params[name]
             shared.set_value(np.asarray(value, dtype=shared.dtype))
+
+    def _take_map(self, coordinates):
+        """Take coordinates that have a shape, or no more: the step has to be compiled anew."""
+        for name in set(self.coordinate_map.parameter_shapes) - set(coordinates.parameters):
+            del self.shared_params[name]
+        added = set(coordinates.parameters) - set(self.shared_params)
+        values = {name: coordinates.parameters[name] for name in sorted(added)}
+        self.shared_params |= parameters.allocate(values)
+        self.coordinate_map = coordinates.map
+        self.__dict__.pop("_cache", None)  # of expressions in the old coordinates
 
     @property
     def density(self):

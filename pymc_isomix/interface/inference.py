@@ -330,7 +330,8 @@ class IsoMix(Inference):
                 beginning = Beginning(trace, self.approx, operator, **watched)
                 if self._starts_warm and first == 0:
                     early = self.settings.convergence == "auto"
-                    beginning.begin(stop_early=early, **shown)
+                    with_shape = self.settings.coordinates == "auto"
+                    beginning.begin(stop_early=early, with_shape=with_shape, **shown)
                 if not beginning.ended:
                     step = self._stepper(step, trace, progressbar)
                     if resumes:

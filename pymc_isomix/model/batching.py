@@ -23,6 +23,7 @@ from pymc_isomix.backend import upstream
 from pymc_isomix.backend.compilation import CompiledApart, compiling
 from pymc_isomix.backend.jax_ops import compute_clipped_once
 from pymc_isomix.backend.linalg import GAUSSIAN_MAP, ROOT, use_quick_cholesky
+from pymc_isomix.family import shape as shapes
 from pymc_isomix.model.model_cache import cached, graph_key
 from pymc_isomix.model.vectorising import batch, batch_in_chunks, closed
 
@@ -87,6 +88,12 @@ def batched_log_density(
     BatchedTarget
         The log density includes the log Jacobian of the transforms, and potentials.
     """
+    slopes: list | None = None
+    if coordinates and coordinates.has_shape:
+        # whatever the shape, the model is the same: what is compiled of it serves any
+        points, *slopes = shapes.bend(points, coordinates.shape(parameters))
+        coordinates = coordinates.straight
+        parameters = {name: parameters[name] for name in coordinates.parameter_shapes}
     if more_replacements:
         target = _target_at_point(space, points.dtype, coordinates, more_replacements)
     else:
@@ -104,6 +111,8 @@ def batched_log_density(
         inner, apart, outside = closed(batch(outputs, point, inside), inside)
         batched = CompiledApart([inside, *inner], apart, mode)(points, *outside, return_list=True)
     log_density, gradient, *flat = batched
+    if slopes is not None:
+        log_density, gradient = shapes.log_density_and_gradient(log_density, gradient, *slopes)
     return BatchedTarget(
         log_density, gradient, coordinates.by_site(flat, target.given) if coordinates else []
     )

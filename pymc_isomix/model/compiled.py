@@ -29,6 +29,7 @@ from pymc_isomix.backend.compilation import (
 )
 from pymc_isomix.backend.jax_compilation import compile_for_jax
 from pymc_isomix.backend.upstream import MinibatchOp, MinibatchRandomVariable, copy_dims
+from pymc_isomix.family import shape as shapes
 from pymc_isomix.model import batching, traces, vectorising
 from pymc_isomix.model.fitted_data import same, shared_variables
 from pymc_isomix.model.model_cache import cached, graph_key
@@ -159,7 +160,8 @@ class CompiledModel:
     def symbolic_log_density(self, point):
         """Build the log density at one point (d,), a scalar expression; of all the data."""
         target = self._full
-        constants = {target.parameters[n]: pt.constant(v) for n, v in self._parameters.items()}
+        constants = {n: pt.constant(value) for n, value in self._parameters.items()}
+        replacements = {target.parameters[n]: constants[n] for n in target.parameters}
         # any sampler knows what is inside
         [log_density] = batching.inline_own_gradients([target.log_density])
         data = {
@@ -167,14 +169,24 @@ class CompiledModel:
             for variable in shared_variables([log_density])
             if not same(self.space.value_of(variable), variable.get_value(borrow=True))
         }
-        return graph_replace(log_density, {target.point: point, **constants, **data}, strict=False)
+        replacements |= data
+        if not self._has_shape:
+            return graph_replace(log_density, {target.point: point, **replacements}, strict=False)
+        bent, log_slope, _ = shapes.bend(point, self.coordinates.map.shape(constants))
+        replacements[target.point] = bent
+        return graph_replace(log_density, replacements, strict=False) + log_slope.sum()
 
     def _target(self, space):
         return batching.target_at_point(space, self.dtype, self._map)
 
     @property
+    def _has_shape(self):
+        return bool(self.coordinates) and self.coordinates.map.has_shape
+
+    @property
     def _map(self):
-        return self.coordinates.map if self.coordinates else None
+        """The map without the shape, which takes no compiling."""
+        return self.coordinates.map.straight if self.coordinates else None
 
     @property
     def _parameters(self):
@@ -200,17 +212,28 @@ class CompiledModel:
 
     @cached_property
     def _function(self):
-        map_key = self.coordinates.map.key if self.coordinates else None
+        map_key = self._map.key if self._map else None
         key = "evaluate", self.backend, self.dtype, self.at_once, map_key, graph_key(self.space)
         return cached(self.model, key, self._compile)
 
     def _evaluate(self, points):
-        parameters = [np.asarray(value, self.dtype) for value in self._parameters.values()]
+        """Evaluate (log density, gradient), and (z, log |dz/dy|) where y is not z."""
+        names = self._map.parameter_shapes if self._map else ()
+        parameters = [np.asarray(self._parameters[name], self.dtype) for name in names]
 
         def at(chunk):
             return self._function(chunk, *parameters, value_of=self.space.value_of)
 
-        return _in_chunks(at, self.at_once, self.dtype, padded=self._on_jax)(points)
+        evaluate = _in_chunks(at, self.at_once, self.dtype, padded=self._on_jax)
+        if not self._has_shape:
+            return evaluate(points)
+        points = np.asarray(points, dtype=self.dtype)
+        bent, *slopes = self.coordinates.map.bend(points, self._parameters)
+        log_density, gradient, *mapped = evaluate(bent)
+        z, log_determinant = mapped or (bent, 0)
+        with np.errstate(all="ignore"):
+            moved = shapes.log_density_and_gradient(log_density, gradient, *slopes)
+        return [*moved, z, log_determinant + slopes[0].sum(axis=1)]
 
     def _compile(self):
         """Compile :meth:`evaluate` as a function of points and the coordinates' parameters."""

@@ -46,13 +46,14 @@ def to_dataset(space, mixture, compiled, responsibilities, weight=None):
         "mode": (component, mixture.mode_labels),
         "metric": ((dimension, f"{dimension}_bis")[: sketch.metric.ndim], sketch.metric),
     }
-    if compiled.coordinates:
+    has_sites = bool(compiled.coordinates and compiled.coordinates.names)
+    if has_sites:
         table["share"] = (own("pseudo_observation"), compiled.shares(mixture))
     if weight is not None:
         table["evidence_share"] = (component, weight @ responsibilities)
     table |= {name: (component, column) for name, column in _neighbours(sketch).items()}
     coords = {component: np.arange(mixture.n_components), dimension: space.labels}
-    if compiled.coordinates:
+    if has_sites:
         coords[own("pseudo_observation")] = compiled.coordinates.labels
     if sketch.metric.ndim == 2:
         coords[f"{dimension}_bis"] = space.labels

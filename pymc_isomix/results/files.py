@@ -18,7 +18,7 @@ import xarray as xr
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting.record import History
 from pymc_isomix.sites.blocks import Block, BlockMixture
-from pymc_isomix.sites.coordinates import PSEUDO, Coordinates
+from pymc_isomix.sites.coordinates import PSEUDO, SHAPE, Coordinates
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ DIMS = {
     "metric": ("unconstrained", "unconstrained_bis"),
     "log_precisions": ("pseudo_observation",),
     "values": ("pseudo_observation",),
+    **dict.fromkeys(SHAPE.values(), ("unconstrained",)),
     "hist": ("iteration",),
 }
 
@@ -48,7 +49,7 @@ class Saved(NamedTuple):
     """What a file holds of an approximation: one block of a fit, several of joined fits."""
 
     blocks: tuple[SavedBlock, ...]
-    structure: dict  # of the coordinates, as CoordinateMap.describe gives it
+    structure: dict  # of the coordinates but for shapes, as CoordinateMap.describe gives it
     variables: list  # as FlatSpace.describe gives them
     labels: np.ndarray  # (d,)
     history: History
@@ -65,7 +66,7 @@ class Saved(NamedTuple):
             SavedBlock(block.mixture, block.coordinates.parameters, float(log_weight), block.source)
             for block, log_weight in pairs
         )
-        structure, state = density.coordinates.map.describe(), rng.get_state(legacy=False)
+        structure, state = density.coordinates.map.straight.describe(), rng.get_state(legacy=False)
         return cls(
             blocks, structure, space.describe(), space.labels, history, hist, state, table, data
         )
@@ -78,7 +79,11 @@ class Saved(NamedTuple):
     def density(self, coordinate_map):
         """Return the blocks in coordinates of a map of this structure."""
         blocks = [
-            Block(block.mixture, Coordinates(coordinate_map, block.coordinates), block.source)
+            Block(
+                block.mixture,
+                Coordinates(coordinate_map.of(block.coordinates), block.coordinates),
+                block.source,
+            )
             for block in self.blocks
         ]
         return BlockMixture.of(blocks, [block.log_weight for block in self.blocks])
@@ -318,7 +323,7 @@ def warn_of_other_data(saved, here):
 
 def refuse_other_sites(saved, coordinate_map):
     """Raise ValueError unless a file's coordinates are of the structure found in the model."""
-    if saved.structure != coordinate_map.describe():
+    if saved.structure != coordinate_map.straight.describe():
         raise ValueError(
             "the effects that the file sees by their own scales "
             f"({', '.join(saved.structure['sites'])}) are not those of the model "

@@ -14,10 +14,13 @@ import pytensor.tensor as pt
 from pytensor.graph.replace import graph_replace
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
+from pymc_isomix.family import shape as shapes
+from pymc_isomix.family.shape import Shape
 from pymc_isomix.model.batching import stabilise
 from pymc_isomix.model.vectorising import batch, batch_in_chunks
 
 PSEUDO = ("log_precisions", "values")  # parameters that all sites share, flat
+SHAPE = {field: f"shape_{field}" for field in Shape._fields}  # their names as parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +51,8 @@ class Site:
 class CoordinateMap:
     """The map between coordinates y and unconstrained space z, both (d,), for any parameters.
 
-    False where it is the identity, which is where a model has no sites.
+    y is bent to x by a shape, if there is one, and x is mapped to z by the sites. False where
+    neither is there, and y is z.
 
     Parameters
     ----------
@@ -58,15 +62,32 @@ class CoordinateMap:
         Parents come before what depends on them.
     data : dict of shared variable to array, optional
         Data that the sites hold as constants.
+    straight : CoordinateMap, optional
+        The same without the shape that this one has; :meth:`with_shape` gives it.
     """
 
-    def __init__(self, space, sites=(), data=None):
+    def __init__(self, space, sites=(), data=None, *, straight=None):
         self.space, self.sites, self.data = space, list(sites), data or {}
+        self.has_shape = straight is not None
+        self.straight = self if straight is None else straight
+        self._bent: CoordinateMap | None = None
         starts = np.cumsum([0, *(site.form.n_pseudo for site in self.sites)]).tolist()
         self.places = [slice(*pair) for pair in pairwise(starts)]
         self.n_pseudo = starts[-1]
 
         self.functions: dict = {}
+
+    def with_shape(self):
+        """Return the map whose coordinates have a shape, with the same sites."""
+        if self.has_shape:
+            return self
+        if self._bent is None:
+            self._bent = CoordinateMap(self.space, self.sites, self.data, straight=self)
+        return self._bent
+
+    def of(self, parameters):
+        """Return the map that has these parameters, by name: this one, with or without a shape."""
+        return self.with_shape() if set(SHAPE.values()) <= set(parameters) else self.straight
 
     @property
     def n_elements(self):
@@ -84,23 +105,33 @@ class CoordinateMap:
     @property
     def parameter_shapes(self):
         """Shapes of the parameters, by name; empty where the map is the identity."""
-        return dict.fromkeys(PSEUDO, (self.n_pseudo,)) if self else {}
+        shapes = dict.fromkeys(PSEUDO, (self.n_pseudo,)) if self.sites else {}
+        return shapes | (
+            dict.fromkeys(SHAPE.values(), (self.space.n_dim,)) if self.has_shape else {}
+        )
 
     @property
     def key(self):
-        """What tells maps apart: themselves, unless they are the identity."""
+        """What tells maps apart: those without a shape themselves, unless they are the identity."""
+        if self.has_shape:
+            return "shape", self.straight.key
         return self if self else None
+
+    def shape(self, parameters):
+        """Shape among the parameters, of a map that has one."""
+        return Shape(*(parameters[name] for name in SHAPE.values()))
 
     def describe(self):
         """Describe the structure as JSON can hold it; equal for maps with the same parameters."""
-        return {"sites": self.names, "n_pseudo": self.n_pseudo}
+        shape = {"has_shape": True} if self.has_shape else {}
+        return {"sites": self.names, "n_pseudo": self.n_pseudo, **shape}
 
     def __getstate__(self):
         """Leave out the compiled functions: they are made again when asked for."""
         return {**self.__dict__, "functions": {}}
 
     def __bool__(self):
-        return bool(self.sites)
+        return bool(self.sites) or self.has_shape
 
     def variables(self, dtype):
         """Variables that stand for the parameters, by name."""
@@ -125,7 +156,12 @@ class CoordinateMap:
         log_determinant : scalar TensorVariable
         given : list of tuples of TensorVariable
         """
-        values, log_determinant, given = self.space.unflatten(point), 0.0, []
+        if self.has_shape:
+            bent, log_slope, _ = shapes.bend(point, self.shape(parameters))
+            values, log_determinant, given = self.straight.forward(bent, parameters)
+            return values, log_determinant + log_slope.sum(), given
+        values, given = self.space.unflatten(point), []
+        log_determinant = pt.zeros((), point.dtype)
         for site, place in zip(self.sites, self.places, strict=True):
             here = self._given(values, point.dtype, [site])[0]
             old = values[site.name]
@@ -142,6 +178,16 @@ class CoordinateMap:
 
         Everything that is given depends on z alone, so that the sites have no order here.
         """
+        if self.has_shape:
+            shape = self.shape(parameters)
+            values, log_determinant, given = self.straight.backward(point, parameters)
+            points = {}
+            for name, (_, place, _, _) in self.space.ordering.items():
+                own = Shape(*(part[place] for part in shape))
+                straight = shapes.straighten(values[name].ravel(), own)
+                log_determinant -= shapes.bend(straight, own)[1].sum()
+                points[name] = straight.reshape(values[name].shape)
+            return points, log_determinant, given
         values = self.space.unflatten(point)
         given, points, log_determinant = self._given(values, point.dtype), dict(values), 0.0
         for site, place, here in zip(self.sites, self.places, given, strict=True):
@@ -226,15 +272,35 @@ class CoordinateMap:
 
     def to_unconstrained(self, points, parameters):
         """Map points y (S, d), an array, to z (S, d) and log |dz/dy| (S,)."""
+        if self.has_shape:
+            bent, log_slope, _ = self.bend(points, parameters)
+            z, log_determinant = self.straight.to_unconstrained(bent, parameters)
+            return z, log_determinant + log_slope.sum(axis=1)
         if not self:
             return points, np.zeros(len(points), points.dtype)
         return self.evaluate("unconstrained", points, parameters)
 
     def from_unconstrained(self, points, parameters):
         """Map points z (S, d), an array, to y (S, d) and log |dy/dz| (S,)."""
+        if self.has_shape:
+            bent, log_determinant = self.straight.from_unconstrained(points, parameters)
+            with np.errstate(all="ignore"):
+                straight = shapes.straighten(bent, self.shape(parameters))
+            return straight, log_determinant - self.bend(straight, parameters)[1].sum(axis=1)
         if not self:
             return points, np.zeros(len(points), points.dtype)
         return self.evaluate("coordinates", points, parameters)[:2]
+
+    def bend(self, points, parameters):
+        """Map points y (S, d) to x, as :func:`pymc_isomix.family.shape.bend` does, with NumPy."""
+        with np.errstate(all="ignore"):  # far out
+            return shapes.bend(points, self.shape(parameters))
+
+    def shares(self, points, parameters):
+        """Mean share (P,) of each pseudo-observation over points y (S, d)."""
+        if self.has_shape:
+            points = self.bend(points, parameters)[0]
+        return self.straight.evaluate("share", points, parameters)[0]
 
     @property
     def names(self):
@@ -356,7 +422,7 @@ class Coordinates:
 
     def equals(self, other):
         """Whether other coordinates are of the same map, at the same parameters."""
-        return self.map.key is other.map.key and all(
+        return self.map.key == other.map.key and all(
             np.array_equal(value, other.parameters[name], equal_nan=True)
             for name, value in self.parameters.items()
         )
@@ -375,7 +441,7 @@ class Coordinates:
 
     def shares(self, points):
         """Mean share (P,) of each pseudo-observation over points y (S, d)."""
-        return self.map.evaluate("share", points, self.parameters)[0]
+        return self.map.shares(points, self.parameters)
 
     def forward(self, point):
         """Map a symbolic point y (d,) to z by the name of the value variable, and log |dz/dy|."""

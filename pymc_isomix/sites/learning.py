@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytensor.tensor as pt
 
+from pymc_isomix.family import shape as shapes
 from pymc_isomix.sites.chains import N_GIVEN, Chain
 from pymc_isomix.sites.coordinates import PSEUDO
 from pymc_isomix.sites.elementwise import TINY
@@ -25,6 +26,27 @@ class AtSites(NamedTuple):
 
     points: Any  # (S, d) coordinates y
     given: list  # at each site, tuples of (S, ...)
+    bent: Any  # (S, d) x, coordinates y without their shape
+    slope: Any = None  # (S, d) dx/dy; None where there is no shape
+    slope_of_log_slope: Any = None  # (S, d)
+
+    @classmethod
+    def of(cls, coordinates, parameters, points, given):
+        """See points as coordinates with a shape have it, or without."""
+        if not coordinates.has_shape:
+            return cls(points, given, points)
+        bent, log_slope, slope_of_log_slope = shapes.bend(points, coordinates.shape(parameters))
+        return cls(points, given, bent, pt.exp(log_slope), slope_of_log_slope)
+
+    def to_bent(self, scores):
+        """Turn path gradients in y into those in x."""
+        return scores if self.slope is None else scores / self.slope
+
+    def gradient_to_bent(self, gradient):
+        """Turn the gradient of a log density of y into that of the density of x."""
+        if self.slope is None:
+            return gradient
+        return (gradient - self.slope_of_log_slope) / self.slope
 
 
 def new_pseudo(
@@ -74,6 +96,9 @@ def new_pseudo(
     offsets = by_component(draws.points) - means.points[:, None]
     by_log_scale = (by_component(weighted) * offsets).sum(axis=(0, 1))  # (d,), of the metric's rows
     scaling = pt.ones(n_dim, dtype=scores.dtype)
+    # the sites know x alone
+    weighted, of_means = draws.to_bent(weighted), means.to_bent(of_means)
+    gradient = draws.gradient_to_bent(gradient)
     new: dict = {name: [] for name in PSEUDO}
     for (form, place, own), at_draws, at_means in zip(
         coordinates.at(pseudo), draws.given, means.given, strict=True
@@ -87,8 +112,8 @@ def new_pseudo(
             if metric.ndim > 0:
                 scaling = pt.set_subtensor(scaling[place], factor)
             continue
-        here = form.pullback(draws.points[:, place], at_draws, *own, weighted[:, place])
-        there = form.pullback(means.points[:, place], at_means, *own, of_means[:, place])
+        here = form.pullback(draws.bent[:, place], at_draws, *own, weighted[:, place])
+        there = form.pullback(means.bent[:, place], at_means, *own, of_means[:, place])
         by_log_precision, by_value = (t - h for t, h in zip(there, here, strict=True))
         share, deviation = form.share(at_draws, *own), form.deviation(at_draws, *own)
         typical = deviation.mean(axis=0)
@@ -102,8 +127,8 @@ def new_pseudo(
         varying = by_component(share / deviation) - at_centre[:, None]
         fisher_value = draw_weights @ varying.reshape(share.shape) ** 2 + FLOOR / typical**2
         if form.is_elementwise:
-            y = draws.points[:, place]
-            wanted = regression(y, gradient[:, place], at_draws, own, draw_weights)
+            x = draws.bent[:, place]
+            wanted = regression(x, gradient[:, place], at_draws, own, draw_weights)
             by_log_precision -= FLOOR * wanted[0]
             by_value -= FLOOR * wanted[1] / typical**2
         change = pt.clip(
@@ -131,7 +156,7 @@ def _new_of_chain(form, draws, place, given, own, gradient, draw_weights, step_s
     factor : (n,) TensorVariable
         What the rows of the metric are multiplied by: the unit of y changes.
     """
-    left, weight, theta = form.slope(draws.points[:, place], gradient[:, place], given, *own)
+    left, weight, theta = form.slope(draws.bent[:, place], gradient[:, place], given, *own)
     change, move = least_squares(left, weight, theta, own[0], draw_weights)
     typical = pt.sqrt(draw_weights @ weight + TINY)
     step = STEP * step_size
@@ -210,10 +235,12 @@ def moved_means(coordinates, means, old, new):
     means : AtSites
     old, new : dicts of (P,) TensorVariable
     """
-    points = means.points
+    points = means.bent
     for (form, place, own), (_, _, moved), given in zip(
         coordinates.at(old), coordinates.at(new), means.given, strict=True
     ):
-        z, _ = form.to_unconstrained(means.points[:, place], given, *own)
+        z, _ = form.to_unconstrained(means.bent[:, place], given, *own)
         points = pt.set_subtensor(points[:, place], form.to_coordinates(z, given, *moved))
+    if coordinates.has_shape:
+        return shapes.straighten(points, coordinates.shape(old))
     return points

@@ -131,6 +131,7 @@ def step_updates(rule, params, space, step_size, info, coordinates=None, options
     draws = estimator.draw(noise, means, whitened_means, log_variances, metric)
     points = pt.specify_shape(draws.coordinates, (n_components * n_samples, n_dim))
     points = shard_rows(points, options.n_devices)
+    has_sites = bool(coordinates and coordinates.sites)
     of_coordinates = {n: params[n] for n in coordinates.parameter_shapes} if coordinates else {}
     at_anchor = None if anchor is None else anchor.at(coordinates, of_coordinates)
     behind = [] if at_anchor is None else [at_anchor[0][None]]
@@ -165,7 +166,7 @@ def step_updates(rule, params, space, step_size, info, coordinates=None, options
     extra: dict = {}
     if options.optimiser is None:
         at = rule.variances_of_mean_step(log_variances, new["log_variances"])
-        elements = coordinates.elements if coordinates and metric.ndim == 1 else None
+        elements = coordinates.elements if has_sites and metric.ndim == 1 else None
         new["means"] = rule.new_means(means, gradient, at, metric, step_size, elements=elements)
     else:
         new["means"], extra = options.optimiser(loss, metrics.unwhiten_gradient(metric, gradient))
@@ -173,14 +174,13 @@ def step_updates(rule, params, space, step_size, info, coordinates=None, options
         new["log_weights"] = rule.new_log_weights(
             log_weights, estimates.divergence, step_size, lost=pt.eq(estimates.n_finite, 0)
         )
-    if coordinates:
-        at_means = AtSites(
-            means, coordinates.batched(means, of_coordinates, on_jax=options.on_jax)[2]
-        )
+    if has_sites:
+        given_at_means = coordinates.batched(means, of_coordinates, on_jax=options.on_jax)[2]
+        at_means = AtSites.of(coordinates, of_coordinates, means, given_at_means)
         moved, scaling = new_pseudo(
             coordinates,
             of_coordinates,
-            AtSites(draws.coordinates, given),
+            AtSites.of(coordinates, of_coordinates, draws.coordinates, given),
             at_means,
             pt.switch(pt.isfinite(gradient_p), gradient_p, 0.0),
             metrics.unwhiten_gradient(metric, estimates.scores),
@@ -193,11 +193,11 @@ def step_updates(rule, params, space, step_size, info, coordinates=None, options
         new |= moved
     if metric.ndim > 0:
         # without sites the correlations are all that a dense metric is for
-        enough = n_components * n_samples / n_dim if coordinates else 1.0
+        enough = n_components * n_samples / n_dim if has_sites else 1.0
         new["metric"] = rule.new_metric(
             metric, estimates.metric_gradient, step_size, draws_a_dimension=enough
         )
-        if coordinates:
+        if has_sites:
             new["metric"] = metrics.scale_rows(new["metric"], scaling)
     extra |= learned
     extra[info.log_evidence] = estimates.log_evidence

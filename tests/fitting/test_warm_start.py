@@ -104,3 +104,10 @@ def test_no_start_in_the_support_gives_nothing():
 
     starts = np.zeros((3, 2))
     assert warm_start.warm_start(Nowhere(), starts, {}, np.random.default_rng(0)) == []
+
+
+def test_a_diagonal_where_the_budget_ended_early_is_a_matrix():
+    gaussian = Gaussian(np.zeros(2), np.array([2.0, 3.0]), {})
+    batch = second_order.draw(TwoModes(), gaussian, 10, np.random.default_rng(0))
+    mixture = warm_start.as_mixture([batch], np.ones(1), 1, kind="dense")
+    np.testing.assert_allclose(mixture.root, np.diag(gaussian.root))

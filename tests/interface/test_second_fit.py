@@ -32,6 +32,7 @@ def build(y=FIRST, noise=1.0):
 
 
 def fit(model, seed=1, **options):
+    options = {"convergence": None} | options  # steps of a mixture, too
     inference = IsoMix(3, n_samples=4, random_seed=seed, model=model, **options)
     approx = inference.fit(60, backend="jax", progressbar=False)
     draws = approx.sample(50, random_seed=2)

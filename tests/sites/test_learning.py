@@ -6,9 +6,11 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
+from pymc_isomix.family import shape as shapes
+from pymc_isomix.family.shape import Shape
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites import learning
-from pymc_isomix.sites.coordinates import PSEUDO
+from pymc_isomix.sites.coordinates import PSEUDO, SHAPE
 from pymc_isomix.sites.find import find_coordinates, starting_coordinates
 from pymc_isomix.sites.learning import AtSites, moved_means, new_pseudo, regression
 
@@ -16,9 +18,9 @@ K, B = 2, 3
 
 
 class Nested:
-    """A nested hierarchy with means, draws and scores as numbers."""
+    """A nested hierarchy with means, draws and scores as numbers; with a shape, or without."""
 
-    def __init__(self):
+    def __init__(self, has_shape):
         with pm.Model() as model:
             tau = pm.HalfNormal("tau")
             region = pm.Normal("region", pm.Normal("mu"), tau, shape=2)
@@ -31,14 +33,21 @@ class Nested:
         self.points = np.repeat(self.means, B, axis=0) + self.offsets
         self.scores = rng.normal(size=(K * B, n_dim))
         self.gradient = -self.points  # what the pseudo-observations expect
+        if has_shape:
+            left, right = rng.uniform(-0.4, 0.4, (2, n_dim))
+            shape = Shape(0.1 * rng.normal(size=n_dim), np.full(n_dim, 0.8), left, right)
+            self.coordinates = self.coordinates.with_shape()
+            self.pseudo |= dict(zip(SHAPE.values(), shape, strict=True))
+            bent, log_slope, slope_of_log_slope = shapes.bend(self.points, shape)
+            self.gradient = -bent * np.exp(log_slope) + slope_of_log_slope
         self.draw_weights = rng.dirichlet(np.ones(K * B))
 
     def step(self, step_size, metric):
         """New pseudo-observations, the means that belong to them, and the metric's scaling."""
         pseudo = {name: pt.as_tensor(value) for name, value in self.pseudo.items()}
         at_draws, at_means = (
-            AtSites(pt.as_tensor(x), self.coordinates.batched(pt.as_tensor(x), pseudo)[2])
-            for x in (self.points, self.means)
+            AtSites.of(self.coordinates, pseudo, y, self.coordinates.batched(y, pseudo)[2])
+            for y in map(pt.as_tensor, (self.points, self.means))
         )
         new, scaling = new_pseudo(
             self.coordinates,
@@ -70,12 +79,26 @@ METRICS = {"identity": np.ones(()), "diagonal": np.ones(6)}
 @pytest.fixture(scope="module")
 def nested():
     with pytensor.config.change_flags(cxx=""):
-        yield Nested()
+        yield Nested(has_shape=False)
+
+
+@pytest.fixture(scope="module")
+def bent():
+    with pytensor.config.change_flags(cxx=""):
+        yield Nested(has_shape=True)
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 def test_gradient_is_that_of_the_path_that_keeps_the_components_in_z(nested, metric):
     """Numerically: z of the same noise as log c and m move, means (and metric) moving back."""
+    check_gradient(nested, metric)
+
+
+def test_gradient_goes_through_a_shape(bent):
+    check_gradient(bent, METRICS["diagonal"])
+
+
+def check_gradient(nested, metric):
     coordinates, pseudo = nested.coordinates, nested.pseudo
     z_means = coordinates.to_unconstrained(nested.means, pseudo)[0]
     z, step = coordinates.to_unconstrained(nested.points, pseudo)[0], 1e-5
@@ -144,10 +167,12 @@ def test_the_metric_takes_back_what_precisions_scale(nested):
     np.testing.assert_array_equal(nested.step(0.3, METRICS["identity"])[2], 1)
 
 
-def test_means_stay_where_they_are_in_unconstrained_space(nested):
+@pytest.mark.parametrize("case", ["nested", "bent"])
+def test_means_stay_where_they_are_in_unconstrained_space(case, request):
+    nested = request.getfixturevalue(case)
     new, means, _ = nested.step(0.3, METRICS["diagonal"])
     before = nested.coordinates.to_unconstrained(nested.means, nested.pseudo)[0]
-    after = nested.coordinates.to_unconstrained(means, new)[0]
+    after = nested.coordinates.to_unconstrained(means, {**nested.pseudo, **new})[0]
     np.testing.assert_allclose(after, before, rtol=1e-10, atol=1e-12)
 
 

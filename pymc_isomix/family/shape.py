@@ -1,0 +1,172 @@
+r"""The shape of coordinates: a monotone map of each by itself, with a left and a right tail.
+
+.. math:: t = \frac{y - a}{b}, \qquad w = \operatorname{asinh} t, \qquad
+    v = \alpha w + \beta \left(\sqrt{1 + w^2} - 1\right), \qquad
+    x = a + \frac{b}{\alpha} \sinh v
+
+with :math:`\alpha \pm \beta = e^{\text{right}}, e^{\text{left}}`. Far out x grows as
+:math:`t^{e^{\text{right}}}` to the right and as :math:`|t|^{e^{\text{left}}}` to the left. An
+exponent above 1 makes a tail of a Gaussian heavier, one below 1 makes it lighter. At 0 and 0 the
+map is the identity. At the centre a it always keeps place and slope.
+
+Every function takes NumPy arrays, and returns those, or PyTensor variables. The sinh of a sum of
+asinh is that of Jones and Pewsey (2009), whose two tails have one exponent.
+
+References
+----------
+.. [1] Jones and Pewsey (2009), Sinh-arcsinh distributions, Biometrika 96, 761-780.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytensor.tensor as pt
+
+LOG_2 = math.log(2)
+
+
+class Shape(NamedTuple):
+    """Parameters of the map, each (d,); left and right are 0 where a coordinate has no shape."""
+
+    centre: Any  # a
+    width: Any  # b, positive
+    left: Any  # logarithm of the exponent of the left tail
+    right: Any  # of the right tail
+
+
+def identity(n_dim, dtype="float64"):
+    """Make the shape that changes nothing, as NumPy arrays."""
+    zero, one = np.zeros(n_dim, dtype), np.ones(n_dim, dtype)
+    return Shape(zero, one, zero, zero)
+
+
+def is_shaped(shape):
+    """Tell which coordinates have a shape, (d,) booleans."""
+    ops = _operations(shape.left)
+    return ops.not_equal(shape.left, 0) | ops.not_equal(shape.right, 0)
+
+
+def bend(points, shape):
+    r"""Map coordinates y to x, with the logarithm of the slope of the map, and its own slope.
+
+    Parameters
+    ----------
+    points : (S, d) array or TensorVariable
+        Coordinates y.
+    shape : Shape
+
+    Returns
+    -------
+    bent : (S, d)
+        Coordinates x.
+    log_slope : (S, d)
+        :math:`\log dx_i / dy_i`, finite as long as y is.
+    slope_of_log_slope : (S, d)
+        :math:`d \log (dx_i / dy_i) / dy_i`.
+    """
+    ops = _operations(points)
+    at = _Place(ops, (points - shape.centre) / shape.width, shape)
+    log_slope = at.log_cosh + at.log_rate - ops.log(at.alpha) - 0.5 * at.log_square
+    slope_of_log_slope = (
+        (ops.tanh(at.v) * at.rate + at.bow / at.rate) * at.by_t - at.t * at.by_t**2
+    ) / shape.width
+    bent = shape.centre + shape.width * ops.sinh(at.v) / at.alpha
+    shaped = is_shaped(shape)
+    return (
+        ops.where(shaped, bent, points),
+        ops.where(shaped, log_slope, 0.0 * points),
+        ops.where(shaped, slope_of_log_slope, 0.0 * points),
+    )
+
+
+def straighten(bent, shape):
+    """Map coordinates x (S, d) to y (S, d), the inverse of :func:`bend`."""
+    ops = _operations(bent)
+    alpha, beta, product = _exponents(ops, shape)
+    v = ops.arcsinh(alpha * (bent - shape.centre) / shape.width)
+    # the root of a quadratic that is 0 at 0, in the form in which nothing cancels
+    shifted = v + beta
+    root = ops.sqrt(shifted**2 + product)
+    cancels = shifted * beta > 0
+    safe = ops.where(cancels, alpha * shifted + beta * root, 1.0)
+    w = ops.where(
+        cancels,
+        v * (v + 2 * beta) / safe,
+        (alpha * shifted - beta * root) / product,
+    )
+    return ops.where(is_shaped(shape), shape.centre + shape.width * ops.sinh(w), bent)
+
+
+def log_density_and_gradient(log_density, gradient, log_slope, slope_of_log_slope):
+    r"""Turn log density (S,) and gradient (S, d) in x into those in y.
+
+    .. math:: \log p_y(y) = \log p_x(x) + \sum_i \log \frac{dx_i}{dy_i}, \qquad
+        \nabla_y \log p_y = \frac{dx}{dy} \nabla_x \log p_x + \nabla_y \sum_i \log \frac{dx_i}{dy_i}
+    """
+    ops = _operations(log_slope)
+    slope = ops.exp(log_slope)
+    return log_density + log_slope.sum(axis=1), gradient * slope + slope_of_log_slope
+
+
+def directions(points, shape):
+    r"""By how much y has to move for x to stay or, in other words, x moves with the parameters.
+
+    .. math:: h_\phi = \frac{\partial x}{\partial \phi} \Big/ \frac{\partial x}{\partial y}, \qquad
+        \phi \in \{\text{left}, \text{right}\}
+
+    Parameters
+    ----------
+    points : (S, d) array
+        Coordinates y.
+    shape : Shape
+
+    Returns
+    -------
+    directions : (2, S, d) array
+        In units of y.
+    derivatives : (2, S, d) array
+        :math:`dh_\phi / dy`.
+    """
+    ops = _operations(points)
+    at = _Place(ops, (points - shape.centre) / shape.width, shape)
+    tanh = ops.tanh(at.v)
+    slope_of_log_slope = (tanh * at.rate + at.bow / at.rate) * at.by_t - at.t * at.by_t**2
+    half = 0.5 * ops.exp(shape.left), 0.5 * ops.exp(shape.right)
+    moves, derivatives = [], []
+    for by_alpha, by_beta in ((half[0], -half[0]), (half[1], half[1])):
+        dv = by_alpha * at.w + by_beta * at.arch
+        d_rate = by_alpha + by_beta * at.w / at.root
+        # sinh(v) / cosh(v), so that nothing overflows
+        h = (dv - tanh * by_alpha / at.alpha) / (at.rate * at.by_t)
+        d_log_slope = tanh * dv + d_rate / at.rate - by_alpha / at.alpha
+        moves.append(shape.width * h)
+        derivatives.append(d_log_slope - h * slope_of_log_slope)
+    return np.stack(moves), np.stack(derivatives)
+
+
+class _Place:
+    """What :func:`bend` and :func:`directions` both need at t."""
+
+    def __init__(self, ops, t, shape):
+        self.alpha, beta, _ = _exponents(ops, shape)
+        self.t, self.w = t, ops.arcsinh(t)
+        self.root = ops.sqrt(1 + self.w**2)
+        self.arch = self.w**2 / (1 + self.root)  # sqrt(1 + w^2) - 1
+        self.v = self.alpha * self.w + beta * self.arch
+        self.rate = self.alpha + beta * self.w / self.root  # dv / dw
+        self.bow = beta / self.root**3  # its slope
+        # log cosh v and log sqrt(1 + t^2), whatever their size
+        self.log_cosh = abs(self.v) + ops.log1p(ops.exp(-2 * abs(self.v))) - LOG_2
+        self.log_square = 2 * (abs(self.w) + ops.log1p(ops.exp(-2 * abs(self.w))) - LOG_2)
+        self.log_rate = ops.log(self.rate)
+        self.by_t = ops.exp(-0.5 * self.log_square)  # dw / dt
+
+
+def _exponents(ops, shape):
+    left, right = ops.exp(shape.left), ops.exp(shape.right)
+    return 0.5 * (right + left), 0.5 * (right - left), left * right
+
+
+def _operations(values):
+    return np if isinstance(values, np.ndarray) else pt
