@@ -90,7 +90,7 @@ def fit():
         theta = pm.Normal("theta", 0.0, pm.HalfNormal("scale", 2.0), shape=3)
         data = pm.Data("data", np.array([3.0, 1.0, -1.0]))
         pm.Normal("y", theta, 1.0, observed=data)
-    inference = IsoMix(3, n_samples=4, random_seed=1, model=model)
+    inference = IsoMix(3, n_samples=4, convergence=None, random_seed=1, model=model)
     return inference, inference.fit(60, backend="jax", progressbar=False)
 
 
