@@ -282,6 +282,21 @@ def rows_per_row_of_minibatch(model):
     return max(ratios)
 
 
+def n_observations(model):
+    """Count the elements of all observed variables, of all the data where there are minibatches."""
+    sizes = [_size(model.rvs_to_values[rv]) for rv in model.observed_RVs]
+    ratio = rows_per_row_of_minibatch(model)
+    return sum(sizes) * (ratio if np.isfinite(ratio) else 1)
+
+
+def _size(variable):
+    """Elements of a variable, where its value or type tells; else none."""
+    if isinstance(variable, SharedVariable):
+        return variable.get_value(borrow=True).size
+    shape = variable.type.shape
+    return 0 if None in shape else int(np.prod(shape))
+
+
 def _rows(variable):
     """Length of the first axis, where the type or the value tells."""
     if not isinstance(variable.type, TensorType) or not variable.type.ndim:

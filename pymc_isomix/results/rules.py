@@ -439,7 +439,8 @@ def khat_se(n_draws):
 
 
 def _moment_shifts(dataset, mixture, history):
-    if dataset["importance_ess"].item() < FEWEST_EFFECTIVE:
+    # weights that are all but equal move moments by a few draws of a heavy tail alone
+    if dataset["importance_ess"].item() < FEWEST_EFFECTIVE or weights_hardly_differ(dataset):
         return None
     sd = dataset["sd_reweighted"].values
     shift = np.abs(dataset["mean_reweighted"].values - dataset["mean"].values) / sd

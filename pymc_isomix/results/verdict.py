@@ -7,6 +7,7 @@ import xarray as xr
 
 from pymc_isomix.family import modes
 from pymc_isomix.model import periodic
+from pymc_isomix.model.compiled import n_observations
 from pymc_isomix.results import importance, rules, table
 from pymc_isomix.results.causes import NONE_FOUND, find_causes
 from pymc_isomix.results.missing_mass import NOT_LOOKED_FOR, missing_mass
@@ -16,6 +17,9 @@ from pymc_isomix.sampling.transitions import transitions
 DRAWS = 4000
 MOST_NUMBERS = 40_000_000  # among all draws together: 10 000 dimensions have the full number
 CHAINS = 150
+# Observations up to which all of that is done; above, a part of it, but no less than the second
+FULL_EFFORT = 20_000
+LEAST_DRAWS, LEAST_CHAINS, LEAST_CHECKS = 500, 50, 5
 STATES = 5  # of each chain that are compared with its start
 
 
@@ -94,7 +98,9 @@ def examine(
 
     What is done does not depend on time, and so not on the machine or on what else it does: 4000
     draws (fewer above 10 000 dimensions), 150 chains, and as many transitions and ascents as asked
-    for, about 35 000 evaluations of the log density by default.
+    for, about 35 000 evaluations of the log density by default. Above 20 000 observations it is as
+    much less as there are more of them: at the least 500 draws, 50 chains, and five transitions and
+    ascents.
 
     Parameters
     ----------
@@ -116,7 +122,13 @@ def examine(
     KeyboardInterrupt
         Of the user: half of the transitions would give another verdict.
     """
+    part = min(1.0, FULL_EFFORT / max(n_observations(compiled.model), 1))
     affordable = max(1, min(DRAWS, MOST_NUMBERS // mixture.n_dim))
+    affordable = max(min(LEAST_DRAWS, affordable), int(part * affordable))
+    n_chains = max(LEAST_CHAINS, int(part * CHAINS))
+    n_transitions, n_probes = (
+        max(min(LEAST_CHECKS, n), int(part * n)) for n in (n_transitions, n_probes)
+    )
     angles = periodic.periodic_dimensions(compiled.space)
     mixture = periodic.on_one_turn(mixture, angles)
     points, component = mixture.draw(draws or affordable, rng)
@@ -128,7 +140,7 @@ def examine(
         n_transitions = n_probes = 0
     if n_transitions:
         options = {"progressbar": progressbar, "n_recent": STATES}
-        after = transitions(compiled, mixture, points[:CHAINS], n_transitions, rng, **options)
+        after = transitions(compiled, mixture, points[:n_chains], n_transitions, rng, **options)
         if after.n_done < n_transitions:
             raise KeyboardInterrupt
         moved = drift.figures(compiled, weighted.unconstrained, after, angles)

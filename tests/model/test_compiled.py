@@ -13,7 +13,12 @@ import pymc_isomix as pmi
 from pymc_isomix import IsotropicMixture
 from pymc_isomix.fitting.record import History
 from pymc_isomix.model import compiled, traces
-from pymc_isomix.model.compiled import CompiledModel, without_minibatches
+from pymc_isomix.model.compiled import (
+    CompiledModel,
+    n_observations,
+    rows_per_row_of_minibatch,
+    without_minibatches,
+)
 from pymc_isomix.results import importance
 
 ROWS = np.random.default_rng(1).normal(1.0, 1.0, size=60)
@@ -403,3 +408,15 @@ def test_fit_in_one_call_has_every_group():
     with exact().model:
         tree = pmi.fit(3, n_components=2, draws=30, random_seed=1, progressbar=False, backend="jax")
     assert {"posterior", "sample_stats", "fit", "isomix", "diagnostics"} <= set(tree.children)
+
+
+@pytest.mark.parametrize("batch_size", [None, 10])
+def test_observations_are_those_of_all_the_data(batch_size):
+    y = np.zeros(40)
+    with pm.Model() as model:
+        mu = pm.Normal("mu")
+        seen = y if batch_size is None else pm.Minibatch(y, batch_size=batch_size)
+        pm.Normal("y", mu, 1.0, observed=seen, total_size=None if batch_size is None else 40)
+        pm.Normal("more", mu, 1.0, observed=np.zeros((2, 3)))
+    assert n_observations(model) >= 46
+    assert rows_per_row_of_minibatch(model) == (1.0 if batch_size is None else 4.0)

@@ -783,3 +783,14 @@ def test_draws_of_many_dimensions_are_fewer(normal, monkeypatch):
     monkeypatch.setattr(verdict, "MOST_NUMBERS", 300)  # three dimensions
     report = gaussian(normal).diagnostics(n_probes=0, transitions=0)
     assert report["n_draws"].item() == 100
+
+
+def test_many_observations_take_a_part_of_the_effort(normal, monkeypatch):
+    """What is asked for in full below the limit; no less than the least of all above it."""
+    monkeypatch.setattr(verdict, "n_observations", lambda model: 10**9)
+    approx = gaussian(normal)
+    report = approx.diagnostics(n_probes=20, transitions=20)
+    assert report["n_draws"] == verdict.LEAST_DRAWS
+    assert report["n_transitions"] == report["n_ascents"] == verdict.LEAST_CHECKS
+    monkeypatch.setattr(verdict, "n_observations", lambda model: verdict.FULL_EFFORT)
+    assert approx.diagnostics(100, n_probes=0, transitions=7)["n_transitions"] == 7
