@@ -277,6 +277,8 @@ def rows_per_row_of_minibatch(model):
     ratios = [1.0]
     for node in nodes:
         for data, batch in zip(node.inputs, node.outputs, strict=False):
+            if not isinstance(batch.type, TensorType):
+                continue  # its random generator
             n_rows, n_batch = _rows(data), _rows(batch)
             ratios.append(n_rows / n_batch if n_rows and n_batch else np.inf)
     return max(ratios)
