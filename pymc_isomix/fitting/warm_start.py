@@ -24,7 +24,8 @@ MOST_AGAIN = 4  # ends that lead to a mode that is known
 NEAR = 0.3  # standard deviations per root of d, between ends that count as one
 TOO_FAR = 2.0  # nats: standard deviation of log weights of a Gaussian that is worth another try
 SPREAD = 0.3  # of the means of a mixture's components about their Gaussian's
-EXACT = 0.01  # nats of KL(q || p) that ask for no mixture
+# Nats of KL(q || p) that ask for no mixture: so many, or so many per dimension up to a largest
+EXACT, EXACT_PER_DIMENSION, LARGEST_EXACT = 0.01, 5e-4, 0.05
 LIGHT = 0.02  # share of the posterior of a mode whose shape does not count
 LARGEST_RATIO = 1.5  # of the axes of two Gaussians that one metric serves
 N_JUDGED, CLEARLY_NOT = 500, 3.0  # draws that decide; times that divergence needs no more draws
@@ -316,14 +317,16 @@ def is_exact(target, batches, shares, rng):
     """
     if min(batch.finite for batch in batches) < 1:
         return False  # the posterior ends where the Gaussians do not
-    if divergence(batches, shares) > CLEARLY_NOT * EXACT:
+    n_dim = batches[0].gaussian.n_dim
+    enough = min(max(EXACT, EXACT_PER_DIMENSION * n_dim), LARGEST_EXACT)
+    if divergence(batches, shares) > CLEARLY_NOT * enough:
         return False
     sizes = np.maximum(N_JUDGED * shares, 2).astype(int)
     more = [
         second_order.draw(target, batch.gaussian, n, rng)
         for batch, n in zip(batches, sizes, strict=True)
     ]
-    return min(batch.finite for batch in more) == 1 and divergence(more, shares) < EXACT
+    return min(batch.finite for batch in more) == 1 and divergence(more, shares) < enough
 
 
 def _matrix(gaussian):

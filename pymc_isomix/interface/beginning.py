@@ -10,6 +10,7 @@ from rich.console import Console
 from pymc_isomix.backend.compilation import jax_failure
 from pymc_isomix.fitting import warm_start
 from pymc_isomix.fitting.target import ModelTarget
+from pymc_isomix.interface.settings import DENSE_UP_TO
 from pymc_isomix.model.compiled import CompiledModel, rows_per_row_of_minibatch
 from pymc_isomix.model.starts import starting_means
 from pymc_isomix.sites.blocks import Block, BlockMixture
@@ -198,9 +199,13 @@ class Beginning:
         watch, shares = self.watch, warm_start.masses(batches)
         watch.put(batches, shares)
         one_shape = warm_start.have_one_shape(batches, shares)
-        n_components = self.approx.groups[0].mixture.n_components
+        group = self.approx.groups[0]
+        # of many dimensions: steps of a mixture would cost more than they gain
+        too_many = self.kind == "dense" and group.space.n_dim > DENSE_UP_TO
         if stop_early and (
-            n_components == 1 or warm_start.is_exact(target, batches, shares, self.rng)
+            group.mixture.n_components == 1
+            or too_many
+            or warm_start.is_exact(target, batches, shares, self.rng)
         ):
             self.trace.reason, self.ended = "converged", True
             if not one_shape:

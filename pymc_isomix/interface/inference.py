@@ -53,7 +53,8 @@ class IsoMix(Inference):
     Parameters
     ----------
     n_components : int
-        K, the components of the mixture.
+        K, the most components of the mixture, or of each mode where shapes differ. A default fit
+        uses fewer where Gaussians are exact.
     component_variances : {"isotropic", "diagonal"}
         One variance of each component, or one for each dimension: for modes whose shapes differ.
     variance_update : {"mirror", "bures", "natural", "fixed"}
@@ -62,19 +63,21 @@ class IsoMix(Inference):
     shared_variance : bool
         One variance, or one diagonal, for all components.
     metric : {"auto", "identity", "diag", "dense"}
-        Shape that all components share: dense up to 500 dimensions and diagonal above for
-        ``"auto"``.
+        Shape that all components share. ``"auto"`` is dense up to 2000 dimensions in a default
+        fit, up to 500 in others, and diagonal above.
     coordinates : {"auto", "affine"}
         ``"auto"`` sees effects of a hierarchy by the scales that the model gives them, where it has
         any: in coordinates in which they do not depend on those scales. ``"affine"`` leaves
         unconstrained space as it is, but for the metric.
     weights : {"learned", "uniform"}
+        Learned weights end as shares of the evidence; uniform ones stay 1/K, as in the paper.
     step_size : "auto" or float
         Dimensionless step :math:`\gamma`, relative to each component's variance; 0.3 when
         ``"auto"``.
     schedule : {"auto", "constant", "sqrt", "linear"} or callable
         Factor of the step size by iteration t of n: 1, :math:`1/\sqrt{1 + t}`, :math:`1 - t/n`, or
-        a function of t. ``"auto"`` explores at a constant step until the ELBO has stopped rising,
+        a function of t. ``"auto"`` begins with Gaussians by second-order steps; where those are
+        not enough it explores at a constant step until the ELBO has stopped rising,
         respawns components of negligible weight, then settles with decaying steps and averages
         the last iterates; any other follows its n steps and keeps the last iterate.
     n_samples : int, optional

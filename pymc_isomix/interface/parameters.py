@@ -7,7 +7,7 @@ from pymc.pytensorf import floatX
 from pymc.variational.opvi import ParametrizationError
 
 from pymc_isomix.family.mixture import NAMES
-from pymc_isomix.interface.settings import metric_kind
+from pymc_isomix.interface.settings import DENSE_UP_TO, metric_kind
 from pymc_isomix.model import starts
 from pymc_isomix.sites.find import FARTHEST, TYPICAL, starting_coordinates
 
@@ -25,11 +25,12 @@ def first_values(
     start_sigma=None,
     init="jitter",
     init_width=1.0,
+    dense_up_to=DENSE_UP_TO,
     **_ignored,
 ):
     """Choose the first values of all variational parameters, {name: array}."""
     space = coordinates.space
-    kind = metric_kind(metric, space.n_dim)
+    kind = metric_kind(metric, space.n_dim, dense_up_to)
     means = starts.starting_means(
         space,
         n_components,

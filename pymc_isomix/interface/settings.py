@@ -18,7 +18,9 @@ from pymc_isomix.step.updates import VARIANCE_UPDATES
 logger = logging.getLogger(__name__)
 
 STEP_SIZE = 0.3
-DENSE_UP_TO = 500  # dimensions; a dense metric costs O(d^3) a step
+# Dimensions of a dense metric: steps of a mixture cost O(d^3) each, and learn it from few draws;
+# second-order steps, at the start of a default fit, learn it from batches of 3 d draws
+DENSE_UP_TO, DENSE_AT_START = 500, 2000
 FEWEST_DRAWS = 150  # in a step: with fewer, noise keeps small mixtures from their optimum
 LARGE_SITES = 500  # elements: in their coordinates little noise is left, and every draw costs
 FEWEST_OF_MANY = 50  # draws then
@@ -126,7 +128,8 @@ class Settings:
     @property
     def for_the_group(self):
         """What a new :class:`pymc_isomix.IsotropicMixtureGroup` takes, by name."""
-        return {name: getattr(self, name) for name in OF_THE_START}
+        dense_up_to = DENSE_AT_START if self.starts_warm else DENSE_UP_TO
+        return {name: getattr(self, name) for name in OF_THE_START} | {"dense_up_to": dense_up_to}
 
     def record(self):
         """Describe the settings in what JSON can hold."""
@@ -170,11 +173,11 @@ class Settings:
         )
 
 
-def metric_kind(given, n_dim):
+def metric_kind(given, n_dim, dense_up_to=DENSE_UP_TO):
     """Return the kind of metric, and say which was chosen for ``"auto"``."""
     if given != "auto":
         return given
-    chosen = "dense" if n_dim <= DENSE_UP_TO else "diag"
+    chosen = "dense" if n_dim <= dense_up_to else "diag"
     logger.info(f"metric='auto': {chosen}, for {n_dim} dimensions")
     return chosen
 
