@@ -29,7 +29,8 @@ LEAST_WITH_SITES = 600  # steps of exploring: the ELBO hardly tells when coordin
 MANY_ELEMENTS = 300  # of which it does
 # of a mixture that starts from Gaussians: metric and coordinates are right from the first step
 LOOK_WARM, SETTLE_WARM = 25, 50  # steps
-MOST_WARM = 200  # steps of exploring: what is left then is slow
+POOR = 0.1  # nats of KL(q || p) that are worth more steps
+MOST_WARM = 250  # steps of exploring: what is left then is slow
 SMALL_GAIN = 0.02  # nats, from one look to the next
 AVERAGE_EVERY = 5  # neighbouring iterates say nearly the same
 MAX_RESPAWNS = 3
@@ -201,7 +202,8 @@ class Phased(Controller):
             self.phase_start = done
         elif self.stop_early:
             steps = SETTLE_EXACT if self.divergence(losses) < EXACT else SETTLE_STEPS
-            steps = SETTLE_WARM if self.begun else steps
+            if self.begun:
+                steps = SETTLE_WARM if self.divergence(losses) < POOR else 2 * SETTLE_WARM
             self.settle_start, self.settle_steps = done, min(steps, self.n - done)
         return None
 
@@ -214,8 +216,11 @@ class Phased(Controller):
         losses = losses[np.isfinite(losses)]
         if len(losses) < 2 * LOOK_WARM:
             return False
-        fall, error = recent_fall(losses, LOOK_WARM)
-        return fall < max(SMALL_GAIN, 2 * error)
+        if self.divergence(losses) < POOR:
+            fall, error = recent_fall(losses, LOOK_WARM)
+            return fall < max(SMALL_GAIN, 2 * error)
+        window = 2 * LOOK_WARM  # the noise is larger, and so is what is left to gain
+        return len(losses) >= 2 * window and recent_fall(losses, window)[0] < 2 * SMALL_GAIN
 
     def divergence(self, losses):
         """KL(q || p) by the noise of the losses, nats; see :func:`divergence_by_noise`."""

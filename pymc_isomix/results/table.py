@@ -49,9 +49,18 @@ def closing_line(mixture, history, n_steps):
 
 
 def recent_elbo(history):
-    """Return the mean ELBO of the latest steps, or NaN."""
-    elbo = history.elbo[np.isfinite(history.elbo)]
-    return float(elbo[-RECENT:].mean()) if len(elbo) else np.nan
+    """Return the mean ELBO of the latest steps of the last phase, or NaN; of a Gaussian, the last.
+
+    A batch of a Gaussian has many draws, and those before it are of Gaussians that were worse.
+    """
+    finite = np.isfinite(history.elbo)
+    elbo = history.elbo[finite]
+    known = len(history.phase) == len(finite)
+    phase = history.phase[finite] if known else np.full(len(elbo), "")
+    if not len(elbo):
+        return np.nan
+    n_recent = 1 if phase[-1] == "gaussian" else RECENT
+    return float(elbo[phase == phase[-1]][-n_recent:].mean())
 
 
 def summary(mixture, history, report, sites=()):

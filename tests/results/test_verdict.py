@@ -794,3 +794,13 @@ def test_many_observations_take_a_part_of_the_effort(normal, monkeypatch):
     assert report["n_transitions"] == report["n_ascents"] == verdict.LEAST_CHECKS
     monkeypatch.setattr(verdict, "n_observations", lambda model: verdict.FULL_EFFORT)
     assert approx.diagnostics(100, n_probes=0, transitions=7)["n_transitions"] == 7
+
+
+def test_the_elbo_of_the_closing_line_is_that_of_the_last_phase():
+    history = History(elbo=np.array([-9.0, -5.0, -4.0]), phase=np.array(["gaussian"] * 3))
+    assert table.recent_elbo(history) == -4.0
+    more = History(
+        elbo=np.array([-9.0, -5.0, np.nan, -2.0, -3.0]),
+        phase=np.array(["gaussian"] * 2 + ["settling"] * 3),
+    )
+    assert table.recent_elbo(more) == -2.5
