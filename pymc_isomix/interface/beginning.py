@@ -196,16 +196,18 @@ class Beginning:
 
     def _judge(self, target, batches, stop_early):
         """End the fit where the Gaussians are exact, or say from where mixtures start."""
-        watch, shares = self.watch, warm_start.masses(batches)
+        watch, group = self.watch, self.approx.groups[0]
+        n_components = group.mixture.n_components
+        if len(batches) > n_components:  # the heaviest, where there are not enough for all
+            heaviest = np.argsort(-warm_start.masses(batches), kind="stable")
+            batches = [batches[i] for i in heaviest[:n_components]]
+        shares = warm_start.masses(batches)
         watch.put(batches, shares)
         one_shape = warm_start.have_one_shape(batches, shares)
-        group = self.approx.groups[0]
         # of many dimensions: steps of a mixture would cost more than they gain
         too_many = self.kind == "dense" and group.space.n_dim > DENSE_UP_TO
         if stop_early and (
-            group.mixture.n_components == 1
-            or too_many
-            or warm_start.is_exact(target, batches, shares, self.rng)
+            n_components == 1 or too_many or warm_start.is_exact(target, batches, shares, self.rng)
         ):
             self.trace.reason, self.ended = "converged", True
             if not one_shape:

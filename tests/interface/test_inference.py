@@ -1060,3 +1060,27 @@ def test_one_diagonal_for_all(conjugate_gaussian):
     assert mixture.log_variances.shape == (3, 2)
     np.testing.assert_allclose(mixture.log_variances, mixture.log_variances[[0, 0, 0]], rtol=1e-12)
     assert mixture.log_variances[0, 0] != mixture.log_variances[0, 1]
+
+
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_more_modes_than_components_leave_the_heaviest(n_components):
+    """Modes of .2, .3 and .5 at -20, 0 and 20, of unequal widths."""
+    with pm.Model() as model:
+        x = pm.Flat("x")
+        weights, centres, widths = np.array([0.2, 0.3, 0.5]), np.array([-20.0, 0, 20]), [1, 2, 0.5]
+        terms = np.log(weights / widths) - 0.5 * ((x - centres) / widths) ** 2
+        pm.Potential("modes", pt.logsumexp(terms))
+    start = np.array([[-20.0], [0.0], [20.0]])[:n_components]
+    inference = IsoMix(n_components, start=start[::-1] + 0.1, random_seed=1, model=model)
+    approx = inference.fit(progressbar=False)
+    assert approx.density.n_components <= n_components
+    assert approx.history.stop_reason == "converged"
+    np.testing.assert_allclose(approx.density.weights.sum(), 1.0)
+
+
+def test_one_component_among_modes_that_all_starts_find():
+    with pm.Model() as model:
+        x = pm.Uniform("x", -30, 30)
+        pm.Potential("modes", pt.logsumexp(-0.5 * (x - np.array([-20.0, 0.0, 20.0])) ** 2))
+    approx = IsoMix(1, random_seed=1, model=model).fit(progressbar=False)  # prior draws climb, too
+    assert approx.density.n_components == 1
