@@ -80,10 +80,10 @@ class Controller(Protocol):
         """Leave the answer in the parameters."""
 
 
-def controller(operator, settings, n, done, rng, begun=0):
+def controller(operator, settings, n, done, rng, begun=0, warm=False):
     """Choose the controller of a run of n steps, after ``done`` earlier ones, by the settings.
 
-    The first ``begun`` of the n were steps of Gaussians from which the mixture starts.
+    The first ``begun`` of the n were steps of Gaussians; a ``warm`` mixture starts from those.
     """
     if settings.schedule != "auto":
         return Scheduled(settings.first_step, settings.schedule, n, first=done)
@@ -94,6 +94,7 @@ def controller(operator, settings, n, done, rng, begun=0):
         stop_early=settings.convergence == "auto",
         rng=np.random.default_rng(rng.randint(2**30, dtype=np.int64)),
         begun=begun,
+        warm=warm,
     )
 
 
@@ -138,19 +139,21 @@ class Phased(Controller):
         Whether a plateau ends exploring; otherwise the budget does.
     rng : numpy.random.Generator
     begun : int
-        Steps of Gaussians before those of the mixture, which starts from them.
+        Steps of Gaussians before those of the mixture.
+    warm : bool
+        Whether the mixture starts from the Gaussians. Where they were of no use it does not.
     """
 
-    def __init__(self, operator, step_size, n, *, stop_early, rng, begun=0):
+    def __init__(self, operator, step_size, n, *, stop_early, rng, begun=0, warm=False):
         self.operator, self.group, self.rng = operator, operator.approx.groups[0], rng
         self.log_evidence = []
         self.base_step, self.n = step_size, n
         self.stop_early, self.rule = stop_early, operator.rule
         n_elements = len(self.group.coordinates.parameters.get("values", ()))
-        cold = not begun
-        self.least_exploring = LEAST_WITH_SITES if cold and 0 < n_elements <= MANY_ELEMENTS else 0
-        self.check_every = CHECK_EVERY if cold else LOOK_WARM
-        self.begun = begun
+        learns = not warm and 0 < n_elements <= MANY_ELEMENTS
+        self.least_exploring = begun + LEAST_WITH_SITES if learns else 0
+        self.check_every = LOOK_WARM if warm else CHECK_EVERY
+        self.begun, self.warm = begun, warm
         self.phase_start = begun  # step at which the current stretch of exploring began
         self.settle_start, self.settle_steps = None, 0
         self.n_respawns = self.n_halvings = self.n_in_a_row = 0
@@ -202,14 +205,14 @@ class Phased(Controller):
             self.phase_start = done
         elif self.stop_early:
             steps = SETTLE_EXACT if self.divergence(losses) < EXACT else SETTLE_STEPS
-            if self.begun:
+            if self.warm:
                 steps = SETTLE_WARM if self.divergence(losses) < POOR else 2 * SETTLE_WARM
             self.settle_start, self.settle_steps = done, min(steps, self.n - done)
         return None
 
     def has_explored(self, losses):
         """Tell whether the losses of this phase have stopped falling."""
-        if not self.begun:
+        if not self.warm:
             return has_plateaued(losses)
         if len(losses) >= MOST_WARM:
             return True

@@ -34,8 +34,10 @@ class Watch:
     ----------
     trace : Trace
         Filled in; the length of its losses is the budget.
-    group : IsotropicMixtureGroup
-        Holds what callbacks look at.
+    approx : IsotropicMixture
+        What callbacks look at.
+    kind : {"dense", "diag"}
+        Of the metric.
     callbacks, first, score
         See :func:`pymc_isomix.fitting.loop.run`.
     """
@@ -110,6 +112,8 @@ class Beginning:
         Whether the fit has ended: exact, interrupted, or its budget spent.
     modes : list of Batch
         That need mixtures of their own, since their shapes differ; empty where one mixture does.
+    is_warm : bool
+        Whether a mixture starts from Gaussians.
     """
 
     def __init__(self, trace, approx, operator, *, callbacks, first, score):
@@ -123,7 +127,7 @@ class Beginning:
         )
         self.batches: list = []
         self.modes: list = []
-        self.ended = False
+        self.ended = self.is_warm = False
 
     def begin(self, *, stop_early, with_shape, progressbar, theme):
         """Fit a Gaussian at each mode, and see whether that is all that the posterior needs.
@@ -167,6 +171,9 @@ class Beginning:
                     )
                 if batches and batches[0].is_of_use:
                     self._judge(target, batches, stop_early)
+                else:  # the mixture starts as it would have; callbacks have seen Gaussians
+                    self.watch.put_mixture(mixture)
+                    self.watch.put_coordinates(coordinates)
             except (KeyboardInterrupt, StopIteration) as interruption:
                 trace.reason = str(interruption) or "interrupted"
                 self.ended = True
@@ -211,9 +218,11 @@ class Beginning:
         ):
             self.trace.reason, self.ended = "converged", True
             if not one_shape:
-                self.unite([watch.block(batch) for batch in batches], np.log(shares))
+                with np.errstate(divide="ignore"):  # a share may be nothing
+                    log_shares = np.log(shares)
+                self.unite([watch.block(batch) for batch in batches], log_shares)
             return
-        self.batches = batches
+        self.batches, self.is_warm = batches, True
         if one_shape:
             watch.put(batches, shares, spread=warm_start.SPREAD, rng=self.rng)
         else:

@@ -367,8 +367,8 @@ class IsoMix(Inference):
         for mode in beginning.modes or [None]:
             if mode is not None:
                 beginning.start_at(mode)
-            begun = trace.taken
-            decide = controller(operator, self.settings, n, first, self.approx.rng, begun=begun)
+            started = {"begun": trace.taken, "warm": beginning.is_warm}
+            decide = controller(operator, self.settings, n, first, self.approx.rng, **started)
             interrupted = run(trace, step, decide, operator, **options)
             if mode is not None:
                 step.to_numpy()

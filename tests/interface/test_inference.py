@@ -24,6 +24,7 @@ import pymc_isomix as pmi
 from pymc_isomix import IsoMix, IsotropicMixture
 from pymc_isomix.backend.compilation import CompiledApart
 from pymc_isomix.fitting.loop import hint_at_cost
+from pymc_isomix.fitting.second_order import Batch
 
 FAST_COMPILE = {"mode": "FAST_COMPILE"}
 QUIET = {"progressbar": False, "backend": "jax"}  # compiles in a few seconds, runs fast
@@ -1084,3 +1085,18 @@ def test_one_component_among_modes_that_all_starts_find():
         pm.Potential("modes", pt.logsumexp(-0.5 * (x - np.array([-20.0, 0.0, 20.0])) ** 2))
     approx = IsoMix(1, random_seed=1, model=model).fit(progressbar=False)  # prior draws climb, too
     assert approx.density.n_components == 1
+
+
+def test_gaussians_of_no_use_leave_the_start_of_the_mixture_as_it_was(monkeypatch):
+    """Callbacks, which see the Gaussians, change nothing; nor is the mixture's exploring short."""
+    monkeypatch.setattr(Batch, "is_of_use", property(lambda batch: False))
+    hists = []
+    for callbacks in (None, [lambda approx, losses, i: None]):
+        with pm.Model() as model:
+            pm.Normal("x", 3.0, 2.0, shape=2)
+        inference = IsoMix(3, random_seed=1, model=model)
+        approx = inference.fit(400, callbacks=callbacks, progressbar=False)
+        hists.append(approx.hist)
+        exploring = (approx.history.phase == "exploring").sum()
+        assert exploring >= 100  # two windows of the stopping rule of a cold start
+    np.testing.assert_allclose(*hists, rtol=1e-9)
