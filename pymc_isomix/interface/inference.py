@@ -21,7 +21,6 @@ from pymc_isomix.interface.beginning import Beginning
 from pymc_isomix.interface.checks import (
     check_fit,
     check_model,
-    refuse_misfitting_deterministics,
     refuse_what_pm_fit_drops,
 )
 from pymc_isomix.interface.operator import MixtureKL
@@ -262,10 +261,6 @@ class IsoMix(Inference):
         """
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_fit(n, backend, callbacks)
-        group = self.approx.groups[0]
-        refuse_misfitting_deterministics(
-            group.space, lambda: group.to_unconstrained(group.mixture.means[:1])[0][0]
-        )
         self._say_changes()
         self.approx.take_data()
         self.approx.awaits_fit = False
