@@ -88,7 +88,7 @@ def digests(model):
     ]
     return {
         # without places in memory, which the Ops of a user's own may name
-        "model": digest(re.sub("0x[0-9a-f]+", "", graph)),
+        "model": digest(re.sub("0x[0-9a-f]+", "", str(graph))),
         "data": digest([n for n in numbers if isinstance(n, np.ndarray | np.generic)]),
     }
 

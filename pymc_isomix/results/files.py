@@ -167,9 +167,9 @@ def read(path):
     except Exception as error:  # each library that reads has errors of its own
         raise ValueError(_not_whole(path)) from error
     if "format" not in tree.attrs:
-        groups = f", with groups {', '.join(tree.children)}" if tree.children else ""
+        listed = f", with groups {', '.join(tree.children)}" if tree.children else ""
         raise ValueError(
-            f"{path} was not written by approx.save: it is another DataTree or dataset{groups}. "
+            f"{path} was not written by approx.save: it is another DataTree or dataset{listed}. "
             "Draws that ArviZ saved are read by arviz.from_netcdf"
         )
     if (version := tree.attrs["format"]) != FORMAT:

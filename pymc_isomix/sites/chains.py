@@ -11,8 +11,7 @@ from pytensor.gradient import disconnected_grad
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.backend.recursions import Linear, Riccati, closed_loop, companion
-from pymc_isomix.sites.elementwise import TINY
-from pymc_isomix.sites.regression import least_squares
+from pymc_isomix.sites.regression import TINY, newton_step
 
 N_GIVEN = 7  # what the model gives; the rest is kept
 
@@ -180,7 +179,7 @@ class Chain:
             The new pseudo-observations.
         """
         left, weight, theta = self._numbers("slope", y, gradient, given=given, own=own)
-        return least_squares(left, weight, theta, own, damping)
+        return newton_step(left, weight, theta, own, damping)
 
     def moved(self, y, given, old, new):
         """Map y (S, B T), an array, to that of the same z under other pseudo-observations."""
