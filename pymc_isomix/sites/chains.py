@@ -178,8 +178,8 @@ class Chain:
         log_precision, value : (B T,) array
             The new pseudo-observations.
         """
-        left, weight, theta = self._numbers("slope", y, gradient, given=given, own=own)
-        return newton_step(left, weight, theta, own, damping)
+        slope = self._numbers("slope", y, gradient, given=given, own=own)
+        return newton_step(slope, own, damping)
 
     def moved(self, y, given, old, new):
         """Map y (S, B T), an array, to that of the same z under other pseudo-observations."""

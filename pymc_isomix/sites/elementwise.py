@@ -111,7 +111,7 @@ class Elementwise:
 
     def learn(self, y, gradient, given, own, damping=1.0):
         """Learn log c and m, (n,) arrays, from draws y (S, n); all are NumPy arrays."""
-        return newton_step(*self.slope(y, gradient, given, *own), own, damping)
+        return newton_step(self.slope(y, gradient, given, *own), own, damping)
 
     def moved(self, y, given, old, new):
         """Map y (S, n), an array, to that of the same z under other pseudo-observations."""

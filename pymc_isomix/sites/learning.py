@@ -127,7 +127,7 @@ def new_pseudo(
         fisher_value = draw_weights @ varying.reshape(share.shape) ** 2 + FLOOR / typical**2
         if form.is_elementwise:
             slope = form.slope(draws.bent[:, place], gradient[:, place], at_draws, *own)
-            wanted = least_squares(*slope, own[0], draw_weights)
+            wanted = least_squares(slope, own[0], draw_weights)
             by_log_precision -= FLOOR * wanted[0]
             by_value -= FLOOR * wanted[1] / typical**2
         change = pt.clip(
@@ -156,7 +156,7 @@ def _new_of_chain(form, draws, place, given, own, gradient, draw_weights, step_s
         What the rows of the metric are multiplied by: the unit of y changes.
     """
     slope = form.slope(draws.bent[:, place], gradient[:, place], given, *own)
-    change, move, variance = least_squares(*slope, own[0], draw_weights)
+    change, move, variance = least_squares(slope, own[0], draw_weights)
     typical = pt.sqrt(variance)
     step = STEP * step_size
     change = pt.clip(step * change, -LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION)

@@ -20,12 +20,12 @@ def operations(values):
     return np if isinstance(values, np.ndarray) else pt
 
 
-def least_squares(left, weight, theta, log_precision, draw_weights):
+def least_squares(slope, log_precision, draw_weights):
     r"""Regress what is left of the slope of the log likelihood on :math:`\theta`.
 
     Parameters
     ----------
-    left, weight, theta : (S, n)
+    slope : left, weight and theta, each (S, n)
         The slope times the weight; the weight, the variance of :math:`\theta` given the rest;
         and :math:`\theta` - m.
     log_precision : (n,)
@@ -37,22 +37,25 @@ def least_squares(left, weight, theta, log_precision, draw_weights):
     change, move, variance : (n,)
         Of log c and of m; and the mean weight.
     """
+    left, weight, theta = slope
     ops = operations(left)
     precision = ops.exp(log_precision)
     total = draw_weights @ weight + TINY
     centre = draw_weights @ (weight * theta) / total
     apart = theta - centre
-    slope = draw_weights @ (left * apart)
-    b = -slope / (draw_weights @ (weight * apart**2) + RIDGE * total**2 + TINY)
+    b = -(draw_weights @ (left * apart)) / (
+        draw_weights @ (weight * apart**2) + RIDGE * total**2 + TINY
+    )
     ratio = ops.clip(1 + b / precision, LEAST_RATIO, LARGEST_RATIO)
     a = draw_weights @ left / total + precision * (ratio - 1) * centre
     return ops.log(ratio), a / (precision * ratio + RIDGE / total), total
 
 
-def newton_step(left, weight, theta, own, damping):
+def newton_step(slope, own, damping):
     """Take a damped step, within bounds, from own log c and m to new ones, with arrays (n,)."""
-    equal = np.full(len(left), 1 / len(left))
-    return bounded(own, *least_squares(left, weight, theta, own[0], equal), damping)
+    n_draws = len(slope[0])
+    change, move, variance = least_squares(slope, own[0], np.full(n_draws, 1 / n_draws))
+    return bounded(own, change, move, variance, damping)
 
 
 def bounded(own, change, move, variance, damping):

@@ -207,7 +207,7 @@ def test_regression_finds_gaussian_data():
     gradient = (-zeta + scale * precision * (data - location - scale * zeta)) / root
     weights = rng.dirichlet(np.ones(6))
     slope = Elementwise(3).slope(pt.as_tensor(y), gradient, (location, scale), *now)
-    change, move, _ = least_squares(*slope, log_precision, weights)
+    change, move, _ = least_squares(slope, log_precision, weights)
     moved = [log_precision + change, value + move]
     again, found = pytensor.function(now, moved, mode="FAST_COMPILE"), (np.zeros(3), np.zeros(3))
     first = again(*found)
