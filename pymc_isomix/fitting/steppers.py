@@ -14,27 +14,6 @@ MOST_STEPS = 50  # in one call
 CALL_SECONDS = 0.3  # so that progress shows, and an interrupt is heard, in time
 
 
-class Deferred:
-    """A step that is compiled when it is asked for.
-
-    Parameters
-    ----------
-    compile : callable
-        Compiles the step.
-    """
-
-    def __init__(self, compile):
-        self.compile = compile
-
-    def compiled(self):
-        """Compile the step."""
-        return self.compile()
-
-    def __call__(self):
-        """Compile the step, and take one; for those who call it as PyMC's."""
-        return self.compiled()()
-
-
 class OneByOne:
     """One call of the compiled function a step.
 
