@@ -36,7 +36,7 @@ from results import read
 SEED, DRAWS, MOST = 1, 4000, 30
 LEVELS = (np.arange(100) + 0.5) / 100
 LIMITS = {"references": 720, "ours": 600, "compare": None}  # processor seconds
-SETTINGS = {"seed": SEED, "draws": DRAWS, "limits": LIMITS}
+SETTINGS = {"seed": SEED, "draws": DRAWS}
 PATIENCE = 20  # a process may take so many times its limit by the clock
 
 

@@ -16,10 +16,8 @@ from pytensor.graph.traversal import ancestors, toposort
 from pytensor.tensor.random.op import RandomVariable
 
 from pymc_isomix.backend.checks import check_count
-from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.backend.upstream import dropped_by_pm_fit
 from pymc_isomix.model.compiled import has_minibatches
-from pymc_isomix.model.model_cache import cached, graph_key
 
 BACKENDS = ("jax", "numba", "c")
 # Arguments of other samplers, and what to do here

@@ -277,6 +277,7 @@ class IsoMix(Inference):
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_fit(n, backend, callbacks)
         signature(self.objective.updates).bind(**kwargs)  # or a TypeError
+        group = self.approx.groups[0]
         self._say_changes()
         self.approx.take_data()
         self.approx.awaits_fit = False
