@@ -74,16 +74,6 @@ def jax_function(function):
     return function.vm.jit_fn
 
 
-def jax_storage(function):
-    """Where the inputs of such a function lie, lists of one element."""
-    return function.vm.inputs
-
-
-def updated_inputs(function):
-    """Which input an output of a compiled function updates, {output: input}, by their numbers."""
-    return function.maker.fgraph.update_mapping
-
-
 def jax_dispatch():
     """Return PyTensor's ``jax_funcify`` and ``jax_typify``, to which our Ops are registered."""
     from pytensor.link.jax.dispatch import jax_funcify, jax_typify

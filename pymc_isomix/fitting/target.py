@@ -42,13 +42,8 @@ class ModelTarget:
 
         Parameters
         ----------
-        points, gradients : (S, d) array
-            Draws in coordinates y, and the gradient of the log density there.
         centre : (C, d) array
             Points that stay where they are in z.
-        parameters : dict of (P,) arrays
-        damping : float
-            Part of the step that is taken.
 
         Returns
         -------

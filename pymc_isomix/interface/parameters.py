@@ -77,8 +77,6 @@ def adopt(params, n_dim):
     params : dict
         ``means`` (K, d), ``log_variances`` (K,) or (K, d), ``log_weights`` (K,), and ``metric``:
         (), (d,) or (d, d).
-    n_dim : int
-        d.
 
     Raises
     ------

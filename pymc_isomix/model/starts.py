@@ -27,9 +27,6 @@ def starting_means(
 
     Parameters
     ----------
-    space : FlatSpace
-    n_components : int
-        K.
     start : dict, list of K dicts, or (K, d) array, optional
         Values in model space by variable name, one for all components (then ``init`` spreads them
         around it) or one for each; or points in unconstrained space.
@@ -39,7 +36,6 @@ def starting_means(
         space.
     init_width : float
         Half width of the noise and of the box, unconstrained space.
-    random_seed : int, optional
 
     Returns
     -------
@@ -126,7 +122,6 @@ def starting_scale(space, metric, start_sigma, *, diagonal=False):
 
     Parameters
     ----------
-    space : FlatSpace
     metric : {"identity", "diag", "dense"}
     start_sigma : float, dict or None
         First standard deviation of the components in unconstrained space, one for all or by

@@ -116,10 +116,8 @@ def figures(compiled, before, moved, angles=None):
 
     Parameters
     ----------
-    compiled : CompiledModel
     before : (N, d) array
         Draws in unconstrained space, of which the chains began at the first.
-    moved : Moved
     angles : (d,) booleans, optional
         Dimensions all turns of which are one place.
 

@@ -52,15 +52,8 @@ def transitions(
 
     Parameters
     ----------
-    compiled : CompiledModel
-    mixture : BlockMixture
-    points : (S, d) array
-        Coordinates y.
     n : int
         Transitions.
-    rng : numpy.random.Generator
-    progressbar : bool
-        Show progress, where it takes longer than two seconds.
     leapfrogs : int
         Steps of a trajectory.
     n_recent : int
@@ -127,7 +120,6 @@ def sample_stats(moved, log_determinant):
 
     Parameters
     ----------
-    moved : Moved
     log_determinant : (S,) array
         log|det dz/dy| at the draws: ``lp`` is the log density in unconstrained space.
 
@@ -158,20 +150,14 @@ class Chains(NamedTuple):
         return 0.5 * (self.momentum**2).sum(axis=1) - self.log_density
 
 
-def leapfrog(density, start, step, n_steps):
+def leapfrog(density, start, step, n_steps) -> Chains:
     """Follow the Hamiltonian flow, all chains at once.
 
     Parameters
     ----------
     density : callable
         From points (S, d) to the log density (S,) and its gradient (S, d).
-    start : Chains
     step : (S, 1) array or float
-    n_steps : int
-
-    Returns
-    -------
-    Chains
     """
     at, log_p = start.at, start.log_density
     momentum = start.momentum + 0.5 * step * start.gradient

@@ -157,7 +157,6 @@ class CoordinateMap:
 
         Parameters
         ----------
-        point : (d,) TensorVariable
         parameters : dict of TensorVariable
             By the names of :attr:`parameter_shapes`.
 
@@ -248,7 +247,6 @@ class CoordinateMap:
             z and log |dz/dy| at y; y, log |dy/dz| and what is given, flat, at z; what regressions
             need of that, flat, at y; or the mean over points y of the share of each
             pseudo-observation, (P,).
-        dtype : str
         """
         if (what, dtype) not in self.functions:
             points = pt.matrix("points", shape=(None, self.space.n_dim), dtype=dtype)

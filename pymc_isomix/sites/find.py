@@ -37,7 +37,6 @@ def find_coordinates(space, *, say=True):
 
     Parameters
     ----------
-    space : FlatSpace
     say : bool
         False where they are not in use.
 
@@ -343,7 +342,6 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
 
     Parameters
     ----------
-    coordinates : CoordinateMap
     points : (K, d) array
         Where the components start, unconstrained space.
     farthest : float

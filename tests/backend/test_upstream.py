@@ -83,8 +83,6 @@ class TestOnJAX:
         total, doubled = upstream.jax_function(function)(np.zeros(2), np.ones(2))
         np.testing.assert_array_equal(total, [1.0, 1.0])
         np.testing.assert_array_equal(doubled, [2.0, 2.0])
-        assert upstream.updated_inputs(function) == {1: 1}
-        np.testing.assert_array_equal(upstream.jax_storage(function)[1][0], np.ones(2))
 
     def test_the_generator_is_that_of_jax(self, jax):
         key, counts = jax.random.PRNGKey(3), jax.numpy.arange(4, dtype="uint32")
