@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import scipy  # which loads its parts when they are used
 
-from pymc_isomix.model import traces
 from pymc_isomix.sampling.progress import LateProgress
 
 logger = logging.getLogger(__name__)
@@ -113,27 +112,6 @@ def transitions(
         states = (centre + _times(states, root.T)).astype(points.dtype)
     rates = rates / max(done - since, 1)
     return Moved(states[-1], states, chains.log_density, rates, chains.energy, done, float(step))
-
-
-def sample_stats(moved, log_determinant):
-    """Build the ``sample_stats`` group of moved draws; dims (chain, draw).
-
-    Parameters
-    ----------
-    log_determinant : (S,) array
-        log|det dz/dy| at the draws: ``lp`` is the log density in unconstrained space.
-
-    Returns
-    -------
-    xarray.Dataset
-    """
-    columns = {
-        "lp": moved.log_density - log_determinant,
-        "acceptance_rate": moved.acceptance_rate,
-        "energy": moved.energy,
-    }
-    attrs = {"transitions": moved.n_done, "step_size": moved.step_size}
-    return traces.statistics(columns).assign_attrs(attrs)
 
 
 class Chains(NamedTuple):

@@ -439,10 +439,6 @@ class Coordinates:
             for name, value in self.parameters.items()
         )
 
-    def has_structure_of(self, other):
-        """Whether parameters mean the same in other coordinates."""
-        return self.map.describe() == other.map.describe()
-
     def to_unconstrained(self, points):
         """Map points y (S, d), an array, to z (S, d) and the log determinant (S,) of dz/dy."""
         return self.map.to_unconstrained(points, self.parameters)

@@ -1,5 +1,6 @@
 """Linear maps in the model graph: effects that are a matrix times a standardised variable."""
 
+import math
 from typing import Any, NamedTuple
 
 import pytensor.tensor as pt
@@ -25,7 +26,6 @@ class LinearMap(NamedTuple):
     last: bool  # whether the blocks are the last axis of the variable
     varying: bool
     prior: tuple = (0.0, 1.0)  # location and scale by which zeta is standardised
-    part: slice | None = None  # of the variable, where it is not all of it
     basis: Any = None  # where A is a constant matrix times scales (n,) of the columns: these
     column_scales: Any = None
 
@@ -41,9 +41,7 @@ def _of_family(model, rv, shape):
     if len(shape) == 0 or model.rvs_to_transforms[rv] is not None:
         return None
     *batch_shape, n = shape
-    batch = 1
-    for length in batch_shape:
-        batch *= length
+    batch = math.prod(batch_shape)
     if isinstance(op, basic.MvNormalRV):
         mean, covariance = map(pt.as_tensor, op.dist_params(rv.owner))
         if any(not b for b in covariance.type.broadcastable[:-2]):
@@ -51,12 +49,17 @@ def _of_family(model, rv, shape):
         # anew, since a root that the model has may be no triangle
         covariance = covariance.squeeze(axis=tuple(range(covariance.ndim - 2)))
         factor = pt.linalg.cholesky(covariance, lower=True)
-        return _own(mean, factor, batch, n, varies(factor, free, rv))
+        return LinearMap(
+            location=mean,
+            scale=pt.ones(()),
+            matrix=factor,
+            batch=batch,
+            columns=n,
+            centred=True,
+            last=False,
+            varying=varies(factor, free, rv),
+        )
     return None
-
-
-def _own(location, matrix, batch, n, varying):
-    return LinearMap(location, pt.ones(()), matrix, batch, n, True, False, varying)
 
 
 def _of_use(model, rv, shape):

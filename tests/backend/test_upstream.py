@@ -7,7 +7,7 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
-from pymc.model.fgraph import fgraph_from_model
+from pymc.model.fgraph import fgraph_from_model, model_from_fgraph
 from pymc.variational.inference import Inference
 from pytensor.compile.mode import get_mode, optdb
 
@@ -53,6 +53,19 @@ def test_dims_are_where_they_are_looked_for():
     upstream.copy_dims(graph, other)
     assert other._coords["group"] == (3, 4)
     assert set(other._dim_lengths) == {"group"}
+
+
+def test_a_model_from_a_graph_may_share_data():
+    with pm.Model() as model:
+        data = pm.Data("data", [1.0, 2.0])
+        pm.Normal("x", data, initval=np.ones(2))
+    plain = upstream.without_initial_values(model)
+    assert [*plain.rvs_to_initial_values.values()] == [None]
+    assert model.rvs_to_initial_values[model["x"]] is not None
+    other = model_from_fgraph(fgraph_from_model(plain)[0], mutate_fgraph=True)
+    upstream.share_data(model, other)
+    model.set_data("data", [3.0, 4.0])
+    np.testing.assert_array_equal(other["data"].get_value(), [3.0, 4.0])
 
 
 def test_the_frame_of_pm_fit_tells_its_arguments():
