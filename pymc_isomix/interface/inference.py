@@ -357,20 +357,9 @@ class IsoMix(Inference):
     def _iterate(self, step, *, n, score, began=None, starts_warm=False, restores=False, **options):
         """Take up to n steps; however they end, history and parameters stay as they are then.
 
-        Parameters
-        ----------
-        step : OneByOne, Looped or callable
-            What takes the steps of a mixture; or a function that compiles it.
-        n : int
-        score : bool
-        began : float, optional
-            When the user began to wait.
-        starts_warm : bool
-            Whether Gaussians come first.
-        restores : bool
-            Whether the step goes on with the random numbers of the record.
-        **options
-            Callbacks, and how progress shows; see :func:`pymc_isomix.fitting.loop.run`.
+        ``step`` is what takes the steps of a mixture, or a function that compiles it. The fit goes
+        on with the random numbers of the record where it ``restores`` them. ``options`` are
+        callbacks, and how progress shows; see :func:`pymc_isomix.fitting.loop.run`.
         """
         operator, history, first = self.objective.op, self.approx.history, self._n_steps
         operator.info.n_dropped.set_value(np.int64(0))

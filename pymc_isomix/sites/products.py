@@ -30,6 +30,14 @@ class LinearMap(NamedTuple):
     column_scales: Any = None
 
 
+class Use(NamedTuple):
+    """A node that a variable enters as one of its inputs, and what the variable is by then."""
+
+    node: Any
+    place: int
+    before: Effect
+
+
 def linear_map(model, rv, shape):
     """Return the linear map of a random variable, by its family or its use; None without one."""
     return _of_family(model, rv, shape) or _of_use(model, rv, shape)
@@ -64,10 +72,8 @@ def _of_family(model, rv, shape):
 
 def _of_use(model, rv, shape):
     """Return the map of the first matrix product that the variable enters."""
-    op, free = rv.owner.op, set(model.free_RVs)
-    if not isinstance(op, basic.NormalRV) or model.rvs_to_transforms[rv] is not None:
+    if not isinstance(rv.owner.op, basic.NormalRV) or model.rvs_to_transforms[rv] is not None:
         return None
-    prior = op.dist_params(rv.owner)
     if not 1 <= len(shape) <= 2:
         return None
     clients = clients_of(model)
@@ -75,14 +81,16 @@ def _of_use(model, rv, shape):
         if not before.whole:
             continue
         for node, i in clients.get(variable, ()):
-            found = _of_node(node, i, before, prior, shape, clients, free, rv)
+            found = _of_node(Use(node, i, before), model, rv, shape, clients)
             if found is not None:
                 return found
     return None
 
 
-def _of_node(node, i, before, prior, shape, clients, free, rv):
-    """Return the map of one node that the variable enters as input i."""
+def _of_node(use, model, rv, shape, clients):
+    """Return the map of one node that the variable enters."""
+    (node, i, before), free = use, set(model.free_RVs)
+    prior = rv.owner.op.dist_params(rv.owner)
     if _is_product(node.op) and node.outputs[0].ndim == 2:
         matrix = node.inputs[0] if i == 1 else node.inputs[1].T  # (r, n)
         inner, outer = before.axes if i == 1 else before.axes[::-1]
