@@ -168,7 +168,7 @@ def run(payload, tasks, *, n_jobs, keep, progressbar, description):
                 for group in groups:
                     reason = _run_together(payload, group, n_jobs, take) or reason
                 if waiting and round_ < ROUNDS - 1:
-                    logger.warning(f"{len(waiting)} of {len(tasks)} run again: {reason}")
+                    logger.warning(f"running {len(waiting)} of {len(tasks)} again: {reason}")
         except KeyboardInterrupt:
             return [failures[number] for number in sorted(failures)], True
     for task in waiting.values():
