@@ -11,8 +11,7 @@ from pytensor.gradient import disconnected_grad
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.backend.recursions import Linear, Riccati, closed_loop, companion
-from pymc_isomix.sites.elementwise import TINY
-from pymc_isomix.sites.regression import least_squares
+from pymc_isomix.sites.regression import TINY, newton_step
 
 N_GIVEN = 7  # what the model gives; the rest is kept
 
@@ -179,8 +178,8 @@ class Chain:
         log_precision, value : (B T,) array
             The new pseudo-observations.
         """
-        left, weight, theta = self._numbers("slope", y, gradient, given=given, own=own)
-        return least_squares(left, weight, theta, own, damping)
+        slope = self._numbers("slope", y, gradient, given=given, own=own)
+        return newton_step(slope, own, damping)
 
     def moved(self, y, given, old, new):
         """Map y (S, B T), an array, to that of the same z under other pseudo-observations."""
