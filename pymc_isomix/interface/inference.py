@@ -22,7 +22,6 @@ from pymc_isomix.interface.beginning import Beginning
 from pymc_isomix.interface.checks import (
     check_fit,
     check_model,
-    refuse_misfitting_deterministics,
     refuse_what_pm_fit_drops,
 )
 from pymc_isomix.interface.operator import MixtureKL
@@ -279,9 +278,6 @@ class IsoMix(Inference):
         check_fit(n, backend, callbacks)
         signature(self.objective.updates).bind(**kwargs)  # or a TypeError
         group = self.approx.groups[0]
-        refuse_misfitting_deterministics(
-            group.space, lambda: group.to_unconstrained(group.mixture.means[:1])[0][0]
-        )
         self._say_changes()
         self.approx.take_data()
         self.approx.awaits_fit = False
