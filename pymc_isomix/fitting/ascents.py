@@ -10,7 +10,7 @@ SMALL, N_SMALL = 0.003, 3  # nats: an ascent ends after so many rises below this
 
 TEMPERATURES, N_MOVES = (2.0, 100.0), 20  # of chains that look for modes; their moves
 PROPOSAL = 2.4  # standard deviations at the chain's temperature, per root of d
-POINTS_HOME = 0.5  # cosine between a gradient and the way home: there is nothing else to climb
+POINTS_HOME = 0.9  # cosine between a gradient and the way home: there is nothing else to climb
 SEGMENT = np.linspace(0, 1, 17)[:-1]  # where to look for a valley between two points
 
 
