@@ -65,7 +65,7 @@ def test_only_ascents_that_still_go_are_evaluated():
 
 
 def narrow_mode_far_away(points):
-    """A standard normal with .7 of the mass, and one of deviation .2 eight standard deviations off."""
+    """A standard normal, .7 of the mass, and a narrow one eight standard deviations off."""
     place, log_p, gradients = np.array([6.0, 6.0]), [], []
     for mean, deviation, mass in ((0.0, 1.0, 0.7), (place, 0.2, 0.3)):
         apart = (points - mean) / deviation
@@ -77,6 +77,7 @@ def narrow_mode_far_away(points):
 
 
 def test_hot_chains_find_a_narrow_mode_far_away():
+    """Ten seeds; of three hundred, three missed it, these not among them."""
     for seed in range(10):
         found = explore(narrow_mode_far_away, np.zeros((24, 2)), np.random.default_rng(seed))
         ends, _ = ascend(narrow_mode_far_away, found)
