@@ -34,7 +34,15 @@ EM_STEPS = 50
 
 
 def warm_start(
-    target, starts, parameters, rng, *, dense=True, with_shape=False, tell=lambda batch: None
+    target,
+    starts,
+    parameters,
+    rng,
+    *,
+    dense=True,
+    with_shape=False,
+    explores=True,
+    tell=lambda batch: None,
 ):
     """Climb from all starts, and fit a Gaussian at each mode.
 
@@ -50,6 +58,8 @@ def warm_start(
         Whether the metric is a matrix.
     with_shape : bool
         Whether coordinates may get a shape, where there is one mode. Several would need several.
+    explores : bool
+        Whether hot chains look for modes that no start leads to.
     tell : callable
         Gets each batch of draws.
 
@@ -84,7 +94,7 @@ def warm_start(
     def evaluate(points):
         return target.evaluate(points, shared)
 
-    if dense and batches[0].is_of_use:
+    if explores and dense and batches[0].is_of_use:
         ends = np.concatenate([ends, _slopes_elsewhere(evaluate, batches[0].gaussian, rng)])
     heights, _ = evaluate(ends)
     left = np.flatnonzero(uncovered(batches, ends, heights))

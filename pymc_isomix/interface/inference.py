@@ -256,7 +256,7 @@ class IsoMix(Inference):
             ``compile_kwargs`` or PyTensor's configuration name a mode; else PyMC's default. Numba
             compiles the model alone; by ``compile_kwargs={"mode": "NUMBA"}`` the whole step.
         compile_kwargs : dict, optional
-            Arguments of :func:`pytensor.function`.
+            Arguments of ``pytensor.function``.
         **kwargs
             As in :meth:`pymc.variational.inference.Inference.fit`: ``obj_optimizer`` (for the means
             only), ``total_grad_norm_constraint``, and so on; and ``n_devices``, among which JAX
