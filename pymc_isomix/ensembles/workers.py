@@ -126,14 +126,11 @@ def run(payload, tasks, *, n_jobs, keep, progressbar, description):
 
     Parameters
     ----------
-    payload : Payload
     tasks : list of Task
     n_jobs : int or None
         As for ``joblib.Parallel``: None is one, or what ``joblib.parallel_config`` says.
     keep : callable
         ``keep(number, result)`` gets each result as soon as it is there.
-    progressbar : bool
-    description : str
 
     Returns
     -------

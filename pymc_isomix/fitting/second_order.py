@@ -304,7 +304,9 @@ def fit(
     return batch
 
 
-def settle_coordinates(target, gaussian, rng, *, most=MOST_ROUNDS, tell=lambda batch: None):
+def settle_coordinates(
+    target, gaussian, rng, *, most=MOST_ROUNDS, tell=lambda batch: None
+) -> Gaussian:
     """Take steps with few draws under a diagonal metric, until they have found the coordinates.
 
     Where sites have hundreds of elements, a Gaussian is far too wide while the coordinates are
@@ -312,18 +314,12 @@ def settle_coordinates(target, gaussian, rng, *, most=MOST_ROUNDS, tell=lambda b
 
     Parameters
     ----------
-    target : Target
     gaussian : Gaussian
         With a diagonal root.
-    rng : numpy.random.Generator
     most : int
         Rounds of twenty steps.
     tell : callable
         Gets each batch.
-
-    Returns
-    -------
-    Gaussian
     """
     best = -np.inf
     for _ in range(most):
@@ -378,9 +374,6 @@ def root_by_differences(target, mean, parameters, unit=None):
 
     Parameters
     ----------
-    target : Target
-    mean : (d,) array
-    parameters : dict of arrays
     unit : (d, d) array, optional
         Root of a metric in which the Hessian is of the order of one.
     """

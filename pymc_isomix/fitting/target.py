@@ -38,26 +38,7 @@ class ModelTarget:
         return compiled.log_density_and_gradient(np.ascontiguousarray(points))
 
     def learn(self, points, gradients, centre, parameters, damping):
-        """Learn the pseudo-observations by regression on draws.
-
-        Parameters
-        ----------
-        points, gradients : (S, d) array
-            Draws in coordinates y, and the gradient of the log density there.
-        centre : (C, d) array
-            Points that stay where they are in z.
-        parameters : dict of (P,) arrays
-        damping : float
-            Part of the step that is taken.
-
-        Returns
-        -------
-        new : dict of (P,) arrays
-        centre : (C, d) array
-            The same points, in the new coordinates.
-        factor : (d,) array
-            By which the units of y shrink, typically.
-        """
+        """Learn the pseudo-observations by regression; see :class:`second_order.Target`."""
         new = {name: value.copy() for name, value in parameters.items()}
         factor, n, shape = np.ones(points.shape[1]), len(points), None
         both = np.concatenate([points, centre])

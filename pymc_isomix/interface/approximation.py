@@ -28,7 +28,7 @@ from pymc_isomix.results.importance import (
     weigh_if_possible,
 )
 from pymc_isomix.sampling import drift, nuts, transported
-from pymc_isomix.sampling.transitions import sample_stats, transitions
+from pymc_isomix.sampling.transitions import transitions
 from pymc_isomix.sites.blocks import Block, BlockMixture
 
 logger = logging.getLogger(__name__)
@@ -459,7 +459,13 @@ class Fitted:
         moved = transitions(compiled, density, weighted.points, n, rng, **options)
         unconstrained, log_determinant = compiled.to_unconstrained(moved.points)
         figures = drift.figures(compiled, weighted.unconstrained, moved)
-        return unconstrained, sample_stats(moved, log_determinant), figures
+        columns = {
+            "lp": moved.log_density - log_determinant,
+            "acceptance_rate": moved.acceptance_rate,
+            "energy": moved.energy,
+        }
+        attrs = {"transitions": moved.n_done, "step_size": moved.step_size}
+        return unconstrained, traces.statistics(columns).assign_attrs(attrs), figures
 
     def _add_groups(self, tree, compiled, density, weighted, moved=None):
         weight = None if weighted.importance is None else weighted.importance.weight

@@ -182,7 +182,6 @@ def refuse_what_pm_fit_drops(caller, model):
     caller : frame
         Of whoever called ``IsoMix.fit``; only a frame of ``pm.fit`` is looked into, since nothing
         else tells what it was given.
-    model : pymc.Model
     """
     given = dropped_by_pm_fit(caller)
     if given is None:

@@ -256,7 +256,7 @@ class IsoMix(Inference):
             ``compile_kwargs`` or PyTensor's configuration name a mode; else PyMC's default. Numba
             compiles the model alone; by ``compile_kwargs={"mode": "NUMBA"}`` the whole step.
         compile_kwargs : dict, optional
-            Arguments of :func:`pytensor.function`.
+            Arguments of ``pytensor.function``.
         **kwargs
             As in :meth:`pymc.variational.inference.Inference.fit`: ``obj_optimizer`` (for the means
             only), ``total_grad_norm_constraint``, and so on; and ``n_devices``, among which JAX
@@ -353,20 +353,9 @@ class IsoMix(Inference):
     def _iterate(self, step, *, n, score, began=None, starts_warm=False, restores=False, **options):
         """Take up to n steps; however they end, history and parameters stay as they are then.
 
-        Parameters
-        ----------
-        step : OneByOne, Looped or callable
-            What takes the steps of a mixture; or a function that compiles it.
-        n : int
-        score : bool
-        began : float, optional
-            When the user began to wait.
-        starts_warm : bool
-            Whether Gaussians come first.
-        restores : bool
-            Whether the step goes on with the random numbers of the record.
-        **options
-            Callbacks, and how progress shows; see :func:`pymc_isomix.fitting.loop.run`.
+        ``step`` is what takes the steps of a mixture, or a function that compiles it. The fit goes
+        on with the random numbers of the record where it ``restores`` them. ``options`` are
+        callbacks, and how progress shows; see :func:`pymc_isomix.fitting.loop.run`.
         """
         operator, history, first = self.objective.op, self.approx.history, self._n_steps
         operator.info.n_dropped.set_value(np.int64(0))

@@ -90,22 +90,26 @@ class MixtureObjective(ObjectiveFunction):
     def stepper(self, *, compile_kwargs, whole, **kwargs):
         """Return what takes the steps of a fit: compiled now, or by an earlier fit of the model.
 
-        The step on JAX is kept with the model where nothing is set that changes it.
+        On JAX it is a loop, kept with the model where nothing is set that changes the step.
         """
-        mode, key = self.mode_of(compile_kwargs), None
-        if mode is get_mode("JAX") and set(compile_kwargs) <= {"mode"}:
-            key = None if any(map(_is_set, kwargs.values())) else self.op.key
-        if key is None:
+        mode = self.mode_of(compile_kwargs)
+        if not is_jax(mode) or set(compile_kwargs) - {"mode"}:
             function = self.step_function(compile_kwargs=compile_kwargs, whole=whole, **kwargs)
-            return steppers.stepper(function, self.op)
+            return steppers.OneByOne(function, self.op)
+        is_plain = mode is get_mode("JAX") and not any(map(_is_set, kwargs.values()))
+        key = self.op.key if is_plain else None
         seed = self.approx.rng.randint(2**30, dtype=np.int64)
         if key in (store := model_cache(self.op.model)):
             return store[key].bind(self.op, seed)
         teach_jax()
+        updates = self.updates(**kwargs)
+        # gradients of parameters of the model come after the model's own rewrites
+        mode = mode if kwargs.get("more_obj_params") else mode_for_xla(mode)
         with jax_failure():
-            looped = self._loop(mode_for_xla(mode)).bind(self.op, seed, self._get_ready)
-        store.add(key, looped.loop)
-        Thread(target=import_psis).start()  # while JAX takes the steps
+            looped = self._loop(updates, mode).bind(self.op, seed, self._get_ready if key else None)
+        if key is not None:
+            store.add(key, looped.loop)
+            Thread(target=import_psis).start()  # while JAX takes the steps
         return looped
 
     def _get_ready(self):
@@ -113,8 +117,7 @@ class MixtureObjective(ObjectiveFunction):
         with jax_failure():
             get_ready(self.approx.compiled_model(self.op.backend))
 
-    def _loop(self, mode):
-        updates = self.updates()
+    def _loop(self, updates, mode):
         rngs = collect_default_updates(outputs=[updates.loss, *updates.values()])
         every = {**updates, **rngs}
         outputs = [updates.loss, *every.values()]

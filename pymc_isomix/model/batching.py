@@ -69,7 +69,6 @@ def batched_log_density(
 
     Parameters
     ----------
-    space : FlatSpace
     points : (S, d) TensorVariable
         Coordinates y; unconstrained points z without sites.
     coordinates : CoordinateMap, optional
@@ -118,13 +117,8 @@ def batched_log_density(
     )
 
 
-def target_at_point(space, dtype, coordinates=None):
-    """Build the model's log joint density and gradient at one point; kept with the model.
-
-    Returns
-    -------
-    PointTarget
-    """
+def target_at_point(space, dtype, coordinates=None) -> PointTarget:
+    """Build the model's log joint density and gradient at one point; kept with the model."""
     key = "target", dtype, coordinates.key if coordinates else None, graph_key(space)
     return cached(space.model, key, lambda: _target_at_point(space, dtype, coordinates))
 

@@ -162,8 +162,8 @@ def read(path):
     if not path.exists():
         raise FileNotFoundError(f"no file {path}")
     try:
-        with xr.open_datatree(path) as opened:
-            tree = opened.load()
+        with xr.open_datatree(path) as file:
+            tree = file.load()
     except Exception as error:  # each library that reads has errors of its own
         raise ValueError(_not_whole(path)) from error
     if "format" not in tree.attrs:

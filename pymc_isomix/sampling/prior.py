@@ -129,18 +129,13 @@ class Standard(NamedTuple):
     log_weights: np.ndarray
 
 
-def standardise(mixture, kept):
+def standardise(mixture, kept) -> Standard:
     """Standardise the marginal of a mixture: mean zero, unit covariance.
 
     Parameters
     ----------
-    mixture : Mixture
     kept : (n,) integer array
         Dimensions of the marginal; of diagonal components with a dense metric, all.
-
-    Returns
-    -------
-    Standard
     """
     weights, means, log_variances = mixture.weights, mixture.means[:, kept], mixture.log_variances
     centre, own = weights @ means, np.exp(log_variances)

@@ -94,11 +94,6 @@ class Elementwise:
         (\theta - m))`, with a and b by least squares. Then c becomes c + b, and m moves by a / (c +
         b).
 
-        Parameters
-        ----------
-        y, gradient : (S, n)
-            Draws, and the gradient of their log density.
-
         Returns
         -------
         left, weight, theta : (S, n)

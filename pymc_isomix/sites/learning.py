@@ -66,8 +66,6 @@ def new_pseudo(
 
     Parameters
     ----------
-    coordinates : CoordinateMap
-    pseudo : dict of (P,) TensorVariable
     draws, means : AtSites
         The S draws, and the K means.
     gradient : (S, d) TensorVariable
@@ -76,8 +74,6 @@ def new_pseudo(
         Path gradients at the draws, in y.
     draw_weights : (S,) TensorVariable
         w_k / B of each draw, zero for a draw left out.
-    step_size : scalar
-    metric : TensorVariable
 
     Returns
     -------
@@ -172,8 +168,6 @@ def moved_means(coordinates, means, old, new):
 
     Parameters
     ----------
-    coordinates : CoordinateMap
-    means : AtSites
     old, new : dicts of (P,) TensorVariable
     """
     points = means.bent

@@ -48,15 +48,10 @@ def learn(y, gradient, location, factor, own, damping=1.0):
 
     Parameters
     ----------
-    y, gradient : (S, B, n) array
-        Draws in coordinates y, and the gradient of the log density there.
     location : (S, B, r) array
         f.
     factor : (S, B, r, n) array
         G.
-    own : log c and m, (B, r) arrays
-    damping : float
-        Part of the step that is taken, 0 to 1.
 
     Returns
     -------

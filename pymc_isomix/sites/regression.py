@@ -30,7 +30,6 @@ def least_squares(slope, log_precision, draw_weights):
         and :math:`\theta` - m.
     log_precision : (n,)
         Log c.
-    draw_weights : (S,)
 
     Returns
     -------

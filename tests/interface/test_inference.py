@@ -25,7 +25,7 @@ from pymc_isomix import IsoMix, IsotropicMixture
 from pymc_isomix.backend.compilation import CompiledApart
 from pymc_isomix.fitting.loop import hint_at_cost
 from pymc_isomix.fitting.second_order import Batch
-from pymc_isomix.fitting.steppers import stepper
+from pymc_isomix.fitting.steppers import OneByOne
 
 FAST_COMPILE = {"mode": "FAST_COMPILE"}
 QUIET = {"progressbar": False, "backend": "jax"}  # compiles in a few seconds, runs fast
@@ -42,8 +42,8 @@ def get_params(inference):
 def share_step(inference, mode, **options):
     """Compile the step once, for all fits of an inference whose options are the same."""
     objective = inference.objective
-    step = objective.step_function(score=True, compile_kwargs={"mode": mode}, **options)
-    objective.stepper = lambda **kwargs: stepper(step, objective.op)
+    step = objective.stepper(compile_kwargs={"mode": mode}, whole=False, **options)
+    objective.stepper = lambda **kwargs: step
     return inference
 
 
@@ -220,7 +220,7 @@ def test_ctrl_c_during_a_step(paper, monkeypatch):
         kept.append(get_params(paper))
         return loss
 
-    one_by_one = stepper(interrupted_step, paper.objective.op)
+    one_by_one = OneByOne(interrupted_step, paper.objective.op)
     monkeypatch.setattr(paper.objective, "stepper", lambda **kwargs: one_by_one)
     approx = paper.fit(50, **QUIET)
     assert approx.hist.shape == (3,)
@@ -279,7 +279,7 @@ def test_no_iterations_leave_the_start():
         3, start={"theta": 17.0}, start_sigma={"theta": 13.0}, init_width=0.0, model=model
     )
     # nothing to compile
-    inference.objective.stepper = lambda **kwargs: stepper(None, inference.objective.op)
+    inference.objective.stepper = lambda **kwargs: OneByOne(None, inference.objective.op)
     draws = inference.fit(0, **QUIET).sample(8000, random_seed=1).posterior["theta"]
     # 8000 draws, four standard errors
     assert draws.mean().item() == pytest.approx(17.0, abs=4 * 13 / np.sqrt(8000))
