@@ -113,7 +113,9 @@ class JoinedMixture(Fitted):
         return f"<p>{escape(str(self))}</p>{self.table._repr_html_()}"
 
 
-def joined_mixture(space, blocks, histories, rng) -> JoinedMixture:
+def joined_mixture(
+    space: FlatSpace, blocks: Sequence, histories: Sequence, rng: np.random.RandomState
+) -> JoinedMixture:
     """Join blocks of fits of one model.
 
     Parameters

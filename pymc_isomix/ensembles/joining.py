@@ -10,6 +10,7 @@ those of the highest :math:`\mathbb E_p[\log \sum_u W_u q_u]`, by EM steps
 the step by which a fit corrects its own weights. Separate pieces get their shares of the evidence.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -146,7 +147,7 @@ def without_copies(pieces, log_density, rng):
     return [pieces[u] for u in sorted(kept)]
 
 
-def draw(pieces, log_density, n_each, rng) -> Draws:
+def draw(pieces: list, log_density: Callable, n_each: int, rng: np.random.Generator) -> Draws:
     """Draw of all pieces, and weigh the draws by the balance heuristic.
 
     Weights are smoothed among the draws of each piece, so that a poor one does not spoil those of
@@ -237,7 +238,7 @@ def standard_errors(draws, weight):
     return np.sqrt(variance), float(np.sqrt(n_each * own.var(axis=1, ddof=1).sum()))
 
 
-def choose(draws) -> list[int]:
+def choose(draws: Draws) -> list[int]:
     """Choose pieces one by one, from the best fit of its own mode to the worst.
 
     A piece is kept if it raises the mean log density under the posterior: where the posterior has

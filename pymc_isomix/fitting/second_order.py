@@ -12,6 +12,7 @@ which costs nothing more, judges each step. Pseudo-observations of sites are lea
 batches.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -305,7 +306,12 @@ def fit(
 
 
 def settle_coordinates(
-    target, gaussian, rng, *, most=MOST_ROUNDS, tell=lambda batch: None
+    target: Target,
+    gaussian: Gaussian,
+    rng: np.random.Generator,
+    *,
+    most: int = MOST_ROUNDS,
+    tell: Callable = lambda batch: None,
 ) -> Gaussian:
     """Take steps with few draws under a diagonal metric, until they have found the coordinates.
 

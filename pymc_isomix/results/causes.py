@@ -8,6 +8,7 @@ from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.graph.traversal import ancestors
 
 from pymc_isomix.fitting.record import History
+from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.sites.find import find_coordinates
 
 SEGMENTS = 40  # between pairs of draws, on which jumps are looked for
@@ -37,7 +38,12 @@ class Causes(NamedTuple):
 NONE_FOUND = Causes()
 
 
-def find_causes(compiled, points, gradient, history=None) -> Causes:
+def find_causes(
+    compiled: CompiledModel,
+    points: np.ndarray,
+    gradient: np.ndarray,
+    history: History | None = None,
+) -> Causes:
     """Look for what may be behind a poor fit.
 
     Parameters
@@ -127,7 +133,7 @@ def _variable_that_jumps(compiled, a, b):
     return name if rv is None else rv.name
 
 
-def flat_direction(compiled, points, gradient) -> str:
+def flat_direction(compiled: CompiledModel, points: np.ndarray, gradient: np.ndarray) -> str:
     r"""Find a direction along which the log density does not fall: "a - b", or nothing.
 
     The direction is that in which the gradients of the draws, :math:`\mathbb E[g g^T]` with each

@@ -33,7 +33,7 @@ def good_khat(n_draws):
     return min(1 - 1 / math.log10(max(n_draws, 2)), 0.7)
 
 
-def smooth(log_weight) -> Importance:
+def smooth(log_weight: np.ndarray) -> Importance:
     r"""Pareto-smooth importance weights :math:`\log p - \log q`.
 
     A draw whose log weight is not finite gets weight zero, and counts as a draw.

@@ -13,6 +13,7 @@ from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.variable import TensorVariable
 
 from pymc_isomix.family import density
+from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.model.space import axis_labels
 from pymc_isomix.sites.blocks import BlockMixture
 
@@ -129,7 +130,7 @@ class Standard(NamedTuple):
     log_weights: np.ndarray
 
 
-def standardise(mixture, kept) -> Standard:
+def standardise(mixture: Mixture, kept: np.ndarray) -> Standard:
     """Standardise the marginal of a mixture: mean zero, unit covariance.
 
     Parameters

@@ -1,7 +1,8 @@
 """A few exact Markov transitions of many chains at once, from draws of the approximation."""
 
 import logging
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy  # which loads its parts when they are used
@@ -128,7 +129,7 @@ class Chains(NamedTuple):
         return 0.5 * (self.momentum**2).sum(axis=1) - self.log_density
 
 
-def leapfrog(density, start, step, n_steps) -> Chains:
+def leapfrog(density: Callable, start: Chains, step: Any, n_steps: int) -> Chains:
     """Follow the Hamiltonian flow, all chains at once.
 
     Parameters
