@@ -11,7 +11,8 @@ import numpy as np
 import pytensor
 from pytensor.compile import SharedVariable
 from pytensor.graph.basic import Constant
-from pytensor.graph.traversal import graph_inputs
+from pytensor.graph.op import HasInnerGraph
+from pytensor.graph.traversal import graph_inputs, toposort
 
 from pymc_isomix.results import files
 
@@ -83,7 +84,7 @@ def digests(model):
     graph = pytensor.printing.debugprint(log_density, file="str", print_type=True)
     numbers = [
         v.data if isinstance(v, Constant) else v.get_value(borrow=True)
-        for v in dict.fromkeys(graph_inputs([log_density]))
+        for v in dict.fromkeys(_inputs([log_density]))
         if isinstance(v, Constant | SharedVariable)
     ]
     return {
@@ -91,6 +92,14 @@ def digests(model):
         "model": digest(re.sub("0x[0-9a-f]+", "", str(graph))),
         "data": digest([n for n in numbers if isinstance(n, np.ndarray | np.generic)]),
     }
+
+
+def _inputs(outputs):
+    """Inputs of a graph, and of the graphs inside its Ops."""
+    yield from graph_inputs(outputs)
+    for node in toposort(outputs):
+        if isinstance(node.op, HasInnerGraph):
+            yield from _inputs(node.op.inner_outputs)
 
 
 def digest(value):
