@@ -95,7 +95,7 @@ def digests(model):
 
 
 def _inputs(outputs):
-    """Inputs of a graph, and of the graphs inside its Ops."""
+    """Yield the inputs of a graph, and of the graphs inside its Ops."""
     yield from graph_inputs(outputs)
     for node in toposort(outputs):
         if isinstance(node.op, HasInnerGraph):
