@@ -193,8 +193,9 @@ class Fitted:
             The same by default each time, so that the same fit gets the same verdict; None takes
             the approximation's own random numbers.
         n_probes : int
-            Ascents of the log density from spread starts, to find modes where the approximation
-            has no mass, which weights of its own draws cannot show; 0 leaves them out.
+            Ascents of the log density from spread starts, and as many hot chains, to find modes
+            where the approximation has no mass, which weights of its own draws cannot show; 0
+            leaves them out.
         transitions : int
             Exact Markov transitions of 150 of the draws. Where the approximation is the
             posterior they change nothing; too narrow a scale, which weights of its own draws cannot

@@ -146,8 +146,7 @@ def examine(
         moved = drift.figures(compiled, weighted.unconstrained, after, angles)
     if n_probes:
         evidence = weighted.importance.log_evidence
-        options = {"progressbar": progressbar, "periodic": angles}
-        missing = missing_mass(compiled, mixture, evidence, n_probes, rng, **options)
+        missing = missing_mass(compiled, mixture, evidence, n_probes, rng, periodic=angles)
     return diagnose(
         mixture, weighted, labels, history=history, missing=missing, moved=moved, causes=causes
     )

@@ -35,6 +35,38 @@ def test_each_climbs_its_own_mode():
     np.testing.assert_allclose(ends, [[-5.0], [-5.0], [5.0], [5.0]], atol=0.2)
 
 
+def test_starts_far_away_arrive():
+    starts = np.array([[1e4, -20.0, 3.0], [1.1, -1.9, 0.4], [-500.0, 1e3, 0.0]])
+    _, heights = ascend(gaussian, starts)
+    assert heights.min() > -0.01
+
+
+def test_a_curved_valley_is_climbed():
+    """Rosenbrock's function from all around; ascents end where rises are small."""
+
+    def rosenbrock(points):
+        x, y = points.T
+        bend = y - x**2
+        gradient = np.stack([2 * (1 - x) + 400 * x * bend, -200 * bend], axis=1)
+        return -((1 - x) ** 2) - 100 * bend**2, gradient
+
+    starts = np.random.default_rng(1).normal(scale=5.0, size=(20, 2))
+    assert rosenbrock(starts)[0].min() < -1e5
+    _, heights = ascend(rosenbrock, starts, most=150)
+    assert heights.min() > -2
+
+
+def test_ascents_stay_in_their_basin():
+    """Wells at -5 and 5 that rise without bound, from near and far."""
+
+    def wells(points):
+        return -((points**2 - 25) ** 2)[:, 0] / 200, -points * (points**2 - 25) / 50
+
+    starts = np.array([-9.0, -1.0, 1.0, 3.0, 30.0])[:, None]
+    ends, _ = ascend(wells, starts)
+    np.testing.assert_allclose(ends[:, 0], [-5.0, -5.0, 5.0, 5.0, 5.0], atol=0.1)
+
+
 def test_heights_never_fall():
     starts = np.random.default_rng(1).normal(size=(10, 3)) * 3
     _, heights = ascend(gaussian, starts, most=1)
