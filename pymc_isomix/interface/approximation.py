@@ -180,7 +180,7 @@ class Fitted:
         """Judge whether to trust this approximation, by weights and transitions of new draws.
 
         What is done depends on the arguments alone, not on time: the same fit gets the same
-        verdict, on a busy machine and after loading, too. It takes some 35 000 evaluations of the
+        verdict, on a busy machine and after loading, too. It takes some 30 000 evaluations of the
         log density; for a slow model fewer ``transitions``, say 5, take a quarter. Above 20 000
         observations it does a part of that: 500 draws, 50 chains, and five transitions and ascents
         at the least.

@@ -84,7 +84,8 @@ class IsoMix(Inference):
         Draws of each component, B; by default 3, or to make 150 (50 for over 500 effects of sites).
     start : dict, list of K dicts, or (K, d) array, optional
         Start in model space by variable name, for all components (then ``init`` spreads them around
-        it) or for each; or the first means in unconstrained space.
+        it) or for each; or the first means in unconstrained space. They choose the modes that are
+        found: without them, chains at high temperatures look for more.
     start_sigma : float or dict, optional
         First standard deviation of the components in unconstrained space, 0.1 when not given.
     init : {"jitter", "prior", "uniform"}

@@ -98,7 +98,7 @@ def examine(
 
     What is done does not depend on time, and so not on the machine or on what else it does: 4000
     draws (fewer above 10 000 dimensions), 150 chains, and as many transitions and ascents as asked
-    for, about 35 000 evaluations of the log density by default. Above 20 000 observations it is as
+    for, about 30 000 evaluations of the log density by default. Above 20 000 observations it is as
     much less as there are more of them: at the least 500 draws, 50 chains, and five transitions and
     ascents.
 
