@@ -398,7 +398,7 @@ def test_one_mode_says_so_and_what_is_outside():
     assert only_axes(pmi.plot_modes(tree(diagnostics=group))).get_title() == ""
     group = group.assign(n_ascents=20, n_ascents_at_modes=19, missing_mass=0.0312)
     assert only_axes(pmi.plot_modes(tree(diagnostics=group))).get_title() == (
-        "19 of 20 ascents end inside\nmissing mass 0.031"
+        "19 of 20 ascents ended at a mode\nmissing mass 0.031"
     )
 
 
@@ -464,7 +464,10 @@ def test_ticks_are_plain_numbers_that_do_not_overlap(shape, labels):
 
 
 def test_weights_that_hardly_differ_say_so():
-    for shape, title in [(0.05, "the weights hardly differ:\nk-hat says nothing"), (0.4, "")]:
+    for shape, title in [
+        (0.05, "all weights are nearly equal:\nk-hat is not informative"),
+        (0.4, ""),
+    ]:
         group = weights_group(pareto_log_weights(shape, n_draws=1000))
         assert only_axes(pmi.plot_khat(tree(sample_stats=group))).get_title() == title
 
