@@ -182,7 +182,7 @@ def _missing(dataset):
     if np.isnan(missing):
         return "not checked", "no ascents to other modes were made"
     n_reached = dataset["n_ascents_at_modes"].item()
-    return f"{missing:.3f}", f"not covered; {n_reached} of {n_ascents} ascents ended at a mode"
+    return f"{missing:.3f}", f"{n_reached} of {n_ascents} ascents ended at a mode"
 
 
 def _modes(dataset):

@@ -373,7 +373,7 @@ def test_transitions_see_all_the_data_or_refuse():
         _, noise = pt.random.normal(size=(), rng=pt.random.shared_rng(seed=1), return_next_rng=True)
         pm.Potential("noise", mu * noise)
     approx = IsotropicMixture(model=model, random_seed=1)
-    with pytest.raises(ValueError, match="weights and transitions would be meaningless"):
+    with pytest.raises(ValueError, match="weights and transitions would mean nothing"):
         approx.sample(50, transitions=1)
 
 

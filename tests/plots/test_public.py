@@ -239,7 +239,7 @@ def test_a_model_may_use_our_names():
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_dimensions():
-    with pytest.raises(ValueError, match=r"'gamma', which is none of .* tau_log__, beta\[x0\]"):
+    with pytest.raises(ValueError, match=r"'gamma', which is not one of .* tau_log__, beta\[x0\]"):
         pmi.plot_components(tree(isomix=mixture_group()), var_names=["tau", "gamma"])
 
 
@@ -493,7 +493,7 @@ def test_equal_weights_have_no_tail():
 
 
 def test_too_few_weights_are_an_error():
-    with pytest.raises(ValueError, match=r"at least 25 finite log_weight .* got 24"):
+    with pytest.raises(ValueError, match=r"at least 25 finite values of log_weight .* got 24"):
         pmi.plot_khat(tree(sample_stats=weights_group(np.r_[np.zeros(24), np.inf])))
     with pytest.raises(ValueError, match="got 0"):
         pmi.plot_khat(tree(sample_stats=xr.Dataset()))

@@ -133,7 +133,7 @@ def test_a_high_khat_alone_is_no_proof():
     approx = pmi.IsotropicMixture(params=at(0.0, sd=1.25), model=model, random_seed=1)
     result = approx.diagnostics(random_seed=1, n_probes=0)
     assert result["khat"] > result["good_k"]
-    assert "no proof of a wrong mean" in advice_of(result, "doubtful")
+    assert "Means and widths may still be right" in advice_of(result, "doubtful")
 
 
 def test_one_component_on_two_modes(two_modes):
@@ -214,7 +214,7 @@ def test_a_scale_too_narrow_grows_under_transitions():
     assert result["transitions_sd"].item() == pytest.approx(growth * 1.0, rel=0.1)
     assert "HMC transitions increase the width of x" in advice_of(result, "bad")
     assert result.names[0] == "x"
-    assert "it has not been fitted yet" in result.advice
+    assert "Nothing has been fitted yet" in result.advice
     approx.history = History(stop_reason="converged")
     advice = approx.diagnostics(n_probes=0).advice
     for remedy in ("`approx.sample(transitions=20)`", "`approx.sample_nuts()`"):
@@ -564,9 +564,9 @@ def test_the_same_report_after_loading(normal, tmp_path):
 
 def test_what_was_not_asked_for_is_said(normal):
     advice = gaussian(normal).diagnostics(n_probes=0, transitions=0).advice
-    assert "Not checked: HMC transitions of the draws and ascents to other modes" in advice
+    assert "Not checked: HMC transitions of the draws and ascents to other modes." in advice
     assert "Not checked" not in gaussian(normal).diagnostics().advice
-    assert "ascents to other modes (" in gaussian(normal).diagnostics(n_probes=0).advice
+    assert "Not checked: ascents to other modes." in gaussian(normal).diagnostics(n_probes=0).advice
 
 
 def test_half_a_check_is_no_verdict(normal, monkeypatch):

@@ -214,10 +214,10 @@ def test_data_of_a_deterministic_stay_as_they_are():
 @pytest.mark.parametrize(
     ("var_names", "name", "message"),
     [
-        ("c", "prior", r"'c', which is no free variable or deterministic.*a, b, twice"),
-        ("seen", "prior", "'seen', which is no free variable"),
+        ("c", "prior", r"'c', which is not a free variable or deterministic.*a, b, twice"),
+        ("seen", "prior", "'seen', which is not a free variable"),
         ("a", "taken", r"already has a variable 'taken'; pass another name="),
-        (["a", "taken2"], "prior", "no free variable"),
+        (["a", "taken2"], "prior", "not a free variable"),
         ("b", "prior", "dim 'axis' of 'b' has different coords"),
     ],
 )

@@ -553,8 +553,8 @@ def walk_of_vectors():
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (walk_of_vectors, "for x, whose steps, or first values, have no location and scale"),
-        (circle, "for w, which scales effects that its own scale depends on"),
+        (walk_of_vectors, "x (its steps or first values have no known location and scale"),
+        (circle, "w (it scales effects that its own scale depends on"),
     ],
 )
 def test_what_is_not_recognised_is_named_with_the_reason(function, reason, caplog):
