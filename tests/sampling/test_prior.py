@@ -229,7 +229,7 @@ def test_refusals(approx, var_names, name, message):
 
 
 def test_refuses_draws_the_fitted_model_and_no_model(approx):
-    with pm.Model(), pytest.raises(TypeError, match=r"got dict\. Draws do not have the mixture"):
+    with pm.Model(), pytest.raises(TypeError, match=r"got dict\. Draws do not contain the mixture"):
         pmi.as_prior({})
     with approx.model, pytest.raises(ValueError, match="not to the fitted one"):
         pmi.as_prior(approx)
