@@ -235,7 +235,9 @@ def test_new_groups_are_none_of_the_fit(groups):
     approx = pmi.IsotropicMixture(n_components=1, random_seed=1, model=model)
     idata = approx.sample(20, random_seed=1)
     pm.set_data({"seen": np.zeros(len(groups))}, coords={"group": groups}, model=model)
-    with pytest.raises(ValueError, match=r"dim 'group' of effect .*Call sample\(\) before pm\.set_data"):
+    with pytest.raises(
+        ValueError, match=r"dim 'group' of effect .*Call sample\(\) before pm\.set_data"
+    ):
         approx.sample(20)
     with pytest.raises(ValueError, match="dim 'group' of effect"):
         approx.sample_nuts(20)
