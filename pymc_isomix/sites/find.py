@@ -330,7 +330,7 @@ def _without_circles(space, candidates, weaker):
             kept = sorted([*others, site], key=lambda s: order.index(s.name))
             break
         else:
-            # one factor of a product is its scale; the others lose nothing if their priors are fixed
+            # a factor of a product with a fixed prior loses nothing: another factor is the scale
             rv, free = space.variables[name], set(space.model.free_RVs)
             if options and any(varies(one, free, rv) for one in rv.owner.inputs):
                 weaker[name] = "it scales effects that its own scale depends on"
