@@ -953,7 +953,7 @@ def no_step_compiles(monkeypatch):
         ({"start": np.zeros((3, 2))}, r"start must have shape .* = \(2, 2\) .*got \(3, 2\)"),
         ({"start": [{}, {}, {}]}, "start must be one dict or a list of n_components = 2 dicts"),
         ({"start": {"phi": 0.0}}, "start has 'phi', which is not a free variable"),
-        ({"start": {"theta": [0.0, np.inf]}}, "component 0 .*not finite, at variable theta"),
+        ({"start": {"theta": [0.0, np.inf]}}, "component 0: .*theta is not finite"),
         ({"start_sigma": 0.0}, "start_sigma must be positive and finite; got 0.0"),
         ({"start_sigma": {"phi": 1.0}}, "start_sigma has 'phi', which is not a variable"),
     ],
