@@ -1105,3 +1105,14 @@ def test_gaussians_of_no_use_leave_the_start_of_the_mixture_as_it_was(monkeypatc
         exploring = (approx.history.phase == "exploring").sum()
         assert exploring >= 100  # two windows of the stopping rule of a cold start
     np.testing.assert_allclose(*hists, rtol=1e-9)
+
+
+def test_a_vague_prior_of_a_variance_is_fitted():
+    """Its prior draws start ascents that end e^400 out, at modes of no mass."""
+    with pm.Model() as model:
+        variance = pm.InverseGamma("variance", 0.001, 0.001)
+        effect = pm.Normal("effect", 0, pm.math.sqrt(variance), shape=1)
+        pm.Normal("y", effect, 12, observed=[28.0])
+    approx = pmi.IsoMix(5, model=model, random_seed=1).fit(300, progressbar=False)
+    assert np.isfinite(approx.hist).all()
+    assert np.abs(approx.mixture.means).max() < 100
