@@ -116,21 +116,23 @@ def _chain_sites(space, name, found, others=()):
         prior = [pt.broadcast_to(pt.as_tensor(p), shape).ravel() for p in found.prior]
         shapes = [(form.n_dim,)] * 2
     woven = found.woven if others else None
-    seen = [found.added, found.factor]
+    nothing, one = pt.zeros((1, 1)), pt.ones((1, 1))
+    options = [] if found.noise is None else [(found.added, found.factor, found.noise)]
+    options += [(added, found.factor, one) for added in (found.added, nothing)]
     sites = [
         _site(
             space,
             name,
             form,
-            [found.offset, found.coefs, found.scale, *added_and_factor, *prior],
-            [by_time, by_lag, by_time, by_time, by_time, *shapes],
+            [found.offset, found.coefs, found.scale, *seen, *prior],
+            [by_time, by_lag, *[by_time] * 4, *shapes],
             flat=False,
             part=found.part,
             alone=True,
             others=others,
             woven=woven,
         )
-        for added_and_factor in (seen, [pt.zeros((1, 1)), seen[1]])
+        for seen in options
     ]
     return [site for site in sites if site is not None]
 
