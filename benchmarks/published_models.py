@@ -2,6 +2,7 @@
 
     python benchmarks/published_models.py references [--limit 720]
     python benchmarks/published_models.py ours [--limit 600] [--again]
+    python benchmarks/published_models.py compare
     python benchmarks/published_models.py list
 
 Each model runs in a fresh process; PyTensor's folder is as earlier processes left it. The limit is
@@ -11,8 +12,11 @@ resume: a model that has a result is skipped, unless ``--again`` or the limit is
 the one that stopped it. ``references`` runs nutpie once, four chains of 1000 draws at a target
 acceptance of .95, and keeps quantiles in ``results/published``. ``ours`` sets nothing but the seed,
 draws 4000 times and asks for diagnostics. The clock starts with the process and stops at our
-verdict or at nutpie's R-hat; it includes the building of the model. W1 is in standard deviations
-of the reference. At most 30 quantities of a model are compared, spread evenly over its variables.
+verdict or at nutpie's R-hat; it includes the building of the model. Nutpie's chains run one after
+another, which leaves its processor seconds as they are. W1 is in standard deviations of the
+reference. At most 30 quantities of a model are compared, spread evenly over its variables. Our
+draws of them lie in ``results/published/draws``, so that ``compare`` can take them up when a
+reference is made later.
 """
 
 import json
@@ -31,7 +35,8 @@ from results import read
 
 SEED, DRAWS, MOST = 1, 4000, 30
 LEVELS = (np.arange(100) + 0.5) / 100
-LIMITS = {"references": 720, "ours": 600}  # processor seconds
+LIMITS = {"references": 720, "ours": 600, "compare": None}  # processor seconds
+SETTINGS = {"seed": SEED, "draws": DRAWS}
 PATIENCE = 20  # a process may take so many times its limit by the clock
 
 
@@ -56,7 +61,11 @@ def quantities(posterior, report=()):
 
 
 def summarise(labels, draws):
-    """Median, spread and quantiles of what varies; quantiles in hundredths of a spread."""
+    """Median, spread, quantiles and effective sample size of what varies.
+
+    Quantiles are in hundredths of a spread; the size is the smaller one of bulk and tails.
+    """
+    sizes = effective_sizes(draws)
     quantiles = np.quantile(draws.reshape(-1, draws.shape[-1]), LEVELS, axis=0)
     centre, spread = np.median(quantiles, axis=0), quantiles.std(axis=0)
     return {
@@ -64,18 +73,34 @@ def summarise(labels, draws):
             float(f"{c:.9g}"),
             float(f"{s:.5g}"),
             (100 * (q - c) / s).round().astype(int).tolist(),
+            round(float(size)),
         ]
-        for label, c, s, q in zip(labels, centre, spread, quantiles.T, strict=True)
+        for label, c, s, q, size in zip(labels, centre, spread, quantiles.T, sizes, strict=True)
         if s > 1e-9 * max(1, abs(c))
     }
+
+
+def as_dataset(draws):
+    """Draws (chain, draw, quantity) for ArviZ."""
+    import xarray as xr
+
+    return xr.Dataset({"x": (("chain", "draw", "quantity"), draws)})
+
+
+def effective_sizes(draws):
+    """Effective sample sizes of each quantity, of the bulk or the tails, whichever is smaller."""
+    import arviz as az
+
+    data = as_dataset(draws)
+    sizes = [az.ess(data, method=method)["x"].to_numpy() for method in ("bulk", "tail")]
+    return np.fmax(1, np.nan_to_num(np.minimum(*sizes)))
 
 
 def convergence(draws):
     """Largest R-hat and smallest bulk effective sample size of draws (chain, draw, quantity)."""
     import arviz as az
-    import xarray as xr
 
-    data = xr.Dataset({"x": (("chain", "draw", "quantity"), draws)})
+    data = as_dataset(draws)
     rhat, ess = az.rhat(data)["x"].to_numpy(), az.ess(data)["x"].to_numpy()
     return {"rhat": round(float(np.nanmax(rhat)), 3), "ess": round(float(np.nanmin(ess)))}
 
@@ -85,7 +110,7 @@ def compare(kept, labels, draws):
     columns = dict(zip(labels, draws.reshape(-1, draws.shape[-1]).T, strict=True))
     names, w1, ratios = [name for name in kept if name in columns], [], []
     for name in names:
-        centre, spread, hundredths = kept[name]
+        centre, spread, hundredths = kept[name][:3]
         scaled, truth = (columns[name] - centre) / spread, np.array(hundredths) / 100
         w1.append(np.abs(np.quantile(scaled, LEVELS) - truth).mean())
         width = np.diff(np.interp((0.05, 0.95), LEVELS, truth))[0]
@@ -101,8 +126,10 @@ def compare(kept, labels, draws):
 
 
 def spent(began):
-    """Seconds since the process was asked for, and those of the processor."""
-    return {"seconds": round(time.time() - began, 1), "cpu": round(time.process_time(), 1)}
+    """Seconds since the process was asked for, and those of the processor, compilers included."""
+    compilers = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = time.process_time() + compilers.ru_utime + compilers.ru_stime
+    return {"seconds": round(time.time() - began, 1), "cpu": round(cpu, 1)}
 
 
 def reference(name, began):
@@ -118,7 +145,7 @@ def reference(name, began):
         draws=1000,
         tune=1000,
         chains=4,
-        cores=2,
+        cores=1,
         seed=SEED,
         target_accept=0.95,
         progress_bar=False,
@@ -146,8 +173,23 @@ def ours(name, began):
     record |= {"khat": round(float(report["khat"]), 2)}
     labels, draws = quantities(drawn["posterior"].to_dataset(), entry.report)
     record["finite"] = bool(np.isfinite(draws).all())
+    draws_of(entry).parent.mkdir(parents=True, exist_ok=True)
+    np.savez(draws_of(entry), labels=labels, draws=draws.astype("float32"))
+    return record
+
+
+def draws_of(entry):
+    """Where our draws lie."""
+    return results.RESULTS / "published" / "draws" / f"{entry.slug}.npz"
+
+
+def compared(entry, record):
+    """A record with how far our draws are from the reference, where there are both."""
     kept = stored(entry).get("quantities")
-    return record | (compare(kept, labels, draws) if kept and record["finite"] else {})
+    if not (kept and record.get("finite") and draws_of(entry).exists()):
+        return record
+    with np.load(draws_of(entry)) as ours:
+        return record | compare(kept, ours["labels"].tolist(), ours["draws"].astype(float))
 
 
 def stored(entry):
@@ -197,18 +239,28 @@ def run_references(entries, limit, again):
 def run_ours(entries, limit, again):
     """Add each model that has no record to the JSON."""
     for entry in entries:
-        fits = (read("published") or {"fits": []})["fits"]
-        if wanted(next((f for f in fits if f["model"] == entry.name), None), limit, again):
+        if wanted(fits().get(entry.name), limit, again):
             found = attempt({"what": "ours", "name": entry.name}, limit)
-            record = {"model": entry.name, "group": entry.group} | found
-            settings = {"seed": SEED, "draws": DRAWS, "limit": limit}
-            save("published", settings, key=("model",), fits=[record])
-            print(entry.name, found, flush=True)
+            record = compared(entry, {"model": entry.name, "group": entry.group} | found)
+            save("published", SETTINGS, key=("model",), fits=[record])
+            print(record, flush=True)
+
+
+def run_compare(entries, *_):
+    """Measure the draws that were made before their reference."""
+    kept = fits()
+    records = [compared(entry, kept[entry.name]) for entry in entries if entry.name in kept]
+    save("published", SETTINGS, key=("model",), fits=records)
+
+
+def fits():
+    """Records of our fits by model."""
+    return {fit["model"]: fit for fit in (read("published") or {"fits": []})["fits"]}
 
 
 def main():
     command = parser(__doc__)
-    command.add_argument("what", choices=("references", "ours", "list"), nargs="?")
+    command.add_argument("what", choices=(*LIMITS, "list"), nargs="?")
     command.add_argument("--limit", type=float, help="processor seconds of a process")
     command.add_argument("--again", action="store_true", help="those with a result, too")
     arguments = command.parse_args()
@@ -232,9 +284,8 @@ def main():
             print(f"{entry.group} | {entry.name} | {entry.source}")
         return
     limit = arguments.limit or LIMITS[arguments.what]
-    {"references": run_references, "ours": run_ours}[arguments.what](
-        entries, limit, arguments.again
-    )
+    act = {"references": run_references, "ours": run_ours, "compare": run_compare}
+    act[arguments.what](entries, limit, arguments.again)
 
 
 if __name__ == "__main__":

@@ -93,18 +93,17 @@ def summary(result):
     """The figures that the models were run for."""
     both = pairs(result)
     ended = [fit for fit, _ in both if "verdict" in fit]
-    known = [fit for fit, nuts in both if "w1_max" in fit and nuts and converged(nuts)]
+    due = [fit for fit, nuts in both if nuts and converged(nuts)]
+    known = [fit for fit in due if "w1_max" in fit]
     right = [fit for fit in known if (fit["verdict"] == "good") != wrong(fit)]
     timed = [(fit, nuts) for fit, nuts in both if "verdict" in fit and "cpu" in nuts]
     faster = sum(fit["cpu"] < nuts["cpu"] for fit, nuts in timed)
     counts = {
         "models that run to a verdict": share(len(ended), len(both)),
-        "nutpie converges": share(
-            sum(bool(n) and converged(n) for _, n in both), len([n for _, n in both if n])
-        ),
-        f"W1 max at most {W1}": share(sum(fit["w1_max"] <= W1 for fit in known), len(known)),
+        "nutpie converges": share(len(due), len([n for _, n in both if n])),
+        f"W1 max at most {W1}": share(sum(fit["w1_max"] <= W1 for fit in known), len(due)),
         "every 90 % width within 10 %": share(
-            sum(within(fit["width"], WIDTH) for fit in known), len(known)
+            sum(within(fit["width"], WIDTH) for fit in known), len(due)
         ),
         "the verdict is right": share(len(right), len(known)),
         "fewer processor seconds than nutpie": share(faster, len(timed)),

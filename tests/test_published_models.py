@@ -113,7 +113,7 @@ def test_summary_counts(tmp_path, monkeypatch):
     result = {"fits": [{"group": "one"} | fit for fit in fits]}
     _, rows = published_rows.summary(result)
     assert [value.partition(" (")[0] for _, value in rows] == [
-        *("4 of 5", "4 of 5", "1 of 3", "1 of 3", "2 of 3", "2 of 4")
+        *("4 of 5", "4 of 5", "1 of 4", "1 of 4", "2 of 3", "2 of 4")
     ]
     _, rows = published_rows.failures(result)
     assert [row[:2] for row in rows] == [

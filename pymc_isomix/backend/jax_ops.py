@@ -11,12 +11,15 @@ from typing import Any
 import pytensor.tensor as pt
 from pytensor.compile.ops import TypeCastingOp
 from pytensor.graph.basic import Apply
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import node_rewriter
 from pytensor.scalar.basic import Clip
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.random.basic import NormalRV
 
 from pymc_isomix.backend import upstream
+from pymc_isomix.backend.compilation import mode_for_xla
 
 
 class ComputeOnce(TypeCastingOp):
@@ -48,6 +51,33 @@ class Sharded(ComputeOnce):
 
 class NoiseRV(NormalRV):
     """Normal draws; on JAX standard normal ones, all from one run of its Threefry generator."""
+
+
+class InChunks(Op):
+    """A graph of some points as an Op of more of them, one chunk after the other; on JAX only.
+
+    Parameters
+    ----------
+    inputs : list of TensorVariable
+        Points (S, d), and what is the same for all of them.
+    outputs : list of TensorVariable
+        Of S points, (S, ...).
+    n_chunks : int
+        So many times S points come in.
+    """
+
+    def __init__(self, inputs, outputs, n_chunks):
+        self.inputs, self.outputs, self.n_chunks = inputs, outputs, n_chunks
+
+    def make_node(self, *inputs):  # noqa: D102
+        shapes = [(self.n_chunks * one.type.shape[0], *one.type.shape[1:]) for one in self.outputs]
+        whole = [
+            one.type.clone(shape=shape)() for one, shape in zip(self.outputs, shapes, strict=True)
+        ]
+        return Apply(self, list(inputs), whole)
+
+    def perform(self, node, inputs, outputs):  # noqa: D102
+        raise NotImplementedError("chunks are for JAX")
 
 
 _once, _noise = ComputeOnce(), NoiseRV()
@@ -122,3 +152,16 @@ def teach_jax():
             return next_rng, jax.lax.optimization_barrier(draws)
 
         return draw
+
+    @jax_funcify.register(InChunks)
+    def in_chunks(op, **kwargs):
+        graph = FunctionGraph(op.inputs, op.outputs, clone=True)
+        mode_for_xla("JAX").optimizer.rewrite(graph)
+        evaluate = jax_funcify(graph)
+
+        def loop(points, *others):
+            chunks = points.reshape(op.n_chunks, -1, points.shape[1])
+            results = jax.lax.map(lambda chunk: tuple(evaluate(chunk, *others)), chunks)
+            return [result.reshape(-1, *result.shape[2:]) for result in results]
+
+        return loop

@@ -27,9 +27,8 @@ import numpy as np
 import pytensor.tensor as pt
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
-from pytensor.graph.replace import _vectorize_node
 
-from pymc_isomix.backend.upstream import jax_dispatch
+from pymc_isomix.backend.upstream import _vectorize_node, jax_dispatch
 
 AT_ONCE = 24  # steps, up to which one block is quicker with NumPy
 TINY = 1e-300

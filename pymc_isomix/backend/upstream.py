@@ -15,7 +15,9 @@ from pymc.logprob.utils import (
 )
 from pymc.pytensorf import collect_default_updates, reseed_rngs, rewrite_pregrad
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
+from pytensor.compile import SharedVariable
 from pytensor.compile.rewriting import inline_ofg_node
+from pytensor.graph.replace import _vectorize_node
 from pytensor.tensor.rewriting.ofg import inline_symbolic_for_fusion
 
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     # An option of PyMC's `remove_minibatched_nodes` for any dimension would replace them.
     "MinibatchOp",
     "MinibatchRandomVariable",
+    # Without it an Op of any number of axes would be looped over, draw by draw.
+    "_vectorize_node",
     # Without it the random generators of a step would not move on: it is what `pm.compile` calls.
     "collect_default_updates",
     # Without it, an Op with a gradient of its own hides its graph from rewrites and vectorising.
@@ -74,16 +78,6 @@ def jax_function(function):
     return function.vm.jit_fn
 
 
-def jax_storage(function):
-    """Where the inputs of such a function lie, lists of one element."""
-    return function.vm.inputs
-
-
-def updated_inputs(function):
-    """Which input an output of a compiled function updates, {output: input}, by their numbers."""
-    return function.maker.fgraph.update_mapping
-
-
 def jax_dispatch():
     """Return PyTensor's ``jax_funcify`` and ``jax_typify``, to which our Ops are registered."""
     from pytensor.link.jax.dispatch import jax_funcify, jax_typify
@@ -102,6 +96,29 @@ def copy_dims(graph, other):
     """Give a graph of a model the dims of another; PyMC's clone of a graph leaves them out."""
     for name in ("_coords", "_dim_lengths"):
         setattr(other, name, getattr(graph, name))
+
+
+def share_data(model, other):
+    """Have a model that PyMC made of another's graph see the data of that one, not its copies.
+
+    Without it ``pm.set_data`` would leave the data of a model without minibatches as they were.
+    """
+    for own, copies in (
+        (model.named_vars, other.named_vars),
+        (model.dim_lengths, other.dim_lengths),
+    ):
+        for name, variable in own.items():
+            if isinstance(variable, SharedVariable):
+                copies[name].container = variable.container
+
+
+def without_initial_values(model):
+    """Return the same model without initial values, which PyMC does not convert to a graph."""
+    plain = object.__new__(type(model))
+    plain.__dict__.update(
+        model.__dict__, rvs_to_initial_values=dict.fromkeys(model.rvs_to_initial_values)
+    )
+    return plain
 
 
 def dropped_by_pm_fit(caller):

@@ -3,15 +3,17 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pytensor
 from pytensor.compile import SharedVariable
 from pytensor.graph.basic import Constant
-from pytensor.graph.traversal import toposort
+from pytensor.graph.op import HasInnerGraph
+from pytensor.graph.traversal import graph_inputs, toposort
 
-from pymc_isomix.ensembles.digests import digest_of
 from pymc_isomix.results import files
 
 
@@ -77,27 +79,27 @@ class Checkpoints:
 
 
 def digests(model):
-    """Digest a model: the graph of its log density, and its data.
-
-    Returns
-    -------
-    dict of str
-        ``model`` is empty where the graph has an Op of the user's own, whose code has no digest;
-        ``data`` are all numbers in the graph, among them those of the priors.
-    """
+    """Digest a model: the graph of its log density, as PyTensor prints it, and its numbers."""
     log_density = model.logp()
-    inputs = list(model.value_vars)
-    of_graph, _ = digest_of(inputs, [log_density])
-    numbers = []
-    for variable in dict.fromkeys(v for node in toposort([log_density]) for v in node.inputs):
-        if isinstance(variable, Constant):
-            numbers.append(variable.data)
-        elif isinstance(variable, SharedVariable):
-            numbers.append(variable.get_value(borrow=True))
+    graph = pytensor.printing.debugprint(log_density, file="str", print_type=True)
+    numbers = [
+        v.data if isinstance(v, Constant) else v.get_value(borrow=True)
+        for v in dict.fromkeys(_inputs([log_density]))
+        if isinstance(v, Constant | SharedVariable)
+    ]
     return {
-        "model": "" if of_graph is None else of_graph.hex(),
+        # without places in memory, which the Ops of a user's own may name
+        "model": digest(re.sub("0x[0-9a-f]+", "", str(graph))),
         "data": digest([n for n in numbers if isinstance(n, np.ndarray | np.generic)]),
     }
+
+
+def _inputs(outputs):
+    """Yield the inputs of a graph, and of the graphs inside its Ops."""
+    yield from graph_inputs(outputs)
+    for node in toposort(outputs):
+        if isinstance(node.op, HasInnerGraph):
+            yield from _inputs(node.op.inner_outputs)
 
 
 def digest(value):

@@ -200,9 +200,6 @@ def stratified_starts(space, restarts, settings, stream):
 
     Parameters
     ----------
-    space : FlatSpace
-    restarts : int
-    settings : Settings
     stream : numpy.random.SeedSequence
         Its children seed the candidates and their strata.
 

@@ -113,20 +113,16 @@ class JoinedMixture(Fitted):
         return f"<p>{escape(str(self))}</p>{self.table._repr_html_()}"
 
 
-def joined_mixture(space, blocks, histories, rng):
+def joined_mixture(
+    space: FlatSpace, blocks: Sequence, histories: Sequence, rng: np.random.RandomState
+) -> JoinedMixture:
     """Join blocks of fits of one model.
 
     Parameters
     ----------
-    space : FlatSpace
     blocks : list of Block
     histories : list of History
         Of the same fits.
-    rng : numpy.random.RandomState
-
-    Returns
-    -------
-    JoinedMixture
     """
     began = time.perf_counter()
     space = space if space.data is not None else space.with_data(FittedData.of(space.model))

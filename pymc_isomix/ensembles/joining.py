@@ -10,6 +10,7 @@ those of the highest :math:`\mathbb E_p[\log \sum_u W_u q_u]`, by EM steps
 the step by which a fit corrects its own weights. Separate pieces get their shares of the evidence.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -146,15 +147,11 @@ def without_copies(pieces, log_density, rng):
     return [pieces[u] for u in sorted(kept)]
 
 
-def draw(pieces, log_density, n_each, rng):
+def draw(pieces: list, log_density: Callable, n_each: int, rng: np.random.Generator) -> Draws:
     """Draw of all pieces, and weigh the draws by the balance heuristic.
 
     Weights are smoothed among the draws of each piece, so that a poor one does not spoil those of
     the rest.
-
-    Returns
-    -------
-    Draws
     """
     n_pieces = len(pieces)
     most = MOST_NUMBERS // (n_pieces * max(n_pieces, pieces[0].mixture.n_dim))
@@ -241,16 +238,12 @@ def standard_errors(draws, weight):
     return np.sqrt(variance), float(np.sqrt(n_each * own.var(axis=1, ddof=1).sum()))
 
 
-def choose(draws):
+def choose(draws: Draws) -> list[int]:
     """Choose pieces one by one, from the best fit of its own mode to the worst.
 
     A piece is kept if it raises the mean log density under the posterior: where the posterior has
     mass that the others do not cover, or cover worse. One that is nearly the same as another adds
     nothing.
-
-    Returns
-    -------
-    list of int
     """
     counts = draws.weight > 0
     log_q, weight = draws.log_q[counts], draws.weight[counts]

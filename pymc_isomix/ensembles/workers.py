@@ -22,7 +22,6 @@ from pymc_isomix.sampling.progress import LateProgress
 
 logger = logging.getLogger(__name__)
 
-ROUNDS = 3  # where workers die: all at once, the rest once more, then one by one
 LONGEST_REASON = 300  # characters
 
 _of_this_thread = threading.local()
@@ -97,10 +96,8 @@ def do(work, key, home, content, task):
         with quiet():
             return task.number, work(_unpickled(key, content), task), None
     except Exception as error:  # the others' results must not depend on it
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        if len(reason) > LONGEST_REASON:
-            reason = reason[:LONGEST_REASON] + "..."
-        return task.number, None, Failure(task.number, task.seed, reason, traceback.format_exc())
+        details = traceback.format_exc()
+        return task.number, None, Failure(task.number, task.seed, _in_one_line(error), details)
 
 
 def _unpickled(key, content):
@@ -129,14 +126,11 @@ def run(payload, tasks, *, n_jobs, keep, progressbar, description):
 
     Parameters
     ----------
-    payload : Payload
     tasks : list of Task
     n_jobs : int or None
         As for ``joblib.Parallel``: None is one, or what ``joblib.parallel_config`` says.
     keep : callable
         ``keep(number, result)`` gets each result as soon as it is there.
-    progressbar : bool
-    description : str
 
     Returns
     -------
@@ -147,7 +141,6 @@ def run(payload, tasks, *, n_jobs, keep, progressbar, description):
     """
     waiting = {task.number: task for task in tasks}
     failures: dict[int, Failure] = {}
-    reason = ""
     with LateProgress(description, len(tasks), disable=not progressbar) as progress:
 
         def take(outcome):
@@ -160,15 +153,11 @@ def run(payload, tasks, *, n_jobs, keep, progressbar, description):
             progress.update(len(tasks) - len(waiting))
 
         try:
-            for round_ in range(ROUNDS):
-                # what has killed a worker twice may be any of those that are left
-                groups = [[task] for task in waiting.values()]
-                if round_ < ROUNDS - 1:
-                    groups = [list(waiting.values())] if waiting else []
-                for group in groups:
-                    reason = _run_together(payload, group, n_jobs, take) or reason
-                if waiting and round_ < ROUNDS - 1:
-                    logger.warning(f"{len(waiting)} of {len(tasks)} run again: {reason}")
+            reason = _run_together(payload, tasks, n_jobs, take)
+            if waiting:
+                logger.warning(f"{len(waiting)} of {len(tasks)} run again, one by one: {reason}")
+            for task in [*waiting.values()]:  # any of them may be what kills its worker
+                reason = _run_together(payload, [task], n_jobs, take) or reason
         except KeyboardInterrupt:
             return [failures[number] for number in sorted(failures)], True
     for task in waiting.values():
@@ -184,34 +173,32 @@ def _run_together(payload, tasks, n_jobs, take):
     from joblib import Parallel, delayed
     from joblib.parallel import get_active_backend
 
-    backend, _ = get_active_backend()
     options = {"n_jobs": n_jobs, "batch_size": 1}
-    if backend.supports_return_generator:
+    if get_active_backend()[0].supports_return_generator:
         options["return_as"] = "generator_unordered"
     parts = payload.work, payload.key, payload.home, payload.content
-    outcomes: Any = None
+
+    def work():
+        yield from Parallel(**options)(delayed(do)(*parts, task) for task in tasks)
+
+    outcomes = work()
     try:
-        try:
-            outcomes = Parallel(**options)(delayed(do)(*parts, task) for task in tasks)
-        except Exception as error:  # each of joblib's backends has errors of its own
-            return _why(error)
-        waiting = iter(outcomes)
         while True:
             try:
-                outcome = next(waiting)
+                outcome = next(outcomes)
             except StopIteration:
                 return None
-            except Exception as error:
-                return _why(error)
+            except Exception as error:  # each of joblib's backends has errors of its own
+                time.sleep(0.1)  # what died is cleared away
+                return _in_one_line(error)
             take(outcome)
     finally:
-        if hasattr(outcomes, "close"):
-            outcomes.close()
+        outcomes.close()
 
 
-def _why(error):
-    time.sleep(0.1)  # what died is cleared away
-    return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
+def _in_one_line(error):
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return reason if len(reason) <= LONGEST_REASON else reason[:LONGEST_REASON] + "..."
 
 
 def seeds_of(seed, n):

@@ -15,7 +15,6 @@ def squared_distances(mixture, unit):
 
     Parameters
     ----------
-    mixture : Mixture
     unit : callable
         From the whitened variances of one component and of another to those that measure the
         distance between them, elementwise.
@@ -60,7 +59,6 @@ def label_modes(mixture, valley=VALLEY, *, log_density=None):
 
     Parameters
     ----------
-    mixture : Mixture
     valley : float
         Nats; two equal components 5 standard deviations apart are 2.4 nats deep, 6 apart 3.8.
     log_density : callable, optional
@@ -160,10 +158,6 @@ def mode_masses(labels, weights, responsibilities, importance_weight):
 
     Parameters
     ----------
-    labels : (K,) integer array
-    weights : (K,) array
-        Of the components.
-    responsibilities : (S, K) array
     importance_weight : (S,) array
         W, sums to 1.
 
@@ -183,12 +177,6 @@ def within_mode_covariance(mixture, labels):
 
     .. math:: \sum_k w_k \left[L \operatorname{diag}(\epsilon_k) L^T + (\mu_k - \bar\mu_{m(k)})
         (\mu_k - \bar\mu_{m(k)})^T\right]
-
-    Parameters
-    ----------
-    mixture : Mixture
-    labels : (K,) integer array
-        m(k), the mode of each component.
 
     Returns
     -------

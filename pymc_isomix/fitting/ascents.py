@@ -1,4 +1,4 @@
-"""Ascents of a log density from many starts, all in one batch."""
+"""Ascents of a log density from many starts, all in one batch, and where more could start."""
 
 import numpy as np
 
@@ -7,6 +7,11 @@ ENOUGH = 1e-4  # of the rise that the slope promises (Armijo's rule)
 SHORTER, SHORTER_OUTSIDE = 0.3, 0.1  # a refused step; one to where nothing is finite
 SHORTEST = 1e-8  # of a direction
 SMALL, N_SMALL = 0.003, 3  # nats: an ascent ends after so many rises below this
+
+TEMPERATURES, N_MOVES = (2.0, 100.0), 20  # of chains that look for modes; their moves
+PROPOSAL = 2.4  # standard deviations at the chain's temperature, per root of d
+POINTS_HOME = 0.9  # cosine between a gradient and the way home: there is nothing else to climb
+SEGMENT = np.linspace(0, 1, 17)[:-1]  # where to look for a valley between two points
 
 
 def ascend(evaluate, points, *, most=60, first_step=1.0):
@@ -69,6 +74,75 @@ def ascend(evaluate, points, *, most=60, first_step=1.0):
         going[refused[fractions[refused] < SHORTEST]] = False
         going[moved[n_small[moved] >= N_SMALL]] = False
     return points, log_p
+
+
+def explore(evaluate, homes, rng):
+    """Look for slopes that lead elsewhere than home, by Metropolis chains at high temperatures.
+
+    A chain of the density to the power 1/T crosses valleys that are T times as deep, and reaches
+    sqrt(T) times as far. Of the points that it has proposed, an ascent should start from where the
+    gradient points away from home the most: there is the near slope of another mode.
+
+    Parameters
+    ----------
+    evaluate : callable
+        From points (S, d) to log density (S,) and gradient (S, d), in coordinates in which the
+        mode at home has standard deviations of about one.
+    homes : (C, d) array
+        The known mode of each chain, from which it starts.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    (S, d) array
+        One point of each chain that has seen such a slope.
+    """
+    n_chains, n_dim = homes.shape
+    temperatures = np.geomspace(*TEMPERATURES, n_chains)
+    reach = np.sqrt(temperatures)[:, None]
+
+    def look(points):
+        log_p, gradients = evaluate(points)
+        finite = _finite(log_p, gradients)
+        way = homes - points
+        lengths = np.linalg.norm(way, axis=1) * np.linalg.norm(gradients, axis=1)
+        cosines = (way * gradients).sum(axis=1) / np.maximum(lengths, 1e-300)
+        return np.where(finite, log_p, -np.inf), np.where(finite, cosines, np.inf)
+
+    points = homes + reach * rng.normal(size=homes.shape)
+    log_p, cosines = look(points)
+    best, least = points, cosines
+    for _ in range(N_MOVES):
+        step = PROPOSAL / np.sqrt(n_dim) * reach * rng.normal(size=homes.shape)
+        there, cosines = look(points + step)
+        away = cosines < least
+        best, least = np.where(away[:, None], points + step, best), np.minimum(cosines, least)
+        with np.errstate(invalid="ignore"):  # from outside the support to outside
+            accepted = ~(np.log(rng.random(n_chains)) > (there - log_p) / temperatures)
+        points = np.where(accepted[:, None], points + step, points)
+        log_p = np.where(accepted, there, log_p)
+    return best[least < POINTS_HOME]
+
+
+def is_apart(evaluate, end, height, means, valley):
+    """Tell whether a valley divides the end of an ascent from all of some points.
+
+    Parameters
+    ----------
+    evaluate : callable
+    end : (d,) array
+    height : float
+        Log density there.
+    means : (M, d) array
+        A mean outside the support says nothing.
+    valley : float
+        Depth, nats.
+    """
+    segments = [mean + SEGMENT[:, None] * (end - mean) for mean in means]
+    log_p, _ = evaluate(np.concatenate(segments))
+    log_p = np.where(np.isnan(log_p), -np.inf, log_p).reshape(len(means), -1)
+    lower = np.minimum(log_p[:, 0], height)
+    return (~np.isfinite(lower) | (log_p.min(axis=1) < lower - valley)).all()
 
 
 class _Memory:

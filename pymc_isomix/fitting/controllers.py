@@ -51,29 +51,18 @@ class Controller(Protocol):
         """Recorded for each step."""
 
     def step_sizes(self, i, most):
-        """Sizes of step i = 0, 1, ... and of those after it, at most ``most``.
-
-        They end where the parameters have to be looked at.
-        """
+        """Sizes of step i = 0, 1, ... and those after it, at most ``most``, up to the next look."""
 
     def after_steps(self, losses, log_evidence):
-        """Look at what was done; return a reason to stop, None to go on.
+        """Look at all losses (i,), and at the log evidence (t, K) of the last t steps.
 
-        Parameters
-        ----------
-        losses : (i,) array
-            Of all steps so far.
-        log_evidence : (t, K) array
-            Of the last t of them.
+        Return a reason to stop, or None to go on.
         """
 
     def recover(self, i, lost):
-        """Try to go on after a refused step; False when that cannot be done.
+        """Try to go on after a refused step, in which components ``lost`` (K,) had no finite draw.
 
-        Parameters
-        ----------
-        lost : (K,) boolean array
-            Components without a finite draw.
+        False where that cannot be done.
         """
 
     def finish(self):

@@ -46,9 +46,6 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
     ----------
     trace : Trace
         Filled in as the run goes on; the length of its losses is the budget.
-    stepper : OneByOne or Looped
-    controller : Scheduled or Phased
-    operator : MixtureKL
     callbacks : list of callables
         Each gets (approximation, losses, iteration), after every step; after every call of many
         steps where all have ``once_a_call``.
@@ -56,8 +53,6 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
         Iterations of earlier runs.
     score : bool
         Whether callbacks get the losses, or None.
-    progressbar : bool
-    theme : rich.theme.Theme
 
     Returns
     -------

@@ -12,6 +12,7 @@ which costs nothing more, judges each step. Pseudo-observations of sites are lea
 batches.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -304,7 +305,14 @@ def fit(
     return batch
 
 
-def settle_coordinates(target, gaussian, rng, *, most=MOST_ROUNDS, tell=lambda batch: None):
+def settle_coordinates(
+    target: Target,
+    gaussian: Gaussian,
+    rng: np.random.Generator,
+    *,
+    most: int = MOST_ROUNDS,
+    tell: Callable = lambda batch: None,
+) -> Gaussian:
     """Take steps with few draws under a diagonal metric, until they have found the coordinates.
 
     Where sites have hundreds of elements, a Gaussian is far too wide while the coordinates are
@@ -312,18 +320,12 @@ def settle_coordinates(target, gaussian, rng, *, most=MOST_ROUNDS, tell=lambda b
 
     Parameters
     ----------
-    target : Target
     gaussian : Gaussian
         With a diagonal root.
-    rng : numpy.random.Generator
     most : int
         Rounds of twenty steps.
     tell : callable
         Gets each batch.
-
-    Returns
-    -------
-    Gaussian
     """
     best = -np.inf
     for _ in range(most):
@@ -378,9 +380,6 @@ def root_by_differences(target, mean, parameters, unit=None):
 
     Parameters
     ----------
-    target : Target
-    mean : (d,) array
-    parameters : dict of arrays
     unit : (d, d) array, optional
         Root of a metric in which the Hessian is of the order of one.
     """

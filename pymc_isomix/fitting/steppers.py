@@ -3,36 +3,12 @@
 import time
 
 import numpy as np
-from pytensor.tensor.random.type import RandomType
 
-from pymc_isomix.backend import upstream
-from pymc_isomix.backend.compilation import compiling, is_jax, jax_failure
 from pymc_isomix.backend.jax_compilation import AheadOfTime
 from pymc_isomix.fitting.random_state import generators, seeded_for_jax
 
 MOST_STEPS = 50  # in one call
 CALL_SECONDS = 0.3  # so that progress shows, and an interrupt is heard, in time
-
-
-class Deferred:
-    """A step that is compiled when it is asked for.
-
-    Parameters
-    ----------
-    compile : callable
-        Compiles the step.
-    """
-
-    def __init__(self, compile):
-        self.compile = compile
-
-    def compiled(self):
-        """Compile the step."""
-        return self.compile()
-
-    def __call__(self):
-        """Compile the step, and take one; for those who call it as PyMC's."""
-        return self.compiled()()
 
 
 class OneByOne:
@@ -106,18 +82,6 @@ class Loop:
         ]
         watched = (self.names.index(name) for name in ("step_size", "info.log_evidence"))
         self.run = AheadOfTime(_loop(step, updates, *watched))
-
-    @classmethod
-    def of(cls, function, shared):
-        """Return the loop of a step that PyTensor has compiled with JAX."""
-        places = [
-            i
-            for i, given in enumerate(function.maker.inputs)
-            if isinstance(given.variable.type, RandomType)  # JAX has copies of them
-        ]
-        updates = {i: o for o, i in upstream.updated_inputs(function).items()}
-        step, storage = upstream.jax_function(function), upstream.jax_storage(function)
-        return cls(step, storage, shared, places, updates)
 
     def bind(self, operator, seed, meanwhile=None):
         """Take these steps for an approximation; do something else while XLA compiles them."""
@@ -230,13 +194,3 @@ def _loop(step, updates, step_size, log_evidence):
         return jax.lax.while_loop(goes_on, body, carry)[:4]
 
     return run
-
-
-@compiling()
-def stepper(function, operator):
-    """Choose how to take steps with a compiled step function."""
-    maker = getattr(function, "maker", None)  # none of a function of Python's own
-    if maker is None or not is_jax(maker.mode):
-        return OneByOne(function, operator)
-    with jax_failure():
-        return Looped(Loop.of(function, operator.shared), upstream.jax_storage(function), operator)

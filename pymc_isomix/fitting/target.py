@@ -3,7 +3,6 @@
 import numpy as np
 
 from pymc_isomix.family import shape as shapes
-from pymc_isomix.sites import regression
 from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, Coordinates
 
@@ -39,26 +38,7 @@ class ModelTarget:
         return compiled.log_density_and_gradient(np.ascontiguousarray(points))
 
     def learn(self, points, gradients, centre, parameters, damping):
-        """Learn the pseudo-observations by regression on draws.
-
-        Parameters
-        ----------
-        points, gradients : (S, d) array
-            Draws in coordinates y, and the gradient of the log density there.
-        centre : (C, d) array
-            Points that stay where they are in z.
-        parameters : dict of (P,) arrays
-        damping : float
-            Part of the step that is taken.
-
-        Returns
-        -------
-        new : dict of (P,) arrays
-        centre : (C, d) array
-            The same points, in the new coordinates.
-        factor : (d,) array
-            By which the units of y shrink, typically.
-        """
+        """Learn the pseudo-observations by regression; see :class:`second_order.Target`."""
         new = {name: value.copy() for name, value in parameters.items()}
         factor, n, shape = np.ones(points.shape[1]), len(points), None
         both = np.concatenate([points, centre])
@@ -67,36 +47,34 @@ class ModelTarget:
             both, log_slope, slope_of_log_slope = of_map.bend(both, parameters)
             gradients = (gradients - slope_of_log_slope[:n]) / np.exp(log_slope[:n])
         points, centre = both[:n], both[n:].copy()
-        for learner, place, of_site, given in self._sites(both, parameters):
+        for form, place, of_site, given in self._sites(both, parameters):
             at_draws, at_centre = [part[:n] for part in given], [part[n:] for part in given]
             old = [parameters[name][of_site] for name in PSEUDO]
-            learned = learner.learn(points[:, place], gradients[:, place], at_draws, old, damping)
+            learned = form.learn(points[:, place], gradients[:, place], at_draws, old, damping)
             if not all(np.isfinite(part).all() for part in learned):
                 continue
             for name, value in zip(PSEUDO, learned, strict=True):
                 new[name][of_site] = value
-            centre[:, place] = learner.moved(centre[:, place], at_centre, old, learned)
-            factor[place] = learner.unit_change(at_draws, old, learned)
+            centre[:, place] = form.moved(centre[:, place], at_centre, old, learned)
+            factor[place] = form.unit_change(at_draws, old, learned)
         return new, centre if shape is None else shapes.straighten(centre, shape), factor
 
     def moved(self, points, old, new):
         """Map points y (S, d) of the old parameters to those of the same z under the new ones."""
         before, after = self.map.of(old), self.map.of(new)
         points = before.bend(points, old)[0] if before.has_shape else points.copy()
-        for learner, place, of_site, given in self._sites(points, old):
+        for form, place, of_site, given in self._sites(points, old):
             pairs = [[values[name][of_site] for name in PSEUDO] for values in (old, new)]
-            points[:, place] = learner.moved(points[:, place], given, *pairs)
+            points[:, place] = form.moved(points[:, place], given, *pairs)
         return shapes.straighten(points, after.shape(new)) if after.has_shape else points
 
     def _sites(self, points, parameters):
-        """Yield who learns, place in y, place in the parameters, and what is given."""
+        """Yield form, place in y, place in the parameters, and what is given."""
         points = np.ascontiguousarray(points)
         flat = iter(self.map.evaluate("given", points, parameters))
         for site, of_site in zip(self.map.sites, self.map.places, strict=True):
             given = [next(flat) for _ in range(site.form.n_learned_from)]
-            learner = site.form
             if site.form.is_elementwise:
-                learner = regression
                 given = [np.broadcast_to(part, (len(points), site.form.n_dim)) for part in given]
             if given:
-                yield learner, self.map.place_of(site), of_site, given
+                yield site.form, self.map.place_of(site), of_site, given

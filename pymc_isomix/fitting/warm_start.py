@@ -4,7 +4,7 @@ import numpy as np
 
 from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.fitting import second_order, shaping
-from pymc_isomix.fitting.ascents import ascend
+from pymc_isomix.fitting.ascents import ascend, explore, is_apart
 from pymc_isomix.fitting.second_order import Gaussian
 
 VERY_FEW = 10  # dimensions up to which a Gaussian covers the top of a density that it fits
@@ -15,8 +15,8 @@ BELOW = 0.3
 NARROW, N_NARROW = 0.1, 4  # standard deviations of draws about an end; rounds of them
 CLIMBED_AGAIN = 5  # of the best ends, in coordinates that have changed
 N_STARTS_OF_MANY = 10  # that climb, in many dimensions
-SEGMENT = np.linspace(0, 1, 7)[:-1]  # where to look for a valley before the end of an ascent
-VALLEY = 1.0  # nats
+VALLEY = 1.0  # nats, between modes
+N_CHAINS = 24  # that look for modes which no start has led to
 UNCOVERED = np.log(20)  # nats by which log q lies below the posterior where it has no mass
 MOST_MODES, MOST_POOR = 25, 4  # Gaussians; where the first fits its mode poorly
 LIGHTEST = 5.0  # nats of log mass below all other modes together: less is not fitted further
@@ -34,7 +34,15 @@ EM_STEPS = 50
 
 
 def warm_start(
-    target, starts, parameters, rng, *, dense=True, with_shape=False, tell=lambda batch: None
+    target,
+    starts,
+    parameters,
+    rng,
+    *,
+    dense=True,
+    with_shape=False,
+    explores=True,
+    tell=lambda batch: None,
 ):
     """Climb from all starts, and fit a Gaussian at each mode.
 
@@ -50,6 +58,8 @@ def warm_start(
         Whether the metric is a matrix.
     with_shape : bool
         Whether coordinates may get a shape, where there is one mode. Several would need several.
+    explores : bool
+        Whether hot chains look for modes that no start leads to.
     tell : callable
         Gets each batch of draws.
 
@@ -84,6 +94,8 @@ def warm_start(
     def evaluate(points):
         return target.evaluate(points, shared)
 
+    if explores and dense and batches[0].is_of_use:
+        ends = np.concatenate([ends, _slopes_elsewhere(evaluate, batches[0].gaussian, rng)])
     heights, _ = evaluate(ends)
     left = np.flatnonzero(uncovered(batches, ends, heights))
     if len(left):  # in the metric of the first, which many modes share
@@ -101,7 +113,7 @@ def warm_start(
             continue
         means = [batch.gaussian.mean for batch in batches]
         # in many dimensions the top of a density may lie where a good Gaussian has no mass
-        if n_dim > VERY_FEW and not _is_apart(evaluate, ends[i], heights[i], means):
+        if n_dim > VERY_FEW and not is_apart(evaluate, ends[i], heights[i], means, VALLEY):
             continue
         batch = _further_gaussian(target, batches, end, heights[[i]], rng, few, dense, tell)
         mean = batch.gaussian.mean[None]
@@ -136,15 +148,27 @@ def _are_near(gaussian, difference):
     return np.linalg.norm(gaussian.whiten(difference)) < NEAR * np.sqrt(gaussian.n_dim)
 
 
-def _ascend_whitened(evaluate, gaussian, points):
-    """Climb from points y (S, d) in coordinates in which a Gaussian is standard."""
+def _whitened(evaluate, gaussian):
+    """Log density and gradient in coordinates in which a Gaussian is standard."""
 
     def whitened(noise):
         log_p, gradients = evaluate(gaussian.mean + gaussian.unwhiten(noise))
         return log_p, gaussian.unwhiten_gradient(gradients)
 
-    ends, heights = ascend(whitened, gaussian.whiten(points - gaussian.mean))
+    return whitened
+
+
+def _ascend_whitened(evaluate, gaussian, points):
+    """Climb from points y (S, d) in coordinates in which a Gaussian is standard."""
+    starts = gaussian.whiten(points - gaussian.mean)
+    ends, heights = ascend(_whitened(evaluate, gaussian), starts)
     return gaussian.mean + gaussian.unwhiten(ends), heights
+
+
+def _slopes_elsewhere(evaluate, gaussian, rng):
+    """Points y (S, d) whose gradients point away from a Gaussian."""
+    homes = np.zeros((N_CHAINS, gaussian.n_dim))
+    return gaussian.mean + gaussian.unwhiten(explore(_whitened(evaluate, gaussian), homes, rng))
 
 
 def uncovered(batches, points, log_p):
@@ -153,15 +177,6 @@ def uncovered(batches, points, log_p):
         [batch.log_evidence + batch.gaussian.log_density(points) for batch in batches]
     )
     return np.isfinite(log_p) & (log_p - log_q > UNCOVERED)
-
-
-def _is_apart(evaluate, end, height, means):
-    """Tell whether a valley divides the end of an ascent from all means."""
-    segments = [mean + SEGMENT[:, None] * (end - mean) for mean in means]
-    log_p, _ = evaluate(np.concatenate(segments))
-    log_p = np.where(np.isnan(log_p), -np.inf, log_p).reshape(len(means), -1)
-    lower = np.minimum(log_p[:, 0], height)
-    return (log_p.min(axis=1) < lower - VALLEY).all()
 
 
 def _gaussian_at(target, mean, parameters, rng, few, dense, tell, narrow=NARROW):

@@ -131,7 +131,7 @@ def resume(approx: IsotropicMixture, **changes: Any) -> IsoMix:
     inference = IsoMix.of(approx, settings)
     if approx.history is not None:
         approx.history.settings |= Settings(**changes).record_of(changes)
-        inference.hist, inference.resumes = approx.hist, True
+        inference.hist, inference.goes_on = approx.hist, True
     return inference
 
 

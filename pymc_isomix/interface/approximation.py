@@ -28,7 +28,7 @@ from pymc_isomix.results.importance import (
     weigh_if_possible,
 )
 from pymc_isomix.sampling import drift, nuts, transported
-from pymc_isomix.sampling.transitions import sample_stats, transitions
+from pymc_isomix.sampling.transitions import transitions
 from pymc_isomix.sites.blocks import Block, BlockMixture
 
 logger = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ class Fitted:
         """Judge whether to trust this approximation, by weights and transitions of new draws.
 
         What is done depends on the arguments alone, not on time: the same fit gets the same
-        verdict, on a busy machine and after loading, too. It takes some 35 000 evaluations of the
+        verdict, on a busy machine and after loading, too. It takes some 30 000 evaluations of the
         log density; for a slow model fewer ``transitions``, say 5, take a quarter. Above 20 000
         observations it does a part of that: 500 draws, 50 chains, and five transitions and ascents
         at the least.
@@ -193,8 +193,9 @@ class Fitted:
             The same by default each time, so that the same fit gets the same verdict; None takes
             the approximation's own random numbers.
         n_probes : int
-            Ascents of the log density from spread starts, to find modes where the approximation
-            has no mass, which weights of its own draws cannot show; 0 leaves them out.
+            Ascents of the log density from spread starts, and as many hot chains, to find modes
+            where the approximation has no mass, which weights of its own draws cannot show; 0
+            leaves them out.
         transitions : int
             Exact Markov transitions of 150 of the draws. Where the approximation is the
             posterior they change nothing; too narrow a scale, which weights of its own draws cannot
@@ -459,7 +460,13 @@ class Fitted:
         moved = transitions(compiled, density, weighted.points, n, rng, **options)
         unconstrained, log_determinant = compiled.to_unconstrained(moved.points)
         figures = drift.figures(compiled, weighted.unconstrained, moved)
-        return unconstrained, sample_stats(moved, log_determinant), figures
+        columns = {
+            "lp": moved.log_density - log_determinant,
+            "acceptance_rate": moved.acceptance_rate,
+            "energy": moved.energy,
+        }
+        attrs = {"transitions": moved.n_done, "step_size": moved.step_size}
+        return unconstrained, traces.statistics(columns).assign_attrs(attrs), figures
 
     def _add_groups(self, tree, compiled, density, weighted, moved=None):
         weight = None if weighted.importance is None else weighted.importance.weight

@@ -167,6 +167,8 @@ class Beginning:
                         self.rng,
                         dense=self.kind == "dense",
                         with_shape=with_shape,
+                        # who chooses the starts chooses the modes
+                        explores=self.approx.history.settings.get("start") is None,
                         tell=self.watch,
                     )
                 if batches and batches[0].is_of_use:

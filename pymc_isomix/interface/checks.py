@@ -16,10 +16,8 @@ from pytensor.graph.traversal import ancestors, toposort
 from pytensor.tensor.random.op import RandomVariable
 
 from pymc_isomix.backend.checks import check_count
-from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.backend.upstream import dropped_by_pm_fit
 from pymc_isomix.model.compiled import has_minibatches
-from pymc_isomix.model.model_cache import cached, graph_key
 
 BACKENDS = ("jax", "numba", "c")
 # Arguments of other samplers, and what to do here
@@ -101,52 +99,21 @@ def _refuse_misfitting_coords(model):
     """Raise ValueError where a variable has another length than the coords of its dim.
 
     Lengths are compared where they are known without a computation. What depends on a minibatch
-    has another length than its dim until it sees all data.
+    has another length than its dim until it sees all data. A deterministic may have any length:
+    Bambi gives one to its cumulative models.
     """
     if has_minibatches(model):
         return
-    for name in model.named_vars_to_dims:
-        _refuse_other_lengths(model, name, _known_shape(model, model[name]))
-
-
-def refuse_misfitting_deterministics(space, start):
-    """Raise ValueError where a deterministic has another length than its dim.
-
-    Only those are evaluated whose shape is not known without: at a point (d,), which ``start()``
-    returns.
-    """
-    model = space.model
-    if has_minibatches(model):
-        return
-    unknown = [
-        variable
-        for variable in model.deterministics
-        if variable.name in model.named_vars_to_dims and None in variable.type.shape
-    ]
-    if not unknown:
-        return
-
-    @compiling(cxx="")
-    def make():
-        shapes = [variable.shape for variable in model.replace_rvs_by_values(unknown)]
-        options = {"mode": CHEAP, "on_unused_input": "ignore"}
-        return one_at_a_time(model.compile_fn(shapes, inputs=model.value_vars, **options))
-
-    values = {**space.elsewhere, **space.unflatten(start())}
-    for variable, shape in zip(
-        unknown, cached(model, ("shapes", graph_key(space)), make)(values), strict=True
-    ):
-        _refuse_other_lengths(model, variable.name, shape.tolist())
-
-
-def _refuse_other_lengths(model, name, shape):
-    for dim, length in zip(model.named_vars_to_dims[name], shape, strict=False):
-        expected = _known_value(model.dim_lengths.get(dim))
-        if length is not None and expected is not None and length != expected:
-            raise ValueError(
-                f"dim {dim!r} has length {int(expected)}, and {name} has length {length} along "
-                f"it: give coords of {dim!r} and {name} the same length"
-            )
+    for name, dims in model.named_vars_to_dims.items():
+        if model[name] in model.deterministics:
+            continue
+        for dim, length in zip(dims, _known_shape(model, model[name]), strict=False):
+            expected = _known_value(model.dim_lengths.get(dim))
+            if length is not None and expected is not None and length != expected:
+                raise ValueError(
+                    f"dim {dim!r} has length {int(expected)}, and {name} has length {length} along "
+                    f"it: give coords of {dim!r} and {name} the same length"
+                )
 
 
 def _known_shape(model, variable):
@@ -215,7 +182,6 @@ def refuse_what_pm_fit_drops(caller, model):
     caller : frame
         Of whoever called ``IsoMix.fit``; only a frame of ``pm.fit`` is looked into, since nothing
         else tells what it was given.
-    model : pymc.Model
     """
     given = dropped_by_pm_fit(caller)
     if given is None:

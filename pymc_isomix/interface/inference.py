@@ -3,15 +3,16 @@
 import logging
 import sys
 import time
-from functools import partial, partialmethod
+from functools import partial
+from inspect import signature
 
 import numpy as np
 import pymc as pm
 from pymc.progress_bar import default_progress_theme
+from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.variational.inference import Inference, State
 
 from pymc_isomix.backend.compilation import JAXCompilationError, one_blas_thread, prefers_jax
-from pymc_isomix.fitting import steppers
 from pymc_isomix.fitting.controllers import controller
 from pymc_isomix.fitting.loop import Trace, run, saying_so
 from pymc_isomix.fitting.random_state import generator_states, restore_generators
@@ -21,7 +22,6 @@ from pymc_isomix.interface.beginning import Beginning
 from pymc_isomix.interface.checks import (
     check_fit,
     check_model,
-    refuse_misfitting_deterministics,
     refuse_what_pm_fit_drops,
 )
 from pymc_isomix.interface.operator import MixtureKL
@@ -84,7 +84,8 @@ class IsoMix(Inference):
         Draws of each component, B; by default 3, or to make 150 (50 for over 500 effects of sites).
     start : dict, list of K dicts, or (K, d) array, optional
         Start in model space by variable name, for all components (then ``init`` spreads them around
-        it) or for each; or the first means in unconstrained space.
+        it) or for each; or the first means in unconstrained space. They choose the modes that are
+        found: without them, chains at high temperatures look for more.
     start_sigma : float or dict, optional
         First standard deviation of the components in unconstrained space, 0.1 when not given.
     init : {"jitter", "prior", "uniform"}
@@ -175,8 +176,7 @@ class IsoMix(Inference):
         self.approx.awaits_fit = True
 
     def _adopt(self, approx, settings):
-        self.settings, self.resumes, self._taken = settings, False, 0
-        self._starts_warm, self._began = False, 0.0
+        self.settings, self.goes_on, self._n_steps = settings, False, 0
         n_elements = approx.groups[0].coordinate_map.n_elements
         super().__init__(MixtureKL, approx, None, rule=settings.rule(n_elements))
 
@@ -226,7 +226,19 @@ class IsoMix(Inference):
         (inference := cls.__new__(cls))._begin(settings, model)
         return inference
 
-    def fit(self, n=10000, score=None, callbacks=None, progressbar=True, *, backend=None, **kwargs):
+    def fit(
+        self,
+        n=10000,
+        score=None,
+        callbacks=None,
+        progressbar=True,
+        progressbar_theme=default_progress_theme,
+        *,
+        backend=None,
+        include_transformed=False,
+        compile_kwargs=None,
+        **kwargs,
+    ):
         """Fit the approximation; ``pm.fit(n, method=self, ...)`` calls this.
 
         Parameters
@@ -238,15 +250,18 @@ class IsoMix(Inference):
         callbacks : list of callables, optional
             Each gets (approximation, losses so far, iteration from 1) after every step;
             ``StopIteration`` ends the fit.
-        progressbar : bool
+        progressbar, progressbar_theme, include_transformed
+            As in :meth:`pymc.variational.inference.Inference.fit`.
         backend : str, optional
             When not given, JAX where it is installed and can compile the model, unless
             ``compile_kwargs`` or PyTensor's configuration name a mode; else PyMC's default. Numba
             compiles the model alone; by ``compile_kwargs={"mode": "NUMBA"}`` the whole step.
+        compile_kwargs : dict, optional
+            Arguments of ``pytensor.function``.
         **kwargs
-            As in :meth:`pymc.variational.inference.Inference.fit`: ``compile_kwargs``,
-            ``obj_optimizer`` (for the means only), ``total_grad_norm_constraint``, and so on; and
-            ``n_devices``, among which JAX spreads the evaluations of the model.
+            As in :meth:`pymc.variational.inference.Inference.fit`: ``obj_optimizer`` (for the means
+            only), ``total_grad_norm_constraint``, and so on; and ``n_devices``, among which JAX
+            spreads the evaluations of the model.
 
         Returns
         -------
@@ -262,28 +277,44 @@ class IsoMix(Inference):
         """
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_fit(n, backend, callbacks)
+        signature(self.objective.updates).bind(**kwargs)  # or a TypeError
         group = self.approx.groups[0]
-        refuse_misfitting_deterministics(
-            group.space, lambda: group.to_unconstrained(group.mixture.means[:1])[0][0]
-        )
         self._say_changes()
         self.approx.take_data()
         self.approx.awaits_fit = False
         self.approx.history = self.approx.history or History(settings=self.settings.record())
-        self._began, self._taken = time.perf_counter(), 0
-        self.objective.op.shows_progress = progressbar
-        kwargs["may_reuse"] = True  # a step compiled before
-        kwargs["deferred"] = True  # until a mixture is known to be needed
-        own_steps = any(kwargs.get(name) is not None for name in OWN_STEPS)
-        self._starts_warm = self.settings.starts_warm and not own_steps
-        kwargs["whole"] = backend is None and "mode" in (kwargs.get("compile_kwargs") or {})
-        fit = partial(super().fit, n, score, callbacks, progressbar, **kwargs)
-        if backend is None and prefers_jax(kwargs.get("compile_kwargs")):
+        self._n_steps = len(self.approx.history.elbo) if self.goes_on else 0
+        given = {
+            "n": n,
+            "callbacks": callbacks or [],
+            "score": self._maybe_score(score),
+            "progressbar": progressbar,
+            "theme": progressbar_theme,
+            "began": time.perf_counter(),
+            "starts_warm": self.settings.starts_warm
+            and not self._n_steps
+            and all(kwargs.get(name) is None for name in OWN_STEPS),
+            "restores": self.goes_on,
+        }
+        self.goes_on = False
+
+        def fit_on(backend):
+            resolved = resolve_backend_compile_kwargs(backend, compile_kwargs)
+            self.objective.mode_of(resolved)
+            whole = backend is None and "mode" in resolved
+            compile_step = partial(
+                self.objective.stepper, compile_kwargs=resolved, whole=whole, **kwargs
+            )
+            self.state = self._iterate(compile_step, **given)
+            group.include_transformed = include_transformed
+            return self.approx
+
+        if backend is None and prefers_jax(compile_kwargs):
             try:
-                return fit(backend="jax")
+                return fit_on("jax")
             except JAXCompilationError as error:
                 logger.warning(f"{error} It is compiled with PyMC's default backend instead.")
-        return fit(backend=backend)
+        return fit_on(backend)
 
     def refine(self, n, progressbar=True, progressbar_theme=default_progress_theme):
         """Take n more steps with the step that the last fit compiled.
@@ -295,6 +326,8 @@ class IsoMix(Inference):
         ValueError
             If lengths of dims, or masks, have changed since: that step holds them as constants.
         """
+        if self.state is None:
+            raise TypeError("Need to call `.fit` first")
         space = self.approx.space
         if graph_key(space.with_data(self.approx.fitted_data)) != graph_key(space):
             raise ValueError(
@@ -303,7 +336,9 @@ class IsoMix(Inference):
                 "for those; call fit(), which goes on from here with the data as they are now"
             )
         self._say_changes()
-        super().refine(n, progressbar, progressbar_theme)
+        _, step, callbacks, score = self.state
+        shown = {"progressbar": progressbar, "theme": progressbar_theme}
+        self.state = self._iterate(step, n=n, callbacks=callbacks, score=score, **shown)
 
     def _say_changes(self):
         if self.approx.history is not None and (changes := self.approx.fitted_data.changes()):
@@ -316,59 +351,64 @@ class IsoMix(Inference):
         """Leave out the compiled step, which cannot be unpickled on the jax backend."""
         return {**self.__dict__, "state": None}
 
-    def _iterate(self, _, n, step, progressbar, theme, callbacks, *, score):
-        """Take up to n steps; however they end, history and parameters stay as they are then."""
-        operator, history, first = self.objective.op, self.approx.history, self._taken
+    def _iterate(self, step, *, n, score, began=None, starts_warm=False, restores=False, **options):
+        """Take up to n steps; however they end, history and parameters stay as they are then.
+
+        ``step`` is what takes the steps of a mixture, or a function that compiles it. The fit goes
+        on with the random numbers of the record where it ``restores`` them. ``options`` are
+        callbacks, and how progress shows; see :func:`pymc_isomix.fitting.loop.run`.
+        """
+        operator, history, first = self.objective.op, self.approx.history, self._n_steps
         operator.info.n_dropped.set_value(np.int64(0))
         # what was found and said before holds no more
         self.approx.union = self.approx._report = None
-        trace = Trace(np.full(n, np.nan), began=self._began or time.perf_counter())
-        self._began = 0.0  # a refinement begins when it is called
-        resumes, self.resumes = self.resumes, False
-        first += len(history.elbo) if resumes else 0
-        watched = {"callbacks": callbacks, "first": first, "score": score}
-        shown = {"progressbar": progressbar, "theme": theme}
+        trace = Trace(np.full(n, np.nan), began=began or time.perf_counter())
+        options |= {"first": first, "score": score}
+        shown = {name: options[name] for name in ("progressbar", "theme")}
+        watched = {name: options[name] for name in ("callbacks", "first", "score")}
         try:
             with one_blas_thread():
                 beginning = Beginning(trace, self.approx, operator, **watched)
-                if self._starts_warm and first == 0:
+                if starts_warm:
                     early = self.settings.convergence == "auto"
                     with_shape = self.settings.coordinates == "auto"
                     beginning.begin(stop_early=early, with_shape=with_shape, **shown)
                 if not beginning.ended:
-                    step = self._stepper(step, trace, progressbar)
-                    if resumes:
+                    step = self._compiled(step, trace, options["progressbar"])
+                    if restores:
                         restore_generators(step.generators, history.generators)
-                    self._take_steps(beginning, step, trace, n, first, watched | shown)
+                    self._take_steps(beginning, step, trace, n, options)
         finally:
             if score:
                 self.hist: np.ndarray = np.concatenate([self.hist, trace.done])
             self.approx.hist = self.hist
-            has_steps = isinstance(step, steppers.OneByOne | steppers.Looped)
-            generators = generator_states(step.generators) if has_steps else []
-            history.append(trace, backend=operator.backend, generators=generators)
-            if has_steps:
+            generators = []
+            if not callable(step):
+                generators = generator_states(step.generators)
                 step.to_numpy()
+            history.append(trace, backend=operator.backend, generators=generators)
         self.approx.take_data()  # they may have changed during the fit
         self.stop_reason = trace.reason
-        logger.info(self.approx.closing_line(first + trace.taken))
+        self._n_steps = first + trace.taken
+        logger.info(self.approx.closing_line(self._n_steps))
         if n_dropped := int(operator.info.n_dropped.get_value(borrow=True)):
             logger.warning(
                 f"{n_dropped:,d} of the fit's draws had no finite log density or gradient and were "
                 "left out of its averages. A few do no harm: diagnostics() counts those that remain"
             )
-        self._taken = first + trace.taken
         # PyMC's classes leave the number of the last iteration from 0, not of those done
-        return State(max(self._taken - 1, 0), step=step, callbacks=callbacks, score=score)
+        return State(max(self._n_steps - 1, 0), step, options["callbacks"], score)
 
-    def _take_steps(self, beginning, step, trace, n, first, options):
+    def _take_steps(self, beginning, step, trace, n, options):
         """Take steps of one mixture, or of one at each mode, where their shapes differ."""
         operator, blocks = self.objective.op, []
         for mode in beginning.modes or [None]:
             if mode is not None:
                 beginning.start_at(mode)
             started = {"begun": trace.taken, "warm": beginning.is_warm}
-            decide = controller(operator, self.settings, n, first, self.approx.rng, **started)
+            decide = controller(
+                operator, self.settings, n, options["first"], self.approx.rng, **started
+            )
             interrupted = run(trace, step, decide, operator, **options)
             if mode is not None:
                 step.to_numpy()
@@ -378,16 +418,13 @@ class IsoMix(Inference):
         if blocks:
             beginning.unite_modes(blocks)
 
-    def _stepper(self, step, trace, progressbar):
+    @staticmethod
+    def _compiled(step, trace, progressbar):
         """Return what takes the steps of a mixture, compiled now where that has been put off."""
+        if not callable(step):
+            return step
         began = time.perf_counter()
-        if isinstance(step, steppers.Deferred):
-            step = step.compiled()
-        if not isinstance(step, steppers.OneByOne | steppers.Looped):
-            with saying_so(progressbar):
-                step = steppers.stepper(step, self.objective.op)
+        with saying_so(progressbar):
+            step = step()
         trace.compile_seconds += time.perf_counter() - began
         return step
-
-    _iterate_with_loss = partialmethod(_iterate, score=True)
-    _iterate_without_loss = partialmethod(_iterate, score=False)

@@ -3,7 +3,6 @@
 import logging
 from dataclasses import fields
 from functools import partial
-from inspect import signature
 from threading import Thread
 
 import numpy as np
@@ -27,8 +26,8 @@ from pymc_isomix.backend.compilation import (
 from pymc_isomix.backend.jax_compilation import rewritten_for_jax, roots_of
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.backend.upstream import collect_default_updates
-from pymc_isomix.fitting.loop import saying_so
-from pymc_isomix.fitting.steppers import Deferred, Loop
+from pymc_isomix.fitting import steppers
+from pymc_isomix.fitting.steppers import Loop
 from pymc_isomix.model.compiled import CompiledModel, has_minibatches
 from pymc_isomix.model.model_cache import graph_key, model_cache
 from pymc_isomix.results.importance import get_ready, import_psis
@@ -47,30 +46,21 @@ def _is_set(value):
 class MixtureObjective(ObjectiveFunction):
     """Builds the step: draws, model, estimates, and the updates of all parameters."""
 
+    def mode_of(self, compile_kwargs):
+        """Return the PyTensor mode of a step, and note the backend that it stands for."""
+        mode = get_mode(compile_kwargs.get("mode"))
+        self.op.backend = backend_name(mode)
+        return mode
+
     @compiling()
     def step_function(
-        self,
-        *,
-        score=True,
-        obj_optimizer=None,
-        compile_kwargs=None,
-        fn_kwargs=None,
-        may_reuse=False,
-        whole=False,
-        deferred=False,
-        **kwargs,
+        self, *, score=True, compile_kwargs=None, fn_kwargs=None, whole=False, **kwargs
     ):
         """Compile the step; it always returns the loss, NaN when the step was refused.
 
-        ``deferred`` puts that off until the step is asked for.
-
-        With ``may_reuse``, and nothing set that changes the step, one on JAX comes as a loop,
-        :class:`pymc_isomix.fitting.steppers.Looped`: what was compiled before, if anything was.
-
-        For a backend that takes time for each Op, only the model is compiled, unless the ``whole``
-        step is asked for; the mixture's own arithmetic runs in NumPy beside it.
-
-        Parameters are those of PyMC's method.
+        For a backend that takes time for each Op only the model is compiled, unless the ``whole``
+        step is asked for; the mixture's own arithmetic runs in NumPy beside it. Further parameters
+        are those of :meth:`updates`.
 
         Raises
         ------
@@ -78,52 +68,56 @@ class MixtureObjective(ObjectiveFunction):
             If it is compiled for JAX, and JAX cannot.
         """
         compile_kwargs = dict(compile_kwargs or fn_kwargs or {})  # the second is an older name
-        mode = get_mode(compile_kwargs.get("mode"))
-        self.op.backend = backend_name(mode)
-        if deferred:
-            signature(self.updates).bind(obj_optimizer=obj_optimizer, **kwargs)  # or a TypeError
-            given = {"score": score, "obj_optimizer": obj_optimizer, "whole": whole, **kwargs}
-            given |= {"compile_kwargs": compile_kwargs, "may_reuse": may_reuse}
-            return Deferred(partial(self.step_function, **given))
-        seed = self.approx.rng.randint(2**30, dtype=np.int64)
-        key = None
-        if may_reuse and mode is get_mode("JAX") and set(compile_kwargs) <= {"mode"}:
-            key = None if obj_optimizer or any(map(_is_set, kwargs.values())) else self.op.key
-        if key in (store := model_cache(self.op.model)):
-            return store[key].bind(self.op, seed)
-        flags: dict = {}
+        mode, flags = self.mode_of(compile_kwargs), {}
+        random_seed = self.approx.rng.randint(2**30, dtype=np.int64)
+        own_gradient = bool(kwargs.get("more_obj_params"))  # it comes after the model's rewrites
         if is_jax(mode):
             teach_jax()
-            if not kwargs.get("more_obj_params"):  # their gradient comes after the model's rewrites
+            if not own_gradient:
                 compile_kwargs["mode"] = mode_for_xla(mode)
         elif whole:
             compile_kwargs["mode"] = without_wrong_rewrites(mode)
-        elif compiles_slowly(mode) and not kwargs.get("more_obj_params"):  # they need its gradient
+        elif compiles_slowly(mode) and not own_gradient:
             kwargs["model_mode"] = without_wrong_rewrites(mode)
             compile_kwargs["mode"], flags = CHEAP_FAST, {"cxx": ""}
-        updates = self.updates(obj_optimizer=obj_optimizer, **kwargs)
-        with (
-            saying_so(self.op.shows_progress),
-            jax_failure(is_jax(mode)),
-            pytensor.config.change_flags(**flags),
-        ):
-            if key is None:
-                return compile(
-                    [], updates.loss, updates=updates, random_seed=seed, **compile_kwargs
-                )
-            loop = self.loop(updates, compile_kwargs["mode"])
-            looped = loop.bind(self.op, seed, self._get_ready)
+        updates = self.updates(**kwargs)
+        with jax_failure(is_jax(mode)), pytensor.config.change_flags(**flags):
+            return compile(
+                [], updates.loss, updates=updates, random_seed=random_seed, **compile_kwargs
+            )
+
+    @compiling()
+    def stepper(self, *, compile_kwargs, whole, **kwargs):
+        """Return what takes the steps of a fit: compiled now, or by an earlier fit of the model.
+
+        On JAX it is a loop, kept with the model where nothing is set that changes the step.
+        """
+        mode = self.mode_of(compile_kwargs)
+        if not is_jax(mode) or set(compile_kwargs) - {"mode"}:
+            function = self.step_function(compile_kwargs=compile_kwargs, whole=whole, **kwargs)
+            return steppers.OneByOne(function, self.op)
+        is_plain = mode is get_mode("JAX") and not any(map(_is_set, kwargs.values()))
+        key = self.op.key if is_plain else None
+        seed = self.approx.rng.randint(2**30, dtype=np.int64)
+        if key in (store := model_cache(self.op.model)):
+            return store[key].bind(self.op, seed)
+        teach_jax()
+        updates = self.updates(**kwargs)
+        # gradients of parameters of the model come after the model's own rewrites
+        mode = mode if kwargs.get("more_obj_params") else mode_for_xla(mode)
+        with jax_failure():
+            looped = self._loop(updates, mode).bind(self.op, seed, self._get_ready if key else None)
+        if key is not None:
             store.add(key, looped.loop)
             Thread(target=import_psis).start()  # while JAX takes the steps
-            return looped
+        return looped
 
     def _get_ready(self):
         """Have compiled what the fit's draws will need."""
         with jax_failure():
             get_ready(self.approx.compiled_model(self.op.backend))
 
-    def loop(self, updates, mode):
-        """Return the loop of a step on JAX."""
+    def _loop(self, updates, mode):
         rngs = collect_default_updates(outputs=[updates.loss, *updates.values()])
         every = {**updates, **rngs}
         outputs = [updates.loss, *every.values()]
@@ -252,8 +246,6 @@ class MixtureKL(Operator):
         None without minibatches.
     backend : str
         That the step, or the model in it, was compiled for.
-    shows_progress : bool
-        Whether compiling is shown.
     """
 
     objective_class = MixtureObjective
@@ -262,7 +254,7 @@ class MixtureKL(Operator):
         super().__init__(approx)
         self.rule = StepRule() if rule is None else rule
         means = approx.groups[0].shared_params["means"]
-        self.backend, self.shows_progress = "", False
+        self.backend = ""
         self.step_size = pytensor.shared(floatX(np.asarray(0.1)), "step_size")
         n_components, n_dim = means.type.shape
         self.info = StepInfo.allocate(n_components, n_dim, means.dtype)

@@ -72,14 +72,6 @@ def numbers(shared, names):
 def adopt(params, n_dim):
     """Check the user's own parameters, and give them their static shapes.
 
-    Parameters
-    ----------
-    params : dict
-        ``means`` (K, d), ``log_variances`` (K,) or (K, d), ``log_weights`` (K,), and ``metric``:
-        (), (d,) or (d, d).
-    n_dim : int
-        d.
-
     Raises
     ------
     ParametrizationError

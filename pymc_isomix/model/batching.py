@@ -25,6 +25,7 @@ from pymc_isomix.backend.jax_ops import compute_clipped_once
 from pymc_isomix.backend.linalg import GAUSSIAN_MAP, ROOT, use_quick_cholesky
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.model.model_cache import cached, graph_key
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.model.vectorising import batch, batch_in_chunks, closed
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,6 @@ def batched_log_density(
 
     Parameters
     ----------
-    space : FlatSpace
     points : (S, d) TensorVariable
         Coordinates y; unconstrained points z without sites.
     coordinates : CoordinateMap, optional
@@ -118,13 +118,8 @@ def batched_log_density(
     )
 
 
-def target_at_point(space, dtype, coordinates=None):
-    """Build the model's log joint density and gradient at one point; kept with the model.
-
-    Returns
-    -------
-    PointTarget
-    """
+def target_at_point(space: FlatSpace, dtype: str, coordinates: Any = None) -> PointTarget:
+    """Build the model's log joint density and gradient at one point; kept with the model."""
     key = "target", dtype, coordinates.key if coordinates else None, graph_key(space)
     return cached(space.model, key, lambda: _target_at_point(space, dtype, coordinates))
 

@@ -28,7 +28,13 @@ from pymc_isomix.backend.compilation import (
     without_wrong_rewrites,
 )
 from pymc_isomix.backend.jax_compilation import compile_for_jax
-from pymc_isomix.backend.upstream import MinibatchOp, MinibatchRandomVariable, copy_dims
+from pymc_isomix.backend.upstream import (
+    MinibatchOp,
+    MinibatchRandomVariable,
+    copy_dims,
+    share_data,
+    without_initial_values,
+)
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.model import batching, traces, vectorising
 from pymc_isomix.model.fitted_data import same, shared_variables
@@ -317,7 +323,7 @@ class Rescaled(MinibatchRandomVariable):
 
 def without_minibatches(model):
     """Return a model of all the data: PyMC's ``remove_minibatched_nodes``, in any dimension."""
-    graph, _ = fgraph_from_model(_without_initial_values(model))
+    graph, _ = fgraph_from_model(without_initial_values(model))
     graph.replace_all(
         [
             (node.outputs[0], Rescaled()(*node.inputs))
@@ -340,31 +346,11 @@ def without_minibatches(model):
     whole = FunctionGraph(outputs=outputs, clone=False)
     copy_dims(graph, whole)
     full_model = model_from_fgraph(whole, mutate_fgraph=True)
-    _share_data(model, full_model)
+    share_data(model, full_model)
     for rv, value in model.rvs_to_initial_values.items():
         if not isinstance(value, Variable):  # which would be of the other model
             full_model.rvs_to_initial_values[full_model[rv.name]] = value
     return full_model
-
-
-def _without_initial_values(model):
-    """Return the same model, but for initial values, which PyMC does not convert to a graph."""
-    plain = object.__new__(type(model))
-    plain.__dict__.update(
-        model.__dict__, rvs_to_initial_values=dict.fromkeys(model.rvs_to_initial_values)
-    )
-    return plain
-
-
-def _share_data(model, other):
-    """Have another model of the same data, of which PyMC made copies, see those of this one."""
-    for own, copies in (
-        (model.named_vars, other.named_vars),
-        (model.dim_lengths, other.dim_lengths),
-    ):
-        for name, variable in own.items():
-            if isinstance(variable, SharedVariable):
-                copies[name].container = variable.container
 
 
 def _contains(kind, outputs):

@@ -17,7 +17,6 @@ def named_draws(compiled, *batches):
 
     Parameters
     ----------
-    compiled : CompiledModel
     *batches : (S, d) array
         Draws in unconstrained space; the first batch tells what varies.
 

@@ -28,7 +28,6 @@ def wrap(points, centre, periodic):
     ----------
     points : (..., d) array
     centre : (d,) array
-    periodic : (d,) booleans
 
     Returns
     -------
@@ -50,14 +49,7 @@ def circular_mean(points, weights, periodic):
 
 
 def on_one_turn(mixture, periodic):
-    """Bring the components of a mixture to one turn: the same angles, where turns are one place.
-
-    Parameters
-    ----------
-    mixture : BlockMixture
-    periodic : (d,) booleans
-        None of them a site, so that an angle is itself in the coordinates of every block.
-    """
+    """Bring the components of a mixture to one turn: the same angles, where turns are one place."""
     if not periodic.any():
         return mixture
     own = [block.mixture for block in mixture.blocks]

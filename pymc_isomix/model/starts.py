@@ -27,19 +27,8 @@ def starting_means(
 
     Parameters
     ----------
-    space : FlatSpace
-    n_components : int
-        K.
-    start : dict, list of K dicts, or (K, d) array, optional
-        Values in model space by variable name, one for all components (then ``init`` spreads them
-        around it) or one for each; or points in unconstrained space.
-    init : {"jitter", "prior", "uniform"}
-        Add uniform noise to the model's initial point, draw from the prior, or draw uniformly from
-        a box around zero (around ``start`` when given), the first and the last in unconstrained
-        space.
-    init_width : float
-        Half width of the noise and of the box, unconstrained space.
-    random_seed : int, optional
+    start, init, init_width
+        As for :class:`pymc_isomix.IsoMix`.
 
     Returns
     -------
@@ -126,12 +115,10 @@ def starting_scale(space, metric, start_sigma, *, diagonal=False):
 
     Parameters
     ----------
-    space : FlatSpace
     metric : {"identity", "diag", "dense"}
     start_sigma : float, dict or None
-        First standard deviation of the components in unconstrained space, one for all or by
-        variable (the rest 0.1). Isotropic components with an identity metric have one for all
-        dimensions: the root mean square.
+        As for :class:`pymc_isomix.IsoMix`. Isotropic components with an identity metric have one
+        for all dimensions: the root mean square.
     diagonal : bool
         Whether components have a variance for each dimension.
 

@@ -1,5 +1,7 @@
 """From draws in unconstrained space to traces, datasets and DataTrees in model space."""
 
+import logging
+
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
@@ -14,6 +16,8 @@ from pytensor.scan.op import Scan
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.model.batching import stabilise
+
+logger = logging.getLogger(__name__)
 
 
 def constrained_draws(space, points):
@@ -78,7 +82,28 @@ def to_trace(model, values, chains=1):
 def to_datatree(model, trace, **kwargs):
     """Convert a trace to a DataTree with the model's dims, coords, observed and constant data."""
     kwargs.setdefault("log_likelihood", False)
-    return pm.to_inference_data(trace, model=model, **kwargs)
+    dims = {**_dims_of_their_own(model, trace.point(0)), **(kwargs.pop("dims", None) or {})}
+    return pm.to_inference_data(trace, model=model, dims=dims, **kwargs)
+
+
+def _dims_of_their_own(model, draw):
+    """Name dims for each variable of a draw that has other lengths than the dims the model names.
+
+    Returns
+    -------
+    dict of str to list of str
+    """
+    found = {}
+    for name in draw.keys() & model.named_vars_to_dims.keys():
+        dims, shape = model.named_vars_to_dims[name], np.shape(draw[name])
+        labels = [model.coords.get(dim) for dim in dims]
+        if any(v is not None and len(v) != n for v, n in zip(labels, shape, strict=False)):
+            found[name] = [f"{name}_dim_{i}" for i in range(len(shape))]
+            logger.warning(
+                f"{name} has shape {shape}, which does not fit the coords of its dims "
+                f"{', '.join(map(repr, dims))}: its draws have dims {', '.join(found[name])}"
+            )
+    return found
 
 
 def tell_data_apart(model, tree, data):

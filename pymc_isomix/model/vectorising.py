@@ -15,7 +15,7 @@ from pytensor.tensor.linalg.decomposition.cholesky import Cholesky
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type import TensorType
 
-from pymc_isomix.backend.chunks import InChunks
+from pymc_isomix.backend.jax_ops import InChunks
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.graph.traversal import ancestors
 
 from pymc_isomix.fitting.record import History
+from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.sites.find import find_coordinates
 
 SEGMENTS = 40  # between pairs of draws, on which jumps are looked for
@@ -37,21 +38,18 @@ class Causes(NamedTuple):
 NONE_FOUND = Causes()
 
 
-def find_causes(compiled, points, gradient, history=None):
+def find_causes(
+    compiled: CompiledModel,
+    points: np.ndarray,
+    gradient: np.ndarray,
+    history: History | None = None,
+) -> Causes:
     """Look for what may be behind a poor fit.
 
     Parameters
     ----------
-    compiled : CompiledModel
-    points : (S, d) array
-        Draws from the approximation, coordinates y.
     gradient : (S, d) array
         Of the log density at the draws.
-    history : History, optional
-
-    Returns
-    -------
-    Causes
     """
     affine = history is not None and history.settings.get("coordinates") == "affine"
     return Causes(
@@ -71,12 +69,6 @@ def find_jumps(compiled, points):
     trapezoidal rule, :math:`\log p(b) - \log p(a) - \tfrac12 (g_a + g_b) \cdot (b - a)`. Of a
     smooth density that falls by eight with each halving, of one with a kink by two, and of a jump
     it stays. The jump belongs to the variable whose change alone makes the most of it.
-
-    Parameters
-    ----------
-    compiled : CompiledModel
-    points : (S, d) array
-        Coordinates y.
 
     Returns
     -------
@@ -141,22 +133,12 @@ def _variable_that_jumps(compiled, a, b):
     return name if rv is None else rv.name
 
 
-def flat_direction(compiled, points, gradient):
+def flat_direction(compiled: CompiledModel, points: np.ndarray, gradient: np.ndarray) -> str:
     r"""Find a direction along which the log density does not fall: "a - b", or nothing.
 
     The direction is that in which the gradients of the draws, :math:`\mathbb E[g g^T]` with each
     dimension in its own unit, have next to no part. It counts if the density a hundred of the
     draws' standard deviations out, on either side, is no more than a nat below that at draws.
-
-    Parameters
-    ----------
-    compiled : CompiledModel
-    points, gradient : (S, d) array
-        Coordinates y.
-
-    Returns
-    -------
-    str
     """
     n_dim = points.shape[1]
     finite = np.isfinite(gradient).all(axis=1)

@@ -15,8 +15,6 @@ def to_dataset(space, mixture, compiled, responsibilities, weight=None):
 
     Parameters
     ----------
-    space : FlatSpace
-    mixture : BlockMixture
     compiled : CompiledModel
         For the maps from the mixture's coordinates to unconstrained space and to the model's.
     responsibilities : (S, K) array

@@ -18,7 +18,7 @@ import xarray as xr
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting.record import History
 from pymc_isomix.sites.blocks import Block, BlockMixture
-from pymc_isomix.sites.coordinates import PSEUDO, SHAPE, Coordinates
+from pymc_isomix.sites.coordinates import SHAPE, Coordinates
 
 logger = logging.getLogger(__name__)
 
@@ -122,12 +122,13 @@ def _block_to_dataset(block):
     return xr.Dataset(columns, attrs={**attrs, "parameters": json.dumps([*block.coordinates])})
 
 
-def _block_from_dataset(dataset, names, log_weight=0.0, source=0):
+def _block_from_dataset(dataset):
+    attrs = dataset.attrs
     return SavedBlock(
         Mixture(**{name: dataset[name].values for name in NAMES}),
-        {name: dataset[name].values for name in names},
-        float(log_weight),
-        int(source),
+        {name: dataset[name].values for name in json.loads(attrs["parameters"])},
+        float(attrs["log_weight"]),
+        int(attrs["source"]),
     )
 
 
@@ -161,122 +162,45 @@ def read(path):
     if not path.exists():
         raise FileNotFoundError(f"no file {path}")
     try:
-        with xr.open_datatree(path) as opened:
-            tree = opened.load()
-        attrs = tree.attrs
-        if "format" not in attrs and "state" not in tree.children:
-            raise ForeignFile
-        version = attrs["format"] if attrs["format"] == JOINED_1 else int(attrs["format"])
-    except ForeignFile:
-        groups = f", with groups {', '.join(tree.children)}" if tree.children else ""
-        raise ValueError(
-            f"{path} was not written by approx.save: it is another DataTree or dataset{groups}. "
-            "Draws that ArviZ saved are read by arviz.from_netcdf"
-        ) from None
+        with xr.open_datatree(path) as file:
+            tree = file.load()
     except Exception as error:  # each library that reads has errors of its own
         raise ValueError(_not_whole(path)) from error
-    if version not in READERS_OF:
-        known = [number for number in READERS_OF if number != JOINED_1]
+    if "format" not in tree.attrs:
+        listed = f", with groups {', '.join(tree.children)}" if tree.children else ""
         raise ValueError(
-            f"{path} has format {version}; this version of pymc-isomix reads "
-            f"{', '.join(map(str, known[:-1]))} and {known[-1]}: use the version that saved it"
-            + (", or a newer one than this" if version > FORMAT else "")
+            f"{path} was not written by approx.save: it is another DataTree or dataset{listed}. "
+            "Draws that ArviZ saved are read by arviz.from_netcdf"
+        )
+    if (version := tree.attrs["format"]) != FORMAT:
+        raise ValueError(
+            f"{path} has format {version}; this version of pymc-isomix reads {FORMAT}: use the "
+            "version that saved it"
         )
     try:
-        saved = READERS_OF[version](tree)
+        groups = {f"/{name}": child.to_dataset() for name, child in tree.children.items()}
+        if tree.attrs["checksum"] == _checksum(groups, tree.attrs):
+            return _saved(groups, tree.attrs)
     except Exception as error:
         raise ValueError(_not_whole(path)) from error
-    if saved is None:
-        raise ValueError(_not_whole(path))
-    return saved
+    raise ValueError(_not_whole(path))
 
 
-def _read(tree):
-    """Read a file of today's format; None where its checksum is another."""
-    attrs, groups = tree.attrs, _groups(tree)
-    if attrs["checksum"] != _checksum(groups, attrs):
-        return None
-    blocks = [groups[f"/block_{j}"] for j in range(sum("/block_" in name for name in groups))]
+def _saved(groups, attrs):
     history = History.from_dataset(groups["/fit"])
     history.generators = json.loads(attrs["generators"])
+    n_blocks = sum("/block_" in name for name in groups)
     return Saved(
-        tuple(
-            _block_from_dataset(
-                block,
-                json.loads(block.attrs["parameters"]),
-                block.attrs["log_weight"],
-                block.attrs["source"],
-            )
-            for block in blocks
-        ),
-        json.loads(attrs["structure"]),
-        json.loads(attrs["variables"]),
-        groups["/state"]["unconstrained"].values,
-        history,
-        groups["/state"]["hist"].values,
-        unpack(attrs["random_state"]),
-        groups.get("/ensemble"),
-        json.loads(attrs.get("data", "{}")),
+        blocks=tuple(_block_from_dataset(groups[f"/block_{j}"]) for j in range(n_blocks)),
+        structure=json.loads(attrs["structure"]),
+        variables=json.loads(attrs["variables"]),
+        labels=groups["/state"]["unconstrained"].values,
+        history=history,
+        hist=groups["/state"]["hist"].values,
+        random_state=unpack(attrs["random_state"]),
+        table=groups.get("/ensemble"),
+        data=json.loads(attrs["data"]),
     )
-
-
-def _read_single(tree):
-    """Read a file of formats 1 and 2, of one fit; None where its checksum is another."""
-    attrs, state, fit = tree.attrs, tree["state"].to_dataset(), tree["fit"].to_dataset()
-    names = [name for name in PSEUDO if name in state]
-    digest = hashlib.sha256()
-    if int(attrs["format"]) > 1:
-        texts = [attrs[name] for name in ("variables", "random_state", "generators")]
-        digest.update("\n".join([*texts, fit.attrs["settings"]]).encode())
-    for dataset, own in ((state, (*NAMES, *names, "hist")), (fit, ("elbo", "step_size"))):
-        for name in own:
-            digest.update(np.ascontiguousarray(dataset[name].values).tobytes())
-    if attrs["checksum"] != digest.hexdigest():
-        return None
-    history = History.from_dataset(fit)
-    history.generators = json.loads(attrs["generators"])
-    return Saved(
-        (_block_from_dataset(state, names),),
-        _structure_of_old(json.loads(attrs.get("sites", "[]")), state),
-        json.loads(attrs["variables"]),
-        state["unconstrained"].values,
-        history,
-        state["hist"].values,
-        unpack(attrs["random_state"]),
-    )
-
-
-def _read_joined(tree):
-    """Read a file of joined fits of before format 3; None where its checksum is another."""
-    attrs, groups = tree.attrs, _groups(tree)
-    digest = hashlib.sha256()
-    _digest_numbers(digest, groups)
-    if attrs["checksum"] != digest.hexdigest():
-        return None
-    blocks = [groups[f"/block_{j}"] for j in range(sum("/block_" in name for name in groups))]
-    names = [name for name in PSEUDO if name in blocks[0]]
-    return Saved(
-        tuple(
-            _block_from_dataset(block, names, block.attrs["log_weight"], block.attrs["source"])
-            for block in blocks
-        ),
-        _structure_of_old(json.loads(attrs["sites"]), blocks[0]),
-        json.loads(attrs["variables"]),
-        np.array([], dtype=str),
-        History.from_dataset(groups["/fit"]),
-        np.zeros(0),
-        unpack(attrs["random_state"]),
-        groups["/ensemble"],
-    )
-
-
-def _structure_of_old(sites, dataset):
-    """Describe the coordinates of an old file, which had names and pseudo-observations alone."""
-    return {"sites": sites, "n_pseudo": dataset["values"].size if "values" in dataset else 0}
-
-
-JOINED_1 = "joined 1"
-READERS_OF = {1: _read_single, 2: _read_single, 3: _read, JOINED_1: _read_joined}
 
 
 def refuse_other_variables(saved, here):
@@ -344,33 +268,20 @@ def checked_path(path):
     return path
 
 
-class ForeignFile(ValueError):
-    """A file that can be read, but that another program wrote."""
-
-
-def _groups(tree):
-    return {f"/{name}": child.to_dataset() for name, child in tree.children.items()}
-
-
 def _checksum(groups, attrs):
     """Checksum of all that counts: a file may be changed, or damaged where netCDF has no check."""
-    digest = hashlib.sha256()
     texts = [attrs[name] for name in ("variables", "structure", "random_state", "generators")]
     texts.append(groups["/fit"].attrs["settings"])
     for name in sorted(name for name in groups if name.startswith("/block_")):
         own = groups[name].attrs
         texts.append(f"{float(own['log_weight'])!r} {int(own['source'])} {own['parameters']}")
-    digest.update("\n".join(texts).encode())
-    _digest_numbers(digest, groups)
-    return digest.hexdigest()
-
-
-def _digest_numbers(digest, groups):
+    digest = hashlib.sha256("\n".join(texts).encode())
     for group in sorted(groups):
         for name in sorted(groups[group].data_vars):
             values = groups[group][name].values
             if values.dtype.kind in "fiub":
                 digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def _not_whole(path):

@@ -33,7 +33,7 @@ def good_khat(n_draws):
     return min(1 - 1 / math.log10(max(n_draws, 2)), 0.7)
 
 
-def smooth(log_weight):
+def smooth(log_weight: np.ndarray) -> Importance:
     r"""Pareto-smooth importance weights :math:`\log p - \log q`.
 
     A draw whose log weight is not finite gets weight zero, and counts as a draw.
@@ -42,10 +42,6 @@ def smooth(log_weight):
     ----------
     log_weight : (S,) array
         At draws from q, nats.
-
-    Returns
-    -------
-    Importance
 
     References
     ----------
@@ -121,18 +117,10 @@ def weigh(mixture, points, component, mapped, log_p=None):
 
     Parameters
     ----------
-    mixture : BlockMixture
-    points : (S, d) array
-        Coordinates y.
-    component : (S,) integer array
     mapped : (S, d) and (S,) array
         z of the draws, and log |dz/dy|.
     log_p : (S,) array, optional
         The model's log joint density at the draws, in y; without it there are no weights.
-
-    Returns
-    -------
-    WeightedDraws
     """
     log_q, responsibilities = mixture.evaluate(points)
     log_weight = None if log_p is None else log_p - log_q
@@ -168,13 +156,6 @@ def weigh_if_possible(compiled, mixture, points, component):
 
 def draw_inside(mixture, weighted, compiled, rng):
     """Draw anew where the model's log density is not finite: the mixture cut to the support.
-
-    Parameters
-    ----------
-    mixture : BlockMixture
-    weighted : WeightedDraws
-    compiled : CompiledModel
-    rng : numpy.random.Generator
 
     Returns
     -------

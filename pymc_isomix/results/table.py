@@ -32,12 +32,6 @@ def closing_line(mixture, history, n_steps):
 
     Nothing is evaluated for it: how good the fit is, :func:`pymc_isomix.results.verdict.examine`
     says.
-
-    Parameters
-    ----------
-    mixture : Mixture
-    history : History
-    n_steps : int
     """
     parts = [f"Stopped after {n_steps:,d} iterations: {history.stop_reason}."]
     n_modes = mixture.mode_labels.max() + 1
@@ -68,9 +62,6 @@ def summary(mixture, history, report, sites=()):
 
     Parameters
     ----------
-    mixture : Mixture
-    history : History or None
-    report : Diagnostics or None
     sites : list of str
         Names of the value variables that are sites.
     """

@@ -98,7 +98,7 @@ def examine(
 
     What is done does not depend on time, and so not on the machine or on what else it does: 4000
     draws (fewer above 10 000 dimensions), 150 chains, and as many transitions and ascents as asked
-    for, about 35 000 evaluations of the log density by default. Above 20 000 observations it is as
+    for, about 30 000 evaluations of the log density by default. Above 20 000 observations it is as
     much less as there are more of them: at the least 500 draws, 50 chains, and five transitions and
     ascents.
 
@@ -146,8 +146,7 @@ def examine(
         moved = drift.figures(compiled, weighted.unconstrained, after, angles)
     if n_probes:
         evidence = weighted.importance.log_evidence
-        options = {"progressbar": progressbar, "periodic": angles}
-        missing = missing_mass(compiled, mixture, evidence, n_probes, rng, **options)
+        missing = missing_mass(compiled, mixture, evidence, n_probes, rng, periodic=angles)
     return diagnose(
         mixture, weighted, labels, history=history, missing=missing, moved=moved, causes=causes
     )

@@ -116,10 +116,8 @@ def figures(compiled, before, moved, angles=None):
 
     Parameters
     ----------
-    compiled : CompiledModel
     before : (N, d) array
         Draws in unconstrained space, of which the chains began at the first.
-    moved : Moved
     angles : (d,) booleans, optional
         Dimensions all turns of which are one place.
 
@@ -146,11 +144,11 @@ def figures(compiled, before, moved, angles=None):
     return {
         **found,
         **dict(zip(SCALARS, scalars, strict=True)),
-        "model_space": _beside(labels, named[0], of_named) if len(labels) else {},
+        "model_space": _with_moments_before(labels, named[0], of_named) if len(labels) else {},
     }
 
 
-def _beside(labels, draws, found):
+def _with_moments_before(labels, draws, found):
     return {"labels": labels, "mean": draws.mean(axis=0), "sd": draws.std(axis=0), **found}
 
 

@@ -22,9 +22,6 @@ def nuts_init(space, density, chains, rng, **nuts_kwargs):
     ----------
     space : FlatSpace
         Of the model to sample.
-    density : BlockMixture
-    chains : int
-    rng : numpy.random.Generator
     **nuts_kwargs
         Passed to :class:`pymc.NUTS`.
 
@@ -58,14 +55,6 @@ def nuts_init(space, density, chains, rng, **nuts_kwargs):
 
 def stratified_components(weights, modes, chains, rng):
     """Choose a component for each chain by systematic sampling, mode after mode.
-
-    Parameters
-    ----------
-    weights : (K,) array
-        Probabilities.
-    modes : (K,) integer array
-    chains : int
-    rng : numpy.random.Generator
 
     Returns
     -------

@@ -13,6 +13,7 @@ from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.variable import TensorVariable
 
 from pymc_isomix.family import density
+from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.model.space import axis_labels
 from pymc_isomix.sites.blocks import BlockMixture
 
@@ -129,18 +130,13 @@ class Standard(NamedTuple):
     log_weights: np.ndarray
 
 
-def standardise(mixture, kept):
+def standardise(mixture: Mixture, kept: np.ndarray) -> Standard:
     """Standardise the marginal of a mixture: mean zero, unit covariance.
 
     Parameters
     ----------
-    mixture : Mixture
     kept : (n,) integer array
         Dimensions of the marginal; of diagonal components with a dense metric, all.
-
-    Returns
-    -------
-    Standard
     """
     weights, means, log_variances = mixture.weights, mixture.means[:, kept], mixture.log_variances
     centre, own = weights @ means, np.exp(log_variances)

@@ -1,12 +1,12 @@
 """A few exact Markov transitions of many chains at once, from draws of the approximation."""
 
 import logging
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy  # which loads its parts when they are used
 
-from pymc_isomix.model import traces
 from pymc_isomix.sampling.progress import LateProgress
 
 logger = logging.getLogger(__name__)
@@ -52,15 +52,8 @@ def transitions(
 
     Parameters
     ----------
-    compiled : CompiledModel
-    mixture : BlockMixture
-    points : (S, d) array
-        Coordinates y.
     n : int
         Transitions.
-    rng : numpy.random.Generator
-    progressbar : bool
-        Show progress, where it takes longer than two seconds.
     leapfrogs : int
         Steps of a trajectory.
     n_recent : int
@@ -122,28 +115,6 @@ def transitions(
     return Moved(states[-1], states, chains.log_density, rates, chains.energy, done, float(step))
 
 
-def sample_stats(moved, log_determinant):
-    """Build the ``sample_stats`` group of moved draws; dims (chain, draw).
-
-    Parameters
-    ----------
-    moved : Moved
-    log_determinant : (S,) array
-        log|det dz/dy| at the draws: ``lp`` is the log density in unconstrained space.
-
-    Returns
-    -------
-    xarray.Dataset
-    """
-    columns = {
-        "lp": moved.log_density - log_determinant,
-        "acceptance_rate": moved.acceptance_rate,
-        "energy": moved.energy,
-    }
-    attrs = {"transitions": moved.n_done, "step_size": moved.step_size}
-    return traces.statistics(columns).assign_attrs(attrs)
-
-
 class Chains(NamedTuple):
     """Where chains are on their trajectories."""
 
@@ -158,20 +129,14 @@ class Chains(NamedTuple):
         return 0.5 * (self.momentum**2).sum(axis=1) - self.log_density
 
 
-def leapfrog(density, start, step, n_steps):
+def leapfrog(density: Callable, start: Chains, step: Any, n_steps: int) -> Chains:
     """Follow the Hamiltonian flow, all chains at once.
 
     Parameters
     ----------
     density : callable
         From points (S, d) to the log density (S,) and its gradient (S, d).
-    start : Chains
     step : (S, 1) array or float
-    n_steps : int
-
-    Returns
-    -------
-    Chains
     """
     at, log_p = start.at, start.log_density
     momentum = start.momentum + 0.5 * step * start.gradient

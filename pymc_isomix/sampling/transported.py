@@ -18,8 +18,6 @@ def sample_nuts(
 
     Parameters
     ----------
-    compiled : CompiledModel
-    mixture : BlockMixture
     rng : numpy.random.Generator
         For starts and sampler.
     draws, tune, chains, nuts_sampler, progressbar, **kwargs

@@ -157,7 +157,6 @@ class CoordinateMap:
 
         Parameters
         ----------
-        point : (d,) TensorVariable
         parameters : dict of TensorVariable
             By the names of :attr:`parameter_shapes`.
 
@@ -248,7 +247,6 @@ class CoordinateMap:
             z and log |dz/dy| at y; y, log |dy/dz| and what is given, flat, at z; what regressions
             need of that, flat, at y; or the mean over points y of the share of each
             pseudo-observation, (P,).
-        dtype : str
         """
         if (what, dtype) not in self.functions:
             points = pt.matrix("points", shape=(None, self.space.n_dim), dtype=dtype)
@@ -440,10 +438,6 @@ class Coordinates:
             np.array_equal(value, other.parameters[name], equal_nan=True)
             for name, value in self.parameters.items()
         )
-
-    def has_structure_of(self, other):
-        """Whether parameters mean the same in other coordinates."""
-        return self.map.describe() == other.map.describe()
 
     def to_unconstrained(self, points):
         """Map points y (S, d), an array, to z (S, d) and the log determinant (S,) of dz/dy."""

@@ -15,8 +15,7 @@ import pytensor.tensor as pt
 
 from pymc_isomix.backend.jax_ops import compute_once
 from pymc_isomix.backend.linalg import diagonal, solve
-
-TINY = 1e-30
+from pymc_isomix.sites.regression import TINY, newton_step, operations
 
 
 class Elementwise:
@@ -87,12 +86,46 @@ class Elementwise:
         by_value = -cotangent * pt.exp(log_precision) * given[1] / root
         return by_log_precision.sum(axis=0), by_value.sum(axis=0)
 
+    def slope(self, y, gradient, given, log_precision, value):
+        r"""Return what the data say beside the pseudo-observations, for a regression.
+
+        By what the gradient leaves, :math:`e = \nabla_y \log p + y`, the slope of the log
+        likelihood in :math:`\theta` differs from :math:`c (m - \theta)`: :math:`e = (g / r) (a - b
+        (\theta - m))`, with a and b by least squares. Then c becomes c + b, and m moves by a / (c +
+        b).
+
+        Returns
+        -------
+        left, weight, theta : (S, n)
+            The slope times the variance of :math:`\theta`; that variance; and :math:`\theta` - m.
+        """
+        location, scale = given[:2]
+        _, root, _ = self._posterior(given, log_precision, value)
+        unit = scale / root  # of theta, that of y
+        return unit * (gradient + y), unit**2, (location - value) / root**2 + unit * y
+
+    def learn(self, y, gradient, given, own, damping=1.0):
+        """Learn log c and m, (n,) arrays, from draws y (S, n); all are NumPy arrays."""
+        return newton_step(self.slope(y, gradient, given, *own), own, damping)
+
+    def moved(self, y, given, old, new):
+        """Map y (S, n), an array, to that of the same z under other pseudo-observations."""
+        shift, root, _ = self._posterior(given, *old)
+        new_shift, new_root, _ = self._posterior(given, *new)
+        return (shift + y / root - new_shift) * new_root
+
+    def unit_change(self, given, old, new):
+        """Typical factor (n,) by which the unit of y shrinks, with arrays."""
+        before, after = (self._posterior(given, *own)[1] for own in (old, new))
+        return np.median(after / before, axis=0)
+
     def _posterior(self, given, log_precision, value):
         location, scale = given[:2]
-        precise = pt.exp(log_precision) * scale
+        ops = operations(log_precision)
+        precise = ops.exp(log_precision) * scale
         odds = precise * scale
         shift = precise * (value - location) / (1 + odds)
-        return shift, pt.sqrt(1 + odds), odds / (1 + odds)
+        return shift, ops.sqrt(1 + odds), odds / (1 + odds)
 
 
 class Rotated(Elementwise):

@@ -20,7 +20,6 @@ def location_scale(op, rv, transform):
     ----------
     op : Op
         Of the random variable.
-    rv : TensorVariable
     transform : Transform or None
         Between the variable and its value.
 

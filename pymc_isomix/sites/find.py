@@ -20,7 +20,7 @@ from pymc_isomix.sites.matrices import Matrix, Scaled
 from pymc_isomix.sites.products import linear_map
 from pymc_isomix.sites.series import CHAINS, chain_prior, trend_prior
 from pymc_isomix.sites.spatial import FIELDS, spectral
-from pymc_isomix.sites.usage import constant_of, follow
+from pymc_isomix.sites.usage import constant_of, follow, varies
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,6 @@ def find_coordinates(space, *, say=True):
 
     Parameters
     ----------
-    space : FlatSpace
     say : bool
         False where they are not in use.
 
@@ -52,9 +51,8 @@ def find_coordinates(space, *, say=True):
         same(variable.get_value(borrow=True), value) for variable, value in coordinates.data.items()
     ):
         weaker: dict = {}
-        sites = _without_circles(
-            {name: _candidates(space, name, weaker) for name in space.variables}, weaker
-        )
+        candidates = {name: _candidates(space, name, weaker) for name in space.variables}
+        sites = _without_circles(space, candidates, weaker)
         coordinates = model_cache(space.model).add(
             key, CoordinateMap(space, sites, space.data_read)
         )
@@ -119,8 +117,10 @@ def _chain_sites(space, name, found, others=()):
     nothing, one = pt.zeros((1, 1)), pt.ones((1, 1))
     options = [] if found.noise is None else [(found.added, found.factor, found.noise)]
     options += [(added, found.factor, one) for added in (found.added, nothing)]
-    sites = [
-        _site(
+    return [
+        site
+        for seen in options
+        for site in _site(
             space,
             name,
             form,
@@ -132,9 +132,7 @@ def _chain_sites(space, name, found, others=()):
             others=others,
             woven=woven,
         )
-        for seen in options
     ]
-    return [site for site in sites if site is not None]
 
 
 def _elementwise(space, name, rv, shape):
@@ -157,7 +155,7 @@ def _elementwise(space, name, rv, shape):
         for option in options
     ]
     # what is added to an effect makes no site of it
-    return [site for site in found if site is not None] if found[-1] is not None else []
+    return [one for sites in found for one in sites] if found[-1] else []
 
 
 def _of_linear_map(space, name, rv, shape, weaker):
@@ -189,11 +187,11 @@ def _of_linear_map(space, name, rv, shape, weaker):
             factor = pt.broadcast_to(linear.matrix, (batch, rows, n)) * scale[..., None]
         prior = [pt.broadcast_to(pt.as_tensor(p), shape).ravel() for p in linear.prior]
         shapes = [(batch, rows), factor_shape, (batch * n,), (batch * n,)]
-        found = [
-            _site(space, name, form, [location, factor, *prior], shapes, flat=False)
+        return [
+            site
             for location in _locations(linear)
+            for site in _site(space, name, form, [location, factor, *prior], shapes, flat=False)
         ]
-        return [site for site in found if site is not None]
     return _rotated(space, name, linear, rows)
 
 
@@ -207,8 +205,7 @@ def _by_elements(space, name, linear, rows):
     prior = [location, scale] if linear.centred else [pt.as_tensor(p) for p in linear.prior]
     shapes = [(linear.columns,)] * 4
     form = Elementwise(linear.columns)
-    site = _site(space, name, form, [location, scale, *prior], shapes, flat=False)
-    return [] if site is None else [site]
+    return _site(space, name, form, [location, scale, *prior], shapes, flat=False)
 
 
 def _locations(linear):
@@ -255,8 +252,8 @@ def _rotated(space, name, linear, rows):
         elif linear.centred:
             form, given = Whitened(right.T), [*given, added, matrix]
             shapes += [(n,), (n, n)]
-        found.append(_site(space, name, form, given, shapes, flat=False, part=linear.part))
-    return [site for site in found if site is not None]
+        found += _site(space, name, form, given, shapes, flat=False)
+    return found
 
 
 def _spectral(space, name, rv, shape, weaker):
@@ -281,8 +278,8 @@ def _spectral(space, name, rv, shape, weaker):
     for extra in ([] if added is None else [added]) + [pt.zeros((1,))]:
         location = factor * prior_location + to_basis @ pt.broadcast_to(extra, shape)
         given = [location, factor * prior.scales, prior_location, prior.scales]
-        found.append(_site(space, name, form, given, [shape] * 4))
-    return [site for site in found if site is not None]
+        found += _site(space, name, form, given, [shape] * 4)
+    return found
 
 
 def _site(
@@ -298,16 +295,16 @@ def _site(
     others=(),
     woven=None,
 ):
-    """Make a site of expressions in the model's graph; None where they are of no use."""
+    """Make a site of expressions in the model's graph, in a list; none where they are of no use."""
     given = values.in_values(space, expressions, shapes, flat=flat)
     if given is None or (part is None and not given.parents.isdisjoint((name, *others))):
-        return None
+        return []
     if not (given.parents - {name} or alone):
-        return None
-    return Site(name, form, given.expressions, given.parents, part, others, woven)
+        return []
+    return [Site(name, form, given.expressions, given.parents, part, others, woven)]
 
 
-def _without_circles(candidates, weaker):
+def _without_circles(space, candidates, weaker):
     """Put sites after those that they depend on, leaving out what would close a circle.
 
     Parameters
@@ -335,7 +332,9 @@ def _without_circles(candidates, weaker):
             kept = sorted([*others, site], key=lambda s: order.index(s.name))
             break
         else:
-            if options:
+            # a factor whose own prior is fixed misses nothing: of a product one has to be the scale
+            rv, free = space.variables[name], set(space.model.free_RVs)
+            if options and any(varies(one, free, rv) for one in rv.owner.inputs):
                 weaker[name] = "which scales effects that its own scale depends on"
     return kept
 
@@ -345,7 +344,6 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
 
     Parameters
     ----------
-    coordinates : CoordinateMap
     points : (K, d) array
         Where the components start, unconstrained space.
     farthest : float

@@ -13,12 +13,11 @@ import pytensor.tensor as pt
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.sites.chains import N_GIVEN, Chain
 from pymc_isomix.sites.coordinates import PSEUDO
-from pymc_isomix.sites.elementwise import TINY
+from pymc_isomix.sites.regression import RIDGE, least_squares
 
 STEP = 1 / 3  # relative to that of the means, as for the metric
 LARGEST_LOG_PRECISION, LARGEST_VALUE = 0.1, 0.3  # of one step; of m in standard deviations
-FLOOR = 0.01  # of the Fisher information, where pseudo-observations hardly matter to components
-LEAST_LEFT = 0.1  # of a precision, in one regression
+FLOOR = RIDGE  # of the Fisher information, where pseudo-observations hardly matter to components
 
 
 class AtSites(NamedTuple):
@@ -63,12 +62,10 @@ def new_pseudo(
     gradient :math:`\tfrac12 \bar s \, dF / d \log \ell` of its own. The Fisher information is half
     the variance of the share for log c (half its mean square where no metric helps), and the
     mean square of share / standard deviation less that at the component's mean for m. The floor
-    that both have is the information of :func:`regression`, where the site is elementwise.
+    that both have is the information of a regression, where the site is elementwise.
 
     Parameters
     ----------
-    coordinates : CoordinateMap
-    pseudo : dict of (P,) TensorVariable
     draws, means : AtSites
         The S draws, and the K means.
     gradient : (S, d) TensorVariable
@@ -77,8 +74,6 @@ def new_pseudo(
         Path gradients at the draws, in y.
     draw_weights : (S,) TensorVariable
         w_k / B of each draw, zero for a draw left out.
-    step_size : scalar
-    metric : TensorVariable
 
     Returns
     -------
@@ -127,8 +122,8 @@ def new_pseudo(
         varying = by_component(share / deviation) - at_centre[:, None]
         fisher_value = draw_weights @ varying.reshape(share.shape) ** 2 + FLOOR / typical**2
         if form.is_elementwise:
-            x = draws.bent[:, place]
-            wanted = regression(x, gradient[:, place], at_draws, own, draw_weights)
+            slope = form.slope(draws.bent[:, place], gradient[:, place], at_draws, *own)
+            wanted = least_squares(slope, own[0], draw_weights)
             by_log_precision -= FLOOR * wanted[0]
             by_value -= FLOOR * wanted[1] / typical**2
         change = pt.clip(
@@ -156,9 +151,10 @@ def _new_of_chain(form, draws, place, given, own, gradient, draw_weights, step_s
     factor : (n,) TensorVariable
         What the rows of the metric are multiplied by: the unit of y changes.
     """
-    left, weight, theta = form.slope(draws.bent[:, place], gradient[:, place], given, *own)
-    change, move = least_squares(left, weight, theta, own[0], draw_weights)
-    typical = pt.sqrt(draw_weights @ weight + TINY)
+    slope = form.slope(draws.bent[:, place], gradient[:, place], given, *own)
+    precision = form.log_precision(given, own[0])
+    change, move, variance = least_squares(slope, precision, draw_weights)
+    typical = pt.sqrt(variance)
     step = STEP * step_size
     change = pt.clip(step * change, -LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION)
     move = typical * pt.clip(step * move / typical, -LARGEST_VALUE, LARGEST_VALUE)
@@ -168,71 +164,11 @@ def _new_of_chain(form, draws, place, given, own, gradient, draw_weights, step_s
     return new, pt.exp(draw_weights @ (before - after))
 
 
-def regression(y, gradient, given, own, draw_weights):
-    r"""Change of log c and of m after which they say best what the model says at the draws.
-
-    If the data are Gaussian, the slope of their log density in :math:`\theta` is :math:`c (m -
-    \theta)`, and :math:`\nabla_y \log p = -y`. By what is left, :math:`e = \nabla_y \log p + y`,
-    the slope differs from that: :math:`e = (g / r) (a - b (\theta - m))`, r of
-    :meth:`Elementwise.pullback`, with a and b by least squares, so that c becomes c + b and m moves
-    by a / (c + b). Exact from any three draws where the data are Gaussian; else, by Stein's lemma,
-    b brings c to the mean of the data's precision.
-
-    Parameters
-    ----------
-    y, gradient : (S, n) TensorVariable
-        Draws, and the gradient of their log density.
-    given : tuple of (S, n) TensorVariable
-    own : log c and m, (n,) TensorVariable
-    draw_weights : (S,) TensorVariable
-
-    Returns
-    -------
-    (n,) TensorVariable, twice
-    """
-    location, scale = given[:2]
-    log_precision, value = own
-    precision = pt.exp(log_precision)
-    odds = precision * scale**2
-    unit = scale / pt.sqrt(1 + odds)  # of theta, that of y
-    theta = (location - value) / (1 + odds) + unit * y  # less m
-    left, weight = unit * (gradient + y), unit**2
-    return least_squares(left, weight, theta, log_precision, draw_weights)
-
-
-def least_squares(left, weight, theta, log_precision, draw_weights):
-    r"""Regress what is left of the slope of the log likelihood on :math:`\theta`.
-
-    Parameters
-    ----------
-    left, weight, theta : (S, n) TensorVariable
-        The slope times the weight; the weight; and :math:`\theta` - m.
-    log_precision : (n,) TensorVariable
-    draw_weights : (S,) TensorVariable
-
-    Returns
-    -------
-    (n,) TensorVariable, twice
-        Change of log c and of m.
-    """
-    precision = pt.exp(log_precision)
-    total = draw_weights @ weight + TINY
-    centre = draw_weights @ (weight * theta) / total
-    apart = theta - centre
-    slope = draw_weights @ (left * apart)
-    b = -slope / (draw_weights @ (weight * apart**2) + FLOOR * total**2)
-    ratio = pt.maximum(1 + b / precision, LEAST_LEFT)
-    a = draw_weights @ left / total + precision * (ratio - 1) * centre
-    return pt.log(ratio), a / (precision * ratio + FLOOR / total)
-
-
 def moved_means(coordinates, means, old, new):
     """Keep means where they are in z while the pseudo-observations move: y (K, d).
 
     Parameters
     ----------
-    coordinates : CoordinateMap
-    means : AtSites
     old, new : dicts of (P,) TensorVariable
     """
     points = means.bent

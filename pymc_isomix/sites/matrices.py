@@ -17,7 +17,7 @@ from pymc_isomix.sites.conditional import (
     gaussian_map,
     gaussian_pullback,
 )
-from pymc_isomix.sites.elementwise import TINY
+from pymc_isomix.sites.regression import TINY
 
 # Places in what is given of a matrix site: first by the model, then what `Matrix.forward` adds.
 GIVEN_BY_MODEL = 4  # location f, factor G (or scales s), and a and b of the prior

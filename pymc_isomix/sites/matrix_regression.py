@@ -15,14 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy  # which loads its parts when they are used
 
-from pymc_isomix.sites.elementwise import TINY
-from pymc_isomix.sites.regression import (
-    LARGEST_LOG_PRECISION,
-    LARGEST_MOVE,
-    LARGEST_RATIO,
-    LEAST_RATIO,
-    RIDGE,
-)
+from pymc_isomix.sites.regression import LARGEST_RATIO, LEAST_RATIO, RIDGE, TINY, bounded
 
 MOST_ROWS = 1000  # of a matrix: above, the equations of all rows together would cost too much
 
@@ -55,15 +48,10 @@ def learn(y, gradient, location, factor, own, damping=1.0):
 
     Parameters
     ----------
-    y, gradient : (S, B, n) array
-        Draws in coordinates y, and the gradient of the log density there.
     location : (S, B, r) array
         f.
     factor : (S, B, r, n) array
         G.
-    own : log c and m, (B, r) arrays
-    damping : float
-        Part of the step that is taken, 0 to 1.
 
     Returns
     -------
@@ -84,7 +72,6 @@ def learn(y, gradient, location, factor, own, damping=1.0):
 
 def _of_block(half, theta, left, own, damping):
     """Solve the least squares of one block: half (S, n, r), theta (S, r) and left (S, n)."""
-    log_precision, value = own
     n_draws, n_columns, n_rows = half.shape
     design = half.reshape(-1, n_rows)
     sloped = -design * np.repeat(theta, n_columns, axis=0)
@@ -95,16 +82,12 @@ def _of_block(half, theta, left, own, damping):
     normal[np.diag_indices_from(normal)] += ridge
     solved = scipy.linalg.solve(normal, both.T @ left.ravel() / n_draws, assume_a="pos")
     a, b = solved[:n_rows], solved[n_rows:]
-    precision, centre = np.exp(log_precision), theta.mean(axis=0)
+    precision, centre = np.exp(own[0]), theta.mean(axis=0)
     ratio = np.clip(1 + b / precision, LEAST_RATIO, LARGEST_RATIO)
     # where b is bounded, the slope at the centre stays
     a = a + (precision * (ratio - 1) - b) * centre
-    typical = np.sqrt(total)
-    move = np.clip(
-        a / (precision * ratio + RIDGE / total), -LARGEST_MOVE * typical, LARGEST_MOVE * typical
-    )
-    new = log_precision + damping * np.log(ratio)
-    return np.clip(new, -LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION), value + damping * move
+    move = a / (precision * ratio + RIDGE / total)
+    return bounded(own, np.log(ratio), move, total, damping)
 
 
 def moved(y, location, factor, old, new):

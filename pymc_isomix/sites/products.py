@@ -1,5 +1,6 @@
 """Linear maps in the model graph: effects that are a matrix times a standardised variable."""
 
+import math
 from typing import Any, NamedTuple
 
 import pytensor.tensor as pt
@@ -25,9 +26,16 @@ class LinearMap(NamedTuple):
     last: bool  # whether the blocks are the last axis of the variable
     varying: bool
     prior: tuple = (0.0, 1.0)  # location and scale by which zeta is standardised
-    part: slice | None = None  # of the variable, where it is not all of it
     basis: Any = None  # where A is a constant matrix times scales (n,) of the columns: these
     column_scales: Any = None
+
+
+class Use(NamedTuple):
+    """A node that a variable enters as one of its inputs, and what the variable is by then."""
+
+    node: Any
+    place: int
+    before: Effect
 
 
 def linear_map(model, rv, shape):
@@ -41,9 +49,7 @@ def _of_family(model, rv, shape):
     if len(shape) == 0 or model.rvs_to_transforms[rv] is not None:
         return None
     *batch_shape, n = shape
-    batch = 1
-    for length in batch_shape:
-        batch *= length
+    batch = math.prod(batch_shape)
     if isinstance(op, basic.MvNormalRV):
         mean, covariance = map(pt.as_tensor, op.dist_params(rv.owner))
         if any(not b for b in covariance.type.broadcastable[:-2]):
@@ -51,20 +57,23 @@ def _of_family(model, rv, shape):
         # anew, since a root that the model has may be no triangle
         covariance = covariance.squeeze(axis=tuple(range(covariance.ndim - 2)))
         factor = pt.linalg.cholesky(covariance, lower=True)
-        return _own(mean, factor, batch, n, varies(factor, free, rv))
+        return LinearMap(
+            location=mean,
+            scale=pt.ones(()),
+            matrix=factor,
+            batch=batch,
+            columns=n,
+            centred=True,
+            last=False,
+            varying=varies(factor, free, rv),
+        )
     return None
-
-
-def _own(location, matrix, batch, n, varying):
-    return LinearMap(location, pt.ones(()), matrix, batch, n, True, False, varying)
 
 
 def _of_use(model, rv, shape):
     """Return the map of the first matrix product that the variable enters."""
-    op, free = rv.owner.op, set(model.free_RVs)
-    if not isinstance(op, basic.NormalRV) or model.rvs_to_transforms[rv] is not None:
+    if not isinstance(rv.owner.op, basic.NormalRV) or model.rvs_to_transforms[rv] is not None:
         return None
-    prior = op.dist_params(rv.owner)
     if not 1 <= len(shape) <= 2:
         return None
     clients = clients_of(model)
@@ -72,14 +81,16 @@ def _of_use(model, rv, shape):
         if not before.whole:
             continue
         for node, i in clients.get(variable, ()):
-            found = _of_node(node, i, before, prior, shape, clients, free, rv)
+            found = _of_node(Use(node, i, before), model, rv, shape, clients)
             if found is not None:
                 return found
     return None
 
 
-def _of_node(node, i, before, prior, shape, clients, free, rv):
-    """Return the map of one node that the variable enters as input i."""
+def _of_node(use, model, rv, shape, clients):
+    """Return the map of one node that the variable enters."""
+    (node, i, before), free = use, set(model.free_RVs)
+    prior = rv.owner.op.dist_params(rv.owner)
     if _is_product(node.op) and node.outputs[0].ndim == 2:
         matrix = node.inputs[0] if i == 1 else node.inputs[1].T  # (r, n)
         inner, outer = before.axes if i == 1 else before.axes[::-1]

@@ -85,13 +85,6 @@ def follow(model, rv, shape):
     Of the first use in which it is multiplied by something that depends on other free variables, or
     of each part's first, where numbers index it; else of the first use at all.
 
-    Parameters
-    ----------
-    model : pymc.Model
-    rv : TensorVariable
-    shape : tuple of int
-        Of ``rv``.
-
     Returns
     -------
     added, factor : TensorVariable or None

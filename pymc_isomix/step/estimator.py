@@ -39,11 +39,8 @@ def draw(noise, means, whitened_means, log_variances, metric):
 
     Parameters
     ----------
-    noise : (K, B, d) TensorVariable
     means, whitened_means : (K, d) TensorVariable
         Component means in z and in u, whatever the origin of u.
-    log_variances : (K,) or (K, d) TensorVariable
-    metric : TensorVariable
     """
     n_components, n_samples, n_dim = noise.shape
     flat = (n_components * n_samples, n_dim)
@@ -73,7 +70,6 @@ def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weight
 
     Parameters
     ----------
-    draws : Draws
     log_p : (S,) TensorVariable
         Log joint density of the model at ``draws.coordinates``.
     gradient_p : (S, d) TensorVariable

@@ -103,12 +103,8 @@ def step_updates(rule, params, space, step_size, info, coordinates=None, options
 
     Parameters
     ----------
-    rule : StepRule
     params : dict of shared variables
         The mixture's, by name.
-    space : FlatSpace
-    step_size : scalar TensorVariable
-    info : StepInfo
     coordinates : CoordinateMap, optional
         The sites, if there are any; their parameters are among ``params``.
     options : StepOptions, optional

@@ -8,7 +8,9 @@ from pymc_isomix import IsoMix
 from pymc_isomix.backend import compilation
 from pymc_isomix.backend.compilation import JAXCompilationError
 from pymc_isomix.fitting import steppers
+from pymc_isomix.fitting.random_state import generator_states, generators, restore_generators
 from pymc_isomix.fitting.steppers import OneByOne
+from pymc_isomix.model.model_cache import model_cache
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +28,8 @@ def function(inference):
 
 
 @pytest.fixture(scope="module")
-def looped(inference, function):
-    return steppers.stepper(function, inference.objective.op)
+def looped(inference):
+    return inference.objective.stepper(compile_kwargs={"mode": "JAX"}, whole=False)
 
 
 @pytest.fixture
@@ -52,6 +54,8 @@ SIZES = np.linspace(0.3, 0.1, 7)
 
 
 def test_steps_in_a_loop_are_those_one_by_one(inference, function, looped, restore):
+    """With the random numbers of one function of PyTensor's, which JAX compiled as well."""
+    restore_generators(looped.generators, generator_states(generators(function)))
     losses, evidence = looped.take(SIZES)
     at_once = parameters(inference)
     restore()
@@ -85,10 +89,10 @@ def test_a_refused_step_ends_the_loop(inference, looped, restore):
 
 
 def test_the_loop_is_compiled_once(inference, caplog):
-    function = inference.objective.step_function(compile_kwargs={"mode": "JAX"})
     group = inference.approx.groups[0]
+    model_cache(inference.approx.model).clear()
     with jax.log_compiles(), caplog.at_level("WARNING"):
-        looped = steppers.stepper(function, inference.objective.op)
+        looped = inference.objective.stepper(compile_kwargs={"mode": "JAX"}, whole=False)
         looped.take(SIZES)
         group.mixture = group.mixture
         looped.take(SIZES[:2])

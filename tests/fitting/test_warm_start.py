@@ -111,3 +111,12 @@ def test_a_diagonal_where_the_budget_ended_early_is_a_matrix():
     batch = second_order.draw(TwoModes(), gaussian, 10, np.random.default_rng(0))
     mixture = warm_start.as_mixture([batch], np.ones(1), 1, kind="dense")
     np.testing.assert_allclose(mixture.root, np.diag(gaussian.root))
+
+
+def test_hot_chains_find_the_mode_that_no_start_leads_to():
+    start = np.random.default_rng(0).normal(MEANS[0], 1.0, (5, 2))
+    found = [
+        len(warm_start.warm_start(TwoModes(), start, {}, np.random.default_rng(1), explores=on))
+        for on in (True, False)
+    ]
+    assert found == [2, 1]

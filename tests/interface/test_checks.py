@@ -68,10 +68,6 @@ def effects(model):
     pm.Normal("effect", shape=3, dims="group")
 
 
-def twice(model):
-    pm.Deterministic("twice", 2 * pm.Normal("effect", shape=3), dims="group")
-
-
 def covariate(model):
     pm.Normal("slope", pm.Data("x", np.zeros(3), dims="group").sum())
 
@@ -80,9 +76,7 @@ def seen(model):
     pm.Normal("y", pm.Normal("mu"), 1.0, observed=np.zeros(3), dims="group")
 
 
-@pytest.mark.parametrize(
-    ("add", "name"), [(effects, "effect"), (twice, "twice"), (covariate, "x"), (seen, "y")]
-)
+@pytest.mark.parametrize(("add", "name"), [(effects, "effect"), (covariate, "x"), (seen, "y")])
 def test_coords_that_do_not_fit_are_found_before_the_fit(add, name):
     with pm.Model(coords={"group": range(4)}) as model:
         add(model)
@@ -90,13 +84,23 @@ def test_coords_that_do_not_fit_are_found_before_the_fit(add, name):
         pmi.IsoMix(model=model)
 
 
-def test_coords_of_a_deterministic_whose_length_data_tell():
-    with pm.Model(coords={"row": range(4)}) as model:
-        effect = pm.Normal("effect", shape=2)
+def test_a_deterministic_may_have_another_length_than_its_dim(caplog):
+    """As the probabilities of Bambi's cumulative models, which leave out the last category."""
+    with pm.Model(coords={"row": list("abcd"), "two": [0, 1]}) as model:
+        effect = pm.Normal("effect", shape=2, dims="two")
         pm.Deterministic("mu", effect[pm.Data("place", [0, 1, 1])], dims="row")
-    inference = pmi.IsoMix(1, model=model)
-    with pytest.raises(ValueError, match="dim 'row' has length 4, and mu has length 3 along"):
-        inference.fit(1, progressbar=False)
+        pm.Deterministic("all", effect[pm.Data("places", [0, 1, 1, 0])], dims="row")
+    draws = pmi.IsoMix(1, model=model, random_seed=1).approx.sample(5)["posterior"]
+    assert draws["mu"].dims == ("chain", "draw", "mu_dim_0")
+    np.testing.assert_array_equal(draws["mu"], draws["effect"].values[..., [0, 1, 1]])
+    assert draws["all"].dims == ("chain", "draw", "row")
+    assert draws["row"].values.tolist() == list("abcd")
+    assert "mu has shape (3,), which does not fit the coords of its dims 'row'" in caplog.text
+
+
+def test_a_model_in_place_of_the_number_of_components():
+    with pm.Model() as model:
+        pm.Normal("x")
     with pytest.raises(TypeError, match=r"IsoMix\(model=model\)"):
         pmi.IsoMix(model)
 

@@ -25,6 +25,7 @@ from pymc_isomix import IsoMix, IsotropicMixture
 from pymc_isomix.backend.compilation import CompiledApart
 from pymc_isomix.fitting.loop import hint_at_cost
 from pymc_isomix.fitting.second_order import Batch
+from pymc_isomix.fitting.steppers import OneByOne
 
 FAST_COMPILE = {"mode": "FAST_COMPILE"}
 QUIET = {"progressbar": False, "backend": "jax"}  # compiles in a few seconds, runs fast
@@ -41,8 +42,8 @@ def get_params(inference):
 def share_step(inference, mode, **options):
     """Compile the step once, for all fits of an inference whose options are the same."""
     objective = inference.objective
-    step = objective.step_function(score=True, compile_kwargs={"mode": mode}, **options)
-    objective.step_function = lambda **kwargs: step
+    step = objective.stepper(compile_kwargs={"mode": mode}, whole=False, **options)
+    objective.stepper = lambda **kwargs: step
     return inference
 
 
@@ -219,7 +220,8 @@ def test_ctrl_c_during_a_step(paper, monkeypatch):
         kept.append(get_params(paper))
         return loss
 
-    monkeypatch.setattr(paper.objective, "step_function", lambda **kwargs: interrupted_step)
+    one_by_one = OneByOne(interrupted_step, paper.objective.op)
+    monkeypatch.setattr(paper.objective, "stepper", lambda **kwargs: one_by_one)
     approx = paper.fit(50, **QUIET)
     assert approx.hist.shape == (3,)
     np.testing.assert_array_equal(get_params(paper)["means"], kept[-1]["means"])
@@ -276,7 +278,8 @@ def test_no_iterations_leave_the_start():
     inference = IsoMix.paper(
         3, start={"theta": 17.0}, start_sigma={"theta": 13.0}, init_width=0.0, model=model
     )
-    inference.objective.step_function = lambda **kwargs: None  # nothing to compile
+    # nothing to compile
+    inference.objective.stepper = lambda **kwargs: OneByOne(None, inference.objective.op)
     draws = inference.fit(0, **QUIET).sample(8000, random_seed=1).posterior["theta"]
     # 8000 draws, four standard errors
     assert draws.mean().item() == pytest.approx(17.0, abs=4 * 13 / np.sqrt(8000))
@@ -938,7 +941,7 @@ def no_step_compiles(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a step was built")
 
-    monkeypatch.setattr("pymc_isomix.interface.operator.MixtureObjective.step_function", refuse)
+    monkeypatch.setattr("pymc_isomix.interface.operator.MixtureObjective.updates", refuse)
 
 
 @pytest.mark.usefixtures("no_step_compiles")

@@ -5,8 +5,8 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
-from pymc_isomix.backend.chunks import InChunks
 from pymc_isomix.backend.compilation import mode_for_xla
+from pymc_isomix.backend.jax_ops import InChunks
 from pymc_isomix.model import vectorising
 from pymc_isomix.model.vectorising import batch, batch_in_chunks
 

@@ -52,84 +52,19 @@ def test_missing_mass(three_modes, which, monkeypatch):
         20,
         rng,
     )
-    assert (n_ascents, n_reached) == (20, 20)
+    assert n_reached == n_ascents >= 20
     # 500 draws around each mode, whose weights vary little
     assert missing == pytest.approx(1 - MASSES[which].sum(), abs=0.03)
-
-
-def test_ascents_from_afar_end_at_the_mode():
-    def climb(points):
-        return 0.5 * ((points - 3.0) ** 2).sum(axis=1), points - 3.0
-
-    starts = np.array([[1e4, -20.0], [3.1, 2.9], [-500.0, 1e3]])
-    ends = missing_mass._ascend(climb, starts)
-    np.testing.assert_allclose(ends, 3.0, atol=0.01)
-
-
-def test_ascents_along_a_curved_valley():
-    """Rosenbrock's function, with its gradient, from all around: known to be hard."""
-
-    def climb(points):
-        x, y = points.T
-        bend = y - x**2
-        slopes = np.stack([-2 * (1 - x) - 400 * x * bend, 200 * bend], axis=1)
-        return (1 - x) ** 2 + 100 * bend**2, slopes
-
-    starts = np.random.default_rng(1).normal(scale=5.0, size=(20, 2))
-    np.testing.assert_allclose(missing_mass._ascend(climb, starts), 1.0, atol=0.05)
-
-
-def test_ascents_stay_in_their_basin():
-    """Wells at -5 and 5; a step of all lengths must not jump over what divides them."""
-
-    def climb(points):
-        return ((points**2 - 25) ** 2)[:, 0] / 200, points * (points**2 - 25) / 50
-
-    starts = np.array([-9.0, -1.0, 1.0, 3.0, 30.0])[:, None]
-    ends = missing_mass._ascend(climb, starts)
-    np.testing.assert_allclose(ends[:, 0], [-5.0, -5.0, 5.0, 5.0, 5.0], atol=0.01)
-
-
-def test_ascents_go_nowhere_that_is_not_finite():
-    def climb(points):
-        """Half normal; NaN beyond."""
-        height = np.where(points[:, 0] > 0, 0.5 * points[:, 0] ** 2, np.nan)
-        return height, points
-
-    ends = missing_mass._ascend(climb, np.array([[8.0], [-1.0]]))
-    assert 0 < ends[0, 0] < 0.1
-    assert ends[1, 0] == -1.0  # no way leads from there
-
-
-def test_ascents_end_where_the_approximation_has_the_mass(three_modes, monkeypatch):
-    """All in the one mode that q has: at once; one in another mode: not before it is there."""
-    approx = on(three_modes, [0])
-    compiled, calls = approx.compiled_model(), []
-    evaluate = compiled._evaluate
-    monkeypatch.setattr(compiled, "_evaluate", lambda at: calls.append(1) or evaluate(at))
-
-    def look(starts):
-        calls.clear()
-        monkeypatch.setattr(missing_mass, "_spread_starts", lambda *_: starts)
-        rng = np.random.default_rng(1)
-        return missing_mass.missing_mass(compiled, approx.mixture, np.log(0.6), 5, rng)
-
-    near = PLACES[0] + 3 * SCALES * np.random.default_rng(1).normal(size=(5, 2))
-    assert look(near) == (0.0, 5, 5)
-    assert len(calls) <= 4  # where they start and end, and two steps
-    near[4] = PLACES[1] + 3 * SCALES
-    assert look(near).share == pytest.approx(1 / 3, abs=0.03)
-    assert len(calls) > 4
 
 
 def test_curvature_of_a_mode():
     precision = np.array([[2.0, 0.5], [0.5, 1.0]])
 
-    def climb(points):
+    def evaluate(points):
         away = points - [1.0, -1.0]
-        return 0.5 * np.einsum("si,ij,sj->s", away, precision, away), away @ precision
+        return -0.5 * np.einsum("si,ij,sj->s", away, precision, away), -away @ precision
 
-    around = missing_mass._student_around(climb, np.zeros(2))
+    around = missing_mass._student_around(evaluate, np.zeros(2))
     np.testing.assert_allclose(around.loc, [1.0, -1.0], atol=1e-6)
     np.testing.assert_allclose(around.shape, np.linalg.inv(precision), rtol=1e-5)
 
@@ -139,16 +74,16 @@ def test_no_mode_no_student():
         return points.sum(axis=1), np.ones_like(points)
 
     def saddle(points):
-        return points[:, 0] ** 2 - points[:, 1] ** 2, points * [2.0, -2.0]
+        return points[:, 1] ** 2 - points[:, 0] ** 2, points * [-2.0, 2.0]
 
     def broken(points):
         return np.full(len(points), np.nan), np.full_like(points, np.nan)
 
     def thin(points):  # steep beyond what a matrix can hold
-        return 0.5 * (points**2 @ [1.0, 1e22]), points * [1.0, 1e22]
+        return -0.5 * (points**2 @ [1.0, 1e22]), -points * [1.0, 1e22]
 
-    for climb in (rising, saddle, broken, thin):
-        assert missing_mass._student_around(climb, np.zeros(2)) is None
+    for evaluate in (rising, saddle, broken, thin):
+        assert missing_mass._student_around(evaluate, np.zeros(2)) is None
 
 
 def test_an_unknown_evidence_is_not_probed():
@@ -214,7 +149,8 @@ def test_a_poor_fit_of_one_mode_misses_none():
     found = missing_mass.missing_mass(
         approx.compiled_model(), approx.mixture, -12.0, 10, np.random.default_rng(1)
     )
-    assert found == (0.0, 10, 10)
+    assert found.share == 0.0
+    assert found.n_reached == found.n_ascents >= 10
 
 
 def test_silent_on_overflow(monkeypatch):
@@ -227,7 +163,7 @@ def test_silent_on_overflow(monkeypatch):
     found = missing_mass.missing_mass(
         approx.compiled_model(), approx.mixture, 0.0, 2, np.random.default_rng(1)
     )
-    assert found.n_reached == 1
+    assert found.n_reached == found.n_ascents - 1 >= 1
 
 
 def test_modes_far_away_are_found_under_an_improper_prior(three_modes):
@@ -235,3 +171,27 @@ def test_modes_far_away_are_found_under_an_improper_prior(three_modes):
     rng = np.random.default_rng(1)
     found = missing_mass.missing_mass(approx.compiled_model(), approx.mixture, np.log(0.6), 20, rng)
     assert found.share == pytest.approx(0.4, abs=0.03)
+
+
+def test_hot_chains_reach_what_spread_starts_do_not(monkeypatch):
+    """A mode of a fifth of the width, eight standard deviations from where all starts are."""
+    with pm.Model() as model:
+        x = pm.Flat("x", shape=2)
+        terms = [
+            np.log(mass) + pm.logp(pm.Normal.dist(place, scale), x).sum()
+            for mass, place, scale in ((0.7, 0.0, 1.0), (0.3, 6.0, 0.2))
+        ]
+        pm.Potential("density", pt.logsumexp(pt.stack(terms)))
+    params = {
+        "means": np.zeros((1, 2)),
+        "log_variances": np.zeros(1),
+        "log_weights": np.zeros(1),
+        "metric": np.ones(2),
+    }
+    approx = IsotropicMixture(params=params, model=model, random_seed=1)
+    monkeypatch.setattr(missing_mass, "_spread_starts", lambda *_: np.zeros((20, 2)))
+    found = missing_mass.missing_mass(
+        approx.compiled_model(), approx.mixture, np.log(0.7), 20, np.random.default_rng(1)
+    )
+    # 500 draws of a Student t, whose weights vary by a third: a standard error of .005
+    assert found.share == pytest.approx(0.3, abs=0.03)

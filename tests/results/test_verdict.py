@@ -545,7 +545,7 @@ def test_the_same_report_whatever_the_clock_says(two_modes, monkeypatch):
         reports.append(approx.diagnostics(progressbar=False))
         monkeypatch.setattr(time, "perf_counter", Clock())
     assert reports[0]["n_transitions"].item() == 20
-    assert reports[0]["n_ascents"].item() == 20
+    assert reports[0]["n_ascents"].item() >= 20
     assert reports[0]["missing_mass"].item() > 0.4
     xr.testing.assert_identical(reports[0].to_dataset(), reports[1].to_dataset())
 
@@ -791,7 +791,8 @@ def test_many_observations_take_a_part_of_the_effort(normal, monkeypatch):
     approx = gaussian(normal)
     report = approx.diagnostics(n_probes=20, transitions=20)
     assert report["n_draws"] == verdict.LEAST_DRAWS
-    assert report["n_transitions"] == report["n_ascents"] == verdict.LEAST_CHECKS
+    assert report["n_transitions"] == verdict.LEAST_CHECKS
+    assert verdict.LEAST_CHECKS <= report["n_ascents"] <= 2 * verdict.LEAST_CHECKS  # hot chains
     monkeypatch.setattr(verdict, "n_observations", lambda model: verdict.FULL_EFFORT)
     assert approx.diagnostics(100, n_probes=0, transitions=7)["n_transitions"] == 7
 

@@ -11,8 +11,10 @@ from pymc_isomix.family.shape import Shape
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites import learning
 from pymc_isomix.sites.coordinates import PSEUDO, SHAPE
+from pymc_isomix.sites.elementwise import Elementwise
 from pymc_isomix.sites.find import find_coordinates, starting_coordinates
-from pymc_isomix.sites.learning import AtSites, moved_means, new_pseudo, regression
+from pymc_isomix.sites.learning import AtSites, moved_means, new_pseudo
+from pymc_isomix.sites.regression import least_squares
 
 K, B = 2, 3
 
@@ -204,8 +206,9 @@ def test_regression_finds_gaussian_data():
     zeta = pt.exp(log_precision) * scale * (value - location) / root**2 + y / root
     gradient = (-zeta + scale * precision * (data - location - scale * zeta)) / root
     weights = rng.dirichlet(np.ones(6))
-    changes = regression(pt.as_tensor(y), gradient, (location, scale), now, weights)
-    moved = [old + change for old, change in zip(now, changes, strict=True)]
+    slope = Elementwise(3).slope(pt.as_tensor(y), gradient, (location, scale), *now)
+    change, move, _ = least_squares(slope, log_precision, weights)
+    moved = [log_precision + change, value + move]
     again, found = pytensor.function(now, moved, mode="FAST_COMPILE"), (np.zeros(3), np.zeros(3))
     first = again(*found)
     for _ in range(30):
