@@ -52,10 +52,10 @@ def reference(chain, seed=1):
     """Labels, quantiles (1000, n), and how good they are."""
     if chain.exact:
         times = times_of(chain.exact.y.shape[1])
-        parameters, states, size = chain.exact.marginals(times)
+        parameters, states, log_evidence = chain.exact.marginals(times)
         labels = [*parameters, *labels_of(states.shape[1], times)]
         columns = [np.stack(list(parameters.values()), axis=1), states.reshape(len(states), -1)]
-        return labels, np.concatenate(columns, axis=1), {"effective_points": size}
+        return labels, np.concatenate(columns, axis=1), {"log_evidence": log_evidence}
     import nutpie
 
     model, began = (chain.sampled or chain.build)(), time.perf_counter()

@@ -1,29 +1,36 @@
 """Exact posteriors of linear Gaussian state spaces: a Kalman smoother at each of many parameters.
 
-Parameters are integrated out by importance sampling from a Student t about the mode of their
-marginal posterior, at points of a Sobol sequence. Given those, each state is Gaussian; so the
-marginals are mixtures of Gaussians, whose quantiles are exact but for the number of points.
+Parameters are integrated out by sequential Monte Carlo from the prior on, which finds all modes.
+Given those, each state is Gaussian; so the marginals are mixtures of Gaussians, whose quantiles are
+exact but for the number of points.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
-FREEDOM = 6  # of the Student t
+MOVES = 5  # Metropolis steps at each temperature; thrice as many at the last
 LEVELS = (np.arange(1000) + 0.5) / 1000
 
 
 def positive(scale):
-    """Return log density and map of a half normal, in its logarithm."""
-    return lambda u: u - 0.5 * (np.exp(u) / scale) ** 2 - np.log(scale), np.exp
+    """Return log density, map and draws of a half normal, in its logarithm."""
+    return (
+        lambda u: u - 0.5 * (np.exp(u) / scale) ** 2 - np.log(scale) + 0.5 * np.log(2 / np.pi),
+        np.exp,
+        lambda rng, n: np.log(np.abs(rng.normal(0, scale, n))),
+    )
 
 
 def real(mean, deviation):
-    """Return log density and map of a normal variable."""
-    return lambda u: -0.5 * ((u - mean) / deviation) ** 2, lambda u: u
+    """Return log density, map and draws of a normal variable."""
+    return (
+        lambda u: -0.5 * ((u - mean) / deviation) ** 2 - np.log(deviation) - 0.5 * np.log(2 * np.pi),
+        lambda u: u,
+        lambda rng, n: rng.normal(mean, deviation, n),
+    )
 
 
 def gaussian_steps(transition, offset, noises, mean, variances, seen, noise):
@@ -51,7 +58,7 @@ class StateSpace:
     system : callable
         Returns what :func:`gaussian_steps` does, of parameters (P, N).
     parameters : dict
-        Of each parameter, log prior and map from the real line, as :func:`positive` has them.
+        Of each parameter, log prior, map from the real line and draws, as :func:`positive` has them.
     y : (B, T) array
         Series, independent given the parameters; not a number where missing.
     first : int
@@ -63,15 +70,51 @@ class StateSpace:
     y: np.ndarray
     first: int
 
-    def log_density(self, u):
-        """Log posterior (N,) of parameters on the real line (P, N)."""
+    def log_densities(self, u):
+        """Log prior and log likelihood, (N,) each, of parameters on the real line (P, N)."""
         prior, theta = self._prior(u)
-        return prior + sum(smooth(self.system(theta), y, self.first, ())[0] for y in self.y)
+        likelihood = sum(smooth(self.system(theta), y, self.first, ())[0] for y in self.y)
+        bad = ~np.isfinite(likelihood)
+        return prior, np.where(bad, -np.inf, likelihood)
 
     def _prior(self, u):
         kinds = self.parameters.values()
-        prior = sum(density(own) for (density, _), own in zip(kinds, u, strict=True))
-        return prior, [of(own) for (_, of), own in zip(kinds, u, strict=True)]
+        prior = sum(density(own) for (density, *_), own in zip(kinds, u, strict=True))
+        return prior, [of(own) for (_, of, _), own in zip(kinds, u, strict=True)]
+
+    def sample(self, n_points, seed=0):
+        """Draw from the posterior of the parameters, (P, n_points), and its log evidence.
+
+        From the prior by sequential Monte Carlo: the likelihood is tempered, each time so far that
+        half of the points count, and Metropolis steps move the points.
+        """
+        rng = np.random.default_rng(seed)
+        u = np.stack([draw(rng, n_points) for *_, draw in self.parameters.values()])
+        (prior, likelihood), heat, log_evidence = self.log_densities(u), 0.0, 0.0
+        while heat < 1:
+            rise = _rise(likelihood, 1 - heat)
+            log_weights = rise * likelihood
+            log_evidence += np.logaddexp.reduce(log_weights) - np.log(n_points)
+            weights = np.exp(log_weights - np.logaddexp.reduce(log_weights))
+            kept = np.searchsorted(
+                np.cumsum(weights) * (1 - 1e-12), (np.arange(n_points) + rng.uniform()) / n_points
+            )
+            heat += rise
+            u, prior, likelihood = u[:, kept], prior[kept], likelihood[kept]
+            for _ in range(MOVES if heat < 1 else 3 * MOVES):
+                # differences of two other points are as wide, and as many-shaped, as the points
+                others = (rng.permutation(n_points) for _ in range(2))
+                first, second = (u[:, other] for other in others)
+                step = rng.choice([0.4, 0.8, 1.2], size=n_points) * (first - second)
+                ahead = u + step + 1e-4 * rng.normal(size=u.shape)
+                then = self.log_densities(ahead)
+                odds = then[0] - prior + heat * (then[1] - likelihood)
+                taken = np.log(rng.uniform(size=n_points)) < odds
+                u = np.where(taken, ahead, u)
+                prior, likelihood = (
+                    np.where(taken, *pair) for pair in zip(then, (prior, likelihood), strict=True)
+                )
+        return u, log_evidence
 
     def marginals(self, times, n_points=1024, seed=0):
         """Quantiles (1000, ...) of parameters on the real line, and of states at some times.
@@ -80,44 +123,34 @@ class StateSpace:
         -------
         parameters : dict of (1000,) arrays
         states : (1000, B, n) array
-        size : float
-            Effective number of points.
+        log_evidence : float
         """
-        n = len(self.parameters)
-        found = optimize.minimize(
-            lambda u: -self.log_density(u[:, None])[0], np.full(n, -0.5), method="Nelder-Mead",
-            options={"xatol": 1e-3, "fatol": 1e-3, "maxiter": 2000},
-        )
-        root = np.linalg.cholesky(np.linalg.inv(-self._hessian(found.x)))
-        noise = ndtri(stats.qmc.Sobol(n, seed=seed).random(n_points)).T
-        chi = stats.chi2.ppf(stats.qmc.Sobol(1, seed=seed + 1).random(n_points)[:, 0], FREEDOM)
-        whitened = noise / np.sqrt(chi / FREEDOM)
-        u = found.x[:, None] + root @ whitened
-        log_q = -0.5 * (FREEDOM + n) * np.log1p((whitened**2).sum(axis=0) / FREEDOM)
-        log_p, theta = self._prior(u)
+        u, log_evidence = self.sample(n_points, seed)
+        _, theta = self._prior(u)
         states = []
+        weights = np.full(n_points, 1 / n_points)
         for y in self.y:
-            likelihood, means, variances = smooth(self.system(theta), y, self.first, times)
-            log_p = log_p + likelihood
-            states.append((means, variances))
-        weights = np.exp(log_p - log_q - (log_p - log_q).max())
-        weights /= weights.sum()
-        of_states = np.stack([mixture_quantiles(*pair, weights) for pair in states], axis=1)
-        order = np.argsort(u, axis=1)
-        of_parameters = {
-            name: np.interp(LEVELS, np.cumsum(weights[at]) - weights[at] / 2, own[at])
-            for name, own, at in zip(self.parameters, u, order, strict=True)
-        }
-        return of_parameters, of_states, 1 / (weights**2).sum()
+            _, means, variances = smooth(self.system(theta), y, self.first, times)
+            states.append(mixture_quantiles(means, variances, weights))
+        of_parameters = dict(zip(self.parameters, np.quantile(u, LEVELS, axis=1).T, strict=True))
+        return of_parameters, np.stack(states, axis=1), log_evidence
 
-    def _hessian(self, u, step=0.02):
-        n = len(u)
-        steps = step * np.eye(n)
-        pairs = [(i, j) for i in range(n) for j in range(n)]
-        signs = [(1, 1), (1, -1), (-1, 1), (-1, -1)]
-        points = [u + a * steps[i] + b * steps[j] for i, j in pairs for a, b in signs]
-        values = self.log_density(np.array(points).T).reshape(n, n, 4)
-        return (values @ np.array([1, -1, -1, 1])) / (4 * step**2)
+
+def _rise(likelihood, most):
+    """Find how much hotter the likelihood may become, so that half of the points count."""
+
+    def size(rise):
+        log_weights = rise * likelihood
+        weights = np.exp(log_weights - log_weights.max())
+        return weights.sum() ** 2 / (weights**2).sum() / len(weights)
+
+    if size(most) >= 0.5:
+        return most
+    low, high = 0.0, most
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if size(middle) >= 0.5 else (low, middle)
+    return low
 
 
 def smooth(system, y, first, times):

@@ -162,9 +162,9 @@ class Chain:
             steps = np.zeros((*matrices.shape[:-2], matrices.shape[-1]))
             steps[..., 0, :] = offset
             location = added + factor * _run(Linear(), matrices, steps)[..., 0, :]
-            noise = np.zeros_like(matrices)
-            noise[..., 0, 0, :] = scale**2
-            variance = _run(Linear(squared=True), matrices, noise)[..., 0, 0, :]
+            of_steps = np.zeros_like(matrices)
+            of_steps[..., 0, 0, :] = scale**2
+            variance = _run(Linear(squared=True), matrices, of_steps)[..., 0, 0, :]
             scale = np.abs(factor) * np.sqrt(variance) / noise
             log_scale = np.log(np.maximum(scale, TINY)).reshape(n, -1)
         log_scale = np.nan_to_num(log_scale, nan=LARGEST_LOG_SCALE).clip(max=LARGEST_LOG_SCALE)

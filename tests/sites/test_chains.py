@@ -35,7 +35,7 @@ class Numbers:
         ]
         self.given = [rng.normal(size=shape), coefs, np.exp(rng.normal(size=shape))]
         self.given += [rng.normal(size=shape), rng.normal(size=shape)]
-        self.given += [np.exp(0.5 * rng.normal(size=shape))]
+        self.given += [np.exp(0.2 * rng.normal(size=shape))]
         self.given += [np.zeros(POINTS), np.ones(POINTS)] if form.centred else prior
         self.own = [rng.normal(size=form.n_pseudo), rng.normal(size=form.n_pseudo)]
         self.y = rng.normal(size=(POINTS, form.n_dim))
@@ -103,7 +103,7 @@ def test_determinant(numbers):
     expected = -0.5 * np.linalg.slogdet(precision)[1].sum(axis=-1)
     if not numbers.form.centred:
         expected -= np.linalg.slogdet(root)[1].sum(axis=-1)
-        expected += np.log(numbers.given[6]).sum(axis=-1)
+        expected += np.log(numbers.given[7]).sum(axis=-1)
     np.testing.assert_allclose(numbers("to_unconstrained", numbers.y)[1], expected, rtol=1e-9)
 
 

@@ -147,6 +147,26 @@ def walk_from_a_wide_start():
     pm.Normal("y", x[1:], NOISE, observed=ROWS[:5])
 
 
+def walk_of_unknown_noise():
+    """Pseudo-observations have the noise's units, whatever it is."""
+    x = pm.GaussianRandomWalk("x", sigma=scale(), init_dist=first_value(), shape=5)
+    noise = pm.HalfNormal("noise") * np.array([1.0, 2.0, 1.0, 1.0, 3.0])
+    pm.Normal("y", x + pm.Normal("mu"), noise, observed=ROWS[:5])
+
+
+def several_walks_of_unknown_noise():
+    x = pm.GaussianRandomWalk("x", sigma=scale(), init_dist=first_value(), shape=(2, 5))
+    noise = pm.HalfNormal("noise", shape=(2, 1))
+    every = np.arange(5)
+    pm.Normal("y", x[:, every], noise, observed=ROWS.reshape(2, 5))
+
+
+def cumulative_sum_of_unknown_noise():
+    steps = pt.concatenate([[pm.Normal("start")], scale() * pm.Normal("z", shape=5)])
+    x = pt.cumsum(steps)[1:]
+    pm.Normal("y", x[np.arange(5)], pm.HalfNormal("noise"), observed=ROWS[:5])
+
+
 def walk_that_drifts():
     drift = pm.Normal("drift", shape=4)
     x = pm.GaussianRandomWalk("x", mu=drift, sigma=scale(), init_dist=first_value(), shape=5)
@@ -304,6 +324,9 @@ FOUND = {
     walk_that_drifts: ("x", Chain, {"drift", "tau_log__"}),
     walk_that_is_multiplied: ("x", Chain, {"mu", "tau_log__"}),
     several_walks: ("x", Chain, {"tau_log__"}),
+    walk_of_unknown_noise: ("x", Chain, {"mu", "noise_log__", "tau_log__"}),
+    several_walks_of_unknown_noise: ("x", Chain, {"noise_log__", "tau_log__"}),
+    cumulative_sum_of_unknown_noise: ("z", Chain, {"start", "noise_log__", "tau_log__"}),
     cumulative_sum: ("z", Chain, {"mu", "tau_log__"}),
     cumulative_sum_from_a_start: ("z", Chain, {"start", "tau_log__"}),
     several_cumulative_sums: ("z", Chain, {"tau_log__"}),
@@ -337,6 +360,7 @@ BY_ROW = {
     trend_without_delay: np.repeat(ROWS[:5], 2),
     trend_of_noise: np.repeat(ROWS[:5], 2),
     several_walks: ROWS,
+    several_walks_of_unknown_noise: ROWS,
     several_cumulative_sums: ROWS.reshape(5, 2).T.ravel(),
     several_autoregressions: ROWS,
 }
@@ -404,6 +428,8 @@ def test_gaussian_data_as_pseudo_observations_leave_a_standard_gaussian(function
     if function in BY_ROW:
         values = BY_ROW[function]
         precisions = np.full(len(values), NOISE**-2)
+    if isinstance(site.form, Chain):  # in units of the noise
+        precisions = np.ones(len(values))
     if function is not_standard:  # data of (z / tau) - mu
         values = MEANS
     if isinstance(site.form, Rotated):
