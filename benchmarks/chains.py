@@ -17,7 +17,7 @@ from pathlib import Path
 
 import arviz as az
 import numpy as np
-from measure import chosen, cost, draws_of, fit, flatten, judgement, parser, save
+from measure import chosen, cost, draws_of, fit, judgement, parser, save
 from problems.chains import CHAINS, walk
 from skewed import path_of, unbounded
 
@@ -34,7 +34,9 @@ def times_of(n_time):
 def compared(model, draws, chain):
     """Labels and columns of what is compared: parameters, and some states."""
     states = np.asarray(draws[chain.states])
-    some = [rv.name for rv in model.free_RVs if np.prod(states.shape[1:]) > np.prod(rv.shape.eval())]
+    some = [
+        rv.name for rv in model.free_RVs if np.prod(states.shape[1:]) > np.prod(rv.shape.eval())
+    ]
     parameters = unbounded(model, draws, some)
     times = times_of(states.shape[-1])
     series = states.reshape(len(states), -1, states.shape[-1])[..., times]

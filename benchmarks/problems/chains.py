@@ -112,9 +112,7 @@ def trend(n_time, *, centred=True):
                 )
                 start = pm.Normal.dist(0, 10)
                 innovation = {"mu": slope[:-1], "sigma": of_level}
-                level = pm.GaussianRandomWalk(
-                    "level", init_dist=start, shape=n_time, **innovation
-                )
+                level = pm.GaussianRandomWalk("level", init_dist=start, shape=n_time, **innovation)
             else:
                 one = np.ones(n_time - 1)
                 z, w = (pm.Normal(name, shape=n_time) for name in ("slope_z", "level_z"))
@@ -159,9 +157,7 @@ def volatility(n_time, way):
                 level, phi = pm.Normal("level", -9, 3), pm.Beta("phi", 20, 1.5)
                 rho = pt.stack([level * (1 - phi), phi])
                 start = pm.Normal.dist(-9, 3)
-                h = pm.AR(
-                    "h", rho, sigma=step, constant=True, init_dist=start, steps=n_time - 1
-                )
+                h = pm.AR("h", rho, sigma=step, constant=True, init_dist=start, steps=n_time - 1)
             nu = pm.Gamma("nu", 2, 0.1)
             pm.StudentT("y", nu=nu, mu=0, sigma=pt.exp(h / 2), observed=returns)
         return model
@@ -177,9 +173,7 @@ def counts(n_time):
     def build():
         with pm.Model() as model:
             step = pm.HalfNormal("step", 0.5)
-            x = pm.GaussianRandomWalk(
-                "x", sigma=step, init_dist=pm.Normal.dist(0, 3), shape=n_time
-            )
+            x = pm.GaussianRandomWalk("x", sigma=step, init_dist=pm.Normal.dist(0, 3), shape=n_time)
             pm.Poisson("y", pt.exp(x), observed=y)
         return model
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 from scipy.special import ndtr
 
 MOVES = 5  # Metropolis steps at each temperature; thrice as many at the last
@@ -18,7 +19,7 @@ LEVELS = (np.arange(1000) + 0.5) / 1000
 def positive(scale):
     """Return log density, map and draws of a half normal, in its logarithm."""
     return (
-        lambda u: u - 0.5 * (np.exp(u) / scale) ** 2 - np.log(scale) + 0.5 * np.log(2 / np.pi),
+        lambda u: u + stats.halfnorm.logpdf(np.exp(u), scale=scale),
         np.exp,
         lambda rng, n: np.log(np.abs(rng.normal(0, scale, n))),
     )
@@ -27,7 +28,7 @@ def positive(scale):
 def real(mean, deviation):
     """Return log density, map and draws of a normal variable."""
     return (
-        lambda u: -0.5 * ((u - mean) / deviation) ** 2 - np.log(deviation) - 0.5 * np.log(2 * np.pi),
+        lambda u: stats.norm.logpdf(u, mean, deviation),
         lambda u: u,
         lambda rng, n: rng.normal(mean, deviation, n),
     )
@@ -58,7 +59,7 @@ class StateSpace:
     system : callable
         Returns what :func:`gaussian_steps` does, of parameters (P, N).
     parameters : dict
-        Of each parameter, log prior, map from the real line and draws, as :func:`positive` has them.
+        Log prior, map from the real line and draws of each, as :func:`positive` has them.
     y : (B, T) array
         Series, independent given the parameters; not a number where missing.
     first : int
