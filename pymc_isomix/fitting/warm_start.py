@@ -84,6 +84,8 @@ def warm_start(
         ends, heights, parameters = _coordinates_at_end(target, ends, heights, parameters, rng)
     batches = [_gaussian_at(target, ends[0], parameters, rng, few, dense, tell)]
     if getattr(target, "has_chains", False):
+        if is_exact(target, batches, np.ones(1), rng):
+            return batches
         below = _gaussian_at(target, start, first, rng, False, dense, tell, BELOW)
         if below.elbo > batches[0].elbo:
             return [below]
@@ -191,6 +193,12 @@ def _gaussian_at(target, mean, parameters, rng, few, dense, tell, narrow=NARROW)
     else:
         batch, again = None, Gaussian(mean, np.full(n_dim, narrow), parameters)
     settled = second_order.settle_coordinates(target, again, rng, tell=tell)
+    if dense and getattr(target, "has_chains", False):
+        # thousands of steps that are exact in their coordinates need no correlations of their own
+        plain = second_order.fit(target, settled, rng, tell=tell)
+        if is_exact(target, [plain], np.ones(1), rng):
+            return plain
+        settled = plain.gaussian
     if dense:
         settled = Gaussian(settled.mean, np.diag(settled.root), settled.parameters)
     other = second_order.fit(target, settled, rng, tell=tell)
