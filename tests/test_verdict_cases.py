@@ -60,6 +60,9 @@ def test_an_angle_is_seen_around_its_mean():
     np.testing.assert_allclose(turned, [[7.0, 2 * np.pi - 3.1], [0.0, 3.1]])
 
 
+FORGOTTEN = pytest.mark.filterwarnings("ignore:total_size not provided")
+
+
 def check(name):
     """A model builds all three times, in the dimensions of its reference."""
     kept = {record["model"]: record for record in read(verdicts.REFERENCES)["models"]}[name]
@@ -77,6 +80,7 @@ def test_every_reference_was_sampled_well():
             assert record["ess"] > 400, record["model"]
 
 
+@FORGOTTEN
 @pytest.mark.parametrize("name", QUICK)
 def test_a_model_has_the_dimensions_of_its_reference(name):
     check(name)
