@@ -232,6 +232,9 @@ def _rotated(space, name, linear, rows):
     at_start = values.at_start(space, matrix)
     if at_start is None:
         return []
+    one_scale = all(linear.scale.type.broadcastable)
+    basis = linear.basis if one_scale and not constant else None
+    basis = None if basis is None else values.at_start(space, basis)
     n, dtype = linear.columns, matrix.dtype
     left, singular, right = np.linalg.svd(at_start)
     least = min(n, rows)
@@ -239,6 +242,9 @@ def _rotated(space, name, linear, rows):
     to_basis[:least] = left.T[:least]
     if constant:
         scale = linear.scale.squeeze() * np.pad(singular, (0, n - least)).astype(dtype)
+    elif basis is not None:  # the product of two constants, once, in place of one at each draw
+        of_columns = ((to_basis @ basis) * right).astype(dtype)
+        scale = linear.scale.squeeze() * (of_columns @ linear.column_scales)
     else:
         scale = ((to_basis @ matrix) * right.astype(dtype)).sum(axis=1)
     found = []
