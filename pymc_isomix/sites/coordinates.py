@@ -134,7 +134,7 @@ class CoordinateMap:
     @property
     def parameter_shapes(self):
         """Shapes of the parameters, by name; empty where the map is the identity."""
-        shapes = dict.fromkeys(PSEUDO, (self.n_pseudo,)) if self.sites else {}
+        shapes: dict[str, tuple] = dict.fromkeys(PSEUDO, (self.n_pseudo,)) if self.sites else {}
         if len(self.sheared):
             shapes[SHEAR] = 2 * (len(self.sheared),)
         return shapes | (
