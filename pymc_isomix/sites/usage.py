@@ -13,8 +13,11 @@ from pytensor.scalar import Add, Cast, Identity, Mul, Sub, TrueDiv
 from pytensor.tensor.basic import get_underlying_scalar_constant_value
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.exceptions import NotScalarConstantError
+from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.shape import SpecifyShape
 from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor
+
+from pymc_isomix.sites.families import location_scale
 
 ROWS = "rows"  # an axis that an index made, where elements may stand several times
 
@@ -125,6 +128,28 @@ def ways(variable, effect, clients, ndim):
     yield effect, variable, not onward
     for output, step in onward:
         yield from ways(output, step, clients, ndim)
+
+
+def noise_scale(variable, clients):
+    """Return the scale of the noise with which a variable is seen, by element; None if unknown.
+
+    Of the first family with a location and a scale whose location it enters.
+
+    Parameters
+    ----------
+    variable : TensorVariable
+    clients : dict
+        What :func:`clients_of` returns.
+    """
+    ndim = variable.ndim
+    for effect, here, _ in ways(variable, Effect(tuple(range(ndim))), clients, ndim):
+        for node, _ in clients.get(here, ()):
+            if not isinstance(node.op, RandomVariable):
+                continue
+            location, scale = location_scale(node.op, node.outputs[1], None) or (None, None)
+            if location is here and (mapped := effect._mapped(scale, ndim)) is not None:
+                return mapped
+    return None
 
 
 def best(found):

@@ -4,6 +4,8 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+from pytensor.graph.traversal import toposort
+from pytensor.tensor.math import Dot
 
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import FlatSpace
@@ -99,6 +101,12 @@ def weighted_basis():
     pm.Normal("y", X @ beta, NOISE, observed=ROWS)
 
 
+def weighted_standard_basis():
+    """The same, as PyMC writes it."""
+    beta = pm.Normal("beta", 0.0, 1.0, shape=3)
+    pm.Normal("y", X @ (beta * scale() ** np.arange(3)), NOISE, observed=ROWS)
+
+
 def latent_process():
     kernel = pm.gp.cov.Matern52(1, ls=scale())
     f = pm.gp.Latent(cov_func=kernel).prior("f", X=TIME)
@@ -145,6 +153,26 @@ def walk_from_a_wide_start():
     """The steps alone are Gaussian."""
     x = pm.GaussianRandomWalk("x", sigma=scale(), init_dist=pm.Flat.dist(), steps=5)
     pm.Normal("y", x[1:], NOISE, observed=ROWS[:5])
+
+
+def walk_of_unknown_noise():
+    """Pseudo-observations have the noise's units, whatever it is."""
+    x = pm.GaussianRandomWalk("x", sigma=scale(), init_dist=first_value(), shape=5)
+    noise = pm.HalfNormal("noise") * np.array([1.0, 2.0, 1.0, 1.0, 3.0])
+    pm.Normal("y", x + pm.Normal("mu"), noise, observed=ROWS[:5])
+
+
+def several_walks_of_unknown_noise():
+    x = pm.GaussianRandomWalk("x", sigma=scale(), init_dist=first_value(), shape=(2, 5))
+    noise = pm.HalfNormal("noise", shape=(2, 1))
+    every = np.arange(5)
+    pm.Normal("y", x[:, every], noise, observed=ROWS.reshape(2, 5))
+
+
+def cumulative_sum_of_unknown_noise():
+    steps = pt.concatenate([[pm.Normal("start")], scale() * pm.Normal("z", shape=5)])
+    x = pt.cumsum(steps)[1:]
+    pm.Normal("y", x[np.arange(5)], pm.HalfNormal("noise"), observed=ROWS[:5])
 
 
 def walk_that_drifts():
@@ -304,6 +332,9 @@ FOUND = {
     walk_that_drifts: ("x", Chain, {"drift", "tau_log__"}),
     walk_that_is_multiplied: ("x", Chain, {"mu", "tau_log__"}),
     several_walks: ("x", Chain, {"tau_log__"}),
+    walk_of_unknown_noise: ("x", Chain, {"mu", "noise_log__", "tau_log__"}),
+    several_walks_of_unknown_noise: ("x", Chain, {"noise_log__", "tau_log__"}),
+    cumulative_sum_of_unknown_noise: ("z", Chain, {"start", "noise_log__", "tau_log__"}),
     cumulative_sum: ("z", Chain, {"mu", "tau_log__"}),
     cumulative_sum_from_a_start: ("z", Chain, {"start", "tau_log__"}),
     several_cumulative_sums: ("z", Chain, {"tau_log__"}),
@@ -337,6 +368,7 @@ BY_ROW = {
     trend_without_delay: np.repeat(ROWS[:5], 2),
     trend_of_noise: np.repeat(ROWS[:5], 2),
     several_walks: ROWS,
+    several_walks_of_unknown_noise: ROWS,
     several_cumulative_sums: ROWS.reshape(5, 2).T.ravel(),
     several_autoregressions: ROWS,
 }
@@ -404,6 +436,8 @@ def test_gaussian_data_as_pseudo_observations_leave_a_standard_gaussian(function
     if function in BY_ROW:
         values = BY_ROW[function]
         precisions = np.full(len(values), NOISE**-2)
+    if isinstance(site.form, Chain):  # in units of the noise
+        precisions = np.ones(len(values))
     if function is not_standard:  # data of (z / tau) - mu
         values = MEANS
     if isinstance(site.form, Rotated):
@@ -631,3 +665,26 @@ def test_pseudo_observations_are_labelled_by_what_they_observe(function, labels)
     coordinates = find_coordinates(FlatSpace.of(build(function)))
     assert list(coordinates.labels[:2]) == labels
     assert len(coordinates.labels) == coordinates.n_pseudo
+
+
+def test_too_large_a_basis_is_multiplied_once(monkeypatch):
+    """Scales in the basis of the start, from products of constants and not from one at each point.
+
+    They are those by the definition, diag(U^T G V) of the factor G.
+    """
+    monkeypatch.setattr(find, "LARGEST_MATRIX", 4)
+    coordinates, pseudo, points, _ = start(weighted_standard_basis)
+    assert type(site_of(coordinates, "beta").form) is Rotated
+    scales = coordinates.by_site(coordinates.evaluate("coordinates", points, pseudo)[2:])[0][1]
+    of_columns = np.exp(points[:, coordinates.space.ordering["tau_log__"][1]]) ** np.arange(3)
+    at_start = np.exp(coordinates.space.model.initial_point(0)["tau_log__"]) ** np.arange(3)
+    left, _, right = np.linalg.svd(X * at_start, full_matrices=False)
+    expected = [np.diagonal(left.T @ (X * one) @ right.T) for one in of_columns]
+    np.testing.assert_allclose(scales, expected, rtol=1e-5)
+    products = [
+        node
+        for node in toposort(coordinates.sites[0].given)
+        if isinstance(getattr(node.op, "core_op", node.op), Dot)
+        and not any(1 in i.type.shape for i in node.inputs)
+    ]
+    assert not products
