@@ -230,6 +230,12 @@ def _gaussian_at(target, mean, below, parameters, rng, few, dense, tell):
     elbos = [second_order.draw(target, g, second_order.LEAST_DRAWS, rng).elbo for g in settled]
     best = int(np.argmax(elbos))
     gaussian = settled[best]
+    if dense and getattr(target, "has_chains", False):
+        # thousands of steps that are exact in their coordinates need no correlations of their own
+        plain = second_order.fit(target, gaussian, rng, tell=tell)
+        if is_exact(target, [plain], np.ones(1), rng):
+            return plain, best == 0
+        gaussian = plain.gaussian
     if dense:
         gaussian = Gaussian(gaussian.mean, np.diag(gaussian.root), gaussian.parameters)
     other = second_order.fit(target, gaussian, rng, tell=tell)
