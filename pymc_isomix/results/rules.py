@@ -195,7 +195,7 @@ def _support(dataset, mixture, history):
 
 
 def _unsettled(dataset, mixture, history):
-    rise = 0.0 if history is None else still_rising(history.elbo)
+    rise = 0.0 if history is None else still_rising(history.elbo_of_last_rule)
     if _weights_are_good(dataset) or weights_hardly_differ(dataset):
         # what is left to rise is KL(q || p), which the weights then tell
         rise = min(rise, (dataset["log_evidence"] - dataset["elbo"]).item())
