@@ -244,6 +244,7 @@ def fit(
     most=MOST_BATCHES,
     with_shape=False,
     tell=lambda batch: None,
+    ends_at=lambda batch: False,
 ):
     """Take Newton's steps until they gain nothing more.
 
@@ -261,6 +262,8 @@ def fit(
         Whether coordinates may get a shape.
     tell : callable
         Gets each batch whose Gaussian is accepted.
+    ends_at : callable
+        Tells of each such batch whether it ends the fit.
 
     Returns
     -------
@@ -298,6 +301,8 @@ def fit(
         n_quiet = n_quiet + 1 if then.elbo - now.elbo < QUIET else 0
         batch = ahead
         tell(batch)
+        if ends_at(batch):
+            break
         enough = N_QUIET if error < CLEAR or not with_shape else N_QUIET_IN_NOISE
         if n_quiet >= enough and damping == 1.0:
             break

@@ -146,9 +146,31 @@ def _further_gaussian(target, batches, end, height, rng, few, dense, tell):
     known = np.logaddexp.reduce([batch.log_evidence for batch in batches])
     if not first.log_evidence > known - LIGHTEST - (0 if few else len(end[0]) / 10):
         return first  # what little mass it has needs no better Gaussian
-    batch = second_order.fit(target, laplace, rng, tell=tell)
+
+    def is_known(batch):
+        mean = batch.gaussian.mean[None]
+        return not uncovered(batches, mean, target.evaluate(mean, parameters)[0])[0]
+
+    batch = second_order.fit(Settled(target), laplace, rng, tell=tell, ends_at=is_known)
     # one that has gone to another mode, or lies across several, leaves Laplace's in its place
     return first if uncovered([*batches, batch], end, height)[0] else batch
+
+
+class Settled:
+    """A target whose coordinates stay: Gaussians are compared, and share masses, in the same ones.
+
+    Parameters
+    ----------
+    target : Target
+    """
+
+    def __init__(self, target):
+        self.evaluate = target.evaluate
+
+    @staticmethod
+    def learn(points, gradients, centre, parameters, damping):
+        """Learn nothing."""
+        return parameters, centre, np.ones(points.shape[1])
 
 
 def _are_near(gaussian, difference):

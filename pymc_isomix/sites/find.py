@@ -169,6 +169,12 @@ def _of_linear_map(space, name, rv, shape, weaker):
         return []
     wide = linear.scale.type.broadcastable != (True,) * linear.scale.ndim
     if linear.varying or wide or batch > 1:
+        basis = None if wide or linear.basis is None else values.at_start(space, linear.basis)
+        to_rows = None
+        if basis is not None and batch * rows * n > LARGEST_MATRIX >= batch * n * n:
+            # data of so many rows tell of as many combinations of them as there are columns
+            to_rows, basis = np.linalg.qr(basis)
+            rows = n
         if not batch * max(rows, n) * n <= LARGEST_MATRIX:
             found = _rotated(space, name, linear, rows) if batch == 1 else []
             what = "in the basis of the start" if found else "by element"
@@ -176,7 +182,6 @@ def _of_linear_map(space, name, rv, shape, weaker):
             return found or _by_elements(space, name, linear, rows)
         form: Any
         factor_shape: tuple
-        basis = None if wide or linear.basis is None else values.at_start(space, linear.basis)
         if basis is not None:
             form, factor_shape = Scaled(basis, batch, last=linear.last), (batch, n)
             factor = linear.column_scales * linear.scale.squeeze()
@@ -190,9 +195,24 @@ def _of_linear_map(space, name, rv, shape, weaker):
         return [
             site
             for location in _locations(linear)
-            for site in _site(space, name, form, [location, factor, *prior], shapes, flat=False)
+            for site in _site(
+                space,
+                name,
+                form,
+                [_combined(location, to_rows), factor, *prior],
+                shapes,
+                flat=False,
+            )
         ]
     return _rotated(space, name, linear, rows)
+
+
+def _combined(location, to_rows):
+    """Project a location (B, r), which broadcasts, onto combinations of its rows (r, n)."""
+    if to_rows is None:
+        return location
+    whole = pt.broadcast_to(location, (location.shape[0], len(to_rows)))
+    return whole @ to_rows.astype(location.dtype)
 
 
 def _by_elements(space, name, linear, rows):

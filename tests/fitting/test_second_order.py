@@ -58,6 +58,17 @@ def test_a_gaussian_is_found_from_afar():
     assert target.n_gradients < 4000
 
 
+def test_a_fit_ends_where_it_is_told_to():
+    target = Analytic(normal)
+    rng = np.random.default_rng(0)
+    second_order.fit(target, start(), rng, ends_at=lambda batch: batch.elbo > -1e3)
+    assert target.n_gradients < 2000
+    assert target.n_gradients % second_order.LEAST_DRAWS == 0
+    fewest = target.n_gradients
+    second_order.fit(target, start(), rng)
+    assert target.n_gradients > 2 * fewest
+
+
 def test_the_optimum_of_a_skewed_target():
     """Minimise KL(q || p) over mean and deviation by quadrature, in one dimension."""
 

@@ -122,6 +122,48 @@ def test_hot_chains_find_the_mode_that_no_start_leads_to():
     assert found == [2, 1]
 
 
+class HeavyTails:
+    """Two modes of Student's t, in coordinates whose origin is learned: it follows the draws."""
+
+    n_gradients, freedom = 0, 10
+
+    def evaluate(self, points, parameters):
+        terms, slopes = [], []
+        for weight, mean, root in zip(WEIGHTS, MEANS, ROOTS, strict=True):
+            apart = points + parameters["origin"] - mean
+            scaled = np.linalg.solve(root @ root.T, apart.T).T
+            squares = (apart * scaled).sum(axis=1)
+            terms.append(
+                np.log(weight) - 0.5 * (self.freedom + 2) * np.log1p(squares / self.freedom)
+            )
+            terms[-1] -= np.linalg.slogdet(root)[1]
+            slopes.append(-(self.freedom + 2) * scaled / (self.freedom + squares)[:, None])
+        log_p = np.logaddexp(*terms)
+        shares = [np.exp(term - log_p)[:, None] for term in terms]
+        return log_p, shares[0] * slopes[0] + shares[1] * slopes[1]
+
+    def learn(self, points, gradients, centre, parameters, damping):
+        move = damping * points.mean(axis=0)
+        return {"origin": parameters["origin"] + move}, centre - move, np.ones(2)
+
+    def moved(self, points, old, new):
+        return points + old["origin"] - new["origin"]
+
+
+def test_all_modes_are_fitted_in_the_coordinates_of_the_first():
+    """Where each learned its own, a Gaussian lay elsewhere for the others, and was Laplace's."""
+    starts = np.random.default_rng(0).uniform(-10, 10, (20, 2))
+    origin = {"origin": np.ones(2)}
+    rng = np.random.default_rng(1)
+    found = warm_start.warm_start(HeavyTails(), starts, origin, rng, explores=False)
+    assert len(found) == 2
+    for batch, root in zip(found, ROOTS[::-1], strict=True):
+        covariances = (batch.gaussian.root @ batch.gaussian.root.T, root @ root.T)
+        variances = [np.diagonal(covariance) for covariance in covariances]
+        # Laplace's are 10 / 12 of the scales'; heavier tails want more than those
+        assert (variances[0] > variances[1]).all()
+
+
 class ManyEffects:
     """Effects N(0, s^2) of 120 data with a noise of one; log s before them, N(0, 1).
 
