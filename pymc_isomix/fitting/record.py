@@ -71,7 +71,7 @@ class History:
         no step is left to judge.
         """
         mixture = self.phase != GAUSSIAN
-        if not len(self.phase) or self.stop_reason != CONVERGED and not mixture.any():
+        if not len(self.phase) or (self.stop_reason != CONVERGED and not mixture.any()):
             return self.elbo
         return self.elbo[mixture]
 
