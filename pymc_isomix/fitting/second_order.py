@@ -267,14 +267,21 @@ def fit(
     Returns
     -------
     Batch
-        Of the last Gaussian accepted.
+        Of the last Gaussian accepted, or of the best where that is clearly better.
     """
     if n_draws is None:
         per_dimension = DRAWS_PER_DIMENSION if gaussian.root.ndim == 2 else 0
         n_draws = max(LEAST_DRAWS, per_dimension * gaussian.n_dim)
     batch, damping, n_quiet = draw(target, gaussian, n_draws, rng), 1.0, 0
-    was_lucky = False
+    best, was_lucky = batch, False
     tell(batch)
+
+    def fall(old, new):
+        """Fall of the ELBO from one batch to another, nats, and two standard errors of it."""
+        # the score of a shape sees draws far out, that of mean and L would not mend them
+        now, then = (b.cut() if with_shape else b for b in (old, new))
+        return now.elbo - then.elbo, 2 * np.hypot(now.standard_error, then.standard_error)
+
     for _ in range(most):
         if len(batch.log_weights) <= 2:
             break
@@ -284,10 +291,8 @@ def fit(
             if with_shape:
                 step = shaping.shaped(batch, step, damping)
             ahead = draw(target, step, n_draws, rng)
-            # a shape uses draws far out, which mean and L could not fit
-            now, then = (b.cut() if with_shape else b for b in (batch, ahead))
-            error = 2 * np.hypot(now.standard_error, then.standard_error)
-            if then.elbo > now.elbo - min(error + ALLOWED_FALL, LARGEST_FALL):
+            fell, error = fall(batch, ahead)
+            if fell < min(error + ALLOWED_FALL, LARGEST_FALL):
                 break
             damping *= REFUSED
         else:
@@ -297,8 +302,9 @@ def fit(
             batch, was_lucky = draw(target, batch.gaussian, n_draws, rng), True
             continue
         was_lucky = False
-        n_quiet = n_quiet + 1 if then.elbo - now.elbo < QUIET else 0
+        n_quiet = n_quiet + 1 if fell > -QUIET else 0
         batch = ahead
+        best = batch if fall(best, batch)[0] < 0 else best
         tell(batch)
         if ends_at(batch):
             break
@@ -306,7 +312,8 @@ def fit(
         if n_quiet >= enough and damping == 1.0:
             break
         damping = min(1.0, ACCEPTED * damping)
-    return batch
+    fell, error = fall(best, batch)  # in many small falls, each of them within its noise
+    return best if fell > error else batch
 
 
 def settle_coordinates(

@@ -28,6 +28,9 @@ class ModelTarget:
         compiled.prepare()
         self.compiled, self.map = compiled, compiled.coordinates.map.straight
         self.n_gradients = 0
+        for site in self.map.sites:
+            if isinstance(site.form, Chain) and compiled.is_on_jax:
+                site.form.run_on_jax()
 
     @property
     def has_chains(self):

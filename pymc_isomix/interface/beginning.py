@@ -9,6 +9,7 @@ from rich.console import Console
 
 from pymc_isomix.backend.compilation import jax_failure
 from pymc_isomix.fitting import warm_start
+from pymc_isomix.fitting.record import CONVERGED, GAUSSIAN
 from pymc_isomix.fitting.target import ModelTarget
 from pymc_isomix.interface.settings import DENSE_UP_TO
 from pymc_isomix.model.compiled import CompiledModel, rows_per_row_of_minibatch
@@ -18,7 +19,6 @@ from pymc_isomix.sites.coordinates import Coordinates
 
 logger = logging.getLogger(__name__)
 
-GAUSSIAN = "gaussian"  # name of the phase in the record
 # Rows of all the data per row of a minibatch, up to which a few thousand gradients of all the data
 # cost less than the fifteen hundred steps with minibatches that they save
 MOST_ROWS = 100
@@ -223,7 +223,7 @@ class Beginning:
         if stop_early and (
             n_components == 1 or too_many or warm_start.is_exact(target, batches, shares, self.rng)
         ):
-            self.trace.reason, self.ended = "converged", True
+            self.trace.reason, self.ended = CONVERGED, True
             if not one_shape:
                 with np.errstate(divide="ignore"):  # a share may be zero
                     log_shares = np.log(shares)
