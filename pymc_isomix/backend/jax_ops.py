@@ -24,7 +24,6 @@ from pytensor.tensor.random.basic import NormalRV
 from pymc_isomix.backend import upstream
 from pymc_isomix.backend.compilation import mode_for_xla
 
-
 ON_HOST = (Ive, Kve, BetaIncInv, GammaIncInv, GammaIncCInv)  # of which JAX has none
 
 
