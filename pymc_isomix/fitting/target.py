@@ -6,7 +6,7 @@ from pymc_isomix.family import shape as shapes
 from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, SHEAR, Coordinates
 
-OF_OWN = 0.2, 8.0  # smallest and largest precision, relative to that of the draws
+PRECISION_BOUNDS = 0.2, 8.0  # smallest and largest precision, relative to that of the draws
 LEAST_EIGENVALUE = 1e-3  # of the matrix of partial correlations
 
 
@@ -132,7 +132,7 @@ def _given_others(offsets, gradients):
     errors = np.diagonal(np.linalg.inv(normal))[:, None] * noise  # variances of slopes
     precisions, errors = -(slopes + slopes.T) / 2, (errors + errors.T) / 4
     variances = offsets.var(axis=0)
-    own = np.clip(np.diagonal(precisions), *(bound / variances for bound in OF_OWN))
+    own = np.clip(np.diagonal(precisions), *(bound / variances for bound in PRECISION_BOUNDS))
     across = np.sqrt(own[:, None] * own)
     squares, errors = (precisions / across) ** 2, errors / across**2
     correlations = precisions / across * squares / (squares + 4 * errors + 1e-12)

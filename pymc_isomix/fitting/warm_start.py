@@ -42,7 +42,7 @@ def warm_start(
     dense=True,
     with_shape=False,
     explores=True,
-    tell=lambda batch: None,
+    on_batch=lambda batch: None,
 ):
     """Climb from all starts, and fit a Gaussian at each mode.
 
@@ -60,7 +60,7 @@ def warm_start(
         Whether coordinates may get a shape if there is one mode.
     explores : bool
         Whether hot chains look for modes that no start leads to.
-    tell : callable
+    on_batch : callable
         Called with each batch of draws.
 
     Returns
@@ -83,23 +83,23 @@ def warm_start(
     if few and parameters:
         ends, heights, parameters = _coordinates_at_end(target, ends, heights, parameters, rng)
     below = Gaussian(start, np.full(n_dim, BELOW), first)
-    batch, climbed = _gaussian_at(target, ends[0], below, parameters, rng, few, dense, tell)
+    batch, climbed = _gaussian_at(target, ends[0], below, parameters, rng, few, dense, on_batch)
     batches = [batch]
     if climbed:  # otherwise all ends are such peaks
         if parameters:
             ends = target.moved(ends, parameters, batch.gaussian.parameters)
-        explores = explores and dense and batch.is_of_use
-        batches += _further_gaussians(target, batch, ends, explores, rng, few, dense, tell)
+        explores = explores and dense and batch.is_useful
+        batches += _further_gaussians(target, batch, ends, explores, rng, few, dense, on_batch)
     if with_shape and len(batches) == 1 and shaping.is_wanted(batch):
         most = MOST_WITH_SHAPE
         shaped = second_order.fit(
-            target, batch.gaussian, rng, most=most, with_shape=True, tell=tell
+            target, batch.gaussian, rng, most=most, with_shape=True, on_batch=on_batch
         )
         return [shaped]
     return batches
 
 
-def _further_gaussians(target, first, ends, explores, rng, few, dense, tell):
+def _further_gaussians(target, first, ends, explores, rng, few, dense, on_batch):
     """Fit a Gaussian at each mode that the first does not cover: a list of batches."""
     n_dim, batches = ends.shape[1], [first]
 
@@ -127,7 +127,7 @@ def _further_gaussians(target, first, ends, explores, rng, few, dense, tell):
         # in many dimensions, the peak of a density may lie where a good Gaussian has no mass
         if n_dim > VERY_FEW and not is_apart(evaluate, ends[i], heights[i], means, VALLEY):
             continue
-        batch = _further_gaussian(target, batches, end, heights[[i]], rng, few, dense, tell)
+        batch = _further_gaussian(target, batches, end, heights[[i]], rng, few, dense, on_batch)
         mean = batch.gaussian.mean[None]
         if uncovered(batches, mean, evaluate(mean)[0])[0]:
             batches.append(batch)
@@ -136,7 +136,7 @@ def _further_gaussians(target, first, ends, explores, rng, few, dense, tell):
     return batches[1:]
 
 
-def _further_gaussian(target, batches, end, height, rng, few, dense, tell):
+def _further_gaussian(target, batches, end, height, rng, few, dense, on_batch):
     """Fit a Gaussian at the end (1, d) of an ascent that earlier Gaussians do not cover."""
     parameters, root = batches[0].gaussian.parameters, batches[0].gaussian.root
     if few:
@@ -151,7 +151,7 @@ def _further_gaussian(target, batches, end, height, rng, few, dense, tell):
         mean = batch.gaussian.mean[None]
         return not uncovered(batches, mean, target.evaluate(mean, parameters)[0])[0]
 
-    batch = second_order.fit(Settled(target), laplace, rng, tell=tell, ends_at=is_known)
+    batch = second_order.fit(Settled(target), laplace, rng, on_batch=on_batch, should_stop=is_known)
     # if it moved to another mode, or covers several, Laplace's Gaussian stays
     return first if uncovered([*batches, batch], end, height)[0] else batch
 
@@ -209,7 +209,7 @@ def uncovered(batches, points, log_p):
     return np.isfinite(log_p) & (log_p - log_q > UNCOVERED)
 
 
-def _gaussian_at(target, mean, below, parameters, rng, few, dense, tell):
+def _gaussian_at(target, mean, below, parameters, rng, few, dense, on_batch):
     """Fit a Gaussian from the end (d,) of an ascent or from ``below``, whichever leads higher.
 
     Returns
@@ -221,24 +221,26 @@ def _gaussian_at(target, mean, below, parameters, rng, few, dense, tell):
     batch, again = None, Gaussian(mean, np.full(len(mean), NARROW), parameters)
     if few:
         root = second_order.root_by_differences(target, mean, parameters)
-        batch = second_order.fit(target, Gaussian(mean, root, parameters), rng, tell=tell)
+        batch = second_order.fit(target, Gaussian(mean, root, parameters), rng, on_batch=on_batch)
         if batch.deviation < TOO_FAR and not getattr(target, "has_chains", False):
             return batch, True
         scales = np.sqrt((batch.gaussian.root**2).sum(axis=1))
         again = Gaussian(batch.gaussian.mean, scales, batch.gaussian.parameters)
-    settled = [second_order.settle_coordinates(target, g, rng, tell=tell) for g in (again, below)]
+    settled = [
+        second_order.settle_coordinates(target, g, rng, on_batch=on_batch) for g in (again, below)
+    ]
     elbos = [second_order.draw(target, g, second_order.LEAST_DRAWS, rng).elbo for g in settled]
     best = int(np.argmax(elbos))
     gaussian = settled[best]
     if dense and getattr(target, "has_chains", False):
         # chains are exact in their coordinates and need no correlations
-        plain = second_order.fit(target, gaussian, rng, tell=tell)
+        plain = second_order.fit(target, gaussian, rng, on_batch=on_batch)
         if is_exact(target, [plain], np.ones(1), rng):
             return plain, best == 0
         gaussian = plain.gaussian
     if dense:
         gaussian = Gaussian(gaussian.mean, np.diag(gaussian.root), gaussian.parameters)
-    other = second_order.fit(target, gaussian, rng, tell=tell)
+    other = second_order.fit(target, gaussian, rng, on_batch=on_batch)
     if batch is None or other.elbo > batch.elbo:
         return other, best == 0
     return batch, True
