@@ -282,11 +282,7 @@ class CoordinateMap:
             if what == "coordinates":
                 outputs += [part for here in given for part in here]
             if what == "given":
-                outputs = [
-                    part
-                    for site, here in zip(self.sites, given, strict=True)
-                    for part in here[: site.form.n_learned_from]
-                ]
+                outputs = self.learned_from(given)
             if what == "share":
                 shares = [
                     form.share(here, *own).mean(axis=0)
@@ -353,6 +349,19 @@ class CoordinateMap:
                 own = [f"{site.name}, {kind} {i}" for i in range(site.form.n_pseudo)]
             labels += own
         return np.array(labels)
+
+    @property
+    def is_elementwise(self):
+        """Whether all sites are of elements, in some basis."""
+        return all(site.form.is_elementwise for site in self.sites)
+
+    def learned_from(self, given):
+        """Return what the regressions of the sites need of what is given at each, a flat list."""
+        return [
+            part
+            for site, here in zip(self.sites, given, strict=True)
+            for part in here[: site.form.n_learned_from]
+        ]
 
     def by_site(self, flat, given=None):
         """Group a flat list of what is given by site, as ``given`` is, or the sites' own."""
