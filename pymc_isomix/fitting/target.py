@@ -73,7 +73,7 @@ class ModelTarget:
         points = np.ascontiguousarray(points)
         flat = iter(self.map.evaluate("given", points, parameters))
         for site, of_site in zip(self.map.sites, self.map.places, strict=True):
-            given = [next(flat) for _ in range(site.form.n_learned_from)]
+            given = [next(flat) for _ in range(site.form.n_learned_from + len(site.slopes))]
             if site.form.is_elementwise:
                 given = [np.broadcast_to(part, (len(points), site.form.n_dim)) for part in given]
             if given:
