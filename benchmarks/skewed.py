@@ -24,10 +24,12 @@ LENGTHS, RHAT = (2500, 10_000), 1.005  # draws a chain until R-hat is below
 UNBOUNDED = {"LogTransform": np.log, "LogOddsTransform": logit}
 
 
-def unbounded(model, draws):
+def unbounded(model, draws, names=None):
     """Labels and columns (n, d) of a model's free variables, in unconstrained space."""
     mapped = {}
     for rv in model.free_RVs:
+        if names is not None and rv.name not in names:
+            continue
         kind = type(model.rvs_to_transforms[rv]).__name__
         tiny = np.finfo(float).tiny  # a rate may be zero in floating point
         values = np.maximum(draws[rv.name], tiny) if kind in UNBOUNDED else draws[rv.name]

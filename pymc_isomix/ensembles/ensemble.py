@@ -219,7 +219,7 @@ def stratified_starts(space, restarts, settings, stream):
     except ValueError:
         if settings.init != "prior":
             raise
-        logger.info("a prior is improper: the starts are uniform in a box of init_width")
+        logger.info("a prior is improper: the starts are uniform in a box of half width init_width")
         candidates = starts.starting_means(
             space, n_candidates, init="uniform", random_seed=seed, **options
         )

@@ -198,7 +198,7 @@ def join(
     """
     approximations = list(approximations)
     if not approximations:
-        raise ValueError("approximations must hold at least one; got none")
+        raise ValueError("approximations must contain at least one fit; got none")
     for approx in approximations:
         if not isinstance(approx, IsotropicMixture):
             raise TypeError(f"approximations must be a list of IsotropicMixture; got {approx!r}")

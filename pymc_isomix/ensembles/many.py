@@ -115,7 +115,7 @@ def fit_many(
     Settings(**isomix_kwargs)  # checks them
     datasets = [_checked(model, dataset, i) for i, dataset in enumerate(datasets)]
     if not datasets:
-        raise ValueError("datasets must hold at least one; got none")
+        raise ValueError("datasets must contain at least one data set; got none")
     seed = check_seed(random_seed)
     seeds = workers.seeds_of(seed, len(datasets))
     options = {"backend": backend, "compile_kwargs": compile_kwargs}
@@ -153,8 +153,8 @@ def _checked(model, dataset, number):
     known = {variable.name for variable in model.data_vars}
     if unknown := sorted(set(dataset) - known):
         raise ValueError(
-            f"data set {number} names no data of the model: {', '.join(unknown)}; they are "
-            f"{sorted(known)}. Put what differs between data sets into pm.Data"
+            f"data set {number} has {', '.join(unknown)}, which is not pm.Data of the model; those "
+            f"are {sorted(known)}. Use pm.Data for everything that differs between data sets"
         )
     return {name: np.asarray(value) for name, value in dataset.items()}
 

@@ -155,8 +155,10 @@ def run(payload, tasks, *, n_jobs, keep, progressbar, description):
         try:
             reason = _run_together(payload, tasks, n_jobs, take)
             if waiting:
-                logger.warning(f"{len(waiting)} of {len(tasks)} run again, one by one: {reason}")
-            for task in [*waiting.values()]:  # any of them may be what kills its worker
+                logger.warning(
+                    f"running {len(waiting)} of {len(tasks)} again, one by one: {reason}"
+                )
+            for task in [*waiting.values()]:  # any of them may kill its worker
                 reason = _run_together(payload, [task], n_jobs, take) or reason
         except KeyboardInterrupt:
             return [failures[number] for number in sorted(failures)], True

@@ -130,8 +130,8 @@ def hint_at_cost(seconds, n_samples):
     """Say what may help where a step is slow: a black box called for each draw."""
     if seconds > SLOW_STEP and n_samples > 1:
         logger.info(
-            f"A step takes {seconds:.1f} s, for {n_samples} draws of each component: n_samples=1 "
-            "and fewer components (n_components=) may serve, where the log density is costly."
+            f"A step takes {seconds:.1f} s, with {n_samples} draws per component. If the log "
+            "density is expensive, try n_samples=1 or fewer components (n_components=)."
         )
 
 

@@ -68,7 +68,7 @@ def fit(
     """
     if isinstance(n_or_model, pm.Model):
         if model not in (None, n_or_model):
-            raise TypeError("two models are given: the first argument, and model=")
+            raise TypeError("two models were given: as the first argument and as model=")
         model = n_or_model
     elif n_or_model is not None:
         n = n_or_model
@@ -123,7 +123,7 @@ def resume(approx: IsotropicMixture, **changes: Any) -> IsoMix:
     """
     if not isinstance(approx, IsotropicMixture):
         raise TypeError(
-            f"approx must be an IsotropicMixture; got {approx!r}. Of a file: "
+            f"approx must be an IsotropicMixture; got {approx!r}. For a file, use "
             "pymc_isomix.resume(pymc_isomix.load(path))"
         )
     record = {} if approx.history is None else approx.history.settings

@@ -33,7 +33,7 @@ from pymc_isomix.sites.blocks import Block, BlockMixture
 
 logger = logging.getLogger(__name__)
 
-INDEPENDENT = "independent, of an approximation: R-hat, which compares chains, does not apply"
+INDEPENDENT = "independent draws: R-hat, which compares chains, does not apply"
 Seed = int | np.random.Generator | None
 
 POOL, LEAST_POOL = 4, 2000  # draws to resample from: so many for each that is wanted
@@ -135,7 +135,7 @@ class Fitted:
         compiled, density = self.compiled_model(), self.density
         compiled.space.refuse_other_dims()
         if self.awaits_fit:
-            logger.warning("not fitted yet: these are draws from where the fit would start")
+            logger.warning("not fitted yet: these draws are from the starting point of the fit")
         if importance == "psis":
             pool = max(POOL * draws, LEAST_POOL)
             weighted = weigh_by_model(compiled, density, *density.draw(pool, rng))
@@ -160,9 +160,8 @@ class Fitted:
         tree["posterior"].attrs["draws"] = INDEPENDENT
         if changes := compiled.space.changes():
             logger.info(
-                f"since the fit the model's data have changed: {changes}. The draws and their "
-                "weights are those of the fit; deterministics follow the data that the model has "
-                "now"
+                f"the model's data have changed since the fit: {changes}. Draws and weights use "
+                "the data of the fit; deterministics use the data that the model has now"
             )
             traces.tell_data_apart(compiled.model, tree, compiled.space.data)
         return self._add_groups(tree, compiled, density, weighted, moved)
@@ -215,14 +214,14 @@ class Fitted:
             ``pm.Minibatch`` alone, whose full data are used.
         """
         if self.awaits_fit:
-            raise ValueError("not fitted yet: call fit() of the IsoMix, or pm.fit(method=...)")
+            raise ValueError("not fitted yet: call pm.fit(method=...), or fit() on the IsoMix")
         if draws is not None:
             check_count("draws", draws)
         check_count("n_probes", n_probes, least=0)
         check_count("transitions", transitions, least=0)
         compiled = self.compiled_model()
         if changes := compiled.space.changes():
-            logger.info(f"diagnostics use the data of the fit; changed since then: {changes}")
+            logger.info(f"diagnostics use the data of the fit; these have changed since: {changes}")
         self._report = verdict.examine(
             compiled,
             self.density,

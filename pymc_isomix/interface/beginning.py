@@ -154,7 +154,7 @@ class Beginning:
                 try:
                     target = ModelTarget(self.compiled)
                 except ValueError as error:  # random by more than minibatches
-                    logger.info(f"no Gaussian at the start: {error}")
+                    logger.info(f"the fit does not start from Gaussians: {error}")
                     return
                 target.evaluate(mixture.means[:1], coordinates.parameters)
             trace.compile_seconds += time.perf_counter() - trace.began

@@ -22,12 +22,12 @@ from pymc_isomix.model.compiled import has_minibatches
 BACKENDS = ("jax", "numba", "c")
 # Arguments of other samplers, and what to do here
 MEANT = {
-    "chains": "draws are independent, and make one chain. Many starts are pmi.fit_ensemble",
-    "cores": "a fit is one process. Many fits at once are pmi.fit_ensemble(n_jobs=...)",
-    "tune": "a fit has no tuning: n= bounds its iterations, and it stops by itself",
-    "method": "pmi.fit always fits by IsoMix; for pm.fit write method=pmi.IsoMix(...)",
-    "inf_kwargs": "pass arguments of IsoMix as they are",
-    "samples": "say draws= for the draws that are returned, n_samples= for those of a step",
+    "chains": "draws are independent and form one chain. For many starts, use pmi.fit_ensemble",
+    "cores": "a fit runs in one process. For parallel fits, use pmi.fit_ensemble(n_jobs=...)",
+    "tune": "a fit has no tuning phase: n= bounds its iterations, and it stops by itself",
+    "method": "pmi.fit always uses IsoMix; with pm.fit, write method=pmi.IsoMix(...)",
+    "inf_kwargs": "pass the arguments of IsoMix directly",
+    "samples": "use draws= for the returned draws, n_samples= for those in each step",
 }
 
 
@@ -46,7 +46,7 @@ def check_fit(n, backend, callbacks):
         raise TypeError(f"callbacks must be a list of callables; got {callbacks!r}: put it in [ ]")
     for callback in callbacks or ():
         if not callable(callback):
-            raise TypeError(f"callbacks must be a list of callables; it holds {callback!r}")
+            raise TypeError(f"callbacks must be a list of callables; it contains {callback!r}")
 
 
 def refuse_unknown(function, given, known):
@@ -61,18 +61,18 @@ def refuse_unknown(function, given, known):
 
 def check_model(model):
     """Return the model, or that of the context; raise unless it has only continuous variables."""
-    model = given_model(model, " (to IsoMix itself, since pm.fit does not pass its own on)")
+    model = given_model(model, " (to IsoMix, because pm.fit does not forward its own)")
     if not model.free_RVs:
         raise TypeError("the model has no free random variables: there is nothing to fit")
     if discrete := [rv.name for rv in model.free_RVs if rv.dtype in discrete_types]:
         raise TypeError(
             f"IsoMix fits continuous variables only; discrete: {', '.join(discrete)}. "
-            "Marginalise them, with pymc_extras.marginalize for example"
+            "Marginalise them, for example with pymc_extras.marginalize"
         )
     if flat := _improper(model):
         raise TypeError(
             f"the posterior is improper: {', '.join(flat)} has a flat prior, and no data and no "
-            "potential depend on it. Give it a proper prior, or take it out"
+            "potential depend on it. Give it a proper prior, or remove it"
         )
     _refuse_misfitting_coords(model)
     if (culprit := _without_gradient(model)) is not None:
@@ -195,6 +195,6 @@ def refuse_what_pm_fit_drops(caller, model):
         )
     if given.get("model") is not None and given["model"] is not model:
         raise ValueError(
-            "pm.fit was called for another model than the one that IsoMix was made for; "
+            "pm.fit was called with a different model from the one that IsoMix was made for; "
             "pass model= to IsoMix"
         )

@@ -146,7 +146,7 @@ class IsoMix(Inference):
         model=None,
     ):
         if isinstance(n_components, pm.Model):
-            raise TypeError("the model goes by its name: IsoMix(model=model)")
+            raise TypeError("pass the model by name: IsoMix(model=model)")
         self._begin(
             Settings(
                 n_components=n_components,
@@ -331,9 +331,9 @@ class IsoMix(Inference):
         space = self.approx.space
         if graph_key(space.with_data(self.approx.fitted_data)) != graph_key(space):
             raise ValueError(
-                f"since the last fit the model's data have changed: "
-                f"{self.approx.fitted_data.changes()}. refine() takes the step that was compiled "
-                "for those; call fit(), which goes on from here with the data as they are now"
+                f"the model's data have changed since the last fit: "
+                f"{self.approx.fitted_data.changes()}. refine() uses the step that was compiled "
+                "for the old data; call fit(), which continues from here with the new data"
             )
         self._say_changes()
         _, step, callbacks, score = self.state
@@ -343,8 +343,8 @@ class IsoMix(Inference):
     def _say_changes(self):
         if self.approx.history is not None and (changes := self.approx.fitted_data.changes()):
             logger.warning(
-                f"since the last fit the model's data have changed: {changes}. This fit goes on "
-                "from where that one ended, with the data as they are now"
+                f"the model's data have changed since the last fit: {changes}. This fit continues "
+                "from where that one ended, with the new data"
             )
 
     def __getstate__(self):
@@ -393,8 +393,8 @@ class IsoMix(Inference):
         logger.info(self.approx.closing_line(self._n_steps))
         if n_dropped := int(operator.info.n_dropped.get_value(borrow=True)):
             logger.warning(
-                f"{n_dropped:,d} of the fit's draws had no finite log density or gradient and were "
-                "left out of its averages. A few do no harm: diagnostics() counts those that remain"
+                f"the fit ignored {n_dropped:,d} draws that had no finite log density or gradient. "
+                "A few do no harm. diagnostics() counts such draws in the result"
             )
         # PyMC's classes leave the number of the last iteration from 0, not of those done
         return State(max(self._n_steps - 1, 0), step, options["callbacks"], score)

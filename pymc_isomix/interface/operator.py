@@ -168,7 +168,7 @@ class MixtureObjective(ObjectiveFunction):
         """
         check_devices(n_devices, self.op, obj_n_mc)
         if more_obj_params and obj_optimizer is None:
-            raise ValueError("more_obj_params need obj_optimizer, which updates them")
+            raise ValueError("more_obj_params needs obj_optimizer, which updates them")
         group = self.approx.groups[0]
         means, more_obj_params = group.shared_params["means"], more_obj_params or []
 
@@ -217,7 +217,7 @@ def check_devices(n_devices, operator, n_samples=None):
 
     if n_devices > jax.device_count():
         raise ValueError(
-            f"n_devices must be at most the {jax.device_count()} that JAX has; got {n_devices}"
+            f"n_devices must be at most {jax.device_count()}, the devices of JAX; got {n_devices}"
         )
     n_components = operator.approx.groups[0].shared_params["means"].type.shape[0]
     n_draws = n_components * (n_samples or operator.rule.n_samples)
@@ -281,7 +281,7 @@ class MixtureKL(Operator):
         try:
             log_density, gradient = compiled["anchor"].log_density_and_gradient(point)
         except ValueError as error:  # random by more than minibatches
-            logger.info(f"minibatches without an anchor: {error}")
+            logger.info(f"minibatches are fitted without noise reduction: {error}")
             compiled["anchor"] = None  # said once
             return
         self.anchor.move(point[0], log_density[0], gradient[0])

@@ -207,7 +207,7 @@ class CompiledModel:
         if _contains(RANDOM, [target.log_density]):
             raise ValueError(
                 "the log density of the model is random, and not only through pm.Minibatch: "
-                "weights and transitions would be meaningless. Call this inside "
+                "weights and transitions would mean nothing. Call this inside "
                 "`with full_model:`, a model of the same variables with all the data"
             )
         return target

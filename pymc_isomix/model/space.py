@@ -117,9 +117,9 @@ class FlatSpace:
                     if same_length and (then is None or list(then) == list(now or ())):
                         continue
                     raise ValueError(
-                        f"dim {dim!r} of {rv.name} has other coords or another length than at the "
-                        "fit, which has no draws for new ones. Sample before pm.set_data, and let "
-                        "pm.sample_posterior_predictive draw them: "
+                        f"dim {dim!r} of {rv.name} has changed its coords or its length since the "
+                        "fit, which has no draws for new elements. Call sample() before "
+                        "pm.set_data, and let pm.sample_posterior_predictive draw them: "
                         f"sample_vars=[{rv.name!r}, ...]"
                     )
 
@@ -178,9 +178,9 @@ class FlatSpace:
         if here != there:
             differing = sorted({*here.items()} ^ {*there.items()})
             raise ValueError(
-                "the model of the context has other free variables than the fitted one; they "
-                f"differ in {', '.join(sorted({name for name, _ in differing}))}. Leave its "
-                "`with` block, or use a model of the same variables"
+                "the model in the `with` block has other free variables than the fitted one; they "
+                f"differ in {', '.join(sorted({name for name, _ in differing}))}. Leave that "
+                "block, or use a model with the same variables"
             )
 
 

@@ -135,7 +135,7 @@ def starting_scale(space, metric, start_sigma, *, diagonal=False):
             value_name = values.get(name, name)
             if value_name not in space.ordering:
                 raise ValueError(
-                    f"start_sigma names no variable of the model: {name!r}; "
+                    f"start_sigma has {name!r}, which is not a variable of the model; "
                     f"the variables are {sorted(values)}"
                 )
             _, place, shape, _ = space.ordering[value_name]
@@ -199,7 +199,8 @@ def _initial_point_sampler(space, start, strategy):
             overrides[variable] = value
         elif name not in derived:
             raise ValueError(
-                f"start names no free variable of the model: {name!r}; they are {sorted(known)}"
+                f"start has {name!r}, which is not a free variable of the model; those are "
+                f"{sorted(known)}"
             )
         if name not in known:
             continue

@@ -26,8 +26,8 @@ def batch(outputs, point, points):
     """Turn stabilised expressions of one point (d,) into those of many (S, d)."""
     if any(isinstance(node.op, Scan) for node in toposort(outputs)):
         logger.info(
-            "The log density contains a scan, which has no vectorised form: it is evaluated draw "
-            "by draw."
+            "The log density contains a scan, which cannot be vectorised: it is evaluated one draw "
+            "at a time."
         )
         return _evaluate_one_by_one(outputs, point, points)
     return [

@@ -161,7 +161,7 @@ def _matching(labels, name):
     places = [place for place, label in enumerate(labels) if answers_to(label)]
     if not places:
         some = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
-        raise ValueError(f"var_names has {name!r}, which is none of the dimensions: {some}")
+        raise ValueError(f"var_names has {name!r}, which is not one of the dimensions: {some}")
     return places
 
 

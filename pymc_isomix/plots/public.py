@@ -208,7 +208,7 @@ def plot_khat(dt: Any, *, visuals: dict | None = None, **pc_kwargs: Any) -> Any:
     n_draws = log_weight.size
     if n_draws < importance.FEWEST_DRAWS:
         raise ValueError(
-            f"k-hat needs at least {importance.FEWEST_DRAWS} finite log_weight in group "
+            f"k-hat needs at least {importance.FEWEST_DRAWS} finite values of log_weight in group "
             f"'sample_stats'; got {n_draws}"
         )
     smooth, good_k = importance.smooth(log_weight), importance.good_khat(n_draws)
@@ -233,7 +233,7 @@ def plot_khat(dt: Any, *, visuals: dict | None = None, **pc_kwargs: Any) -> Any:
     plot.limits(x=(low, high), y=(0.5 / n_draws, 0.7))
     plot.set_axes(log_ticks, low=low, high=high)
     if smooth.effective > NEARLY_EQUAL * n_draws:
-        text = "the weights hardly differ:\nk-hat says nothing"
+        text = "all weights are nearly equal:\nk-hat is not informative"
         plot.label("title", azp.visuals.labelled_title, text)
     plot.legend("k", title="Pareto k")
     return plot.collection
@@ -243,7 +243,7 @@ def _of_the_modes(group):
     """Say what masses alone do not: that there is one mode, and what is outside."""
     says = ["one mode: all of the mixture"] if group["mode_mass"].size == 1 else []
     if "n_ascents" in group and (n_ascents := int(group["n_ascents"])):
-        says.append(f"{int(group['n_ascents_at_modes'])} of {n_ascents} ascents end inside")
+        says.append(f"{int(group['n_ascents_at_modes'])} of {n_ascents} ascents ended at a mode")
         says.append(f"missing mass {float(group['missing_mass']):.3f}")
     return "\n".join(says)
 

@@ -92,9 +92,8 @@ def shares_by_site(group):
     found = next((s for s in ours if s.dims[0].endswith("pseudo_observation")), None)
     if found is None:
         raise ValueError(
-            "group 'isomix' has no share: the fit had no sites. Either the model has no effects "
-            "whose scale depends on other variables, as far as is recognised, or coordinates was "
-            "'affine'"
+            "group 'isomix' has no shares: the fit had no sites. Either no effect was recognised "
+            "whose scale depends on other variables, or coordinates was 'affine'"
         )
     sites: dict = {}
     for label, share in zip(found[found.dims[0]].values, found.values, strict=True):

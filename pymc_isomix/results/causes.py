@@ -1,4 +1,4 @@
-"""What may be behind a poor fit: in the model, in the settings, or that there was no fit."""
+"""Causes of a poor fit in the model or in the settings."""
 
 from typing import NamedTuple
 
@@ -26,13 +26,13 @@ LONGEST_DIRECTION = 4  # dimensions
 
 
 class Causes(NamedTuple):
-    """What was found beside the figures of the draws; each has a remedy of its own."""
+    """Causes that were found; each has its own remedy."""
 
     unfitted: bool = False
     jumps: tuple[tuple[str, float], ...] = ()  # variables, and the largest jump along each, nats
     flat: str = ""  # a direction along which the density does not fall
     without_total_size: tuple[str, ...] = ()  # observed variables of minibatches
-    unused_sites: tuple[str, ...] = ()  # effects that coordinates="auto" would see by their scale
+    unused_sites: tuple[str, ...] = ()  # effects that coordinates="auto" would rescale
 
 
 NONE_FOUND = Causes()
@@ -44,7 +44,7 @@ def find_causes(
     gradient: np.ndarray,
     history: History | None = None,
 ) -> Causes:
-    """Look for what may be behind a poor fit.
+    """Look for causes of a poor fit.
 
     Parameters
     ----------
@@ -62,18 +62,18 @@ def find_causes(
 
 
 def find_jumps(compiled, points):
-    r"""Find variables along which the log density jumps, which its gradient does not say.
+    r"""Find variables along which the log density jumps, which its gradient does not show.
 
-    On segments between pairs of draws. Of the pieces of each the one goes on, halved again and
-    again, whose difference of values is furthest from the integral of the gradient by the
-    trapezoidal rule, :math:`\log p(b) - \log p(a) - \tfrac12 (g_a + g_b) \cdot (b - a)`. Of a
-    smooth density that falls by eight with each halving, of one with a kink by two, and of a jump
-    it stays. The jump belongs to the variable whose change alone makes the most of it.
+    The search bisects segments between pairs of draws. It keeps the half whose difference of values
+    is furthest from the integral of the gradient by the trapezoidal rule,
+    :math:`\log p(b) - \log p(a) - \tfrac12 (g_a + g_b) \cdot (b - a)`. Per halving this residual
+    falls by a factor of eight for a smooth density and of two at a kink; at a jump it does not
+    fall. The jump is assigned to the variable whose change alone explains most of it.
 
     Returns
     -------
     tuple of (name, nats)
-        By variable the largest jump, the largest first.
+        The largest jump of each variable, largest first.
     """
     n = min(SEGMENTS, len(points) // 2)
     if not n:
@@ -188,7 +188,7 @@ def _in_words(direction, labels):
 
 
 def without_total_size(model):
-    """Names of observed variables that see minibatches and have no ``total_size``."""
+    """Names of observed variables with minibatches and no ``total_size``."""
     return tuple(
         rv.name
         for rv in model.observed_RVs
@@ -201,6 +201,6 @@ def without_total_size(model):
 
 
 def sites_of(space):
-    """Names of the variables that ``coordinates="auto"`` would see by the model's own scales."""
+    """Names of the variables that ``coordinates="auto"`` would treat as sites."""
     sites = find_coordinates(space, say=False).sites
     return tuple(space.variables[site.name].name for site in sites)

@@ -137,7 +137,7 @@ def write_tree(path, groups):
     path, tree = checked_path(path), xr.DataTree.from_dict(groups)
     if not path.parent.is_dir():
         raise FileNotFoundError(
-            f"path must be in a folder that exists; there is no {str(path.parent)!r}: make it first"
+            f"path must be in an existing folder; there is no {str(path.parent)!r}: create it first"
         )
     # beside the file, so that renaming stays within its file system
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
@@ -170,7 +170,7 @@ def read(path):
         listed = f", with groups {', '.join(tree.children)}" if tree.children else ""
         raise ValueError(
             f"{path} was not written by approx.save: it is another DataTree or dataset{listed}. "
-            "Draws that ArviZ saved are read by arviz.from_netcdf"
+            "Use arviz.from_netcdf for draws that ArviZ saved"
         )
     if (version := tree.attrs["format"]) != FORMAT:
         raise ValueError(
@@ -223,7 +223,7 @@ def refuse_other_variables(saved, here):
             ]
     listed = "; ".join(differences) or "their order"
     raise ValueError(
-        f"the model's free variables differ from those of the file: {listed}. Load with the model "
+        f"the model's free variables differ from those of the file: {listed}. Pass the model "
         "that was fitted"
     )
 
@@ -239,9 +239,9 @@ def warn_of_other_data(saved, here):
     ]
     if others:
         logger.warning(
-            f"the model has other data than the fit of the file saw: {', '.join(others)}. Weights "
-            "and diagnostics will be by the data of the model: load before pm.set_data, and what "
-            "is loaded goes on with the data of the fit"
+            f"the model's data differ from those of the saved fit: {', '.join(others)}. Weights "
+            "and diagnostics will use the model's data. To use the data of the fit, load before "
+            "pm.set_data"
         )
 
 
@@ -249,9 +249,8 @@ def refuse_other_sites(saved, coordinate_map):
     """Raise ValueError unless a file's coordinates are of the structure found in the model."""
     if saved.structure != coordinate_map.straight.describe():
         raise ValueError(
-            "the effects that the file sees by their own scales "
-            f"({', '.join(saved.structure['sites'])}) are not those of the model "
-            f"({', '.join(coordinate_map.names)}): load with the model that was fitted"
+            f"the sites of the file ({', '.join(saved.structure['sites'])}) are not those of the "
+            f"model ({', '.join(coordinate_map.names)}): pass the model that was fitted"
         )
 
 

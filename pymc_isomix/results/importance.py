@@ -150,7 +150,7 @@ def weigh_if_possible(compiled, mixture, points, component):
         try:
             return weigh_by_model(compiled, mixture, points, component)
         except (AssertionError, TypeError, ValueError) as error:  # of shapes, in each backend
-            logger.info(f"no log density of the draws: {error}")
+            logger.info(f"the draws have no weights, because their log density failed: {error}")
     return weigh(mixture, points, component, compiled.to_unconstrained(points))
 
 
@@ -175,7 +175,8 @@ def draw_inside(mixture, weighted, compiled, rng):
     outside = np.flatnonzero(~np.isfinite(log_p))
     if not outside.size:
         return weighted
-    logger.info(f"{outside.size / len(log_p):.1%} of the draws lay outside the model's support")
+    share = outside.size / len(log_p)
+    logger.info(f"{share:.1%} of the draws lay outside the model's support and were redrawn")
     for _ in range(REDRAWS):
         points[outside], component[outside] = mixture.draw(outside.size, rng)
         log_p[outside], _, mapped[0][outside], mapped[1][outside] = compiled.evaluate(
@@ -186,9 +187,9 @@ def draw_inside(mixture, weighted, compiled, rng):
             break
     else:
         logger.warning(
-            f"{outside.size} draws lie outside the model's support, and so did {REDRAWS} others "
-            "for each: the approximation does not fit this model. Reparametrise it without hard "
-            "bounds, or use another start"
+            f"{outside.size} draws lie outside the model's support even after {REDRAWS} attempts. "
+            "The approximation does not fit this model: reparametrise it without hard bounds, or "
+            "use another start"
         )
     return weigh(mixture, points, component, mapped, log_p)
 
@@ -204,8 +205,8 @@ def resample_draws(weighted, n_draws, rng, *, force=False):
     khat = weighted.importance.khat
     if not khat <= 1 and not (force and np.isfinite(khat)):  # NaN, of too few draws, is not good
         raise ValueError(
-            f'importance="psis" needs a Pareto k-hat of at most 1; it is {khat:.2f}, so that a few '
-            "draws would stand for all. Improve the fit (approx.diagnostics() says how), or pass "
+            f'importance="psis" needs a Pareto k-hat of at most 1; it is {khat:.2f}, so a few '
+            "draws would dominate. Improve the fit (approx.diagnostics() says how), or pass "
             "force=True"
         )
     chosen = resample(weighted.importance.weight, n_draws, rng)

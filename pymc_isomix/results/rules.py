@@ -1,4 +1,4 @@
-"""The rules of the verdict: what speaks against a fit, and what would mend it."""
+"""The rules of the verdict: reasons not to trust a fit, and remedies."""
 
 from typing import NamedTuple
 
@@ -45,9 +45,9 @@ class Finding(NamedTuple):
 # what mends a fit, from what costs least
 REMEDIES = {
     "longer": "`pmi.resume(approx).fit(n)` or a larger n",
-    "starts": 'init="prior" or init="uniform" with a larger init_width',
-    "components": f"n_components={ENOUGH_COMPONENTS}",
-    "dense": 'metric="dense"',
+    "starts": '`init="prior"` or `init="uniform"` with a larger `init_width`',
+    "components": f"`n_components={ENOUGH_COMPONENTS}`",
+    "dense": '`metric="dense"`',
     "parametrisation": "another parametrisation (non-centred, if this is centred)",
     "bounds": "a parametrisation without hard bounds",
     "psis": '`approx.sample(importance="psis")`',
@@ -57,7 +57,7 @@ REMEDIES = {
 
 
 def judge(dataset, mixture, history=None, causes=NONE_FOUND):
-    """List what speaks against a fit.
+    """List the reasons not to trust a fit.
 
     Parameters
     ----------
@@ -91,39 +91,40 @@ def judge(dataset, mixture, history=None, causes=NONE_FOUND):
 
 
 def _of_causes(dataset, causes):
-    """List what in the model itself speaks against a fit."""
+    """List the problems of the model itself."""
     if causes.flat:
-        text = f"The density does not fall along {causes.flat}, as far as it was followed: the "
-        yield Finding("bad", text + "posterior may be improper.")
+        text = f"The log density is flat along {causes.flat}, a hundred standard deviations out: "
+        yield Finding("bad", text + "the posterior may be improper.")
     if causes.jumps and not weights_hardly_differ(dataset):
         names = " and ".join(name for name, _ in causes.jumps)
         largest = max(size for _, size in causes.jumps)
-        text = f"The log density jumps along {names}, by up to {largest:.2g} nats, and its gradient"
-        yield Finding("doubtful", text + ", by which the fit learns, does not see a jump.")
+        text = f"The log density jumps along {names}, by up to {largest:.2g} nats. The fit follows "
+        yield Finding("doubtful", text + "gradients, which do not see jumps.")
     if causes.without_total_size:
         names = ", ".join(causes.without_total_size)
-        text = f"{names} sees minibatches without `total_size`: the fit took each for all the data."
+        text = f"{names} has minibatches but no `total_size`: the fit took each for the full data."
         yield Finding("doubtful", text)
 
 
 def _remedies_of_causes(causes):
-    """Say what mends a cause; nothing else does."""
+    """Say what removes a cause, one sentence each."""
     if causes.unfitted:
-        yield "fit it, `approx = pm.fit(method=pmi.IsoMix())`: it has not been fitted yet"
+        yield "Nothing has been fitted yet: call `approx = pm.fit(method=pmi.IsoMix())` first."
     if causes.flat:
-        yield "give what is in that direction proper, narrower priors, or fix one of the variables"
+        yield "Give these variables proper, narrower priors, or fix one of them."
     if causes.jumps:
         names = " and ".join(name for name, _ in causes.jumps)
         yield (
-            f"replace the `switch` or comparison that {names} enters by a smooth step, such as "
-            "`pm.math.sigmoid((a - b) / width)`, or make the variable discrete and sum it out "
-            "(`marginalize` of pymc-extras)"
+            f"Replace the `switch` or comparison that uses {names} by a smooth step, such as "
+            "`pm.math.sigmoid((a - b) / width)`, or make the variable discrete and marginalise it "
+            "(`marginalize` in pymc-extras)."
         )
     if causes.without_total_size:
-        yield f"pass `total_size=`, the number of rows, to {', '.join(causes.without_total_size)}"
+        names = ", ".join(causes.without_total_size)
+        yield f"Pass `total_size=`, the number of rows of the full data, to {names}."
     if causes.unused_sites:
         names = ", ".join(causes.unused_sites)
-        yield f'`IsoMix(coordinates="auto")`, which sees {names} by the model\'s own scales'
+        yield f'Use `IsoMix(coordinates="auto")`, which adapts {names} to the scales in the model.'
 
 
 def advise(findings, dataset, mixture, causes=NONE_FOUND):
@@ -134,12 +135,10 @@ def advise(findings, dataset, mixture, causes=NONE_FOUND):
     notes = _left_out(dataset, causes)
     if not findings:
         return " ".join(["No problems found.", *notes])
-    said = [*_remedies_of_causes(causes)] or _general_remedies(findings, dataset, mixture)
-    listed = ", ".join([*said[:-2], " or ".join(said[-2:])])
-    if any(_remedies_of_causes(causes)):
-        listed = "; ".join(said)
-    texts = [f.text for f in findings] + ([f"To mend it: {listed}."] if said else [])
-    return " ".join([*texts, *notes])
+    said = [*_remedies_of_causes(causes)]
+    if not said and (general := _general_remedies(findings, dataset, mixture)):
+        said = [f"Try {', '.join([*general[:-2], ' or '.join(general[-2:])])}."]
+    return " ".join([*(f.text for f in findings), *said, *notes])
 
 
 def _general_remedies(findings, dataset, mixture):
@@ -160,13 +159,14 @@ def _left_out(dataset, causes):
     if causes.flat:
         return []
     checks = {
-        "exact transitions of the draws": dataset["n_transitions"].item(),
+        "HMC transitions of the draws": dataset["n_transitions"].item(),
         "ascents to other modes": dataset["n_ascents"].item(),
     }
     missing = [name for name, done in checks.items() if not done]
     if not missing:
         return []
-    return [f"Not checked here: {' and '.join(missing)} (`diagnostics()` does by default)."]
+    both = "both" if len(missing) > 1 else "this"
+    return [f"Not checked: {' and '.join(missing)}. By default, `diagnostics()` checks {both}."]
 
 
 def _weights_are_good(dataset):
@@ -316,7 +316,7 @@ def drift_in_words(drift):
     growth = np.exp(abs(drift.size))
     return {
         "mean": ("mean of", f"{abs(drift.size):.2f} ± {drift.se:.2f} sd"),
-        "scale": ("width of", f"{growth:.2f} ± {growth * drift.se:.2f}-fold"),
+        "scale": ("width of", f"factor of {growth:.2f} ± {growth * drift.se:.2f}"),
         "lower_tail": (
             f"share below the {TAIL:.0%} quantile of",
             f"{drift.size:.1%} ± {drift.se:.1%}",
@@ -332,9 +332,13 @@ def _fault(drift):
     if drift.kind == "mean":
         return "move", "by ", "off"
     if drift.kind == "scale":
-        return ("increase", "", "too narrow") if drift.size > 0 else ("reduce", "", "too wide")
+        return (
+            ("increase", "by a ", "too narrow")
+            if drift.size > 0
+            else ("reduce", "by a ", "too wide")
+        )
     verb, fault = ("raise", "thin") if drift.size > TAIL else ("lower", "heavy")
-    return verb, "to ", f"too {fault} in its tail"
+    return verb, "to ", f"too {fault} in that tail"
 
 
 def _drift(dataset, mixture, history):
@@ -344,9 +348,7 @@ def _drift(dataset, mixture, history):
     what, size = drift_in_words(drift)
     verb, to, fault = _fault(drift)
     also = f" (and {drift.others} other{'s' if drift.others > 1 else ''})" * bool(drift.others)
-    text = f"Exact transitions {verb} the {what} {drift.name}{also} {to} {size}: ".replace(
-        "  ", " "
-    )
+    text = f"HMC transitions {verb} the {what} {drift.name}{also} {to}{size}: "
     text += f"the approximation is {fault}{' there' * ('tail' not in fault)}."
     remedies = ("components", "dense", "transitions", "nuts")
     return Finding("bad" if drift.bad else "doubtful", text, remedies, (drift.name,))
@@ -381,9 +383,8 @@ def _neck(dataset, mixture, history):
         return None
     return Finding(
         "doubtful",
-        f"{slow:.0%} of the chains hardly move under exact transitions: there the posterior is far "
-        "steeper than elsewhere, as in the neck of a funnel, and neither they nor the "
-        "approximation may reach all of it.",
+        f"{slow:.0%} of the HMC chains hardly move. The posterior is far steeper there than "
+        "elsewhere, as in the neck of a funnel, and the approximation may not reach all of it.",
         ("parametrisation", "components", "dense", "nuts"),
     )
 
@@ -398,13 +399,12 @@ def _weights(dataset, mixture, history):
     if not gap <= max(GAP_BAD, GAP_BAD_PER_DIMENSION * n_dim):  # NaN is no gap to trust
         return Finding(
             "bad",
-            f"The ELBO is at least {gap:.3g} nats below the evidence, and Pareto k-hat is "
-            f"{khat:.2f} (at most {good:.2f} is good): the approximation misses much of the "
-            "posterior.",
+            f"The ELBO is at least {gap:.3g} nats below the log evidence, and Pareto k-hat is "
+            f"{khat:.2f} (good up to {good:.2f}): the approximation misses much of the posterior.",
             ("longer", *remedies) if gap > n_dim * FAR_BELOW else remedies,
         )
     if np.isnan(khat):
-        return Finding("doubtful", "Too few draws for Pareto k-hat: take more.")
+        return Finding("doubtful", "There are too few draws for Pareto k-hat: take more.")
     quiet = _is_quiet(dataset)
     limit = (EQUAL_ENOUGH if quiet else NEARLY_EQUAL) * n_draws
     good_enough = good + khat_se(n_draws) if quiet else good
@@ -414,15 +414,14 @@ def _weights(dataset, mixture, history):
             return None
         return Finding(
             "doubtful",
-            f"The ELBO is {gap:.1f} nats below the evidence: products and ratios of variables may "
-            "spread more than in the approximation, even where no variable does by itself.",
+            f"The ELBO is {gap:.1f} nats below the log evidence. Products and ratios of variables "
+            "may be wider than in the approximation, even if no single variable is.",
             ("components", "dense", "transitions", "nuts"),
         )
     return Finding(
         "doubtful",
-        f"Pareto k-hat is {khat:.2f} (at most {good:.2f} is good): in the tails the approximation "
-        "is too thin, and importance weights cannot mend it. That alone is no proof of a wrong "
-        "mean.",
+        f"Pareto k-hat is {khat:.2f} (good up to {good:.2f}): the tails of the approximation are "
+        "too thin for importance weights to correct. Means and widths may still be right.",
         remedies,
     )
 
@@ -454,12 +453,12 @@ def _moment_shifts(dataset, mixture, history):
     name = str(dataset["unconstrained"].values[worst])
     said = []
     if shift[worst] > SHIFT_DOUBTFUL:
-        said.append(f"moves its mean by {shift[worst]:.2f} standard deviations")
+        said.append(f"moves the mean of {name} by {shift[worst]:.2f} standard deviations")
     if ratio[worst] > SD_DOUBTFUL:
-        said.append(f"changes its standard deviation {ratio[worst]:.2f}-fold")
+        said.append(f"changes the width of {name} by a factor of {ratio[worst]:.2f}")
     return Finding(
         "bad" if bad else "doubtful",
-        f"Of {name}, reweighting {' and '.join(said)}.",
+        f"Reweighting {' and '.join(said)}.",
         ("components", "dense", "psis"),
         (name,),
     )
@@ -487,7 +486,7 @@ def _missing(dataset, mixture, history):
         return None
     return Finding(
         "bad" if missing > MISSING_BAD else "doubtful",
-        f"Ascents from spread starts found modes with about {missing:.0%} of the posterior mass "
-        "where the approximation has none.",
+        f"Ascents from spread-out starts found modes with about {missing:.0%} of the posterior "
+        "mass that the approximation does not cover.",
         ("starts", "components"),
     )

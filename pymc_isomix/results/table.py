@@ -77,7 +77,7 @@ def summary(mixture, history, report, sites=()):
         if not report["n_transitions"].item():
             said += " without transitions"
     elif history is not None and np.isfinite(elbo := recent_elbo(history)):
-        said = f"ELBO {elbo:.2f}, not judged (diagnostics() does)"
+        said = f"ELBO {elbo:.2f}, not checked (call diagnostics())"
     seen = f", sites {', '.join(sites)}" if sites else ""
     return f"<IsotropicMixture: {components}, {kind} metric, d = {mixture.n_dim}{seen}; {said}>"
 
@@ -97,7 +97,7 @@ def as_text(diagnostics):
 
 
 def as_html(diagnostics):
-    """Render the same as HTML, for notebooks."""
+    """Render diagnostics as HTML, for notebooks."""
     verdict, advice = escape(diagnostics.verdict), escape(diagnostics.advice)
     parts = [f"<p><strong>Verdict: {verdict}.</strong> {advice}</p>"]
     for header, rows in _tables(diagnostics):
@@ -146,7 +146,13 @@ def _figures(dataset):
         ("missing mass", *_missing(dataset)),
     ]
     if value("slow_chains") > 0:
-        rows.append(("slow chains", f"{value('slow_chains'):.1%}", "accept few of their moves"))
+        rows.append(
+            (
+                "slow chains",
+                f"{value('slow_chains'):.1%}",
+                "of the HMC chains accept few of their moves",
+            )
+        )
     if value("n_nonfinite"):
         share = value("n_nonfinite") / value("n_draws")
         care = "of no concern" if share < NEGLIGIBLE else "left out"
@@ -163,7 +169,7 @@ def _with_error(value, error):
 def _drift(dataset):
     drift = rules.worst_drift(dataset)
     if drift is None:
-        return "not looked for", "no exact transitions were made"
+        return "not checked", "no HMC transitions were made"
     n_transitions = dataset["n_transitions"].item()
     if not drift.beyond:
         return "none", f"no mean or width moves under {n_transitions} HMC transitions"
@@ -174,9 +180,9 @@ def _drift(dataset):
 def _missing(dataset):
     missing, n_ascents = (dataset[n].item() for n in ("missing_mass", "n_ascents"))
     if np.isnan(missing):
-        return "not looked for", "no ascents to other modes were made"
+        return "not checked", "no ascents to other modes were made"
     n_reached = dataset["n_ascents_at_modes"].item()
-    return f"{missing:.3f}", f"elsewhere; {n_reached} of {n_ascents} ascents ended at a mode"
+    return f"{missing:.3f}", f"{n_reached} of {n_ascents} ascents ended at a mode"
 
 
 def _modes(dataset):

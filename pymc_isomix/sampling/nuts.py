@@ -33,9 +33,8 @@ def nuts_init(space, density, chains, rng, **nuts_kwargs):
     model = space.model
     if changes := space.changes():
         logger.warning(
-            f"since the fit the model's data have changed: {changes}. pm.sample will sample the "
-            "model with the data as they are now, from starts of the fit; approx.sample_nuts() "
-            "samples with those of the fit"
+            f"the model's data have changed since the fit: {changes}. pm.sample will use the new "
+            "data, from starts of the old fit; approx.sample_nuts() uses the data of the fit"
         )
     component = stratified_components(density.weights, density.mode_labels, chains, rng)
     points = _finite_draws(density, component, rng, space)

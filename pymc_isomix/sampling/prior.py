@@ -74,24 +74,24 @@ def as_prior(
     density = getattr(approx, "density", None)
     if not isinstance(density, BlockMixture):
         raise TypeError(
-            f"approx must be an IsotropicMixture; got {type(approx).__name__}. Draws do not have "
-            "the mixture: keep what pm.fit returned, or pymc_isomix.load(path)"
+            f"approx must be an IsotropicMixture; got {type(approx).__name__}. Draws do not "
+            "contain the mixture: pass what pm.fit or pymc_isomix.load(path) returned"
         )
     if len(density.blocks) > 1:
         raise TypeError(
-            "approx must be of one fit: joined fits have coordinates of their own each. Use the "
-            "fit with the most weight, or draws"
+            "approx must be one fit, because joined fits have different coordinates. Use the fit "
+            "with the largest weight, or draws"
         )
     model, space = pm.modelcontext(None), approx.space
     if model is space.model:
         raise ValueError(
-            "as_prior makes variables of another model than the fitted one: call it inside "
+            "as_prior adds variables to a new model, not to the fitted one: call it inside "
             "`with pm.Model():`"
         )
     expressions = _chosen(space.model, var_names)
     for taken in {name, *expressions} & set(model.named_vars):
         way_out = "pass another name=" if taken == name else "leave it out of var_names"
-        raise ValueError(f"the model of the context has a variable {taken!r} already; {way_out}")
+        raise ValueError(f"the new model already has a variable {taken!r}; {way_out}")
     dims = {own: _agreed_dims(space.model, model, own) for own in expressions}
     mixture, coordinates = density.sketch, density.coordinates
     kept = _places(space, mixture, coordinates, expressions)
@@ -198,8 +198,8 @@ def _chosen(model, var_names):
     for own in names:
         if own not in known:
             raise ValueError(
-                f"var_names has {own!r}, which is no free variable or deterministic of the fitted "
-                f"model; they are {', '.join(known)}"
+                f"var_names has {own!r}, which is not a free variable or deterministic of the "
+                f"fitted model; those are {', '.join(known)}"
             )
     by_name = {v.name: v for v in model.unobserved_value_vars}
     expressions = [by_name[own] for own in names]
@@ -213,8 +213,8 @@ def _chosen(model, var_names):
     for own, expression in found.items():
         if any(v.owner and isinstance(v.owner.op, RandomVariable) for v in ancestors([expression])):
             raise ValueError(
-                f"{own!r} is random given the free variables, by an unnamed or observed variable: "
-                "leave it out of var_names, and write it again in the new model"
+                f"{own!r} depends on a random variable that is unnamed or observed: leave it out "
+                "of var_names, and define it again in the new model"
             )
     return found
 
@@ -232,8 +232,8 @@ def _agreed_dims(fitted, model, own):
         there = int(model.dim_lengths[dim].eval())
         if list(axis_labels(model, dim, there)) != list(axis_labels(fitted, dim, length)):
             raise ValueError(
-                f"dim {dim!r} of {own!r} has other coords in the model of the context than in the "
-                "fitted one; give it those, or another name"
+                f"dim {dim!r} of {own!r} has different coords in the new model; use the coords of "
+                "the fitted model, or another dim name"
             )
     return dims
 

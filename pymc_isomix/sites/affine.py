@@ -138,5 +138,3 @@ def _degree(op, parts):
 
 def _is_product(op):
     return isinstance(op.core_op if isinstance(op, Blockwise) else op, PRODUCTS)
-
-

@@ -13,7 +13,7 @@ from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.backend.recursions import Linear, Riccati, closed_loop, companion
 from pymc_isomix.sites.regression import TINY, newton_step
 
-N_GIVEN = 7  # what the model gives; the rest is kept
+N_GIVEN = 8  # what the model gives; the rest is kept
 
 LARGEST_LOG_SCALE = 10.0  # of a chain that explodes at the start
 
@@ -33,7 +33,8 @@ class Chain:
     independent in x, and without pseudo-observations y is :math:`\zeta`.
 
     What is given, with B chains of T steps: ``offset`` b (..., B, T), ``coefs`` a (..., B, p, T),
-    ``scale`` s, ``added`` h and ``factor`` e (..., B, T), and of each element of z
+    ``scale`` s, ``added`` h and ``factor`` e (..., B, T), ``noise`` (..., B, T), in whose units
+    pseudo-observations are precise: they have :math:`c / \text{noise}^2`; and of each element of z
     ``prior_location`` and ``prior_scale`` (..., B T). z is x itself where that is what the model
     draws, and prior location + prior scale :math:`\zeta` otherwise.
 
@@ -67,7 +68,7 @@ class Chain:
 
     def forward(self, y, given, log_precision, value):
         """Map one point, and return what is given with what the pseudo-observations make of it."""
-        offset, coefs, scale, _, _, prior_location, prior_scale = given[:N_GIVEN]
+        offset, coefs, scale, _, _, _, prior_location, prior_scale = given[:N_GIVEN]
         seen, odds, closed, pull = smoothed = self._smoothed(given, log_precision, value)
         noise = self._chains(y, self.last) / pt.sqrt(odds)
         steps = offset + scale**2 * pull / odds + scale * noise
@@ -83,7 +84,7 @@ class Chain:
 
     def to_coordinates(self, z, given, log_precision, value):
         """Map z (..., B T) back to y (..., B T); whatever pseudo-observations were used forward."""
-        offset, coefs, scale, _, _, prior_location, prior_scale = given[:N_GIVEN]
+        offset, coefs, scale, _, _, _, prior_location, prior_scale = given[:N_GIVEN]
         seen, odds, closed, pull = self._smooth(given, log_precision, value)
         if self.centred:
             x = self._chains(z, self.last)
@@ -95,10 +96,10 @@ class Chain:
         return self._flat(y, self.last)
 
     def share(self, given, log_precision, value):
-        r"""Share :math:`c e^2 \operatorname{var} x` of each pseudo-observation, (..., B T)."""
+        r"""Share :math:`c e^2 \operatorname{var} x / \text{noise}^2` of each one, (..., B T)."""
         factor = given[4]
         variance = self._variance(given, log_precision, value)
-        return self._flat(self._pseudo(pt.exp(log_precision)) * factor**2 * variance)
+        return self._flat(self._precision(given, log_precision) * factor**2 * variance)
 
     def deviation(self, given, log_precision, value):
         r"""Return the standard deviation of what is seen given those, (..., B T)."""
@@ -125,9 +126,10 @@ class Chain:
         Returns
         -------
         left, weight, theta : (S, B T) TensorVariable
-            The slope times the variance of :math:`\theta`; that variance; and :math:`\theta` - m.
+            The slope times the variance of :math:`\theta`; that variance, times the square of
+            what the noise is typically beside what it is here; and :math:`\theta` - m.
         """
-        scale, added, factor = given[2:5]
+        scale, added, factor, noise = given[2:6]
         if len(given) == N_GIVEN:
             given = self.forward(y, given, log_precision, value)[2]
         _, odds, closed, _, x = given[N_GIVEN:]
@@ -136,7 +138,12 @@ class Chain:
         later = [_later(closed[..., k, :] * told, k + 1) for k in range(self.order)]
         left = factor * variance * (told - sum(later))
         theta = added + factor * x - self._pseudo(value)
-        return self._flat(left), self._flat(factor**2 * variance), self._flat(theta)
+        weight = factor**2 * variance * (self._typical(noise) / noise) ** 2
+        return self._flat(left), self._flat(weight), self._flat(theta)
+
+    def log_precision(self, given, log_precision):
+        """Return the typical log precision of pseudo-observations at draws, (B T,)."""
+        return log_precision - 2 * pt.log(self._typical(given[5])).ravel()
 
     def log_unit(self, given, log_precision, value):
         """Log of what a unit of y is in the noise, given the past, (..., B T)."""
@@ -144,18 +151,21 @@ class Chain:
         return -0.5 * self._flat(pt.log(odds), self.last)
 
     def typical(self, given):
-        """Typical location and log scale of what is seen, (B T,) arrays each, from K points."""
-        offset, coefs, scale, added, factor, *_ = map(np.asarray, given)
+        """Typical location and log scale of what is seen, (B T,) arrays each, from K points.
+
+        The scale is in units of the noise.
+        """
+        offset, coefs, scale, added, factor, noise, *_ = map(np.asarray, given)
         n = len(offset)
         with np.errstate(all="ignore"):
             matrices = _companion(coefs)
             steps = np.zeros((*matrices.shape[:-2], matrices.shape[-1]))
             steps[..., 0, :] = offset
             location = added + factor * _run(Linear(), matrices, steps)[..., 0, :]
-            noise = np.zeros_like(matrices)
-            noise[..., 0, 0, :] = scale**2
-            variance = _run(Linear(squared=True), matrices, noise)[..., 0, 0, :]
-            scale = np.abs(factor) * np.sqrt(variance)
+            of_steps = np.zeros_like(matrices)
+            of_steps[..., 0, 0, :] = scale**2
+            variance = _run(Linear(squared=True), matrices, of_steps)[..., 0, 0, :]
+            scale = np.abs(factor) * np.sqrt(variance) / noise
             log_scale = np.log(np.maximum(scale, TINY)).reshape(n, -1)
         log_scale = np.nan_to_num(log_scale, nan=LARGEST_LOG_SCALE).clip(max=LARGEST_LOG_SCALE)
         location = np.nan_to_num(location, posinf=0.0, neginf=0.0).reshape(n, -1)
@@ -179,7 +189,10 @@ class Chain:
             The new pseudo-observations.
         """
         slope = self._numbers("slope", y, gradient, given=given, own=own)
-        return newton_step(slope, own, damping)
+        noise = np.broadcast_to(self._typical(given[5]), (self.batch, self.n_time))
+        log_unit = 2 * np.log(noise).ravel()
+        log_precision, value = newton_step(slope, (own[0] - log_unit, own[1]), damping)
+        return log_precision + log_unit, value
 
     def moved(self, y, given, old, new):
         """Map y (S, B T), an array, to that of the same z under other pseudo-observations."""
@@ -210,7 +223,7 @@ class Chain:
     def _smooth(self, given, log_precision, value):
         """Return v, d, the coefficients of the closed loop, and the vectors' first entries."""
         offset, coefs, scale, added, factor = given[:5]
-        precision, variance = self._pseudo(pt.exp(log_precision)), scale**2
+        precision, variance = self._precision(given, log_precision), scale**2
         information = Riccati()(coefs, variance, precision * factor**2)
         seen, odds, closed = closed_loop(coefs, variance, information)
         told = precision * factor * (self._pseudo(value) - added)
@@ -234,6 +247,13 @@ class Chain:
         noise = _first(_first(given[2] ** 2 / odds, self.order), self.order, axis=-3)
         variances = Linear(squared=True)(companion(closed), noise)
         return variances[..., 0, 0, :]
+
+    def _precision(self, given, log_precision):
+        return self._pseudo(pt.exp(log_precision)) / given[5] ** 2
+
+    @staticmethod
+    def _typical(noise):
+        return abs(noise).mean(axis=0)
 
     def _pseudo(self, flat):
         return flat.reshape((self.batch, self.n_time))

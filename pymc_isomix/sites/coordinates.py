@@ -240,7 +240,10 @@ class CoordinateMap:
             values, log_determinant, given = through(point, variables)
             if learning:
                 given = [
-                    (*here[: site.form.n_learned_from], *self._at_values(site.slopes, values, dtype))
+                    (
+                        *here[: site.form.n_learned_from],
+                        *self._at_values(site.slopes, values, dtype),
+                    )
                     for site, here in zip(self.sites, given, strict=True)
                 ]
             outputs = [

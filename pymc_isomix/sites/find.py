@@ -63,13 +63,13 @@ def find_coordinates(space, *, say=True):
         return coordinates
     if coordinates:
         names = ", ".join(space.variables[site.name].name for site in coordinates.sites)
-        logger.info(f"coordinates='auto': {names} by the model's own scales")
+        logger.info(f"coordinates='auto' adapts {names} to the scales in the model")
     weaker = model_cache(space.model).get(("weaker", key)) or {}
     if weaker:
         reasons = "; ".join(
-            f"{space.variables[name].name}, {reason}" for name, reason in weaker.items()
+            f"{space.variables[name].name} ({reason})" for name, reason in weaker.items()
         )
-        logger.info(f"coordinates='auto' does less than it might for {reasons}")
+        logger.info(f"coordinates='auto' adapts only in part: {reasons}")
     return coordinates
 
 
@@ -88,7 +88,7 @@ def _candidates(space, name, weaker):
         *_elementwise(space, name, rv, shape),
     ]
     if isinstance(rv.owner.op, CHAINS) and not (found and isinstance(found[0].form, Chain)):
-        weaker[name] = "whose steps, or first values, have no location and scale of their own"
+        weaker[name] = "its steps or first values have no known location and scale"
     return found
 
 
@@ -116,16 +116,18 @@ def _chain_sites(space, name, found, others=()):
         prior = [pt.broadcast_to(pt.as_tensor(p), shape).ravel() for p in found.prior]
         shapes = [(form.n_dim,)] * 2
     woven = found.woven if others else None
-    seen = [found.added, found.factor]
+    nothing, one = pt.zeros((1, 1)), pt.ones((1, 1))
+    options = [] if found.noise is None else [(found.added, found.factor, found.noise)]
+    options += [(added, found.factor, one) for added in (found.added, nothing)]
     return [
         site
-        for added_and_factor in (seen, [pt.zeros((1, 1)), seen[1]])
+        for seen in options
         for site in _site(
             space,
             name,
             form,
-            [found.offset, found.coefs, found.scale, *added_and_factor, *prior],
-            [by_time, by_lag, by_time, by_time, by_time, *shapes],
+            [found.offset, found.coefs, found.scale, *seen, *prior],
+            [by_time, by_lag, *[by_time] * 4, *shapes],
             flat=False,
             part=found.part,
             alone=True,
@@ -171,8 +173,8 @@ def _of_linear_map(space, name, rv, shape, weaker):
     if linear.varying or wide or batch > 1:
         if not batch * max(rows, n) * n <= LARGEST_MATRIX:
             found = _rotated(space, name, linear, rows) if batch == 1 else []
-            what = "in the basis of the start" if found else "by its elements"
-            weaker[name] = f"{what}: its matrix, {rows} x {n}, is too large to factor at each draw"
+            what = "in the basis of the start" if found else "by element"
+            weaker[name] = f"{what}: its matrix, {rows} x {n}, is too large to factor per draw"
             return found or _by_elements(space, name, linear, rows)
         form: Any
         factor_shape: tuple
@@ -261,11 +263,11 @@ def _spectral(space, name, rv, shape, weaker):
     if not isinstance(rv.owner.op, FIELDS) or len(shape) != 1:
         return []
     if shape[0] > LARGEST_BASIS:
-        weaker[name] = f"by its elements: its graph has {shape[0]} nodes, too many for a basis"
+        weaker[name] = f"by element: its graph has {shape[0]} nodes, too many for a basis"
         return []
     prior = spectral(rv.owner.op, rv)
     if prior is None:
-        weaker[name] = "by its elements: its graph is not constant, or has islands"
+        weaker[name] = "by element: its graph is not constant, or has islands"
         return []
     added, factor = follow(space.model, rv, shape)
     factor = pt.ones(()) if factor is None else factor
@@ -332,10 +334,10 @@ def _without_circles(space, candidates, weaker):
             kept = sorted([*others, site], key=lambda s: order.index(s.name))
             break
         else:
-            # a factor whose own prior is fixed misses nothing: of a product one has to be the scale
+            # a factor of a product with a fixed prior loses nothing: another factor is the scale
             rv, free = space.variables[name], set(space.model.free_RVs)
             if options and any(varies(one, free, rv) for one in rv.owner.inputs):
-                weaker[name] = "which scales effects that its own scale depends on"
+                weaker[name] = "it scales effects that its own scale depends on"
     return kept
 
 

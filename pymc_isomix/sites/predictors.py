@@ -212,9 +212,7 @@ def _site(space, names, rows, roots, free):
 
     def at(replaced):
         """Rows (B, r) where the variables are what replaces them."""
-        ends = graph_replace(
-            rows.ends, dict(zip(variables, replaced, strict=True)), strict=False
-        )
+        ends = graph_replace(rows.ends, dict(zip(variables, replaced, strict=True)), strict=False)
         flat = pt.concatenate([end.ravel() for end in ends])
         return pt.where(rows.is_row, flat[rows.rows], 0.0)
 

@@ -17,7 +17,7 @@ from pytensor.tensor.random import basic
 from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
 
 from pymc_isomix.sites.families import location_scale
-from pymc_isomix.sites.usage import Effect, best, clients_of, follow, ways
+from pymc_isomix.sites.usage import Effect, best, clients_of, follow, noise_scale, ways
 
 CHAINS = (RandomWalkRV, AutoRegressiveRV, EulerMaruyamaRV)
 
@@ -26,7 +26,7 @@ class ChainPrior(NamedTuple):
     """A chain of B series and T steps in the model's graph, and how it is seen.
 
     As :class:`pymc_isomix.sites.chains.Chain` has it: coefficients are (B, p, T), the other
-    expressions (B, T).
+    expressions (B, T). ``noise`` is None where it is not known.
     """
 
     offset: Any
@@ -34,6 +34,7 @@ class ChainPrior(NamedTuple):
     scale: Any
     added: Any
     factor: Any
+    noise: Any
     batch: int
     n_time: int
     order: int
@@ -100,10 +101,13 @@ def chain_prior(model, rv, shape, sums=2):
     else:
         return None
     seen = zip(follow(model, rv, shape), (0.0, 1.0), strict=True)
+    noise = noise_scale(rv, clients_of(model))
     whole = [pt.broadcast_to(nothing if one is None else one, shape) for one, nothing in seen]
-    added, factor = (by_series(one if part is None else one[part], n_time) for one in whole)
-    batch = math.prod(series)
-    return ChainPrior(offset, coefs, scale, added, factor, batch, n_time, order, True, part=part)
+    whole += [] if noise is None else [pt.broadcast_to(noise, shape)]
+    seen_as = [by_series(one if part is None else one[part], n_time) for one in whole]
+    added, factor, noise = (*seen_as, None)[:3]
+    batch, of_time = math.prod(series), (added, factor, noise)
+    return ChainPrior(offset, coefs, scale, *of_time, batch, n_time, order, True, part=part)
 
 
 def _steps(rv, series, n_time):
@@ -247,9 +251,10 @@ def _trend(level, own, slope, factor, *, lagged, sums=None):
     offset = graph_replace(
         [level.offset], {known: pt.zeros(n_time, dtype=known.dtype)}, strict=False
     )[0]
-    nothing = pt.zeros_like(own.offset)
-    of_level = offset, factor, level.coefs[:, 0], level.scale, level.added, level.factor
-    of_slope = own.offset, nothing, own.coefs[:, 0], own.scale, nothing, nothing
+    nothing, one = pt.zeros_like(own.offset), pt.ones_like(own.offset)
+    noise = one if level.noise is None else level.noise
+    of_level = offset, factor, level.coefs[:, 0], level.scale, level.added, level.factor, noise
+    of_slope = own.offset, nothing, own.coefs[:, 0], own.scale, nothing, nothing, one
     places = np.arange(n_time), np.arange(n_time) + n_time
     if not lagged:
         places = places[::-1]
@@ -258,7 +263,7 @@ def _trend(level, own, slope, factor, *, lagged, sums=None):
         pair = (first, second) if lagged else (second, first)
         return pt.stack(pair, axis=-1).reshape((1, 2 * n_time))
 
-    offset, slopes, lags, scale, added, seen = map(weave, of_level, of_slope)
+    offset, slopes, lags, scale, added, seen, noise = map(weave, of_level, of_slope)
     lags *= np.concatenate([[0.0, 0.0], np.ones(2 * n_time - 2)]).astype(scale.dtype)
     prior = (0.0, 1.0)
     if not level.centred:
@@ -273,6 +278,7 @@ def _trend(level, own, slope, factor, *, lagged, sums=None):
         scale,
         added,
         seen,
+        noise,
         1,
         2 * n_time,
         2,
@@ -353,11 +359,13 @@ def _of_sums(model, rv, shape, most=2):
         by_series_of(found, nothing if one is None else one)
         for one, nothing in zip((seen.added, seen.factor), (0.0, 1.0), strict=True)
     )
+    noise = noise_scale(output, clients)
+    of_time = added, factor, None if noise is None else by_series_of(found, noise)
     coefs = pt.stack(lags, axis=-2)
     prior = mean, deviation
     order = len(lags)
     return ChainPrior(
-        offset, coefs, scale, added, factor, batch, n_time, order, False, last=last, prior=prior
+        offset, coefs, scale, *of_time, batch, n_time, order, False, last=last, prior=prior
     )
 
 

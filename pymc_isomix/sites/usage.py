@@ -13,8 +13,11 @@ from pytensor.scalar import Add, Cast, Identity, Mul, Sub, TrueDiv
 from pytensor.tensor.basic import get_underlying_scalar_constant_value
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.exceptions import NotScalarConstantError
+from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.shape import SpecifyShape
 from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor
+
+from pymc_isomix.sites.families import location_scale
 
 ROWS = "rows"  # an axis that an index made, where elements may stand several times
 
@@ -139,6 +142,28 @@ def effects(model, rv):
     ends = [end for end, _, is_end in ways(rv, start, clients, rv.ndim) if is_end]
     scaled = [end for end in ends if end.factor is not None and varies(end.factor, free, rv)]
     return [end.product for end in scaled] or [rv]
+
+
+def noise_scale(variable, clients):
+    """Return the scale of the noise with which a variable is seen, by element; None if unknown.
+
+    Of the first family with a location and a scale whose location it enters.
+
+    Parameters
+    ----------
+    variable : TensorVariable
+    clients : dict
+        What :func:`clients_of` returns.
+    """
+    ndim = variable.ndim
+    for effect, here, _ in ways(variable, Effect(tuple(range(ndim))), clients, ndim):
+        for node, _ in clients.get(here, ()):
+            if not isinstance(node.op, RandomVariable):
+                continue
+            location, scale = location_scale(node.op, node.outputs[1], None) or (None, None)
+            if location is here and (mapped := effect._mapped(scale, ndim)) is not None:
+                return mapped
+    return None
 
 
 def best(found):

@@ -51,7 +51,7 @@ def test_the_order_does_not_count(tree, model):
 
 
 def test_arguments_are_checked_first(model):
-    with pytest.raises(ValueError, match="data set 0 names no data of the model: z"):
+    with pytest.raises(ValueError, match="data set 0 has z, which is not"):
         pmi.fit_many(model, [{"z": 1}])
     with pytest.raises(ValueError, match="at least one"):
         pmi.fit_many(model, [])

@@ -168,7 +168,7 @@ def test_what_is_logged_changes_nothing(model, caplog, monkeypatch):
         with caplog.at_level(level, "pymc_isomix"):
             approx = pmi.IsoMix.paper(2, random_seed=1, model=model).fit(2, **BRIEF)
         seen.append((repr(approx), approx.rng.randint(2**30)))
-    assert "not judged" in seen[0][0]
+    assert "not checked" in seen[0][0]
     assert seen[0] == seen[1]
 
 
@@ -180,7 +180,7 @@ def test_a_verdict_is_of_the_fit_that_it_judged(model, caplog, level):
         approx.diagnostics(20, n_probes=0, transitions=0)
         assert "verdict" in repr(approx)
         inference.refine(2, progressbar=False)
-    assert "not judged" in repr(approx)
+    assert "not checked" in repr(approx)
 
 
 # Fitting further

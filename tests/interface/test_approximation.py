@@ -743,7 +743,7 @@ def test_sample_checks_its_arguments(arguments, error, message):
 
 
 def test_only_an_approximation_is_resumed():
-    with pytest.raises(TypeError, match=r"approx must be an IsotropicMixture; got 'm\.nc'\. Of a"):
+    with pytest.raises(TypeError, match=r"approx must be an IsotropicMixture; got 'm\.nc'\. For a"):
         pmi.resume("m.nc")
 
 

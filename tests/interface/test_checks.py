@@ -134,7 +134,7 @@ def test_a_model_may_come_first():
     ("options", "message"),
     [
         ({"draw": 10}, "did you mean draws"),
-        ({"chains": 4}, "make one chain.*fit_ensemble"),
+        ({"chains": 4}, "form one chain.*fit_ensemble"),
         ({"method": "isomix"}, r"method=pmi\.IsoMix\(\.\.\.\)"),
         ({"tune": 100}, "no tuning"),
         ({"n_component": 3}, "did you mean n_components"),
@@ -150,7 +150,7 @@ def test_sample_says_what_is_meant():
     approx = pmi.IsotropicMixture(n_components=1, model=simple(), random_seed=1)
     with pytest.raises(TypeError, match="did you mean draws"):
         approx.sample(draw=10)
-    with pytest.raises(TypeError, match="make one chain"):
+    with pytest.raises(TypeError, match="form one chain"):
         approx.sample(chains=4)
 
 

@@ -100,7 +100,7 @@ def test_the_sites_of_a_file_must_be_the_model_s(tmp_path):
     approx.save(tmp_path / "fit.nc")
     with pm.Model(coords={"school": list("ABCDEFGH")}) as other:
         pm.Normal("mu"), pm.HalfCauchy("tau", 5.0), pm.Normal("theta", dims="school")
-    with pytest.raises(ValueError, match=r"by their own scales \(theta\) are not those of the mod"):
+    with pytest.raises(ValueError, match=r"sites of the file \(theta\) are not those of the mod"):
         pmi.load(tmp_path / "fit.nc", other)
 
 

@@ -382,7 +382,7 @@ def test_parameters_of_the_model_follow_the_gradient_of_the_loss():
 
 
 def test_parameters_of_the_model_need_an_optimiser(model):
-    with pytest.raises(ValueError, match="more_obj_params need obj_optimizer"):
+    with pytest.raises(ValueError, match="more_obj_params needs obj_optimizer"):
         paper(model).objective.updates(more_obj_params=[pytensor.shared(0.0)])
 
 

@@ -109,7 +109,7 @@ def test_draws_weights_and_verdict_are_those_before(restored, new, caplog):
             np.testing.assert_array_equal(after.sample_stats[name], tree.sample_stats[name])
     how = "from shape (12,) to (3,)" if new == "another length" else "in 12 of 12 values"
     assert f"x {how}" in caplog.text
-    assert "deterministics follow the data that the model has now" in caplog.text
+    assert "deterministics use the data that the model has now" in caplog.text
 
 
 @pytest.mark.parametrize("new", NEW)
@@ -177,7 +177,7 @@ def test_nuts_init_says_that_nuts_takes_other_data(caplog):
     with caplog.at_level(logging.WARNING, "pymc_isomix"):
         approx.nuts_init(1, random_seed=1, compile_kwargs={"mode": "FAST_COMPILE"})
     assert "x in 12 of 12 values" in caplog.text
-    assert "approx.sample_nuts() samples with those of the fit" in caplog.text
+    assert "approx.sample_nuts() uses the data of the fit" in caplog.text
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_a_fit_that_goes_on_with_other_data_says_so(inference, caplog):
     with caplog.at_level(logging.WARNING, "pymc_isomix"):
         inference.refine(2, progressbar=False)
     assert "x in 12 of 12 values" in caplog.text
-    assert "with the data as they are now" in caplog.text
+    assert "with the new data" in caplog.text
     assert not approx.space_of_context().changes()
     fresh = pmi.IsotropicMixture(values=approx.mixture.as_dict(), model=approx.model)
     points = approx.mixture.means
@@ -235,7 +235,9 @@ def test_new_groups_are_none_of_the_fit(groups):
     approx = pmi.IsotropicMixture(n_components=1, random_seed=1, model=model)
     idata = approx.sample(20, random_seed=1)
     pm.set_data({"seen": np.zeros(len(groups))}, coords={"group": groups}, model=model)
-    with pytest.raises(ValueError, match=r"dim 'group' of effect .*Sample before pm\.set_data"):
+    with pytest.raises(
+        ValueError, match=r"dim 'group' of effect .*Call sample\(\) before pm\.set_data"
+    ):
         approx.sample(20)
     with pytest.raises(ValueError, match="dim 'group' of effect"):
         approx.sample_nuts(20)

@@ -121,7 +121,9 @@ def test_a_model_of_other_variables_is_refused_by_their_names():
     with pm.Model():
         pm.HalfNormal("mu")
         pm.Normal("more")
-        with pytest.raises(ValueError, match=r"other free variables .*differ in more, mu\. Leave"):
+        with pytest.raises(
+            ValueError, match=r"other free variables .*differ in more, mu\. Leave that"
+        ):
             approx.sample(10)
 
 
@@ -160,7 +162,7 @@ def test_a_log_density_that_fails_leaves_the_draws(caplog):
         tree = approx.sample(10)
     assert tree.posterior["mu"].shape == (1, 10)
     assert "lp" not in tree.sample_stats
-    assert "no log density of the draws" in caplog.text
+    assert "the draws have no weights" in caplog.text
 
 
 @pytest.mark.parametrize(("padded", "expected"), [(False, [10] * 10 + [1]), (True, [10] * 11)])
@@ -347,7 +349,7 @@ def test_moved_draws_are_the_posterior_s():
     report = tree.diagnostics
     np.testing.assert_allclose(report["log_sd_drift"], np.log(2), atol=0.1)
     np.testing.assert_allclose(report["transitions_sd"], x.std(axis=(0, 1)))
-    assert "-fold: the approximation is too narrow there" in report.attrs["advice"]
+    assert ": the approximation is too narrow there" in report.attrs["advice"]
 
 
 def test_resampled_draws_are_moved():
@@ -371,7 +373,7 @@ def test_transitions_see_all_the_data_or_refuse():
         _, noise = pt.random.normal(size=(), rng=pt.random.shared_rng(seed=1), return_next_rng=True)
         pm.Potential("noise", mu * noise)
     approx = IsotropicMixture(model=model, random_seed=1)
-    with pytest.raises(ValueError, match="weights and transitions would be meaningless"):
+    with pytest.raises(ValueError, match="weights and transitions would mean nothing"):
         approx.sample(50, transitions=1)
 
 

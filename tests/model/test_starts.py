@@ -233,13 +233,13 @@ def test_list_of_wrong_length(model):
 
 @pytest.mark.parametrize("start", [{"depth": 1.0}, [{}, {"depth": 1.0}, {}]])
 def test_start_of_an_unknown_variable(model, start):
-    message = r"start names no free variable of the model: 'depth'; they are \['bounded', 'level'"
+    message = r"start has 'depth', which is not a free variable of the model; those are \['bounded'"
     with pytest.raises(ValueError, match=message):
         place(model, start=start)
 
 
 def test_observed_variable_has_no_start(model):
-    with pytest.raises(ValueError, match="start names no free variable of the model: 'y'"):
+    with pytest.raises(ValueError, match="start has 'y', which is not a free variable"):
         place(model, start={"y": [1.0, 2.0]})
 
 
@@ -341,7 +341,7 @@ def test_start_sigma_must_be_positive(model, start_sigma):
 
 
 def test_start_sigma_of_an_unknown_variable(model):
-    with pytest.raises(ValueError, match="start_sigma names no variable of the model: 'depth'"):
+    with pytest.raises(ValueError, match="start_sigma has 'depth', which is not a variable"):
         scale(model, "diag", {"depth": 1.0})
 
 

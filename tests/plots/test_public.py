@@ -239,7 +239,7 @@ def test_a_model_may_use_our_names():
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_dimensions():
-    with pytest.raises(ValueError, match=r"'gamma', which is none of .* tau_log__, beta\[x0\]"):
+    with pytest.raises(ValueError, match=r"'gamma', which is not one of .* tau_log__, beta\[x0\]"):
         pmi.plot_components(tree(isomix=mixture_group()), var_names=["tau", "gamma"])
 
 
@@ -398,7 +398,7 @@ def test_one_mode_says_so_and_what_is_outside():
     assert only_axes(pmi.plot_modes(tree(diagnostics=group))).get_title() == ""
     group = group.assign(n_ascents=20, n_ascents_at_modes=19, missing_mass=0.0312)
     assert only_axes(pmi.plot_modes(tree(diagnostics=group))).get_title() == (
-        "19 of 20 ascents end inside\nmissing mass 0.031"
+        "19 of 20 ascents ended at a mode\nmissing mass 0.031"
     )
 
 
@@ -464,7 +464,10 @@ def test_ticks_are_plain_numbers_that_do_not_overlap(shape, labels):
 
 
 def test_weights_that_hardly_differ_say_so():
-    for shape, title in [(0.05, "the weights hardly differ:\nk-hat says nothing"), (0.4, "")]:
+    for shape, title in [
+        (0.05, "all weights are nearly equal:\nk-hat is not informative"),
+        (0.4, ""),
+    ]:
         group = weights_group(pareto_log_weights(shape, n_draws=1000))
         assert only_axes(pmi.plot_khat(tree(sample_stats=group))).get_title() == title
 
@@ -490,7 +493,7 @@ def test_equal_weights_have_no_tail():
 
 
 def test_too_few_weights_are_an_error():
-    with pytest.raises(ValueError, match=r"at least 25 finite log_weight .* got 24"):
+    with pytest.raises(ValueError, match=r"at least 25 finite values of log_weight .* got 24"):
         pmi.plot_khat(tree(sample_stats=weights_group(np.r_[np.zeros(24), np.inf])))
     with pytest.raises(ValueError, match="got 0"):
         pmi.plot_khat(tree(sample_stats=xr.Dataset()))

@@ -140,7 +140,7 @@ def test_a_model_may_use_our_names():
     ],
 )
 def test_a_fit_without_sites_is_an_error_that_says_why(group):
-    with pytest.raises(ValueError, match=r"no sites.*as far as is recognised.*'affine'"):
+    with pytest.raises(ValueError, match=r"no sites.*no effect was recognised.*'affine'"):
         pmi.plot_shares(tree(group))
 
 

@@ -122,7 +122,7 @@ def test_an_improper_posterior_is_bad_and_says_along_what():
     approx.history = History(stop_reason="converged")
     report = approx.diagnostics(progressbar=False)
     assert report.verdict == "bad"
-    assert "does not fall along" in report.advice
+    assert "is flat along" in report.advice
     assert "proper, narrower priors" in report.advice
     assert approx.sample(20, transitions=2).posterior["a"].shape == (1, 20)
 
@@ -147,7 +147,7 @@ def test_advice_of_a_forgotten_total_size():
     approx = pmi.IsotropicMixture(n_components=1, model=model, random_seed=1)
     approx.history = History(stop_reason="converged")
     advice = approx.diagnostics(200, n_probes=0, progressbar=False).advice
-    assert "pass `total_size=`, the number of rows, to y" in advice
+    assert "Pass `total_size=`, the number of rows of the full data, to y" in advice
     assert "n_components" not in advice
 
 
@@ -169,7 +169,7 @@ def test_what_affine_coordinates_leave_out(caplog):
     with caplog.at_level("INFO", "pymc_isomix"):
         report = approx.diagnostics(n_probes=0, progressbar=False)
     assert report.verdict != "good"
-    assert '`IsoMix(coordinates="auto")`, which sees x' in report.advice
+    assert '`IsoMix(coordinates="auto")`, which adapts x' in report.advice
     assert "sample_nuts" not in report.advice  # which would end wrong in these coordinates
     assert "coordinates='auto'" not in caplog.text  # they are not in use
 

@@ -220,7 +220,7 @@ def test_draws_of_arviz_are_told_from_an_approximation(fitted, tmp_path):
 
 
 def test_no_folder(fitted, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"a folder that exists; there is no .*missing'"):
+    with pytest.raises(FileNotFoundError, match=r"an existing folder; there is no .*missing'"):
         fitted.save(tmp_path / "missing" / "fit.nc")
 
 

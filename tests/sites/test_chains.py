@@ -35,6 +35,7 @@ class Numbers:
         ]
         self.given = [rng.normal(size=shape), coefs, np.exp(rng.normal(size=shape))]
         self.given += [rng.normal(size=shape), rng.normal(size=shape)]
+        self.given += [np.exp(0.2 * rng.normal(size=shape))]
         self.given += [np.zeros(POINTS), np.ones(POINTS)] if form.centred else prior
         self.own = [rng.normal(size=form.n_pseudo), rng.normal(size=form.n_pseudo)]
         self.y = rng.normal(size=(POINTS, form.n_dim))
@@ -50,7 +51,7 @@ class Numbers:
 
     def dense(self):
         """Of each point and series: x = f + G zeta, and the posterior mean and precision of x."""
-        offset, coefs, scale, added, factor = self.given[:5]
+        offset, coefs, scale, added, factor, noise = self.given[:6]
         system = np.broadcast_to(np.eye(STEPS), (*offset.shape, STEPS)).copy()
         for k in range(self.form.order):
             for t in range(k + 1, STEPS):
@@ -60,8 +61,8 @@ class Numbers:
         root = inverse * scale[..., None, :]
         prior = np.linalg.inv(root @ np.swapaxes(root, -1, -2))
         log_precision, value = (part.reshape(self.form.batch, STEPS) for part in self.own)
-        precision = np.exp(log_precision) * factor**2
-        told = np.exp(log_precision) * factor * (value - added)
+        precision = np.exp(log_precision) / noise**2 * factor**2
+        told = np.exp(log_precision) / noise**2 * factor * (value - added)
         posterior = prior + precision[..., None] * np.eye(STEPS)
         told += (prior @ mean[..., None])[..., 0]
         return mean, root, np.linalg.solve(posterior, told[..., None])[..., 0], posterior
@@ -78,7 +79,7 @@ def effects(numbers, z):
     if numbers.form.centred:
         return numbers.series(z)
     mean, root = numbers.dense()[:2]
-    zeta = numbers.series((z - numbers.given[5]) / numbers.given[6])
+    zeta = numbers.series((z - numbers.given[6]) / numbers.given[7])
     return mean + (root @ zeta[..., None])[..., 0]
 
 
@@ -102,7 +103,7 @@ def test_determinant(numbers):
     expected = -0.5 * np.linalg.slogdet(precision)[1].sum(axis=-1)
     if not numbers.form.centred:
         expected -= np.linalg.slogdet(root)[1].sum(axis=-1)
-        expected += np.log(numbers.given[6]).sum(axis=-1)
+        expected += np.log(numbers.given[7]).sum(axis=-1)
     np.testing.assert_allclose(numbers("to_unconstrained", numbers.y)[1], expected, rtol=1e-9)
 
 
@@ -112,13 +113,19 @@ def test_spread_and_share(numbers):
     )
     variance = variance.reshape(POINTS, -1)
     np.testing.assert_allclose(numbers("deviation") ** 2, variance, rtol=1e-8)
-    np.testing.assert_allclose(numbers("share"), np.exp(numbers.own[0]) * variance, rtol=1e-8)
+    precision = np.exp(numbers.own[0]) / flat_noise(numbers) ** 2
+    np.testing.assert_allclose(numbers("share"), precision * variance, rtol=1e-8)
+
+
+def flat_noise(numbers):
+    """Noise of each pseudo-observation, (S, B T)."""
+    return numbers.given[5].reshape(POINTS, -1)
 
 
 def test_typical_is_that_of_the_prior(numbers):
     mean, root = numbers.dense()[:2]
     added, factor = numbers.given[3:5]
-    deviation = np.abs(factor) * np.sqrt((root**2).sum(axis=-1))
+    deviation = np.abs(factor) * np.sqrt((root**2).sum(axis=-1)) / numbers.given[5]
     location, log_scale = numbers.form.typical(numbers.given)
     expected = np.median((added + factor * mean).reshape(POINTS, -1), axis=0)
     np.testing.assert_allclose(location, expected, rtol=1e-9)
@@ -129,7 +136,7 @@ def test_typical_is_that_of_the_prior(numbers):
 def test_an_explosive_chain_starts_finite():
     form = Chain(1, 2000, 1, centred=True)
     ones = np.ones((1, 1, 2000))
-    given = [ones, 3 * ones[:, :, None], ones, 0 * ones, ones, np.zeros(1), np.ones(1)]
+    given = [ones, 3 * ones[:, :, None], ones, 0 * ones, ones, ones, np.zeros(1), np.ones(1)]
     assert all(np.isfinite(part).all() for part in form.typical(given))
     z, log_determinant = form._numbers(
         "to_unconstrained", np.ones((1, 2000)), given=given, own=[np.zeros(2000), np.ones(2000)]
@@ -198,7 +205,8 @@ class Data:
             mean, root = numbers.dense()[:2]
             zeta = np.linalg.solve(root, (x - mean)[..., None])[..., 0]
             seen = (numbers.given[3] + numbers.given[4] * x).reshape(POINTS, -1)
-            data = (self.precision * (self.value - seen) ** 2).sum(axis=-1)
+            precision = self.precision / flat_noise(numbers) ** 2
+            data = (precision * (self.value - seen) ** 2).sum(axis=-1)
             prior = (zeta**2).sum(axis=(-1, -2))
             return -0.5 * (data + prior) + log_determinant
 
@@ -212,10 +220,12 @@ def test_regression_finds_gaussian_data(numbers):
     data = Data(numbers)
     gradient = data.gradient(numbers)
     left, weight, theta = numbers("slope", numbers.y, gradient)
+    # in units of the noise, times its typical one
     slope = left / weight
     log_precision, value = numbers.own
     theta += value
     expected = data.precision * (data.value - theta) - np.exp(log_precision) * (value - theta)
+    expected /= flat_noise(numbers).mean(axis=0) ** 2
     np.testing.assert_allclose(slope, expected, rtol=1e-6, atol=1e-6)
     own = numbers.own
     for _ in range(60):  # with a ridge, and bounds of each step
@@ -260,7 +270,7 @@ def test_moved_is_the_same_point_and_units_are_those_of_y(numbers):
 def test_a_pickled_form_compiles_anew():
     form = Chain(1, STEPS, 1, centred=True)
     ones = np.ones((1, 1, STEPS))
-    given = [ones, ones[:, :, None], ones, 0 * ones, ones, np.zeros(1), np.ones(1)]
+    given = [ones, ones[:, :, None], ones, 0 * ones, ones, ones, np.zeros(1), np.ones(1)]
     own = [np.zeros(STEPS), np.zeros(STEPS)]
     y = np.ones((1, STEPS))
     before = form.moved(y, given, own, own)
@@ -272,7 +282,7 @@ def test_no_data_are_the_noise_itself():
     form = Chain(1, STEPS, 2, centred=False)
     numbers = Numbers("third order")
     given = [part[:, :, :2] if part.ndim == 4 else part for part in numbers.given]
-    given[5:] = [np.zeros((POINTS, STEPS)), np.ones((POINTS, STEPS))]
+    given[6:] = [np.zeros((POINTS, STEPS)), np.ones((POINTS, STEPS))]
     own = [np.full(STEPS, -80.0), np.zeros(STEPS)]
     z, _ = form._numbers("to_unconstrained", numbers.y, given=given, own=own)
     np.testing.assert_allclose(z, numbers.y, atol=1e-12)
@@ -281,7 +291,7 @@ def test_no_data_are_the_noise_itself():
 def test_single_precision_stays():
     form = Chain(1, 400, 1, centred=True)
     ones = np.ones((2, 1, 400), "float32")
-    given = [0 * ones, ones[:, :, None], 0.3 * ones, 0 * ones, ones]
+    given = [0 * ones, ones[:, :, None], 0.3 * ones, 0 * ones, ones, ones]
     given += [np.zeros(2, "float32"), np.ones(2, "float32")]
     own = [np.zeros(400, "float32"), np.zeros(400, "float32")]
     y = np.random.default_rng(0).normal(size=(2, 400)).astype("float32")

@@ -147,6 +147,26 @@ def walk_from_a_wide_start():
     pm.Normal("y", x[1:], NOISE, observed=ROWS[:5])
 
 
+def walk_of_unknown_noise():
+    """Pseudo-observations have the noise's units, whatever it is."""
+    x = pm.GaussianRandomWalk("x", sigma=scale(), init_dist=first_value(), shape=5)
+    noise = pm.HalfNormal("noise") * np.array([1.0, 2.0, 1.0, 1.0, 3.0])
+    pm.Normal("y", x + pm.Normal("mu"), noise, observed=ROWS[:5])
+
+
+def several_walks_of_unknown_noise():
+    x = pm.GaussianRandomWalk("x", sigma=scale(), init_dist=first_value(), shape=(2, 5))
+    noise = pm.HalfNormal("noise", shape=(2, 1))
+    every = np.arange(5)
+    pm.Normal("y", x[:, every], noise, observed=ROWS.reshape(2, 5))
+
+
+def cumulative_sum_of_unknown_noise():
+    steps = pt.concatenate([[pm.Normal("start")], scale() * pm.Normal("z", shape=5)])
+    x = pt.cumsum(steps)[1:]
+    pm.Normal("y", x[np.arange(5)], pm.HalfNormal("noise"), observed=ROWS[:5])
+
+
 def walk_that_drifts():
     drift = pm.Normal("drift", shape=4)
     x = pm.GaussianRandomWalk("x", mu=drift, sigma=scale(), init_dist=first_value(), shape=5)
@@ -304,6 +324,9 @@ FOUND = {
     walk_that_drifts: ("x", Chain, {"drift", "tau_log__"}),
     walk_that_is_multiplied: ("x", Chain, {"mu", "tau_log__"}),
     several_walks: ("x", Chain, {"tau_log__"}),
+    walk_of_unknown_noise: ("x", Chain, {"mu", "noise_log__", "tau_log__"}),
+    several_walks_of_unknown_noise: ("x", Chain, {"noise_log__", "tau_log__"}),
+    cumulative_sum_of_unknown_noise: ("z", Chain, {"start", "noise_log__", "tau_log__"}),
     cumulative_sum: ("z", Chain, {"mu", "tau_log__"}),
     cumulative_sum_from_a_start: ("z", Chain, {"start", "tau_log__"}),
     several_cumulative_sums: ("z", Chain, {"tau_log__"}),
@@ -337,6 +360,7 @@ BY_ROW = {
     trend_without_delay: np.repeat(ROWS[:5], 2),
     trend_of_noise: np.repeat(ROWS[:5], 2),
     several_walks: ROWS,
+    several_walks_of_unknown_noise: ROWS,
     several_cumulative_sums: ROWS.reshape(5, 2).T.ravel(),
     several_autoregressions: ROWS,
 }
@@ -404,6 +428,8 @@ def test_gaussian_data_as_pseudo_observations_leave_a_standard_gaussian(function
     if function in BY_ROW:
         values = BY_ROW[function]
         precisions = np.full(len(values), NOISE**-2)
+    if isinstance(site.form, Chain):  # in units of the noise
+        precisions = np.ones(len(values))
     if function is not_standard:  # data of (z / tau) - mu
         values = MEANS
     if isinstance(site.form, Rotated):
@@ -455,7 +481,7 @@ def test_no_circle():
 def test_sites_are_named_in_the_log(caplog):
     with caplog.at_level("INFO"):
         find_coordinates(FlatSpace.of(build(nested)))
-    assert "coordinates='auto': region, county by the model's own scales" in caplog.text
+    assert "coordinates='auto' adapts region, county to the scales in the model" in caplog.text
 
 
 def test_parents_come_first():
@@ -484,7 +510,7 @@ def test_data_of_a_scale_are_those_of_the_fit():
 
 def weaker_in(caplog):
     """What the log says of sites that are weaker than they might be."""
-    return "".join(m for m in caplog.messages if "does less than it might" in m)
+    return "".join(m for m in caplog.messages if "adapts only in part" in m)
 
 
 def test_too_large_a_matrix_is_left_to_its_elements(monkeypatch, caplog):
@@ -493,7 +519,7 @@ def test_too_large_a_matrix_is_left_to_its_elements(monkeypatch, caplog):
         coordinates = find_coordinates(FlatSpace.of(build(weighted_basis)))
     # the coefficients have scales of their own
     assert type(coordinates.sites[0].form) is Elementwise
-    assert "for beta, by its elements: its matrix, 10 x 3, is too large" in weaker_in(caplog)
+    assert "beta (by element: its matrix, 10 x 3, is too large" in weaker_in(caplog)
 
 
 @pytest.mark.parametrize("function", [latent_process, marginal])
@@ -507,7 +533,7 @@ def test_a_process_too_large_for_a_basis_has_the_scales_of_its_elements(
         coordinates, pseudo, points, _ = start(function)
     name = FOUND[function][0]
     assert type(site_of(coordinates, name).form) is Elementwise
-    assert "by its elements: its matrix, 5 x 5, is too large" in weaker_in(caplog)
+    assert "by element: its matrix, 5 x 5, is too large" in weaker_in(caplog)
     scales = coordinates.by_site(coordinates.evaluate("coordinates", points, pseudo)[2:])[0][1]
     kernel = pm.gp.cov.Matern52(1, ls=np.exp(points[0, 0]))(TIME).eval() + 1e-6 * np.eye(5)
     root = np.linalg.cholesky(kernel)
@@ -524,7 +550,7 @@ def test_a_field_of_too_many_nodes_has_the_scales_given_neighbours(function, mon
         coordinates, pseudo, points, _ = start(function)
     site = site_of(coordinates, "phi")
     assert type(site.form) is Elementwise
-    assert "for phi, by its elements: its graph has 5 nodes" in weaker_in(caplog)
+    assert "phi (by element: its graph has 5 nodes" in weaker_in(caplog)
     given = coordinates.by_site(coordinates.evaluate("coordinates", points, pseudo)[2:])
     scales = given[coordinates.sites.index(site)][1]
     tau = np.exp(points[:, coordinates.space.ordering["tau_log__"][1]])
@@ -553,8 +579,8 @@ def walk_of_vectors():
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (walk_of_vectors, "for x, whose steps, or first values, have no location and scale"),
-        (circle, "for w, which scales effects that its own scale depends on"),
+        (walk_of_vectors, "x (its steps or first values have no known location and scale"),
+        (circle, "w (it scales effects that its own scale depends on"),
     ],
 )
 def test_what_is_not_recognised_is_named_with_the_reason(function, reason, caplog):
