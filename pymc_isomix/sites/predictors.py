@@ -26,8 +26,7 @@ from pymc_isomix.sites.affine import Affine
 from pymc_isomix.sites.coordinates import Site
 from pymc_isomix.sites.elementwise import Elementwise
 from pymc_isomix.sites.matrices import Predictor
-from pymc_isomix.sites.products import linear_map
-from pymc_isomix.sites.usage import effects
+from pymc_isomix.sites.usage import clients_of
 
 MOST_ENTRIES = 2**15  # of G, all blocks together
 MOST_COLUMNS = 32  # of a block
@@ -91,15 +90,31 @@ def _roots(model):
 
 def _leaves(space, candidates, free):
     """Return, for each variable, the expressions that are its effects: itself, or scaled."""
-    found = {}
+    clients, found = clients_of(space.model), {}
     for name, rv in space.variables.items():
         found[name] = [rv]
         if candidates[name]:
-            shape = space.ordering[name][2]
-            linear = linear_map(space.model, rv, shape)
-            has_output = linear is not None and linear.output is not None
-            found[name] = [linear.output] if has_output else effects(space.model, rv)
+            scales = {space.variables[parent] for parent in candidates[name][-1].parents}
+            found[name] = list(_effects(rv, scales | {rv}, clients, free))
     return found
+
+
+def _effects(rv, known, clients, free):
+    """Yield the last expressions that are affine in a variable, and depend on known ones alone."""
+    affine, waiting, seen = Affine([rv], free), [rv], set()
+    while waiting:
+        here = waiting.pop()
+        users = [output for node, _ in clients.get(here, ()) for output in node.outputs]
+        onward = [
+            output
+            for output in users
+            if affine(output).degree == 1
+            and known.issuperset(free.intersection(ancestors([output], blockers=free)))
+        ]
+        waiting += [output for output in onward if output not in seen]
+        seen.update(onward)
+        if len(onward) < len(users):
+            yield here
 
 
 class Rows(NamedTuple):

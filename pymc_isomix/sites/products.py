@@ -28,7 +28,6 @@ class LinearMap(NamedTuple):
     prior: tuple = (0.0, 1.0)  # location and scale by which zeta is standardised
     basis: Any = None  # where A is a constant matrix times scales (n,) of the columns: these
     column_scales: Any = None
-    output: Any = None  # the product, in the model's graph
 
 
 class Use(NamedTuple):
@@ -140,7 +139,6 @@ def _of_node(use, model, rv, shape, clients):
         prior,
         basis=None if varies(basis, free, rv) else basis,
         column_scales=scales,
-        output=output,
     )
 
 

@@ -36,8 +36,6 @@ class Effect:
         Whether a + b z is all there is, with nothing multiplied in that varies by row.
     picked : tuple of (axis, index)
         Elements of z that it is of, where numbers index z.
-    product : TensorVariable, optional
-        The graph's variable in which the last factor came in.
     """
 
     axes: tuple
@@ -45,7 +43,6 @@ class Effect:
     factor: Any = None
     whole: bool = True
     picked: tuple = ()
-    product: Any = None
 
     def multiplied(self, by, ndim):
         """Multiply by an operand, or note that it varies by row."""
@@ -130,18 +127,7 @@ def ways(variable, effect, clients, ndim):
     ]
     yield effect, variable, not onward
     for output, step in onward:
-        if step.factor is not effect.factor:
-            step = replace(step, product=output)
         yield from ways(output, step, clients, ndim)
-
-
-def effects(model, rv):
-    """Return the expressions of a model that are a variable times what varies, or the variable."""
-    clients, free = clients_of(model), set(model.free_RVs)
-    start = Effect(tuple(range(rv.ndim)))
-    ends = [end for end, _, is_end in ways(rv, start, clients, rv.ndim) if is_end]
-    scaled = [end for end in ends if end.factor is not None and varies(end.factor, free, rv)]
-    return [end.product for end in scaled] or [rv]
 
 
 def noise_scale(variable, clients):
