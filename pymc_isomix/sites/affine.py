@@ -65,10 +65,12 @@ class Affine:
     leaves : sequence of Variable
     free : set of Variable
         The free random variables.
+    known : set of Variable
+        Those of them that are taken for constants.
     """
 
-    def __init__(self, leaves, free):
-        self.leaves, self.free = set(leaves), free
+    def __init__(self, leaves, free, known=frozenset()):
+        self.leaves, self.free, self.known = set(leaves), free, known
         self.found: dict = {}
 
     def __call__(self, variable):
@@ -91,7 +93,7 @@ class Affine:
         if variable in self.leaves:
             return Dependence(1, False, False)
         if variable in self.free or variable.owner is None:
-            return Dependence(0, False, variable in self.free)
+            return Dependence(0, False, variable in self.free and variable not in self.known)
         parts = [self.found[v] for v in variable.owner.inputs]
         op, random = variable.owner.op, any(part.random for part in parts)
         if all(part.degree == 0 for part in parts) or isinstance(op, Shape | Shape_i):

@@ -7,6 +7,7 @@ times loadings. A pseudo-observation of each row makes the variables Gaussian gi
 """
 
 import math
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pymc_isomix.backend.compilation import CHEAP, compiling
+from pymc_isomix.model.vectorising import batch
 from pymc_isomix.sites import values
 from pymc_isomix.sites.affine import Affine
 from pymc_isomix.sites.coordinates import Site
@@ -30,7 +32,8 @@ from pymc_isomix.sites.usage import clients_of
 
 MOST_ENTRIES = 2**15  # of G, all blocks together
 MOST_COLUMNS = 32  # of a block
-MOST_ELEMENTS = 2000  # whose columns are looked at one by one
+MOST_ELEMENTS = 2000  # whose columns are looked at
+AT_ONCE = 2**22  # entries of columns that are evaluated together
 TYPICAL = 0.3  # how far from the start, in unconstrained space, the zeros of G are looked for
 
 
@@ -43,7 +46,6 @@ def find(space, candidates):
         The sites that variables may be by their own prior or use.
     """
     model = space.model
-    free = set(model.free_RVs)
     normal = {
         name: rv
         for name, rv in space.variables.items()
@@ -54,48 +56,38 @@ def find(space, candidates):
     }
     if not normal:
         return []
-    roots = _roots(model)
-    leaves = _leaves(space, candidates, free)
-    together = Affine([one for own in leaves.values() for one in own], free)
-    if all(together(root).degree < 2 for root in roots):
+    search = Search(space)
+    scales = {
+        name: {space.variables[parent] for site in candidates[name][-1:] for parent in site.parents}
+        for name in space.variables
+    }
+    effects = {
+        name: list(_effects(rv, scales[name] | {rv}, clients_of(model), search.free))
+        if candidates[name]
+        else [rv]
+        for name, rv in space.variables.items()
+    }
+    known = set().union(*scales.values())
+    leaves = {one for own in effects.values() for one in own} - known
+    together = Affine(leaves, search.free)
+    if all(together(root).degree < 2 for root in search.roots):
         return []
-    children = set(ancestors([v for rv in free for v in rv.owner.inputs]))
-    wanted = {}
+    parents = set(ancestors([v for rv in search.free for v in rv.owner.inputs]))
+    wanted = []
     for name, rv in normal.items():
-        if rv in children:
+        if rv in parents:  # of another variable, which says of it what no predictor does
             continue
-        of_effect = Affine(leaves[name], free)
-        ends = [end for root in roots for end in of_effect.ends(root)]
-        if any(of_effect(end).varies or together(end).degree == 2 for end in ends):
-            wanted[name] = rv
+        own = Affine(effects[name], search.free, scales[name])
+        ends = [end for root in search.roots for end in own.ends(root)]
+        if any(own(end).varies or together(end).degree == 2 for end in ends):
+            wanted.append(name)
     found: list = []
-    taken: set = set()
-    order = sorted(wanted, key=lambda name: -math.prod(space.ordering[name][2]))
-    for name in order:
-        if name in taken:
-            continue
-        group, rows = _grow(space, name, [n for n in order if n not in taken], roots, free)
-        site = None if rows is None else _site(space, group, rows, roots, free)
-        if site is not None:
-            found.append(site)
-            taken.update(group)
-    return found
-
-
-def _roots(model):
-    """Return the expressions in which the data meet the variables."""
-    inputs = [v for rv in model.observed_RVs for v in rv.owner.inputs]
-    return [*inputs, *model.potentials]
-
-
-def _leaves(space, candidates, free):
-    """Return, for each variable, the expressions that are its effects: itself, or scaled."""
-    clients, found = clients_of(space.model), {}
-    for name, rv in space.variables.items():
-        found[name] = [rv]
-        if candidates[name]:
-            scales = {space.variables[parent] for parent in candidates[name][-1].parents}
-            found[name] = list(_effects(rv, scales | {rv}, clients, free))
+    wanted.sort(key=lambda name: -math.prod(space.ordering[name][2]))
+    while wanted:
+        names, rows = search.grow(wanted)
+        site = None if rows is None else _site(space, names, rows)
+        found += [] if site is None else [site]
+        wanted = [name for name in wanted if name not in names]
     return found
 
 
@@ -125,93 +117,100 @@ class Rows(NamedTuple):
     rows: np.ndarray  # (B, r), of the expressions, one behind the other
     is_row: np.ndarray  # (B, r), False where a block has fewer
 
-
-def _grow(space, name, others, roots, free):
-    """Return as many variables as have a predictor in common, and its rows."""
-    group, rows = [name], _rows(space, [name], roots, free)
-    if rows is None:
-        return group, None
-    for other in others:
-        if other in group:
-            continue
-        variables = [space.variables[n] for n in (*group, other)]
-        jointly = Affine(variables, free)
-        if any(jointly(end).degree == 2 for end in rows.ends):
-            continue
-        more = _rows(space, [*group, other], roots, free)
-        if more is not None:
-            group, rows = [*group, other], more
-    return group, rows
-
-
-def _rows(space, names, roots, free):
-    """Return the rows of the predictor of some variables; None where they are too many."""
-    variables = [space.variables[name] for name in names]
-    affine = Affine(variables, free)
-    ends = list(dict.fromkeys(end for root in roots for end in affine.ends(root)))
-    sizes = [math.prod(space.ordering[name][2]) for name in names]
-    if sum(sizes) > MOST_ELEMENTS:
-        return None
-    columns = _columns(space, names, ends)
-    if columns is None or not np.isfinite(columns).all():
-        return None
-    return _blocks(ends, columns)
+    @classmethod
+    def of(cls, ends, columns):
+        """Sort by block what columns (E, R) say of elements; None where a site costs too much."""
+        n_elements, n_rows = columns.shape
+        element, row = np.nonzero(columns)
+        if not np.isfinite(columns).all() or len(np.unique(element)) < n_elements:
+            return None  # an element that no row depends on
+        entries = np.ones(len(element)), (element, n_elements + row)
+        graph = coo_array(entries, shape=(n_elements + n_rows,) * 2)
+        _, label = connected_components(graph, directed=False)
+        blocks = [
+            (np.flatnonzero(label[:n_elements] == one), np.flatnonzero(label[n_elements:] == one))
+            for one in dict.fromkeys(label[:n_elements].tolist())
+        ]
+        if len({len(elements) for elements, _ in blocks}) > 1:
+            blocks = [(np.arange(n_elements), np.unique(row))]
+        n, most = len(blocks[0][0]), max(len(rows) for _, rows in blocks)
+        if n > MOST_COLUMNS or len(blocks) * most * n > MOST_ENTRIES:
+            return None
+        padded = np.array([np.resize(rows, most) for _, rows in blocks])
+        is_row = np.arange(most) < np.array([[len(rows)] for _, rows in blocks])
+        return cls(ends, np.array([elements for elements, _ in blocks]), padded, is_row)
 
 
-def _blocks(ends, columns):
-    """Sort rows and elements by block; None where a site of them would cost too much."""
-    element, row = np.nonzero(columns)
-    n_elements, n_rows = columns.shape
-    if len(np.unique(element)) < n_elements:
-        return None  # an element that no row depends on
-    graph = coo_array(
-        (np.ones(len(element)), (element, n_elements + row)),
-        shape=(n_elements + n_rows,) * 2,
-    )
-    _, label = connected_components(graph, directed=False)
-    label_of_row = label[n_elements:]
-    blocks = [
-        (np.flatnonzero(label[:n_elements] == one), np.flatnonzero(label_of_row == one))
-        for one in dict.fromkeys(label[:n_elements].tolist())
-    ]
-    if len({len(elements) for elements, _ in blocks}) > 1:
-        blocks = [(np.arange(n_elements), np.unique(row))]
-    n, most = len(blocks[0][0]), max(len(rows) for _, rows in blocks)
-    if n > MOST_COLUMNS or len(blocks) * most * n > MOST_ENTRIES:
-        return None
-    padded = np.array([np.resize(rows, most) for _, rows in blocks])
-    is_row = np.arange(most) < np.array([[len(rows)] for _, rows in blocks])
-    return Rows(ends, np.array([elements for elements, _ in blocks]), padded, is_row)
+class Search:
+    """Look for the rows of predictors of some variables.
+
+    Parameters
+    ----------
+    space : FlatSpace
+    """
+
+    def __init__(self, space):
+        self.space, self.free = space, set(space.model.free_RVs)
+        # the expressions in which the data meet the variables
+        self.roots = [v for rv in space.model.observed_RVs for v in rv.owner.inputs]
+        self.roots += space.model.potentials
+
+    @cached_property
+    def point(self):
+        """Values by name at a point that is not special."""
+        rng = np.random.default_rng(0)
+        return {
+            name: value + TYPICAL * rng.normal(size=np.shape(value))
+            for name, value in self.space.model.initial_point(0).items()
+        }
+
+    def grow(self, names):
+        """Return the first variable with as many others as have a predictor in common, and rows."""
+        first, *others = names
+        group, rows = [first], self.rows([first])
+        for other in others if rows is not None else ():
+            jointly = self._affine_in([*group, other])
+            if all(jointly(end).degree < 2 for end in rows.ends):
+                more = self.rows([*group, other])
+                group, rows = (group, rows) if more is None else ([*group, other], more)
+        return group, rows
+
+    def rows(self, names):
+        """Return the rows of the predictor of some variables; None where they are too many."""
+        n_elements = sum(math.prod(self.space.ordering[name][2]) for name in names)
+        affine = self._affine_in(names)
+        ends = list(dict.fromkeys(end for root in self.roots for end in affine.ends(root)))
+        found = values.in_values(self.space, ends, None)
+        if found is None or n_elements > MOST_ELEMENTS:
+            return None
+        return Rows.of(ends, self._columns(found.expressions, names, n_elements))
+
+    def _affine_in(self, names):
+        return Affine([self.space.variables[name] for name in names], self.free)
+
+    def _columns(self, ends, names, n_elements):
+        """Evaluate what each element does to the rows, (E, R)."""
+        elements = pt.vector("elements", shape=(n_elements,), dtype="float64")
+        own, start = {}, 0
+        for name in names:
+            shape = self.space.ordering[name][2]
+            own[name] = elements[start : start + math.prod(shape)].reshape(shape)
+            start += math.prod(shape)
+        at = {
+            value: pt.as_tensor(own.get(value.name, self.point[value.name])).astype(value.dtype)
+            for value in self.space.model.value_vars
+        }
+        flat = pt.concatenate([e.ravel() for e in graph_replace(list(ends), at, strict=False)])
+        many = pt.matrix("many", shape=(None, n_elements), dtype="float64")
+        with compiling(cxx=""):
+            function = pytensor.function([many], *batch([flat], elements, many), mode=CHEAP)
+        with np.errstate(all="ignore"):
+            nothing = function(np.zeros((1, n_elements)))
+            chunks = np.array_split(np.eye(n_elements), 1 + n_elements * nothing.size // AT_ONCE)
+            return np.concatenate([function(units) for units in chunks]) - nothing
 
 
-def _columns(space, names, ends):
-    """Evaluate what each element does to the rows, (E, R), at a point that is not special."""
-    found = values.in_values(space, ends, None)
-    if found is None:
-        return None
-    rng = np.random.default_rng(0)
-    at = {}
-    for value in space.model.value_vars:
-        initial = space.model.initial_point(0)[value.name]
-        at[value] = pt.constant(initial + TYPICAL * rng.normal(size=np.shape(initial)))
-    shapes = [space.ordering[name][2] for name in names]
-    places = np.cumsum([0, *(math.prod(shape) for shape in shapes)])
-    elements = pt.vector("elements", shape=(int(places[-1]),), dtype="float64")
-    by_name = {value.name: value for value in space.model.value_vars}
-    for name, shape, (start, stop) in zip(names, shapes, pairwise(places), strict=True):
-        at[by_name[name]] = elements[start:stop].reshape(shape)
-    at = {value: new.astype(value.dtype) for value, new in at.items()}
-    rows = pt.concatenate(
-        [e.ravel() for e in graph_replace(list(found.expressions), at, strict=False)]
-    )
-    with compiling(cxx=""):
-        function = pytensor.function([elements], rows, mode=CHEAP)
-    with np.errstate(all="ignore"):
-        nothing = function(np.zeros(places[-1]))
-        return np.array([function(unit) - nothing for unit in np.eye(places[-1])])
-
-
-def _site(space, names, rows, roots, free):
+def _site(space, names, rows):
     """Make the site of a predictor's variables; None where it cannot be expressed."""
     variables = [space.variables[name] for name in names]
     shapes = [space.ordering[name][2] for name in names]
