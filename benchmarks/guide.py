@@ -47,7 +47,7 @@ def expected(_):
         for caches in ("cold", "filled")
     }
     ratios = [fit["sd_ratio"] for fit in read("hierarchies")["fits"] if "sd_ratio" in fit]
-    verdicts = read("verdicts")["fits"]
+    verdicts = read("verdicts_exact")["fits"]
     rows = [
         [
             "from the call to the first step, twelve models, compiled for the first time",

@@ -55,13 +55,13 @@ def chosen(names, only):
     return [name for name in names if name in whole or any(part in name for part in parts)]
 
 
-def fit(model, seed, *, n=STEPS, backend="jax", **options):
+def fit(model, seed, *, n=STEPS, backend="jax", callbacks=None, **options):
     """Fit by ``IsoMix()``, nothing set but the seed unless by ``options``."""
     import pymc_isomix as pmi
 
     logging.getLogger("pymc_isomix").setLevel(logging.ERROR)
     inference = pmi.IsoMix(random_seed=seed, model=model, **options)
-    return inference.fit(n, backend=backend, progressbar=False)
+    return inference.fit(n, callbacks=callbacks, backend=backend, progressbar=False)
 
 
 def cost(approx):

@@ -29,12 +29,18 @@ CALIBRATION = (
     " | in the 90 % one {within_90:.2f} ± {within_90_se:.2f} | inside the band {inside_band}"
     " | data sets {n}"
 )
+VERDICT = (
+    "fit {case} | worst ratio of sds {ratio:.2f} | shift of a mean {shift:.2f}"
+    " | W1 max {w1:.2f} | after 20 transitions {w1_moved:.2f} | verdict {verdict_all}"
+    " | drift {drift:.2f} ± {drift_se:.2f} | k-hat {khat:.2f} | fit, s {fit_s:.1f}"
+    " | diagnostics, s {diagnostics_s:.1f}"
+)
 
 BLOCKS = {
     "expected": Computed(
         "accuracy_planted",
         guide.expected,
-        ("accuracy_posteriordb", "hierarchies", "waiting", "verdicts"),
+        ("accuracy_posteriordb", "hierarchies", "waiting", "verdicts_exact"),
     ),
     "front": Computed("peers", guide.front),
     "which-method": Computed(
@@ -43,7 +49,7 @@ BLOCKS = {
         ("accuracy_planted", "hierarchies", "nuts", "nuts_in_coordinates", "scaling"),
     ),
     "which-seconds": Computed("peers", guide.which_seconds),
-    "verdict-counts": Computed("verdicts", guide.verdict_counts),
+    "verdict-counts": Computed("verdicts_exact", guide.verdict_counts),
     "planted-short": Listing(
         "accuracy_planted",
         "fits",
@@ -92,16 +98,15 @@ BLOCKS = {
         for kind, methods in rows.PEERS.items()
     },
     "peers-compilation": Computed("peers", rows.peers_compilation),
-    "confusion": Computed("verdicts", rows.confusion),
-    "verdicts": Listing(
-        "verdicts",
-        "fits",
-        "case",
-        "fit {case} | worst ratio of sds {ratio:.2f} | shift of a mean {shift:.2f}"
-        " | W1 max {w1:.2f} | after 20 transitions {w1_moved:.2f} | verdict {verdict_all}"
-        " | drift {drift:.2f} ± {drift_se:.2f} | k-hat {khat:.2f} | fit, s {fit_s:.1f}"
-        " | diagnostics, s {diagnostics_s:.1f}",
-    ),
+    **{
+        name: block
+        for kind in ("exact", "sampled")
+        for name, block in (
+            (f"confusion-{kind}", Computed(f"verdicts_{kind}", rows.confusion)),
+            (f"wrong-verdicts-{kind}", Computed(f"verdicts_{kind}", rows.wrong_verdicts)),
+            (f"verdicts-{kind}", Listing(f"verdicts_{kind}", "fits", "case", VERDICT)),
+        )
+    },
     "nuts-in-coordinates": Listing(
         "nuts_in_coordinates",
         "runs",

@@ -6,8 +6,10 @@ density, or the noise, would be compiled and run several times in a step.
 
 import math
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import pytensor.tensor as pt
 from pytensor.compile.ops import TypeCastingOp
 from pytensor.graph.basic import Apply
@@ -15,11 +17,14 @@ from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import node_rewriter
 from pytensor.scalar.basic import Clip
+from pytensor.scalar.math import BetaIncInv, GammaIncCInv, GammaIncInv, Ive, Kve
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.random.basic import NormalRV
 
 from pymc_isomix.backend import upstream
 from pymc_isomix.backend.compilation import mode_for_xla
+
+ON_HOST = (Ive, Kve, BetaIncInv, GammaIncInv, GammaIncCInv)  # of which JAX has none
 
 
 class ComputeOnce(TypeCastingOp):
@@ -113,6 +118,28 @@ def standard_normal(shape, dtype):
     return draws.astype(dtype)
 
 
+def on_host(op, node, **kwargs):
+    """Return a function of JAX that has SciPy compute an elementwise Op, outside XLA.
+
+    One Op that JAX lacks would otherwise take the whole model from it.
+    """
+    import jax
+    from scipy import special
+
+    function = getattr(special, op.nfunc_spec[0].rpartition(".")[2])
+    dtype = node.outputs[0].type.dtype
+
+    def compute(*values):
+        return np.asarray(function(*map(np.asarray, values)), dtype)
+
+    def call(*values):
+        shape = np.broadcast_shapes(*map(np.shape, values))
+        result = jax.ShapeDtypeStruct(shape, dtype)
+        return jax.pure_callback(compute, result, *values, vmap_method="broadcast_all")
+
+    return call
+
+
 @cache
 def teach_jax():
     """Register how JAX compiles these Ops; where it is not, JAX does as for their parents."""
@@ -152,6 +179,10 @@ def teach_jax():
             return next_rng, jax.lax.optimization_barrier(draws)
 
         return draw
+
+    if find_spec("tensorflow_probability") is None:  # where PyTensor looks for these
+        for op_class in ON_HOST:
+            jax_funcify.register(op_class, on_host)
 
     @jax_funcify.register(InChunks)
     def in_chunks(op, **kwargs):

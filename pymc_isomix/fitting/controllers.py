@@ -19,6 +19,7 @@ from pymc_isomix.fitting.plateau import (
     has_plateaued,
     recent_fall,
 )
+from pymc_isomix.fitting.record import CONVERGED
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ class Phased(Controller):
                 if taken % AVERAGE_EVERY == 0:
                     group = self.group
                     self.average.add({**group.mixture.as_dict(), **group.coordinates.parameters})
-            return "converged" if taken >= self.settle_steps and done < self.n else None
+            return CONVERGED if taken >= self.settle_steps and done < self.n else None
         if (done - self.begun) % self.check_every:
             return None
         self.anchor(done)

@@ -11,6 +11,8 @@ import xarray as xr
 
 from pymc_isomix._version import __version__
 
+GAUSSIAN = "gaussian"  # the phase before any mixture
+CONVERGED = "converged"  # why a fit stopped by itself
 PACKAGES = ("pymc", "pytensor", "arviz", "numpy")
 
 
@@ -60,6 +62,18 @@ class History:
     versions: dict[str, str] = field(default_factory=dict)
     generators: list[dict[str, Any]] = field(default_factory=list)
     n_gradients: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def elbo_of_last_rule(self):
+        """ELBO of the steps that one stopping rule has seen, the last.
+
+        Gaussians have rules of their own, and begin anew several times. Once these let a fit end,
+        no step is left to judge.
+        """
+        mixture = self.phase != GAUSSIAN
+        if not len(self.phase) or (self.stop_reason != CONVERGED and not mixture.any()):
+            return self.elbo
+        return self.elbo[mixture]
 
     def append(self, trace, *, backend, generators):
         """Append the steps of one run.

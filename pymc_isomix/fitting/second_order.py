@@ -244,6 +244,7 @@ def fit(
     most=MOST_BATCHES,
     with_shape=False,
     tell=lambda batch: None,
+    ends_at=lambda batch: False,
 ):
     """Take Newton's steps until they gain nothing more.
 
@@ -261,18 +262,27 @@ def fit(
         Whether coordinates may get a shape.
     tell : callable
         Gets each batch whose Gaussian is accepted.
+    ends_at : callable
+        Tells of each such batch whether it ends the fit.
 
     Returns
     -------
     Batch
-        Of the last Gaussian accepted.
+        Of the last Gaussian accepted, or of the best where that is clearly better.
     """
     if n_draws is None:
         per_dimension = DRAWS_PER_DIMENSION if gaussian.root.ndim == 2 else 0
         n_draws = max(LEAST_DRAWS, per_dimension * gaussian.n_dim)
     batch, damping, n_quiet = draw(target, gaussian, n_draws, rng), 1.0, 0
-    was_lucky = False
+    best, was_lucky = batch, False
     tell(batch)
+
+    def fall(old, new):
+        """Fall of the ELBO from one batch to another, nats, and two standard errors of it."""
+        # the score of a shape sees draws far out, that of mean and L would not mend them
+        now, then = (b.cut() if with_shape else b for b in (old, new))
+        return now.elbo - then.elbo, 2 * np.hypot(now.standard_error, then.standard_error)
+
     for _ in range(most):
         if len(batch.log_weights) <= 2:
             break
@@ -282,10 +292,8 @@ def fit(
             if with_shape:
                 step = shaping.shaped(batch, step, damping)
             ahead = draw(target, step, n_draws, rng)
-            # the score of a shape sees draws far out, that of mean and L would not mend them
-            now, then = (b.cut() if with_shape else b for b in (batch, ahead))
-            error = 2 * np.hypot(now.standard_error, then.standard_error)
-            if then.elbo > now.elbo - min(error + ALLOWED_FALL, LARGEST_FALL):
+            fell, error = fall(batch, ahead)
+            if fell < min(error + ALLOWED_FALL, LARGEST_FALL):
                 break
             damping *= REFUSED
         else:
@@ -295,14 +303,18 @@ def fit(
             batch, was_lucky = draw(target, batch.gaussian, n_draws, rng), True
             continue
         was_lucky = False
-        n_quiet = n_quiet + 1 if then.elbo - now.elbo < QUIET else 0
+        n_quiet = n_quiet + 1 if fell > -QUIET else 0
         batch = ahead
+        best = batch if fall(best, batch)[0] < 0 else best
         tell(batch)
+        if ends_at(batch):
+            break
         enough = N_QUIET if error < CLEAR or not with_shape else N_QUIET_IN_NOISE
         if n_quiet >= enough and damping == 1.0:
             break
         damping = min(1.0, ACCEPTED * damping)
-    return batch
+    fell, error = fall(best, batch)  # in many small falls, each of them within its noise
+    return best if fell > error else batch
 
 
 def settle_coordinates(
@@ -370,7 +382,12 @@ def _with_coordinates(target, batch, step, damping):
     if not old:
         return step
     _, points, gradients = batch.tame()
-    new, [mean], factor = target.learn(points, gradients, step.mean[None], old, damping)
+    new, centre, factor = target.learn(points, gradients, step.mean[None], old, damping)
+    # what a diagonal root has not, coordinates may have; short steps see too few draws for it
+    if step.root.ndim == 1 and len(points) >= LEAST_DRAWS / 2 and hasattr(target, "decorrelate"):
+        new, centre, also = target.decorrelate(points, gradients, centre, new)
+        factor = factor * also
+    [mean] = centre
     root = step.root * (factor[:, None] if step.root.ndim == 2 else factor)
     return Gaussian(mean, root, new)
 

@@ -54,7 +54,8 @@ def fit(
     Returns
     -------
     xarray.DataTree
-        As returned by :meth:`IsotropicMixture.sample`, with the record of the fit.
+        As returned by :meth:`IsotropicMixture.sample`: one chain of independent draws, with the
+        record of the fit. R-hat needs several chains, so use ``az.summary(idata, kind="stats")``.
 
     Examples
     --------

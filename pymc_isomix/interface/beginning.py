@@ -9,6 +9,7 @@ from rich.console import Console
 
 from pymc_isomix.backend.compilation import jax_failure
 from pymc_isomix.fitting import warm_start
+from pymc_isomix.fitting.record import CONVERGED, GAUSSIAN
 from pymc_isomix.fitting.target import ModelTarget
 from pymc_isomix.interface.settings import DENSE_UP_TO
 from pymc_isomix.model.compiled import CompiledModel, rows_per_row_of_minibatch
@@ -18,11 +19,11 @@ from pymc_isomix.sites.coordinates import Coordinates
 
 logger = logging.getLogger(__name__)
 
-GAUSSIAN = "gaussian"  # name of the phase, in the record
 # Rows of all the data per row of a minibatch, up to which a few thousand gradients of all the data
 # cost less than the fifteen hundred steps with minibatches that they save
 MOST_ROWS = 100
 LIGHT, LEAST_SHARE = 0.02, 1e-5  # of the posterior: a mode without mixture; one that is left out
+NOTHING = 1e-30  # of the posterior
 FEW_DIMENSIONS, N_FROM_PRIOR = 30, 20  # up to where ascents start from so many prior draws, too
 N_OF_BLOCK = 1000  # draws that tell the mass of a mode
 
@@ -207,9 +208,12 @@ class Beginning:
         """End the fit where the Gaussians are exact, or say from where mixtures start."""
         watch, group = self.watch, self.approx.groups[0]
         n_components = group.mixture.n_components
+        shares = warm_start.masses(batches)
+        chosen = np.arange(len(batches))
         if len(batches) > n_components:  # the heaviest, where there are not enough for all
-            heaviest = np.argsort(-warm_start.masses(batches), kind="stable")
-            batches = [batches[i] for i in heaviest[:n_components]]
+            chosen = np.argsort(-shares, kind="stable")[:n_components]
+        # a step may overflow at a mode that is astronomically light
+        batches = [batches[i] for i in chosen if shares[i] > NOTHING]
         shares = warm_start.masses(batches)
         watch.put(batches, shares)
         one_shape = warm_start.have_one_shape(batches, shares)
@@ -218,7 +222,7 @@ class Beginning:
         if stop_early and (
             n_components == 1 or too_many or warm_start.is_exact(target, batches, shares, self.rng)
         ):
-            self.trace.reason, self.ended = "converged", True
+            self.trace.reason, self.ended = CONVERGED, True
             if not one_shape:
                 with np.errstate(divide="ignore"):  # a share may be nothing
                     log_shares = np.log(shares)

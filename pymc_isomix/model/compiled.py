@@ -65,7 +65,7 @@ class CompiledModel:
     def __init__(self, space, dtype, backend="", coordinates=None):
         self.space, self.dtype, self.backend = space, dtype, backend
         self.coordinates = coordinates
-        self.at_once = AT_ONCE_ON_JAX if self._on_jax else AT_ONCE
+        self.at_once = AT_ONCE_ON_JAX if self.is_on_jax else AT_ONCE
 
     def at(self, coordinates):
         """Return the same in coordinates of other parameters: what is compiled serves both."""
@@ -101,7 +101,7 @@ class CompiledModel:
         """Map points y (S, d) to z (S, d) and log |dz/dy| (S,)."""
         if not self.coordinates:
             return points, np.zeros(len(points), points.dtype)
-        if self._on_jax and self.is_quick:  # compiled by now; NumPy takes matrices one by one
+        if self.is_on_jax and self.is_quick:  # compiled by now; NumPy takes matrices one by one
             return self._evaluate(points)[2:]
         return self.coordinates.to_unconstrained(points)
 
@@ -213,7 +213,8 @@ class CompiledModel:
         return target
 
     @property
-    def _on_jax(self):
+    def is_on_jax(self):
+        """Whether the model is evaluated on JAX."""
         return self.backend == "jax" and find_spec("jax") is not None
 
     @cached_property
@@ -230,7 +231,7 @@ class CompiledModel:
         def at(chunk):
             return self._function(chunk, *parameters, value_of=self.space.value_of)
 
-        evaluate = _in_chunks(at, self.at_once, self.dtype, padded=self._on_jax)
+        evaluate = _in_chunks(at, self.at_once, self.dtype, padded=self.is_on_jax)
         if not self._has_shape:
             return evaluate(points)
         points = np.asarray(points, dtype=self.dtype)
@@ -246,13 +247,13 @@ class CompiledModel:
         with compiling(cxx=""):
             target = self._full
             # JAX wants to know how many: the chunks are padded
-            shape = (self.at_once if self._on_jax else None, self.space.n_dim)
+            shape = (self.at_once if self.is_on_jax else None, self.space.n_dim)
             points = pt.matrix("points", shape=shape, dtype=self.dtype)
             outputs = [*target.outputs[:2], *target.unconstrained]
-            batch = vectorising.batch_in_chunks if self._on_jax else vectorising.batch
+            batch = vectorising.batch_in_chunks if self.is_on_jax else vectorising.batch
             batched = batch(outputs, target.point, points)
             inputs = [points, *target.parameters.values()]
-            if self._on_jax:
+            if self.is_on_jax:
                 return compile_for_jax(inputs, batched, mode_for_xla("JAX"))
             mode = self._mode_beside_jax(batched)
             data = shared_variables(batched)

@@ -9,11 +9,15 @@ import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 
-from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
+from pymc_isomix.backend.compilation import CHEAP, compiling, mode_for_xla, one_at_a_time
+from pymc_isomix.backend.jax_compilation import compile_for_jax
 from pymc_isomix.backend.recursions import Linear, Riccati, closed_loop, companion
 from pymc_isomix.sites.regression import TINY, newton_step
 
 N_GIVEN = 8  # what the model gives; the rest is kept
+
+AT_ONCE = 50  # points, on JAX
+LONG = 500  # steps times lags from where on JAX is worth its compiling
 
 LARGEST_LOG_SCALE = 10.0  # of a chain that explodes at the start
 
@@ -56,6 +60,11 @@ class Chain:
         self.n_dim = self.n_pseudo = batch * n_time
         self.pseudo_names = None if centred else "step"
         self.functions: dict = {}
+        self.on_jax = False
+
+    def run_on_jax(self):
+        """Compute with JAX what has to do with arrays, where the chain is long."""
+        self.on_jax = self.n_time * self.order >= LONG
 
     def __getstate__(self):
         """Leave out the compiled functions: they are made again when asked for."""
@@ -126,8 +135,8 @@ class Chain:
         Returns
         -------
         left, weight, theta : (S, B T) TensorVariable
-            The slope times the variance of :math:`\theta`; that variance, times the square of
-            what the noise is typically beside what it is here; and :math:`\theta` - m.
+            The slope times the variance of :math:`\theta`; that variance over that of the noise;
+            and :math:`\theta` - m.
         """
         scale, added, factor, noise = given[2:6]
         if len(given) == N_GIVEN:
@@ -138,12 +147,12 @@ class Chain:
         later = [_later(closed[..., k, :] * told, k + 1) for k in range(self.order)]
         left = factor * variance * (told - sum(later))
         theta = added + factor * x - self._pseudo(value)
-        weight = factor**2 * variance * (self._typical(noise) / noise) ** 2
+        weight = factor**2 * variance / noise**2
         return self._flat(left), self._flat(weight), self._flat(theta)
 
-    def log_precision(self, given, log_precision):
-        """Return the typical log precision of pseudo-observations at draws, (B T,)."""
-        return log_precision - 2 * pt.log(self._typical(given[5])).ravel()
+    def noise(self, given):
+        """Return the typical noise over draws, flat, whose axis has length one where it is one."""
+        return abs(given[5]).mean(axis=0).ravel()
 
     def log_unit(self, given, log_precision, value):
         """Log of what a unit of y is in the noise, given the past, (..., B T)."""
@@ -189,10 +198,7 @@ class Chain:
             The new pseudo-observations.
         """
         slope = self._numbers("slope", y, gradient, given=given, own=own)
-        noise = np.broadcast_to(self._typical(given[5]), (self.batch, self.n_time))
-        log_unit = 2 * np.log(noise).ravel()
-        log_precision, value = newton_step(slope, (own[0] - log_unit, own[1]), damping)
-        return log_precision + log_unit, value
+        return newton_step(slope, own, damping, self.noise(given))
 
     def moved(self, y, given, old, new):
         """Map y (S, B T), an array, to that of the same z under other pseudo-observations."""
@@ -207,16 +213,24 @@ class Chain:
     def _numbers(self, method, *arrays, given, own):
         """Evaluate a method with arrays."""
         at_points = [np.asarray(value) for value in (*arrays, *given[:N_GIVEN])]
-        key = method, *(value.shape[1:] for value in at_points), own[0].dtype.name
+        key = method, self.on_jax, *(value.shape[1:] for value in at_points), own[0].dtype.name
         if key not in self.functions:
-            shapes = [((None, *value.shape[1:]), value.dtype) for value in at_points]
+            n_points = AT_ONCE if self.on_jax else None
+            shapes = [((n_points, *value.shape[1:]), value.dtype) for value in at_points]
             points = [pt.tensor(shape=shape, dtype=dtype) for shape, dtype in shapes]
             own_variables = [pt.tensor(shape=value.shape, dtype=value.dtype) for value in own]
             n = len(arrays)
             outputs = getattr(self, method)(*points[:n], tuple(points[n:]), *own_variables)
             inputs = [*points, *own_variables]
-            with compiling(cxx=""):
-                function = pytensor.function(inputs, outputs, mode=CHEAP, on_unused_input="ignore")
+            if self.on_jax:
+                several = outputs if isinstance(outputs, tuple) else [outputs]
+                function = compile_for_jax(inputs, list(several), mode_for_xla("JAX"))
+                function = _padded(function, len(at_points), alone=several is not outputs)
+            else:
+                with compiling(cxx=""):
+                    function = pytensor.function(
+                        inputs, outputs, mode=CHEAP, on_unused_input="ignore"
+                    )
             self.functions[key] = one_at_a_time(function)
         return self.functions[key](*at_points, *own)
 
@@ -250,10 +264,6 @@ class Chain:
 
     def _precision(self, given, log_precision):
         return self._pseudo(pt.exp(log_precision)) / given[5] ** 2
-
-    @staticmethod
-    def _typical(noise):
-        return abs(noise).mean(axis=0)
 
     def _pseudo(self, flat):
         return flat.reshape((self.batch, self.n_time))
@@ -313,6 +323,25 @@ def _companion(coefs):
         np.eye(p - 1, p)[..., None], (*coefs.shape[:-2], p - 1, p, coefs.shape[-1])
     )
     return np.concatenate([coefs[..., None, :, :], below], axis=-3)
+
+
+def _padded(function, n_by_point, *, alone):
+    """Evaluate so many points at a time, the last ones padded: JAX has been told how many."""
+
+    def evaluate(*arrays):
+        at_points, own = arrays[:n_by_point], arrays[n_by_point:]
+        parts = []
+        for start in range(0, len(at_points[0]), AT_ONCE):
+            chunk = [values[start : start + AT_ONCE] for values in at_points]
+            missing = AT_ONCE - len(chunk[0])
+            if missing:
+                chunk = [np.concatenate([v, np.repeat(v[-1:], missing, axis=0)]) for v in chunk]
+            found = function(*chunk, *own)
+            parts.append([np.asarray(part)[: AT_ONCE - missing] for part in found])
+        joined = [np.concatenate(part) for part in zip(*parts, strict=True)]
+        return joined[0] if alone else joined
+
+    return evaluate
 
 
 def _run(recursion, *arrays):

@@ -13,7 +13,7 @@ from pymc_isomix.model.fitted_data import same
 from pymc_isomix.model.model_cache import graph_key, model_cache
 from pymc_isomix.sites import predictors, values
 from pymc_isomix.sites.chains import Chain
-from pymc_isomix.sites.coordinates import PSEUDO, CoordinateMap, Site
+from pymc_isomix.sites.coordinates import PSEUDO, SHEAR, CoordinateMap, Site
 from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.matrices import Matrix, Scaled
@@ -171,6 +171,12 @@ def _of_linear_map(space, name, rv, shape, weaker):
         return []
     wide = linear.scale.type.broadcastable != (True,) * linear.scale.ndim
     if linear.varying or wide or batch > 1:
+        basis = None if wide or linear.basis is None else values.at_start(space, linear.basis)
+        to_rows = None
+        if basis is not None and batch * rows * n > LARGEST_MATRIX >= batch * n * n:
+            # data of so many rows tell of as many combinations of them as there are columns
+            to_rows, basis = np.linalg.qr(basis)
+            rows = n
         if not batch * max(rows, n) * n <= LARGEST_MATRIX:
             found = _rotated(space, name, linear, rows) if batch == 1 else []
             what = "in the basis of the start" if found else "by element"
@@ -178,7 +184,6 @@ def _of_linear_map(space, name, rv, shape, weaker):
             return found or _by_elements(space, name, linear, rows)
         form: Any
         factor_shape: tuple
-        basis = None if wide or linear.basis is None else values.at_start(space, linear.basis)
         if basis is not None:
             form, factor_shape = Scaled(basis, batch, last=linear.last), (batch, n)
             factor = linear.column_scales * linear.scale.squeeze()
@@ -192,9 +197,24 @@ def _of_linear_map(space, name, rv, shape, weaker):
         return [
             site
             for location in _locations(linear)
-            for site in _site(space, name, form, [location, factor, *prior], shapes, flat=False)
+            for site in _site(
+                space,
+                name,
+                form,
+                [_combined(location, to_rows), factor, *prior],
+                shapes,
+                flat=False,
+            )
         ]
     return _rotated(space, name, linear, rows)
+
+
+def _combined(location, to_rows):
+    """Project a location (B, r), which broadcasts, onto combinations of its rows (r, n)."""
+    if to_rows is None:
+        return location
+    whole = pt.broadcast_to(location, (location.shape[0], len(to_rows)))
+    return whole @ to_rows.astype(location.dtype)
 
 
 def _by_elements(space, name, linear, rows):
@@ -234,6 +254,9 @@ def _rotated(space, name, linear, rows):
     at_start = values.at_start(space, matrix)
     if at_start is None:
         return []
+    one_scale = all(linear.scale.type.broadcastable)
+    basis = linear.basis if one_scale and not constant else None
+    basis = None if basis is None else values.at_start(space, basis)
     n, dtype = linear.columns, matrix.dtype
     left, singular, right = np.linalg.svd(at_start)
     least = min(n, rows)
@@ -241,6 +264,9 @@ def _rotated(space, name, linear, rows):
     to_basis[:least] = left.T[:least]
     if constant:
         scale = linear.scale.squeeze() * np.pad(singular, (0, n - least)).astype(dtype)
+    elif basis is not None:  # the product of two constants, once, in place of one at each draw
+        of_columns = ((to_basis @ basis) * right).astype(dtype)
+        scale = linear.scale.squeeze() * (of_columns @ linear.column_scales)
     else:
         scale = ((to_basis @ matrix) * right.astype(dtype)).sum(axis=1)
     found = []
@@ -360,7 +386,9 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
     """
     if not coordinates:
         return points, {}
-    nothing = {name: np.zeros(coordinates.n_pseudo, points.dtype) for name in PSEUDO}
+    shear = {SHEAR: np.eye(len(coordinates.sheared))} if len(coordinates.sheared) else {}
+    nothing = dict.fromkeys(PSEUDO, np.zeros(coordinates.n_pseudo)) | shear
+    nothing = {name: value.astype(points.dtype) for name, value in nothing.items()}
     given = coordinates.by_site(coordinates.evaluate("coordinates", points, nothing)[2:])
     typical = [
         site.form.typical(given) for site, given in zip(coordinates.sites, given, strict=True)
@@ -371,6 +399,7 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
             [-2 * np.maximum(scale, scale.max() + LEAST_LOG_SCALE) for _, scale in typical]
         ),
         "values": np.concatenate([location for location, _ in typical]),
+        **shear,
     }
     pseudo = {name: value.astype(points.dtype) for name, value in pseudo.items()}
     means = coordinates.evaluate("coordinates", points, pseudo)[0]

@@ -155,8 +155,7 @@ def _new_of_chain(form, draws, place, given, own, gradient, draw_weights, step_s
         What the rows of the metric are multiplied by: the unit of y changes.
     """
     slope = form.slope(draws.bent[:, place], gradient[:, place], given, *own)
-    precision = form.log_precision(given, own[0])
-    change, move, variance = least_squares(slope, precision, draw_weights)
+    change, move, variance = least_squares(slope, own[0], draw_weights, form.noise(given))
     typical = pt.sqrt(variance)
     step = STEP * step_size
     change = pt.clip(step * change, -LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION)

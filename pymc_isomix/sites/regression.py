@@ -20,7 +20,7 @@ def operations(values):
     return np if isinstance(values, np.ndarray) else pt
 
 
-def least_squares(slope, log_precision, draw_weights):
+def least_squares(slope, log_precision, draw_weights, noise=1.0):
     r"""Regress what is left of the slope of the log likelihood on :math:`\theta`.
 
     Parameters
@@ -30,6 +30,9 @@ def least_squares(slope, log_precision, draw_weights):
         and :math:`\theta` - m.
     log_precision : (n,)
         Log c.
+    noise : (n,), optional
+        The typical one. Where pseudo-observations are precise in its units, the weight is the
+        variance divided by the square of the noise at the draw.
 
     Returns
     -------
@@ -38,7 +41,7 @@ def least_squares(slope, log_precision, draw_weights):
     """
     left, weight, theta = slope
     ops = operations(left)
-    precision = ops.exp(log_precision)
+    precision, weight = ops.exp(log_precision) / noise**2, weight * noise**2
     total = draw_weights @ weight + TINY
     centre = draw_weights @ (weight * theta) / total
     apart = theta - centre
@@ -50,10 +53,10 @@ def least_squares(slope, log_precision, draw_weights):
     return ops.log(ratio), a / (precision * ratio + RIDGE / total), total
 
 
-def newton_step(slope, own, damping):
+def newton_step(slope, own, damping, noise=1.0):
     """Take a damped step, within bounds, from own log c and m to new ones, with arrays (n,)."""
     n_draws = len(slope[0])
-    change, move, variance = least_squares(slope, own[0], np.full(n_draws, 1 / n_draws))
+    change, move, variance = least_squares(slope, own[0], np.full(n_draws, 1 / n_draws), noise)
     return bounded(own, change, move, variance, damping)
 
 

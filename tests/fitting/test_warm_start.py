@@ -120,3 +120,84 @@ def test_hot_chains_find_the_mode_that_no_start_leads_to():
         for on in (True, False)
     ]
     assert found == [2, 1]
+
+
+class HeavyTails:
+    """Two modes of Student's t, in coordinates whose origin is learned: it follows the draws."""
+
+    n_gradients, freedom = 0, 10
+
+    def evaluate(self, points, parameters):
+        terms, slopes = [], []
+        for weight, mean, root in zip(WEIGHTS, MEANS, ROOTS, strict=True):
+            apart = points + parameters["origin"] - mean
+            scaled = np.linalg.solve(root @ root.T, apart.T).T
+            squares = (apart * scaled).sum(axis=1)
+            terms.append(
+                np.log(weight) - 0.5 * (self.freedom + 2) * np.log1p(squares / self.freedom)
+            )
+            terms[-1] -= np.linalg.slogdet(root)[1]
+            slopes.append(-(self.freedom + 2) * scaled / (self.freedom + squares)[:, None])
+        log_p = np.logaddexp(*terms)
+        shares = [np.exp(term - log_p)[:, None] for term in terms]
+        return log_p, shares[0] * slopes[0] + shares[1] * slopes[1]
+
+    def learn(self, points, gradients, centre, parameters, damping):
+        move = damping * points.mean(axis=0)
+        return {"origin": parameters["origin"] + move}, centre - move, np.ones(2)
+
+    def moved(self, points, old, new):
+        return points + old["origin"] - new["origin"]
+
+
+def test_all_modes_are_fitted_in_the_coordinates_of_the_first():
+    """Where each learned its own, a Gaussian lay elsewhere for the others, and was Laplace's."""
+    starts = np.random.default_rng(0).uniform(-10, 10, (20, 2))
+    origin = {"origin": np.ones(2)}
+    rng = np.random.default_rng(1)
+    found = warm_start.warm_start(HeavyTails(), starts, origin, rng, explores=False)
+    assert len(found) == 2
+    for batch, root in zip(found, ROOTS[::-1], strict=True):
+        covariances = (batch.gaussian.root @ batch.gaussian.root.T, root @ root.T)
+        variances = [np.diagonal(covariance) for covariance in covariances]
+        # Laplace's are 10 / 12 of the scales'; heavier tails want more than those
+        assert (variances[0] > variances[1]).all()
+
+
+class ManyEffects:
+    """Effects N(0, s^2) of 120 data with a noise of one; log s before them, N(0, 1).
+
+    The joint density has no mode but the spike at s = 0, where all effects are nothing.
+    """
+
+    n_gradients = 0
+
+    def __init__(self):
+        self.data = np.sqrt(2) * np.random.default_rng(0).normal(size=120)
+
+    def evaluate(self, points, parameters):
+        self.n_gradients += len(points)
+        log_s, effects = np.maximum(points[:, :1], -300), points[:, 1:]
+        apart, squares = self.data - effects, effects**2 * np.exp(-2 * log_s)
+        terms = -0.5 * squares - log_s - 0.5 * apart**2
+        slopes = -effects * np.exp(-2 * log_s) + apart
+        of_scale = (squares - 1).sum(axis=1) - log_s[:, 0]
+        log_p = terms.sum(axis=1) - 0.5 * log_s[:, 0] ** 2
+        return log_p, np.column_stack([of_scale, slopes])
+
+    def log_scale(self):
+        """Posterior mean of log s, by quadrature."""
+        grid = np.linspace(-5, 3, 4001)
+        normal = stats.norm(0, np.sqrt(1 + np.exp(2 * grid)))
+        log_p = normal.logpdf(self.data[:, None]).sum(axis=0) - 0.5 * grid**2
+        weights = np.exp(log_p - log_p.max())
+        return weights @ grid / weights.sum()
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")  # in the spike
+def test_a_spike_in_which_all_ascents_end_is_left():
+    target = ManyEffects()
+    starts = np.random.default_rng(1).uniform(-1, 1, (10, 121))
+    [batch] = warm_start.warm_start(target, starts, {}, np.random.default_rng(1))
+    # a Gaussian of the effects and their scale is no exact one
+    assert batch.gaussian.mean[0] == pytest.approx(target.log_scale(), abs=0.1)

@@ -4,6 +4,8 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+from pytensor.graph.traversal import toposort
+from pytensor.tensor.math import Dot
 
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import FlatSpace
@@ -97,6 +99,13 @@ def weighted_basis():
     """As HSGP is: a constant basis, coefficients with scales of their own."""
     beta = pm.Normal("beta", 0.0, scale() ** np.arange(3), shape=3)
     pm.Normal("y", X @ beta, NOISE, observed=ROWS)
+
+
+def weighted_standard_basis():
+    """The same, as PyMC writes it."""
+    beta = pm.Normal("beta", 0.0, 1.0, shape=3)
+    mean = pm.Normal("mu") + X @ (beta * scale() ** np.arange(3))
+    pm.Normal("y", mean, NOISE, observed=ROWS)
 
 
 def latent_process():
@@ -421,9 +430,7 @@ EXACT = [f for f in FOUND if f not in (student, zero_sum, zero_sum_multiplied)]
 def test_gaussian_data_as_pseudo_observations_leave_a_standard_gaussian(function):
     """Whatever the scales, p(z | data, scales) is N(0, I) in y: location and scale are right."""
     coordinates, pseudo, points, rng = start(function)
-    name = FOUND[function][0]
-    site = site_of(coordinates, name)
-    here = coordinates.places[coordinates.sites.index(site)]
+    site = site_of(coordinates, FOUND[function][0])
     values, precisions = MEANS, PRECISIONS
     if function in BY_ROW:
         values = BY_ROW[function]
@@ -434,6 +441,13 @@ def test_gaussian_data_as_pseudo_observations_leave_a_standard_gaussian(function
         values = MEANS
     if isinstance(site.form, Rotated):
         values, precisions = site.form.inverse @ ROWS[:5], np.full(5, NOISE**-2)
+    expect_standard_gaussian(coordinates, site, (pseudo, values, precisions), points, rng)
+
+
+def expect_standard_gaussian(coordinates, site, data, points, rng):
+    """Check that the log density of y given the rest is that of N(0, I), but for a constant."""
+    (pseudo, values, precisions), place = data, coordinates.place_of(site)
+    here = coordinates.places[coordinates.sites.index(site)]
     pseudo["values"][here] = values
     pseudo["log_precisions"][here] = np.log(precisions)
     target = CompiledModel(
@@ -442,7 +456,6 @@ def test_gaussian_data_as_pseudo_observations_leave_a_standard_gaussian(function
         coordinates=Coordinates(coordinates, pseudo),
     )
     y, _ = coordinates.from_unconstrained(points, pseudo)
-    place = coordinates.place_of(site)
     y[:, place] = rng.normal(size=y[:, place].shape)
     other = y.copy()
     other[:, place] = rng.normal(size=y[:, place].shape)
@@ -624,6 +637,16 @@ def test_too_large_a_process_keeps_the_basis_that_it_has_at_the_start(function, 
     assert type(site.form) is form
 
 
+def test_a_tall_basis_is_observed_in_as_many_combinations_of_rows_as_it_has_columns(monkeypatch):
+    """Those of its QR decomposition; Gaussian data in them leave a standard Gaussian."""
+    monkeypatch.setattr(find, "LARGEST_MATRIX", 9)  # 3 x 3, of the 10 x 3
+    coordinates, pseudo, points, rng = start(weighted_standard_basis)
+    site = site_of(coordinates, "beta")
+    assert (type(site.form), site.form.n_pseudo) == (Scaled, 3)
+    data = pseudo, np.linalg.qr(X)[0].T @ ROWS, np.full(3, NOISE**-2)
+    expect_standard_gaussian(coordinates, site, data, points, rng)
+
+
 def test_effects_far_out_start_within_reach():
     with pm.Model() as model:
         pm.Normal("theta", 0.0, pt.exp(-50 * pm.HalfNormal("tau")), shape=3)
@@ -657,3 +680,26 @@ def test_pseudo_observations_are_labelled_by_what_they_observe(function, labels)
     coordinates = find_coordinates(FlatSpace.of(build(function)))
     assert list(coordinates.labels[:2]) == labels
     assert len(coordinates.labels) == coordinates.n_pseudo
+
+
+def test_too_large_a_basis_is_multiplied_once(monkeypatch):
+    """Scales in the basis of the start, from products of constants and not from one at each point.
+
+    They are those by the definition, diag(U^T G V) of the factor G.
+    """
+    monkeypatch.setattr(find, "LARGEST_MATRIX", 4)
+    coordinates, pseudo, points, _ = start(weighted_standard_basis)
+    assert type(site_of(coordinates, "beta").form) is Rotated
+    scales = coordinates.by_site(coordinates.evaluate("coordinates", points, pseudo)[2:])[0][1]
+    of_columns = np.exp(points[:, coordinates.space.ordering["tau_log__"][1]]) ** np.arange(3)
+    at_start = np.exp(coordinates.space.model.initial_point(0)["tau_log__"]) ** np.arange(3)
+    left, _, right = np.linalg.svd(X * at_start, full_matrices=False)
+    expected = [np.diagonal(left.T @ (X * one) @ right.T) for one in of_columns]
+    np.testing.assert_allclose(scales, expected, rtol=1e-5)
+    products = [
+        node
+        for node in toposort(coordinates.sites[0].given)
+        if isinstance(getattr(node.op, "core_op", node.op), Dot)
+        and not any(1 in i.type.shape for i in node.inputs)
+    ]
+    assert not products

@@ -1,7 +1,7 @@
-"""A hundred fits on which no rule of the verdict was set, about half of them wrong on purpose.
+"""Fifty models with exact draws, each fitted twice, about half of the fits wrong on purpose.
 
-``FRESH[name]()`` is ``(model, draws (S, d)), options`` as in ``problems.verdicts``. Fifty models of
-other kinds than there, each fitted as it comes and once in a way that users meet: one component, no
+``MODELS[name]`` is what builds a model and draws (S, d), unconstrained space, and the options of
+the second fit. The first is as it comes, the second in a way that users meet: one component, no
 metric, too few steps, starts in one place, no sites. Draws are exact: by grids in one and two
 dimensions, which also serve where dimensions are independent, and by formulas.
 """
@@ -602,15 +602,4 @@ MODELS = {
     "Cauchy coefficients": (lambda: independent(cauchy_coefficients, 15), early(8)),
     "two levels": (two_levels, early(10)),
     "spread of groups": (spread_of_groups, AFFINE),
-}
-
-
-def _case(build, options):
-    return lambda: (build(), options)
-
-
-FRESH = {
-    f"fresh: {name}{', worse' * again}": _case(build, options if again else {})
-    for name, (build, options) in MODELS.items()
-    for again in (False, True)
 }
