@@ -22,9 +22,9 @@ from pymc_isomix.model.space import FlatSpace
 
 logger = logging.getLogger(__name__)
 
-CANDIDATES = 5  # starts to choose from, for each that is wanted
+CANDIDATES = 5  # candidate starts per start
 FEWEST_COMPONENTS = 20
-FIRST_REFINED = 1_000_000  # number of the first fit of a single mode, after those of all restarts
+FIRST_REFINED = 1_000_000  # number of the first fit of a single mode; restarts have lower numbers
 
 
 def fit_ensemble(
@@ -60,7 +60,7 @@ def fit_ensemble(
     n : int
         Largest number of iterations per restart.
     n_components : int
-        Of each.
+        Largest number of components per restart.
     n_jobs : int, optional
         Number of workers; -1 for all cores. By default one, or the setting of
         ``joblib.parallel_config``.
@@ -133,7 +133,7 @@ def fit_ensemble(
     fits = {} if previous is None else {r: f for r, f in previous.fits.items() if r < FIRST_REFINED}
     fits |= store.read(restarts) if store is not None else {}
     isomix = {**isomix_kwargs, "n_components": n_components}
-    isomix.pop("start", None)  # the starts are made from it
+    isomix.pop("start", None)  # the starts of the strata replace it
     options = {"backend": backend, "compile_kwargs": compile_kwargs}
     payload = workers.Payload(fit_one, Fitter(model, isomix, options, n, time_limit))
     shown = {"n_jobs": n_jobs, "progressbar": progressbar}
@@ -173,7 +173,7 @@ def fit_ensemble(
 
 
 class Streams(NamedTuple):
-    """Random numbers of an ensemble beside those of its restarts, independent of each other."""
+    """Independent random numbers of an ensemble, apart from those of its restarts."""
 
     starts: np.random.SeedSequence
     join: np.random.SeedSequence
@@ -197,9 +197,9 @@ def fit_one(fitter, task):
 
 
 def stratified_starts(space, restarts, settings, stream):
-    """Choose starts of all components of each restart, from a stratum of the candidates.
+    """Choose the starts of each restart from a stratum of the candidates.
 
-    Strata are clusters of the candidates' ranks, which know of no scale.
+    Strata are clusters of the ranks of the candidates, which do not depend on scales.
 
     Parameters
     ----------

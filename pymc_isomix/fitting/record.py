@@ -1,4 +1,4 @@
-"""What a fit recorded, step by step and as a whole."""
+"""The record of a fit, per step and as a whole."""
 
 import json
 import time
@@ -18,17 +18,17 @@ PACKAGES = ("pymc", "pytensor", "arviz", "numpy")
 
 @dataclass
 class History:
-    """What the fits of one approximation recorded; refining it appends.
+    """The record of the fits of one approximation; further fits append to it.
 
     Parameters
     ----------
     elbo : (t,) array
-        ELBO of each step, nats, on the full data's scale; NaN where the step was refused.
+        ELBO per step, nats, on the scale of the full data; NaN for a refused step.
     phase : (t,) array of str
         ``"gaussian"``, ``"exploring"``, ``"settling"`` or ``"scheduled"``.
     step_size : (t,) array
     compile_seconds, run_seconds : float
-        Apart; the first call of a compiled step counts as compiling, since numba compiles there.
+        The first call of a compiled step counts as compiling, because numba compiles then.
     stop_reason : str
         Of the last fit.
     settings : dict
@@ -82,7 +82,7 @@ class History:
         ----------
         trace : Trace
         backend : str
-            Empty to keep that of before.
+            Empty to keep the earlier one.
         generators : list of dict
         """
         self.elbo = np.concatenate([self.elbo, -trace.done])
@@ -98,7 +98,7 @@ class History:
         self.generators = generators
 
     def to_dataset(self):
-        """Return the ``fit`` group of a DataTree; mappings become JSON, which files can hold."""
+        """Return the ``fit`` group of a DataTree, with mappings as JSON."""
         return xr.Dataset(
             {
                 "elbo": ("step", self.elbo),
@@ -120,7 +120,7 @@ class History:
 
     @classmethod
     def from_dataset(cls, dataset):
-        """Read back what :meth:`to_dataset` wrote."""
+        """Undo :meth:`to_dataset`."""
         return cls(
             elbo=dataset["elbo"].values,
             phase=dataset["phase"].values.astype("U9"),

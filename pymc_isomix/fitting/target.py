@@ -1,4 +1,4 @@
-"""A compiled model as second-order steps see it: counted, in coordinates that learn."""
+"""The target of second-order steps: a compiled model with a counter, in coordinates that learn."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ from pymc_isomix.family import shape as shapes
 from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, SHEAR, Coordinates
 
-OF_OWN = 0.2, 8.0  # least and largest precision, relative to that of the draws
-LEAST_EIGENVALUE = 1e-3  # of correlations given the others
+OF_OWN = 0.2, 8.0  # smallest and largest precision, relative to that of the draws
+LEAST_EIGENVALUE = 1e-3  # of the matrix of partial correlations
 
 
 class ModelTarget:
-    """A model's log density in coordinates, whose evaluations are counted.
+    """The log density of a model in coordinates, with a counter of evaluations.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ class ModelTarget:
     Attributes
     ----------
     n_gradients : int
-        Points at which log density and gradient were evaluated so far.
+        Number of evaluated points.
     """
 
     def __init__(self, compiled):
@@ -48,7 +48,7 @@ class ModelTarget:
         new = {name: value.copy() for name, value in parameters.items()}
         factor, n, shape = np.ones(points.shape[1]), len(points), None
         both = np.concatenate([points, centre])
-        if (of_map := self.map.of(parameters)).has_shape:  # the sites know x alone
+        if (of_map := self.map.of(parameters)).has_shape:  # the sites see only x
             shape = of_map.shape(parameters)
             both, log_slope, slope_of_log_slope = of_map.bend(both, parameters)
             gradients = (gradients - slope_of_log_slope[:n]) / np.exp(log_slope[:n])
@@ -66,10 +66,10 @@ class ModelTarget:
         return new, centre if shape is None else shapes.straighten(centre, shape), factor
 
     def decorrelate(self, points, gradients, centre, parameters):
-        """Learn how what is of no site is correlated, from draws y (S, d) of a diagonal Gaussian.
+        """Learn correlations of dimensions without a site, from draws y (S, d).
 
-        With precisions A by regression of the gradient on the draws, :math:`A^{-1} = T D T^T` with
-        a unit lower triangular T, by which the shear is multiplied.
+        The precisions A come from a regression of the gradient on the draws. The shear is
+        multiplied by the unit lower triangular T of :math:`A^{-1} = T D T^T`.
 
         Returns
         -------
@@ -77,7 +77,7 @@ class ModelTarget:
         centre : (C, d) array
             The points ``centre``, at the same z, in the new coordinates.
         factor : (d,) array
-            By which the units of y change: conditional ones become those given what is before.
+            Factor of the units of y, from conditional ones to those given the dimensions before.
         """
         places, factor = self.map.sheared, np.ones(points.shape[1])
         if not len(places) or self.map.of(parameters).has_shape:
@@ -94,7 +94,7 @@ class ModelTarget:
         return {**parameters, SHEAR: shear}, centre, factor
 
     def moved(self, points, old, new):
-        """Map points y (S, d) of the old parameters to those of the same z under the new ones."""
+        """Map points y (S, d) to points of the same z under new parameters."""
         before, after = self.map.of(old), self.map.of(new)
         points = before.bend(points, old)[0] if before.has_shape else points.copy()
         if len(places := self.map.sheared):
@@ -106,7 +106,7 @@ class ModelTarget:
         return shapes.straighten(points, after.shape(new)) if after.has_shape else points
 
     def _sites(self, points, parameters):
-        """Yield form, place in y, place in the parameters, and what is given."""
+        """Yield form, place in y, place in the parameters, and the given values."""
         points = np.ascontiguousarray(points)
         flat = iter(self.map.evaluate("given", points, parameters))
         for site, of_site in zip(self.map.sites, self.map.places, strict=True):
@@ -118,10 +118,10 @@ class ModelTarget:
 
 
 def _given_others(offsets, gradients):
-    """Precisions by regression of gradients on draws (S, n), as correlations and deviations.
+    """Regress gradients on draws (S, n): partial correlations and deviations.
 
-    The matrix (n, n) has a unit diagonal; what noise may have made of an entry is left out of it.
-    The deviations (n,) are those given all others.
+    The matrix (n, n) has a unit diagonal, and its entries are shrunk by their noise. The deviations
+    (n,) are conditional on all others.
     """
     n_draws, n = offsets.shape
     normal = offsets.T @ offsets

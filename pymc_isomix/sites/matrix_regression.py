@@ -1,11 +1,11 @@
 r"""Pseudo-observations of sites with matrices, by regression on a batch of draws, in NumPy.
 
-With :math:`\theta = f + G \zeta` and :math:`H = G L^{-T}`, :math:`L L^T = I + G^T C G`, what the
-gradient leaves of the prior and the pseudo-observations is
+With :math:`\theta = f + G \zeta`, :math:`H = G L^{-T}` and :math:`L L^T = I + G^T C G`, the
+remainder of the gradient is
 
 .. math:: \nabla_y \log p + y = H^T (a - b \circ (\theta - m))
 
-where data are Gaussian and independent in :math:`\theta`. Least squares give a and b of all rows
+for data that are Gaussian and independent in :math:`\theta`. Least squares give a and b of all rows
 together; c becomes c + b, and m moves by a / (c + b). For elementwise sites see
 :mod:`pymc_isomix.sites.regression`.
 """
@@ -26,7 +26,7 @@ from pymc_isomix.sites.regression import (
 )
 
 LEAST_SHARE = 1e-3  # of the precision of a row of a predictor: what its data add at least
-MOST_ROWS = 1000  # of a matrix: above, the equations of all rows together would cost too much
+MOST_ROWS = 1000  # of a matrix: above, joint equations of all rows would cost too much
 
 
 class Conditional(NamedTuple):
@@ -69,7 +69,7 @@ def learn(y, gradient, location, factor, own, damping=1.0):
     """
     log_precision, value = own
     given = Conditional.of(location, factor, *own)
-    theta = location + (factor @ given.effect(y)[..., None])[..., 0] - value  # less m
+    theta = location + (factor @ given.effect(y)[..., None])[..., 0] - value  # minus m
     half = np.linalg.solve(given.root, factor.mT)  # (S, B, n, r), H^T
     left = gradient + y
     new = [
@@ -93,14 +93,14 @@ def _of_block(half, theta, left, own, damping):
     a, b = solved[:n_rows], solved[n_rows:]
     precision, centre = np.exp(own[0]), theta.mean(axis=0)
     ratio = np.clip(1 + b / precision, LEAST_RATIO, LARGEST_RATIO)
-    # where b is bounded, the slope at the centre stays
+    # if b is bounded, the slope at the centre stays
     a = a + (precision * (ratio - 1) - b) * centre
     move = a / (precision * ratio + RIDGE / total)
     return bounded(own, np.log(ratio), move, total, damping)
 
 
 def moved(y, location, factor, old, new):
-    """Map y (S, B, n) of old pseudo-observations (log c, m) to y of the same z under new ones."""
+    """Map y (S, B, n) of old pseudo-observations (log c, m) to y of the same z with new ones."""
     effect = Conditional.of(location, factor, *old).effect(y)
     return Conditional.of(location, factor, *new).coordinates(effect)
 
