@@ -98,7 +98,8 @@ class Affine:
         op, random = variable.owner.op, any(part.random for part in parts)
         if all(part.degree == 0 for part in parts) or isinstance(op, Shape | Shape_i):
             return Dependence(0, False, random)
-        return Dependence(*_degree(op, parts), random)
+        degree, varies = _degree(op, parts)
+        return Dependence(degree, varies, random)
 
     def ends(self, variable):
         """Yield the affine expressions by which a variable depends on the leaves."""

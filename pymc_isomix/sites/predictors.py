@@ -9,7 +9,7 @@ times loadings. A pseudo-observation of each row makes the variables Gaussian gi
 import math
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pymc as pm
@@ -191,6 +191,7 @@ class Search:
     def _columns(self, ends, names, n_elements):
         """Evaluate what each element does to the rows, (E, R)."""
         elements = pt.vector("elements", shape=(n_elements,), dtype="float64")
+        many = pt.matrix("many", shape=(None, n_elements), dtype="float64")
         own, start = {}, 0
         for name in names:
             shape = self.space.ordering[name][2]
@@ -200,10 +201,10 @@ class Search:
             value: pt.as_tensor(own.get(value.name, self.point[value.name])).astype(value.dtype)
             for value in self.space.model.value_vars
         }
-        flat = pt.concatenate([e.ravel() for e in graph_replace(list(ends), at, strict=False)])
-        many = pt.matrix("many", shape=(None, n_elements), dtype="float64")
+        rows: Any = graph_replace(list(ends), at, strict=False)
+        [flat] = batch([pt.concatenate([row.ravel() for row in rows])], elements, many)
         with compiling(cxx=""):
-            function = pytensor.function([many], *batch([flat], elements, many), mode=CHEAP)
+            function = pytensor.function([many], flat, mode=CHEAP)
         with np.errstate(all="ignore"):
             nothing = function(np.zeros((1, n_elements)))
             chunks = np.array_split(np.eye(n_elements), 1 + n_elements * nothing.size // AT_ONCE)
@@ -275,7 +276,7 @@ def _slope(model, rows):
     """Slope (B, r) of the log likelihood in the rows; None where it has none."""
     moves = [end.type() for end in rows.ends]
     moved = {end: end + move for end, move in zip(rows.ends, moves, strict=True)}
-    total = 0.0
+    total: Any = 0.0
     try:
         for rv in model.observed_RVs:
             inputs = graph_replace(rv.owner.inputs, moved, strict=False)
@@ -286,7 +287,7 @@ def _slope(model, rows):
             total += pm.logp(new, model.rvs_to_values[rv], warn_rvs=False).sum()
         for potential in model.potentials:
             total += graph_replace(potential, moved, strict=False).sum()
-        slopes = pytensor.grad(total, moves, disconnected_inputs="ignore")
+        slopes: Any = pytensor.grad(total, moves, disconnected_inputs="ignore")
     except (NotImplementedError, ValueError, TypeError):
         return None
     flat = pt.concatenate([slope.ravel() for slope in slopes])
