@@ -132,7 +132,7 @@ class ModelTarget:
         flat = iter(self.map.evaluate("given", points[n_known:], parameters))
         n_left = len(points) - n_known
         for site, of_site in zip(self.map.sites, self.map.places, strict=True):
-            given = [next(flat) for _ in range(site.form.n_learned_from)]
+            given = [next(flat) for _ in range(site.form.n_learned_from + len(site.slopes))]
             if site.form.is_elementwise:
                 given = [np.broadcast_to(part, (n_left, site.form.n_dim)) for part in given]
             if n_known:
