@@ -370,7 +370,7 @@ class CoordinateMap:
 
     @property
     def is_elementwise(self):
-        """Whether all sites are of elements, in some basis, and learn from the given values alone."""
+        """Whether all sites are of elements, in some basis, and learn from given values alone."""
         return all(site.form.is_elementwise and not site.slopes for site in self.sites)
 
     def learned_from(self, given):
