@@ -28,6 +28,7 @@ class ModelTarget:
         compiled.prepare()
         self.compiled, self.map = compiled, compiled.coordinates.map.straight
         self.n_gradients = 0
+        self._latest = None
         for site in self.map.sites:
             if isinstance(site.form, Chain) and compiled.is_on_jax:
                 site.form.run_on_jax()
@@ -41,7 +42,10 @@ class ModelTarget:
         """Log density (S,) and gradient (S, d) at points y (S, d)."""
         self.n_gradients += len(points)
         compiled = self.compiled.at(Coordinates(self.map.of(parameters), parameters))
-        return compiled.log_density_and_gradient(np.ascontiguousarray(points))
+        points = np.ascontiguousarray(points)
+        log_density, gradient, given = compiled.evaluate_to_learn(points)
+        self._latest = points, parameters, given
+        return log_density, gradient
 
     def learn(self, points, gradients, centre, parameters, damping):
         """Learn the pseudo-observations by regression; see :class:`second_order.Target`."""
@@ -52,8 +56,9 @@ class ModelTarget:
             shape = of_map.shape(parameters)
             both, log_slope, slope_of_log_slope = of_map.bend(both, parameters)
             gradients = (gradients - slope_of_log_slope[:n]) / np.exp(log_slope[:n])
+        known = self._given_latest(points, parameters)
         points, centre = both[:n], both[n:].copy()
-        for form, place, of_site, given in self._sites(both, parameters):
+        for form, place, of_site, given in self._sites(both, parameters, known):
             at_draws, at_centre = [part[:n] for part in given], [part[n:] for part in given]
             old = [parameters[name][of_site] for name in PSEUDO]
             learned = form.learn(points[:, place], gradients[:, place], at_draws, old, damping)
@@ -105,14 +110,33 @@ class ModelTarget:
             points[:, place] = form.moved(points[:, place], given, *pairs)
         return shapes.straighten(points, after.shape(new)) if after.has_shape else points
 
-    def _sites(self, points, parameters):
-        """Yield form, place in y, place in the parameters, and the given values."""
-        points = np.ascontiguousarray(points)
-        flat = iter(self.map.evaluate("given", points, parameters))
+    def _given_latest(self, points, parameters):
+        """Return the given values at points (S, d) of the latest evaluation, or None.
+
+        They cost nothing there. Alone, they would take NumPy longer than the gradient takes JAX.
+        """
+        if self._latest is None or self._latest[2] is None or self._latest[1] is not parameters:
+            return None
+        evaluated, _, given = self._latest
+        row_of = {row.tobytes(): i for i, row in enumerate(evaluated)}
+        rows = [row_of.get(row.tobytes()) for row in np.ascontiguousarray(points)]
+        return None if None in rows else [part[rows] for part in given]
+
+    def _sites(self, points, parameters, known=None):
+        """Yield form, place in y, place in the parameters, and the given values.
+
+        ``known`` are given values at the first of the points, where they are known.
+        """
+        n_known = len(known[0]) if known else 0
+        points, known = np.ascontiguousarray(points), iter(known or ())
+        flat = iter(self.map.evaluate("given", points[n_known:], parameters))
+        n_left = len(points) - n_known
         for site, of_site in zip(self.map.sites, self.map.places, strict=True):
-            given = [next(flat) for _ in range(site.form.n_learned_from)]
+            given = [next(flat) for _ in range(site.form.n_learned_from + len(site.slopes))]
             if site.form.is_elementwise:
-                given = [np.broadcast_to(part, (len(points), site.form.n_dim)) for part in given]
+                given = [np.broadcast_to(part, (n_left, site.form.n_dim)) for part in given]
+            if n_known:
+                given = [np.concatenate([next(known), part]) for part in given]
             if given:
                 yield site.form, self.map.place_of(site), of_site, given
 

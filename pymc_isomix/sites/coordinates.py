@@ -48,6 +48,8 @@ class Site:
         Names of further value variables that belong to the site completely.
     woven : (n,) integer array, optional
         Places of the elements of the site among the concatenated elements of these variables.
+    slopes : tuple of TensorVariable
+        What else the form learns from, as expressions of all value variables.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Site:
     part: slice | None = None
     others: tuple = ()
     woven: Any = None
+    slopes: tuple = ()
 
     @property
     def variables(self):
@@ -234,8 +237,13 @@ class CoordinateMap:
             points = self.space.unflatten(pt.set_subtensor(flat[self.sheared], straight))
         return points, log_determinant, given
 
-    def batched(self, points, parameters, *, backward=False, on_jax=False):
+    def batched(self, points, parameters, *, backward=False, on_jax=False, learning=False):
         """Map symbolic points (S, d), y to z or backward, with log determinant and what is given.
+
+        Parameters
+        ----------
+        learning : bool
+            Whether what is given is what the forms learn from.
 
         Returns
         -------
@@ -243,20 +251,28 @@ class CoordinateMap:
         log_determinant : (S,) TensorVariable
         given : list of tuples of (S, ...) TensorVariable
         """
-        point, variables, outputs, given = self._at_point(points.dtype, backward)
+        point, variables, outputs, given = self._at_point(points.dtype, backward, learning)
         replacements = {variable: parameters[name] for name, variable in variables.items()}
         outputs = graph_replace(outputs, replacements, strict=False)
         many = batch_in_chunks if on_jax else batch
         flat, log_determinant, *rest = many(outputs, point, points)
         return flat, log_determinant, self.by_site(rest, given)
 
-    def _at_point(self, dtype, backward):
+    def _at_point(self, dtype, backward, learning):
         """Return the map of one point: (y or z, parameters, image, what is given)."""
-        if (key := ("point", dtype, backward)) not in self.functions:
+        if (key := ("point", dtype, backward, learning)) not in self.functions:
             point = pt.vector("point", shape=(self.space.n_dim,), dtype=dtype)
             variables = self.variables(dtype)
             through = self.backward if backward else self.forward
             values, log_determinant, given = through(point, variables)
+            if learning:
+                given = [
+                    (
+                        *here[: site.form.n_learned_from],
+                        *self._at_values(site.slopes, values, dtype),
+                    )
+                    for site, here in zip(self.sites, given, strict=True)
+                ]
             outputs = [
                 self.space.flatten(values),
                 log_determinant,
@@ -278,15 +294,13 @@ class CoordinateMap:
         if (what, dtype) not in self.functions:
             points = pt.matrix("points", shape=(None, self.space.n_dim), dtype=dtype)
             variables = self.variables(dtype)
-            *outputs, given = self.batched(points, variables, backward=what == "coordinates")
+            *outputs, given = self.batched(
+                points, variables, backward=what == "coordinates", learning=what == "given"
+            )
             if what == "coordinates":
                 outputs += [part for here in given for part in here]
             if what == "given":
-                outputs = [
-                    part
-                    for site, here in zip(self.sites, given, strict=True)
-                    for part in here[: site.form.n_learned_from]
-                ]
+                outputs = [part for here in given for part in here]
             if what == "share":
                 shares = [
                     form.share(here, *own).mean(axis=0)
@@ -354,6 +368,19 @@ class CoordinateMap:
             labels += own
         return np.array(labels)
 
+    @property
+    def is_elementwise(self):
+        """Whether all sites are of elements, in some basis, and learn from given values alone."""
+        return all(site.form.is_elementwise and not site.slopes for site in self.sites)
+
+    def learned_from(self, given):
+        """Return what the regressions of the sites need of what is given at each, a flat list."""
+        return [
+            part
+            for site, here in zip(self.sites, given, strict=True)
+            for part in here[: site.form.n_learned_from]
+        ]
+
     def by_site(self, flat, given=None):
         """Group a flat list of what is given by site, as ``given`` is, or the sites' own."""
         parts = iter(flat)
@@ -367,7 +394,7 @@ class CoordinateMap:
 
     def place_of(self, site):
         """Return the places of a site in a point, a slice or integers."""
-        if site.others:
+        if site.woven is not None:
             places = [self.space.ordering[name][1] for name in site.variables]
             return np.concatenate([np.arange(p.start, p.stop) for p in places])[site.woven]
         whole = self.space.ordering[site.name][1]
@@ -380,18 +407,18 @@ class CoordinateMap:
 
     def _given(self, values, dtype, sites=None):
         """Evaluate what is given at sites, from z by the name of the value variable."""
+        sites = self.sites if sites is None else sites
+        return [self._at_values(site.given, values, dtype, site.parents) for site in sites]
+
+    def _at_values(self, expressions, values, dtype, names=None):
+        """Evaluate expressions of value variables, those of some names, or of all."""
+        if not expressions:
+            return ()
         variables = {v.name: v for v in self.space.model.value_vars}
-        return [
-            tuple(
-                pt.as_tensor(part).astype(dtype)
-                for part in graph_replace(
-                    list(site.given),
-                    {variables[name]: values[name] for name in site.parents},
-                    strict=False,
-                )
-            )
-            for site in (self.sites if sites is None else sites)
-        ]
+        names = values if names is None else names
+        replacements = {variables[name]: values[name] for name in names}
+        found = graph_replace(list(expressions), replacements, strict=False)
+        return tuple(pt.as_tensor(part).astype(dtype) for part in found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -487,7 +514,7 @@ class Coordinates:
 
 def _taken(values, site):
     """Take the elements of a site from the values of variables, flat."""
-    if site.others:
+    if site.woven is not None:
         return pt.concatenate([values[name].ravel() for name in site.variables])[site.woven]
     value = values[site.name]
     return value.ravel() if site.part is None else value[site.part]
@@ -495,7 +522,7 @@ def _taken(values, site):
 
 def _put(values, site, new):
     """Put the elements of a site into the values of its variables: {name: value}."""
-    if not site.others:
+    if site.woven is None:
         value = values[site.name]
         whole = site.part is None
         new = new.reshape(value.shape) if whole else pt.set_subtensor(value[site.part], new)

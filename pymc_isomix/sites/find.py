@@ -11,7 +11,7 @@ from pymc.distributions.transforms import ZeroSumTransform
 
 from pymc_isomix.model.fitted_data import same
 from pymc_isomix.model.model_cache import graph_key, model_cache
-from pymc_isomix.sites import values
+from pymc_isomix.sites import predictors, values
 from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, SHEAR, CoordinateMap, Site
 from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
@@ -52,6 +52,8 @@ def find_coordinates(space, *, log=True):
     ):
         weaker: dict = {}
         candidates = {name: _candidates(space, name, weaker) for name in space.variables}
+        for site in reversed(predictors.find(space, candidates)):  # the best, and first of all
+            candidates = {site.name: [site, *candidates.pop(site.name)], **candidates}
         sites = _without_circles(space, candidates, weaker)
         coordinates = model_cache(space.model).add(
             key, CoordinateMap(space, sites, space.data_read)

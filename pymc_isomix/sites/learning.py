@@ -110,7 +110,10 @@ def new_pseudo(
         here = form.pullback(draws.bent[:, place], at_draws, *own, weighted[:, place])
         there = form.pullback(means.bent[:, place], at_means, *own, of_means[:, place])
         by_log_precision, by_value = (t - h for t, h in zip(there, here, strict=True))
-        share, deviation = form.share(at_draws, *own), form.deviation(at_draws, *own)
+        share, deviation = (
+            pt.specify_shape(part, (None, form.n_pseudo))
+            for part in (form.share(at_draws, *own), form.deviation(at_draws, *own))
+        )
         typical = deviation.mean(axis=0)
         fisher = draw_weights @ share**2 / 2
         scaled = form.is_elementwise and metric.ndim > 0

@@ -274,3 +274,29 @@ class Scaled(Matrix):
         seen = at_rows(cotangent)
         of_mean = (seen * (at_rows(given[5]) - (value - given[0]))).sum(axis=0)
         return precision * (of_root + of_mean), -precision * seen.sum(axis=0)
+
+
+class Predictor(Matrix):
+    r"""Elements that the rows of a predictor depend on, of which the likelihood is known by row.
+
+    As :class:`Matrix`, with pseudo-observations that are learned from the slope of the log
+    likelihood in each row: of Gaussian data it is :math:`c (m - \theta)`.
+
+    What it learns from: f, G, and that slope (S, B, r).
+    """
+
+    pseudo_names = "row"
+
+    def __init__(self, batch, rows, columns):
+        super().__init__(batch, rows, columns, centred=False)
+        self.n_learned_from = 2
+
+    def learn(self, y, gradient, given, own, damping):
+        """Learn log c and m, (B r,) arrays, from draws y (S, B n); all are NumPy arrays."""
+        location, factor, slope = given
+        log_precision, value = (self._pseudo(part) for part in own)
+        conditional = matrix_regression.Conditional.of(location, factor, log_precision, value)
+        effect = conditional.effect(self._blocks(y, self.last))
+        theta = location + (factor @ effect[..., None])[..., 0]
+        new = matrix_regression.learn_rows(theta, slope, (log_precision, value), damping)
+        return [part.ravel() for part in new]

@@ -15,8 +15,17 @@ from typing import NamedTuple
 import numpy as np
 import scipy  # which loads its parts when they are used
 
-from pymc_isomix.sites.regression import LARGEST_RATIO, LEAST_RATIO, RIDGE, TINY, bounded
+from pymc_isomix.sites.regression import (
+    LARGEST_LOG_PRECISION,
+    LARGEST_MOVE,
+    LARGEST_RATIO,
+    LEAST_RATIO,
+    RIDGE,
+    TINY,
+    bounded,
+)
 
+LEAST_SHARE = 1e-3  # of the precision of a row of a predictor: what its data add at least
 MOST_ROWS = 1000  # of a matrix: above, joint equations of all rows would cost too much
 
 
@@ -101,3 +110,31 @@ def unit_change(location, factor, old, new):
     before, after = (Conditional.of(location, factor, *own).root for own in (old, new))
     diagonals = [np.diagonal(root, axis1=-2, axis2=-1) for root in (before, after)]
     return np.median(diagonals[1] / diagonals[0], axis=0)
+
+
+def learn_rows(theta, slope, own, damping):
+    """Regress the slope of the log likelihood in each row on the row itself.
+
+    Parameters
+    ----------
+    theta, slope : (S, B, r) array
+    own : (B, r) arrays
+        Log c and m.
+
+    Returns
+    -------
+    log_precision, value : (B, r) array
+        The new pseudo-observations. A row on which the data have no slope keeps its own.
+    """
+    log_precision, value = own
+    centre, variance = theta.mean(axis=0), theta.var(axis=0)
+    precision = -(slope * (theta - centre)).mean(axis=0) / (variance + TINY)
+    precision = np.maximum(precision, LEAST_SHARE / (variance + TINY))
+    change = np.log(np.clip(precision / np.exp(log_precision), LEAST_RATIO, LARGEST_RATIO))
+    move = centre + slope.mean(axis=0) / precision - value
+    is_row = variance > 0
+    change, move = (damping * np.where(is_row, part, 0.0) for part in (change, move))
+    new = np.clip(log_precision + change, -LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION)
+    # of one row, whose data lie farther from it than all data together
+    largest = LARGEST_MOVE * np.exp(-0.5 * new)
+    return new, value + np.clip(move, -largest, largest)
