@@ -22,6 +22,10 @@ MOST_MODES, MOST_POOR = 25, 4  # Gaussians; where the first fits its mode poorly
 LIGHTEST = 5.0  # nats of log mass below all other modes together: less is not fitted further
 MOST_AGAIN = 4  # ends that lead to a mode that is known
 NEAR = 0.3  # standard deviations per root of d, between ends that count as one
+LOW = 30.0  # nats below the middle of a Gaussian: where chains look for no other mode
+MOST_ELSEWHERE = 2  # Gaussians of other modes that may become the first
+NEGLIGIBLE = 12.0  # nats of log mass below another mode: such a mode is left out
+NEARLY = 1.0  # nats: standard deviation of log weights, up to which chains get no dense metric
 TOO_FAR = 2.0  # nats: standard deviation of log weights of a Gaussian that is worth another try
 SPREAD = 0.3  # of the means of a mixture's components about their Gaussian's
 # Nats of KL(q || p) that ask for no mixture: so many, or so many per dimension up to a largest
@@ -84,12 +88,20 @@ def warm_start(
         ends, heights, parameters = _coordinates_at_end(target, ends, heights, parameters, rng)
     below = Gaussian(start, np.full(n_dim, BELOW), first)
     batch, climbed = _gaussian_at(target, ends[0], below, parameters, rng, few, dense, tell)
+    if not climbed:  # all ends are such peaks
+        ends = ends[:0]
+    elif parameters:
+        ends = target.moved(ends, parameters, batch.gaussian.parameters)
+    if getattr(target, "has_chains", False):
+        old = batch.gaussian.parameters
+        batch, elsewhere = _modes_of_the_rest(target, batch, starts, first, rng, tell)
+        ends = target.moved(np.concatenate([ends, elsewhere]), old, batch.gaussian.parameters)
     batches = [batch]
-    if climbed:  # else all ends are such peaks
-        if parameters:
-            ends = target.moved(ends, parameters, batch.gaussian.parameters)
+    if len(ends):
         explores = explores and dense and batch.is_of_use
-        batches += _further_gaussians(target, batch, ends, explores, rng, few, dense, tell)
+        further = _further_gaussians(target, batch, ends, explores, rng, few, dense, tell)
+        least = max(b.log_evidence for b in (batch, *further)) - NEGLIGIBLE
+        batches += [b for b in further if b.log_evidence > least]
     if with_shape and len(batches) == 1 and shaping.is_wanted(batch):
         most = MOST_WITH_SHAPE
         shaped = second_order.fit(
@@ -154,6 +166,63 @@ def _further_gaussian(target, batches, end, height, rng, few, dense, tell):
     batch = second_order.fit(Settled(target), laplace, rng, tell=tell, ends_at=is_known)
     # one that has gone to another mode, or lies across several, leaves Laplace's in its place
     return first if uncovered([*batches, batch], end, height)[0] else batch
+
+
+def _modes_of_the_rest(target, batch, starts, first, rng, tell):
+    """Climb again where chains are where the rest expects them: the best Gaussian, and ends.
+
+    In the coordinates that a Gaussian has found, the density at the middle of a chain's own is that
+    of the rest, with the chain integrated out. Peaks of the chain hide none of its modes there.
+
+    Parameters
+    ----------
+    batch : Batch
+        Of that Gaussian.
+    starts : (K, d) array
+        Coordinates y of the parameters ``first``.
+
+    Returns
+    -------
+    Batch
+        That of another mode, where it has a higher ELBO.
+    (C, d) array
+        Ends of ascents elsewhere, in the coordinates of the Gaussian that was given.
+    """
+    gaussian = batch.gaussian
+    points = target.moved(starts, first, gaussian.parameters)
+    points[:, target.of_chains] = gaussian.mean[target.of_chains]
+    points = points[np.isfinite(points).all(axis=1)]
+    ends, heights = ascend(lambda at: target.evaluate(at, gaussian.parameters), points)
+    top = target.evaluate(gaussian.mean[None], gaussian.parameters)[0][0]
+    left = np.flatnonzero(uncovered([batch], ends, heights) & (heights > top - LOW))
+    found, best = list[np.ndarray](), batch
+    for i in left[np.argsort(-heights[left])]:
+        if any(_are_near(gaussian, ends[[i]] - other) for other in found):
+            continue
+        found.append(ends[[i]])
+        if len(found) > MOST_ELSEWHERE:
+            break
+        other = second_order.fit(target, _of_the_rest(target, gaussian, ends[i]), rng, tell=tell)
+        best = other if other.elbo > best.elbo else best
+    if best is not batch:
+        found.append(gaussian.mean[None])
+    return best, np.concatenate(found) if found else ends[:0]
+
+
+def _of_the_rest(target, gaussian, end):
+    """Gaussian at an end (d,): chains as a Gaussian has them, the rest by finite differences."""
+    root = gaussian.root
+    scales = np.abs(np.diagonal(root) if root.ndim == 2 else root).copy()
+    rest = np.flatnonzero(~target.of_chains)
+    unit = np.eye(len(end))[rest] * scales[rest, None]
+
+    precision = second_order.precision_by_differences(target, end, gaussian.parameters, unit)
+    covariance = second_order.bounded_inverse(precision)
+    local = scales[rest, None] * np.linalg.cholesky(covariance)
+    parameters, [mean], scales[rest] = target.sheared_by(
+        rest, local, end[None], gaussian.parameters
+    )
+    return Gaussian(mean, scales, parameters)
 
 
 class Settled:
@@ -231,9 +300,9 @@ def _gaussian_at(target, mean, below, parameters, rng, few, dense, tell):
     best = int(np.argmax(elbos))
     gaussian = settled[best]
     if dense and getattr(target, "has_chains", False):
-        # thousands of steps that are exact in their coordinates need no correlations of their own
+        # steps that are nearly exact in their coordinates need no correlations of their own
         plain = second_order.fit(target, gaussian, rng, tell=tell)
-        if is_exact(target, [plain], np.ones(1), rng):
+        if plain.deviation < NEARLY:
             return plain, best == 0
         gaussian = plain.gaussian
     if dense:
