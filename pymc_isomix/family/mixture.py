@@ -12,9 +12,7 @@ from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.family import density, modes
 from pymc_isomix.family import metric as metrics
 
-NO_WEIGHT = (
-    -1e4
-)  # log weight of a component without weight; finite, for callbacks that take differences
+NO_WEIGHT = -1e4  # a log weight; finite, for callbacks that take differences
 COMPONENT_VARIANCES = ("isotropic", "diagonal")  # by the dimensions of the log variances, from 1
 
 

@@ -198,7 +198,7 @@ def _support(dataset, mixture, history):
 
 
 def _unsettled(dataset, mixture, history):
-    rise = 0.0 if history is None else still_rising(history.elbo)
+    rise = 0.0 if history is None else still_rising(history.elbo_of_last_rule)
     if _weights_are_good(dataset) or weights_hardly_differ(dataset):
         # the ELBO can rise by KL(q || p) at most, which good weights measure
         rise = min(rise, (dataset["log_evidence"] - dataset["elbo"]).item())

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from pymc_isomix.fitting.record import GAUSSIAN
 from pymc_isomix.results import rules
 
 WORST = 5  # dimensions in a table, besides those that the verdict names
@@ -52,7 +53,7 @@ def recent_elbo(history):
     phase = history.phase[finite] if known else np.full(len(elbo), "")
     if not len(elbo):
         return np.nan
-    n_recent = 1 if phase[-1] == "gaussian" else RECENT
+    n_recent = 1 if phase[-1] == GAUSSIAN else RECENT
     return float(elbo[phase == phase[-1]][-n_recent:].mean())
 
 

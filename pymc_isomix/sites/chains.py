@@ -1,7 +1,7 @@
 r"""Sites whose elements are a chain in time: walks, autoregressions, sums of noise.
 
-As :mod:`pymc_isomix.sites.matrices`, where the precision of the effect is banded: in time and
-memory proportional to the number of steps.
+As :mod:`pymc_isomix.sites.matrices`, for effects with a banded precision. Time and memory are
+proportional to the number of steps.
 """
 
 import numpy as np
@@ -14,33 +14,33 @@ from pymc_isomix.backend.jax_compilation import compile_for_jax
 from pymc_isomix.backend.recursions import Linear, Riccati, closed_loop, companion
 from pymc_isomix.sites.regression import TINY, newton_step
 
-N_GIVEN = 8  # what the model gives; the rest is kept
+N_GIVEN = 8  # values given by the model; the others are cached
 
 AT_ONCE = 50  # points, on JAX
 LONG = 500  # steps times lags from where on JAX is worth its compiling
 
-LARGEST_LOG_SCALE = 10.0  # of a chain that explodes at the start
+LARGEST_LOG_SCALE = 10.0  # bound for a chain that explodes at the start
 
 
 class Chain:
     r"""A chain :math:`x_t = b_t + \sum_k a_{tk} x_{t-k} + s_t \zeta_t`, seen as :math:`h + e x`.
 
-    Pseudo-observations of what is seen tell, from time t on, a precision :math:`\Lambda_t` of the
-    state at t and an information vector :math:`\eta_t`. What is left of :math:`\zeta_t` given those
-    and the past, standardised, is y. With v, d and :math:`\tilde a` of
+    Pseudo-observations from time t on give a precision :math:`\Lambda_t` of the state at t and an
+    information vector :math:`\eta_t`. y is the standardised remainder of :math:`\zeta_t` given
+    these and the past. With v, d and :math:`\tilde a` of
     :func:`pymc_isomix.backend.recursions.closed_loop`, and :math:`\eta'_t = \eta_t - v_t b_t`,
 
     .. math:: x_t = b_t + \frac{s_t^2 \eta'_{t1}}{d_t} + \sum_k \tilde a_{tk} x_{t-k} +
         \frac{s_t}{\sqrt{d_t}} y_t,
 
-    which is a Kalman smoother's draw of the chain. It is exact where the data are Gaussian and
-    independent in x, and without pseudo-observations y is :math:`\zeta`.
+    which is a draw of a Kalman smoother. It is exact if the data are Gaussian and independent in x.
+    Without pseudo-observations y is :math:`\zeta`.
 
     What is given, with B chains of T steps: ``offset`` b (..., B, T), ``coefs`` a (..., B, p, T),
     ``scale`` s, ``added`` h and ``factor`` e (..., B, T), ``noise`` (..., B, T), in whose units
     pseudo-observations are precise: they have :math:`c / \text{noise}^2`; and of each element of z
-    ``prior_location`` and ``prior_scale`` (..., B T). z is x itself where that is what the model
-    draws, and prior location + prior scale :math:`\zeta` otherwise.
+    ``prior_location`` and ``prior_scale`` (..., B T). z is x itself in a centred model, and prior
+    location + prior scale :math:`\zeta` otherwise.
 
     Parameters
     ----------
@@ -87,12 +87,12 @@ class Chain:
         if self.centred:
             log_determinant += pt.log(pt.abs(scale)).sum(axis=(-1, -2))
             return self._flat(x, self.last), log_determinant, given
-        zeta = scale * self._told(x, coefs, seen, pull) / odds + noise
+        zeta = scale * self._information(x, coefs, seen, pull) / odds + noise
         log_determinant += pt.log(pt.abs(prior_scale)).sum(axis=-1)
         return prior_location + prior_scale * self._flat(zeta, self.last), log_determinant, given
 
     def to_coordinates(self, z, given, log_precision, value):
-        """Map z (..., B T) back to y (..., B T); whatever pseudo-observations were used forward."""
+        """Map z (..., B T) back to y (..., B T), for any pseudo-observations."""
         offset, coefs, scale, _, _, _, prior_location, prior_scale = given[:N_GIVEN]
         seen, odds, closed, pull = self._smooth(given, log_precision, value)
         if self.centred:
@@ -101,17 +101,17 @@ class Chain:
             return self._flat(y - scale * pull / pt.sqrt(odds), self.last)
         zeta = self._chains((z - prior_location) / prior_scale, self.last)
         x = chain(coefs, offset + scale * zeta)
-        y = (zeta - scale * self._told(x, coefs, seen, pull) / odds) * pt.sqrt(odds)
+        y = (zeta - scale * self._information(x, coefs, seen, pull) / odds) * pt.sqrt(odds)
         return self._flat(y, self.last)
 
     def share(self, given, log_precision, value):
-        r"""Share :math:`c e^2 \operatorname{var} x / \text{noise}^2` of each one, (..., B T)."""
+        r"""Share :math:`c e^2 \operatorname{var} x / \text{noise}^2` of each, (..., B T)."""
         factor = given[4]
         variance = self._variance(given, log_precision, value)
         return self._flat(self._precision(given, log_precision) * factor**2 * variance)
 
     def deviation(self, given, log_precision, value):
-        r"""Return the standard deviation of what is seen given those, (..., B T)."""
+        r"""Return the standard deviation of :math:`h + e x` given these, (..., B T)."""
         return self._flat(pt.abs(given[4]) * pt.sqrt(self._variance(given, log_precision, value)))
 
     def pullback(self, y, given, log_precision, value, cotangent):
@@ -121,11 +121,11 @@ class Chain:
         return pytensor.grad((cotangent * again).sum(), [log_precision, value])
 
     def slope(self, y, gradient, given, log_precision, value):
-        r"""Return what the data say beside the pseudo-observations, for a regression.
+        r"""Return the slope of the data without the pseudo-observations, for a regression.
 
-        What :math:`\nabla_y \log p + y` is, comes from the slope of the log likelihood in what is
-        seen, :math:`\theta`, less :math:`c (m - \theta)`. y is banded in x, so that this slope is a
-        sum of p + 1 terms.
+        :math:`\nabla_y \log p + y` comes from the slope of the log likelihood in :math:`\theta = h
+        + e x`, minus :math:`c (m - \theta)`. y is banded in x, so this slope is a sum of p + 1
+        terms.
 
         Parameters
         ----------
@@ -143,9 +143,9 @@ class Chain:
             given = self.forward(y, given, log_precision, value)[2]
         _, odds, closed, _, x = given[N_GIVEN:]
         variance = self._variance(given, log_precision, value)
-        told = self._chains(gradient + y, self.last) * pt.sqrt(odds) / scale
-        later = [_later(closed[..., k, :] * told, k + 1) for k in range(self.order)]
-        left = factor * variance * (told - sum(later))
+        slope = self._chains(gradient + y, self.last) * pt.sqrt(odds) / scale
+        later = [_later(closed[..., k, :] * slope, k + 1) for k in range(self.order)]
+        left = factor * variance * (slope - sum(later))
         theta = added + factor * x - self._pseudo(value)
         weight = factor**2 * variance / noise**2
         return self._flat(left), self._flat(weight), self._flat(theta)
@@ -155,12 +155,12 @@ class Chain:
         return abs(given[5]).mean(axis=0).ravel()
 
     def log_unit(self, given, log_precision, value):
-        """Log of what a unit of y is in the noise, given the past, (..., B T)."""
+        """Log of a unit of y, in units of the noise, given the past, (..., B T)."""
         _, odds, *_ = self._smoothed(given, log_precision, value)
         return -0.5 * self._flat(pt.log(odds), self.last)
 
     def typical(self, given):
-        """Typical location and log scale of what is seen, (B T,) arrays each, from K points.
+        """Typical location and log scale of :math:`h + e x`, (B T,) arrays each, from K points.
 
         The scale is in units of the noise.
         """
@@ -181,7 +181,7 @@ class Chain:
         return np.median(location, axis=0), np.median(log_scale, axis=0)
 
     def learn(self, y, gradient, given, own, damping=1.0):
-        """Regress the slope of the log likelihood on what is seen, with arrays.
+        """Regress the slope of the log likelihood on :math:`h + e x`, with arrays.
 
         Parameters
         ----------
@@ -190,7 +190,7 @@ class Chain:
         given : tuple of arrays
         own : log c and m, (B T,) arrays
         damping : float
-            Part of the step that is taken, 0 to 1.
+            Part of the step to take, 0 to 1.
 
         Returns
         -------
@@ -201,7 +201,7 @@ class Chain:
         return newton_step(slope, own, damping, self.noise(given))
 
     def moved(self, y, given, old, new):
-        """Map y (S, B T), an array, to that of the same z under other pseudo-observations."""
+        """Map y (S, B T), an array, to y of the same z under other pseudo-observations."""
         z, _ = self._numbers("to_unconstrained", y, given=given, own=old)
         return self._numbers("to_coordinates", z, given=given, own=new)
 
@@ -240,17 +240,17 @@ class Chain:
         precision, variance = self._precision(given, log_precision), scale**2
         information = Riccati()(coefs, variance, precision * factor**2)
         seen, odds, closed = closed_loop(coefs, variance, information)
-        told = precision * factor * (self._pseudo(value) - added)
-        told = _first(told, self.order) - seen * offset[..., None, :]
-        pull = Linear(reverse=True)(companion(closed), told)
+        seen_value = precision * factor * (self._pseudo(value) - added)
+        seen_value = _first(seen_value, self.order) - seen * offset[..., None, :]
+        pull = Linear(reverse=True)(companion(closed), seen_value)
         return seen, odds, closed, pull[..., 0, :]
 
     def _smoothed(self, given, log_precision, value):
-        """Return what :meth:`_smooth` does, which :meth:`forward` may have kept."""
+        """Return the result of :meth:`_smooth`, which :meth:`forward` may have cached."""
         return given[N_GIVEN:-1] or self._smooth(given, log_precision, value)
 
-    def _told(self, x, coefs, seen, pull):
-        """Return what later observations say of the noise, but for its scale."""
+    def _information(self, x, coefs, seen, pull):
+        """Return the information of later observations about the noise, up to its scale."""
         lags = _lags(x, self.order)
         before = (coefs * lags).sum(axis=-2)
         return pull - seen[..., 0, :] * before - (seen[..., 1:, :] * lags[..., :-1, :]).sum(axis=-2)
@@ -279,7 +279,7 @@ class Chain:
 
 
 def chain(coefs, steps):
-    r"""Run a chain :math:`x_t = \sum_k a_{tk} x_{t-k} + u_t`, (..., T), from nothing.
+    r"""Run a chain :math:`x_t = \sum_k a_{tk} x_{t-k} + u_t`, (..., T), from zero.
 
     Parameters
     ----------
@@ -291,7 +291,7 @@ def chain(coefs, steps):
 
 
 def _first(values, order, axis=-2):
-    """Put values where the first element of a vector of states is, zeros elsewhere."""
+    """Put values into the first element of state vectors, and zeros elsewhere."""
     values = pt.expand_dims(values, axis)
     if order == 1:
         return values
@@ -311,7 +311,7 @@ def _lags(x, order):
 
 
 def _later(values, k):
-    """Values (..., T) of k steps later; zero behind the last."""
+    """Values (..., T) of k steps later; zero after the last."""
     nothing = pt.zeros_like(values[..., :k])
     return pt.concatenate([values[..., k:], nothing], axis=-1)
 
