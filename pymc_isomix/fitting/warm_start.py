@@ -202,7 +202,8 @@ def _modes_of_the_rest(target, batch, starts, first, rng, on_batch):
         found.append(ends[[i]])
         if len(found) > MOST_ELSEWHERE:
             break
-        other = second_order.fit(target, _of_the_rest(target, gaussian, ends[i]), rng, on_batch=on_batch)
+        local = _of_the_rest(target, gaussian, ends[i])
+        other = second_order.fit(target, local, rng, on_batch=on_batch)
         best = other if other.elbo > best.elbo else best
     if best is not batch:
         found.append(gaussian.mean[None])
