@@ -399,12 +399,22 @@ def root_by_differences(target, mean, parameters, unit=None):
     unit : (d, d) array, optional
         Root of a metric in which the Hessian is of the order of one.
     """
-    n_dim = len(mean)
-    unit = np.eye(n_dim) if unit is None else unit
-    steps = DIFFERENCE * unit.T
+    unit = np.eye(len(mean)) if unit is None else unit
+    precision = precision_by_differences(target, mean, parameters, unit.T)
+    return unit @ np.linalg.cholesky(bounded_inverse(precision))
+
+
+def precision_by_differences(target, mean, parameters, directions):
+    """Precision (n, n) along directions (n, d) at a point, by differences of the gradient."""
+    steps, n = DIFFERENCE * directions, len(directions)
     _, gradients = target.evaluate(np.concatenate([mean + steps, mean - steps]), parameters)
-    whitened = np.nan_to_num((gradients[n_dim:] - gradients[:n_dim]) @ unit)
+    whitened = np.nan_to_num((gradients[n:] - gradients[:n]) @ directions.T)
     precision = whitened / (2 * DIFFERENCE)
-    values, vectors = np.linalg.eigh((precision + precision.T) / 2)
+    return (precision + precision.T) / 2
+
+
+def bounded_inverse(precision):
+    """Covariance (n, n) of a symmetric precision, whose eigenvalues may be nothing or negative."""
+    values, vectors = np.linalg.eigh(precision)
     covariance = (vectors / np.maximum(values, LEAST_PRECISION)) @ vectors.T
-    return unit @ np.linalg.cholesky(covariance + 1e-12 * np.eye(n_dim))
+    return covariance + 1e-12 * np.eye(len(precision))

@@ -38,6 +38,14 @@ class ModelTarget:
         """Whether effects are chains in time."""
         return any(isinstance(site.form, Chain) for site in self.map.sites)
 
+    @property
+    def of_chains(self):
+        """Which dimensions of y are elements of chains, (d,) booleans."""
+        found = np.zeros(self.map.space.n_dim, bool)
+        for site in self.map.sites:
+            found[self.map.place_of(site)] = isinstance(site.form, Chain)
+        return found
+
     def evaluate(self, points, parameters):
         """Log density (S,) and gradient (S, d) at points y (S, d)."""
         self.n_gradients += len(points)
@@ -89,14 +97,39 @@ class ModelTarget:
             return parameters, centre, factor
         y = points[:, places]
         correlations, deviations = _given_others(y - y.mean(axis=0), gradients[:, places])
-        root = np.linalg.cholesky(np.linalg.inv(correlations))
-        unit = np.diagonal(root)
-        change = deviations[:, None] * root / (unit * deviations)
-        factor[places] = unit
-        centre = centre.copy()
+        root = deviations[:, None] * np.linalg.cholesky(np.linalg.inv(correlations))
+        new, centre, scales = self.sheared_by(places, root, centre, parameters)
+        factor[places] = scales / deviations
+        return new, centre, factor
+
+    def sheared_by(self, places, root, centre, parameters):
+        """Shear what is of no site, so that a Gaussian of this root has no correlations.
+
+        Parameters
+        ----------
+        places : (n,) integer array
+            Of the Gaussian's dimensions. All others stay, and these too where they are not the
+            ones that are sheared.
+        root : (n, n) array
+            Lower triangular.
+        centre : (C, d) array
+        parameters : dict of arrays
+
+        Returns
+        -------
+        new : dict of arrays
+        centre : (C, d) array
+            The points at the same z in the new coordinates.
+        scales : (n,) array
+            Standard deviations of the Gaussian there.
+        """
+        if not np.array_equal(places, self.map.sheared):
+            return parameters, centre, np.sqrt((root**2).sum(axis=1))
+        scales = np.diagonal(root)
+        change, centre = root / scales, centre.copy()
         centre[:, places] = np.linalg.solve(change, centre[:, places].T).T
-        shear = (parameters[SHEAR] @ change).astype(points.dtype)
-        return {**parameters, SHEAR: shear}, centre, factor
+        shear = (parameters[SHEAR] @ change).astype(centre.dtype)
+        return {**parameters, SHEAR: shear}, centre, scales
 
     def moved(self, points, old, new):
         """Map points y (S, d) to points of the same z under new parameters."""

@@ -12,6 +12,7 @@ FEW_DIMENSIONS = 100  # up to so many, finite differences give the first metric
 # Effects may follow each datum. An ascent then ends where a noise vanishes, far from the
 # mass. Steps with few draws start there, and with this scale at a start that did not climb.
 BELOW = 0.3
+CLEARLY_HIGHER = 0.01  # nats per dimension, by which that leads higher than all ascents
 NARROW, N_NARROW = 0.1, 4  # standard deviation of draws around an end; number of rounds
 CLIMBED_AGAIN = 5  # number of the best ends, in changed coordinates
 N_STARTS_OF_MANY = 10  # in many dimensions
@@ -22,6 +23,10 @@ MOST_MODES, MOST_POOR = 25, 4  # Gaussians; Gaussians if the first fits its mode
 LIGHTEST = 5.0  # nats of log mass below all other modes: lighter ones are not fitted further
 MOST_AGAIN = 4  # ends that lead to a known mode
 NEAR = 0.3  # standard deviations per root of d between equal ends
+LOW = 30.0  # nats below the middle of a Gaussian, where chains look for no other mode
+MOST_ELSEWHERE = 2  # Gaussians of other modes that may become the first
+NEGLIGIBLE = 12.0  # nats of log mass below another mode, where a mode is left out
+NEARLY = 1.0  # nats: standard deviation of log weights, below which chains need no dense metric
 TOO_FAR = 2.0  # nats: standard deviation of log weights, above which a Gaussian is tried again
 SPREAD = 0.3  # standard deviations of the components' means around the Gaussian's
 # nats of KL(q || p) that need no mixture: a number, or one per dimension up to a bound
@@ -84,12 +89,20 @@ def warm_start(
         ends, heights, parameters = _coordinates_at_end(target, ends, heights, parameters, rng)
     below = Gaussian(start, np.full(n_dim, BELOW), first)
     batch, climbed = _gaussian_at(target, ends[0], below, parameters, rng, few, dense, on_batch)
+    if not climbed:  # all ends are such peaks
+        ends = ends[:0]
+    elif parameters:
+        ends = target.moved(ends, parameters, batch.gaussian.parameters)
+    if getattr(target, "has_chains", False):
+        old = batch.gaussian.parameters
+        batch, elsewhere = _modes_of_the_rest(target, batch, starts, first, rng, on_batch)
+        ends = target.moved(np.concatenate([ends, elsewhere]), old, batch.gaussian.parameters)
     batches = [batch]
-    if climbed:  # otherwise all ends are such peaks
-        if parameters:
-            ends = target.moved(ends, parameters, batch.gaussian.parameters)
+    if len(ends):
         explores = explores and dense and batch.is_useful
-        batches += _further_gaussians(target, batch, ends, explores, rng, few, dense, on_batch)
+        further = _further_gaussians(target, batch, ends, explores, rng, few, dense, on_batch)
+        least = max(b.log_evidence for b in (batch, *further)) - NEGLIGIBLE
+        batches += [b for b in further if b.log_evidence > least]
     if with_shape and len(batches) == 1 and shaping.is_wanted(batch):
         most = MOST_WITH_SHAPE
         shaped = second_order.fit(
@@ -154,6 +167,64 @@ def _further_gaussian(target, batches, end, height, rng, few, dense, on_batch):
     batch = second_order.fit(Settled(target), laplace, rng, on_batch=on_batch, should_stop=is_known)
     # if it moved to another mode, or covers several, Laplace's Gaussian stays
     return first if uncovered([*batches, batch], end, height)[0] else batch
+
+
+def _modes_of_the_rest(target, batch, starts, first, rng, on_batch):
+    """Climb again where chains are where the rest expects them: the best Gaussian, and ends.
+
+    In the coordinates that a Gaussian has found, the density at the middle of a chain's own is that
+    of the rest, with the chain integrated out. Peaks of the chain hide none of its modes there.
+
+    Parameters
+    ----------
+    batch : Batch
+        Of that Gaussian.
+    starts : (K, d) array
+        Coordinates y of the parameters ``first``.
+
+    Returns
+    -------
+    Batch
+        That of another mode, where it has a higher ELBO.
+    (C, d) array
+        Ends of ascents elsewhere, in the coordinates of the Gaussian that was given.
+    """
+    gaussian = batch.gaussian
+    points = target.moved(starts, first, gaussian.parameters)
+    points[:, target.of_chains] = gaussian.mean[target.of_chains]
+    points = points[np.isfinite(points).all(axis=1)]
+    ends, heights = ascend(lambda at: target.evaluate(at, gaussian.parameters), points)
+    top = target.evaluate(gaussian.mean[None], gaussian.parameters)[0][0]
+    left = np.flatnonzero(uncovered([batch], ends, heights) & (heights > top - LOW))
+    found, best = list[np.ndarray](), batch
+    for i in left[np.argsort(-heights[left])]:
+        if any(_are_near(gaussian, ends[[i]] - other) for other in found):
+            continue
+        found.append(ends[[i]])
+        if len(found) > MOST_ELSEWHERE:
+            break
+        local = _of_the_rest(target, gaussian, ends[i])
+        other = second_order.fit(target, local, rng, on_batch=on_batch)
+        best = other if other.elbo > best.elbo else best
+    if best is not batch:
+        found.append(gaussian.mean[None])
+    return best, np.concatenate(found) if found else ends[:0]
+
+
+def _of_the_rest(target, gaussian, end):
+    """Gaussian at an end (d,): chains as a Gaussian has them, the rest by finite differences."""
+    root = gaussian.root
+    scales = np.abs(np.diagonal(root) if root.ndim == 2 else root).copy()
+    rest = np.flatnonzero(~target.of_chains)
+    unit = np.eye(len(end))[rest] * scales[rest, None]
+
+    precision = second_order.precision_by_differences(target, end, gaussian.parameters, unit)
+    covariance = second_order.bounded_inverse(precision)
+    local = scales[rest, None] * np.linalg.cholesky(covariance)
+    parameters, [mean], scales[rest] = target.sheared_by(
+        rest, local, end[None], gaussian.parameters
+    )
+    return Gaussian(mean, scales, parameters)
 
 
 class Settled:
@@ -229,13 +300,14 @@ def _gaussian_at(target, mean, below, parameters, rng, few, dense, on_batch):
     settled = [
         second_order.settle_coordinates(target, g, rng, on_batch=on_batch) for g in (again, below)
     ]
-    elbos = [second_order.draw(target, g, second_order.LEAST_DRAWS, rng).elbo for g in settled]
-    best = int(np.argmax(elbos))
+    climbed, low = (second_order.draw(target, g, second_order.LEAST_DRAWS, rng) for g in settled)
+    error = 2 * np.hypot(climbed.standard_error, low.standard_error)
+    best = int(low.elbo > climbed.elbo + max(error, len(mean) * CLEARLY_HIGHER))
     gaussian = settled[best]
     if dense and getattr(target, "has_chains", False):
-        # chains are exact in their coordinates and need no correlations
+        # steps that are nearly exact in their coordinates need no correlations of their own
         plain = second_order.fit(target, gaussian, rng, on_batch=on_batch)
-        if is_exact(target, [plain], np.ones(1), rng):
+        if plain.deviation < NEARLY:
             return plain, best == 0
         gaussian = plain.gaussian
     if dense:
