@@ -138,7 +138,7 @@ def fit_ensemble(
     payload = workers.Payload(fit_one, Fitter(model, isomix, options, n, time_limit))
     shown = {"n_jobs": n_jobs, "progressbar": progressbar}
 
-    def keep(number, saved):
+    def store_result(number, saved):
         fits[number] = saved
         if store is not None and number < restarts:
             store.write(number, saved)
@@ -149,9 +149,9 @@ def fit_ensemble(
         places = stratified_starts(space, restarts, settings, streams.starts)
         tasks = [workers.Task(number, seeds[number], places[number]) for number in missing]
         failures, interrupted = workers.run(
-            payload, tasks, keep=keep, description="Restarts", **shown
+            payload, tasks, on_result=store_result, description="Restarts", **shown
         )
-        workers.say(failures, "restarts", restarts, len(fits), interrupted)
+        workers.warn_of_failures(failures, "restarts", restarts, len(fits), interrupted)
     approx = join_saved(space, fits, random_state(streams.join))
     if refine and not interrupted:
         rng = np.random.default_rng(streams.refinement)
@@ -164,8 +164,10 @@ def fit_ensemble(
             workers.Task(FIRST_REFINED + i, int(rng.integers(2**30)), start)
             for i, start in enumerate(starts_of_modes)
         ]
-        failed, _ = workers.run(payload, tasks, keep=keep, description="Modes", **shown)
-        workers.say(failed, "fits of single modes", len(tasks), len(fits), False)
+        failed, _ = workers.run(
+            payload, tasks, on_result=store_result, description="Modes", **shown
+        )
+        workers.warn_of_failures(failed, "fits of single modes", len(tasks), len(fits), False)
         approx = join_saved(space, fits, random_state(streams.last_join))
     approx.fits, approx.failures, approx.random_seed = fits, failures, seed
     logger.info(f"{approx}")

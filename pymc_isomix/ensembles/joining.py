@@ -97,15 +97,15 @@ def join(blocks, log_density, rng):
         If no draw of any fit has a finite log density.
     """
     pieces = [piece for block in blocks for piece in pieces_of(block)]
-    kept = without_copies(pieces, log_density, rng)
-    if len(kept) > 1:
-        n_each = int(np.clip(PILOT_DRAWS // len(kept), *PILOT))
-        kept = [kept[u] for u in choose(draw(kept, log_density, n_each, rng))]
-    draws = draw(kept, log_density, FINAL_DRAWS, rng)
+    chosen = without_copies(pieces, log_density, rng)
+    if len(chosen) > 1:
+        n_each = int(np.clip(PILOT_DRAWS // len(chosen), *PILOT))
+        chosen = [chosen[u] for u in choose(draw(chosen, log_density, n_each, rng))]
+    draws = draw(chosen, log_density, FINAL_DRAWS, rng)
     weight = balance(draws.log_q, draws.weight)
     error, evidence_error = standard_errors(draws, weight)
     return Weighted(
-        kept,
+        chosen,
         weight,
         error,
         draws.elbo,
@@ -136,15 +136,15 @@ def without_copies(pieces, log_density, rng):
         for u, piece in enumerate(pieces)
     ]
     mean, scale = points.mean(axis=1), points.std(axis=1)
-    kept: list[int] = []
+    best: list[int] = []
     for u in np.argsort(-np.array(elbo), kind="stable"):
-        offset = (mean[u] - mean[kept]) / np.sqrt(scale[u] * scale[kept])
-        stretch = np.log(scale[u] / scale[kept])
+        offset = (mean[u] - mean[best]) / np.sqrt(scale[u] * scale[best])
+        stretch = np.log(scale[u] / scale[best])
         alike = np.sqrt((offset**2).mean(axis=1)) < SAME_PLACE
         alike &= np.sqrt((stretch**2).mean(axis=1)) < SAME_SCALE
         if alike.sum() < COPIES:
-            kept.append(int(u))
-    return [pieces[u] for u in sorted(kept)]
+            best.append(int(u))
+    return [pieces[u] for u in sorted(best)]
 
 
 def draw(pieces: list, log_density: Callable, n_each: int, rng: np.random.Generator) -> Draws:

@@ -128,11 +128,11 @@ def fit_many(
         workers.Payload(fit_data, (fitter, draws)),
         [workers.Task(i, seeds[i], dataset) for i, dataset in enumerate(datasets)],
         n_jobs=n_jobs,
-        keep=found.__setitem__,
+        on_result=found.__setitem__,
         progressbar=progressbar,
         description="Data sets",
     )
-    workers.say(failures, "data sets", len(datasets), len(found), interrupted)
+    workers.warn_of_failures(failures, "data sets", len(datasets), len(found), interrupted)
     return _as_tree(found, failures)
 
 

@@ -121,7 +121,7 @@ def quiet():
         ours.setLevel(level)
 
 
-def run(payload, tasks, *, n_jobs, keep, progressbar, description):
+def run(payload, tasks, *, n_jobs, on_result, progressbar, description):
     """Do all tasks, each on whatever worker is free.
 
     Parameters
@@ -129,8 +129,8 @@ def run(payload, tasks, *, n_jobs, keep, progressbar, description):
     tasks : list of Task
     n_jobs : int or None
         As for ``joblib.Parallel``: None is one, or the setting of ``joblib.parallel_config``.
-    keep : callable
-        ``keep(number, result)`` is called with each result as soon as it arrives.
+    on_result : callable
+        ``on_result(number, result)`` is called with each result as soon as it arrives.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def run(payload, tasks, *, n_jobs, keep, progressbar, description):
             number, result, failure = outcome
             waiting.pop(number, None)
             if failure is None:
-                keep(number, result)
+                on_result(number, result)
             else:
                 failures[number] = failure
             progress.update(len(tasks) - len(waiting))
@@ -210,7 +210,7 @@ def seeds_of(seed, n):
     return [int(np.random.SeedSequence([seed, i]).generate_state(1)[0] >> 2) for i in range(n)]
 
 
-def say(failures, what, n_tasks, n_done, interrupted):
+def warn_of_failures(failures, what, n_tasks, n_done, interrupted):
     """Warn of failures; raise if there is no result."""
     if interrupted and not n_done:
         raise KeyboardInterrupt

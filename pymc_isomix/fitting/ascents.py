@@ -159,15 +159,15 @@ class _Memory:
         products = (steps * changes).sum(axis=1)
         lengths = np.linalg.norm(steps, axis=1) * np.linalg.norm(changes, axis=1)
         convex = products > 1e-10 * lengths
-        kept = rows[convex]
+        updated = rows[convex]
         for store, new in (
             (self.steps, steps[convex]),
             (self.changes, changes[convex]),
             (self.inverses, 1 / products[convex]),
         ):
-            store[:-1, kept] = store[1:, kept]
-            store[-1, kept] = new
-        self.scales[kept] = products[convex] / (changes[convex] ** 2).sum(axis=1)
+            store[:-1, updated] = store[1:, updated]
+            store[-1, updated] = new
+        self.scales[updated] = products[convex] / (changes[convex] ** 2).sum(axis=1)
         self.scales[rows[~convex]] *= 2  # the density curves upwards, so go farther
 
     def direction(self, rows, gradients, first_step):

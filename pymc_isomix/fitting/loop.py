@@ -120,7 +120,7 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
 
 
 @contextmanager
-def saying_so(shown):
+def showing_compilation(shown):
     """Show a message during compilation, if a progress bar is wanted."""
     with Console().status("Compiling") if shown else nullcontext():
         yield
@@ -148,7 +148,7 @@ def describe_fault(operator, iteration):
     """Name the component and the variable that made a step fail."""
     group = operator.approx.groups[0]
     lost = operator.info.lost_components
-    kept = "The approximation keeps the last finite parameters."
+    note = "The approximation keeps the last finite parameters."
     if lost.any():
         component = int(np.argmax(lost))
         mean = group.to_unconstrained(group.mixture.means[component, None])[0][0]
@@ -160,14 +160,14 @@ def describe_fault(operator, iteration):
         )
         return (
             f"iteration {iteration}: component {component} has no draw with a finite log density "
-            f"and gradient, {place}. {kept} Use another start, a smaller start_sigma or a smaller "
+            f"and gradient, {place}. {note} Use another start, a smaller start_sigma or a smaller "
             "step_size."
         )
     finite = np.asarray(operator.info.finite_dimensions.get_value(borrow=True))
     places = {name: place for name, (_, place, _, _) in group.ordering.items()}
     names = [name for name, place in places.items() if not finite[place].all()] or list(places)
     wrong = np.flatnonzero(~np.asarray(operator.info.finite_components.get_value(borrow=True)))
-    advice = f"{kept} Use a smaller step_size."
+    advice = f"{note} Use a smaller step_size."
     if not wrong.size:
         shared = "the weights, the metric" + (" or the coordinates" if group.coordinates else "")
         return (

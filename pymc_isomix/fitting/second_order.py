@@ -145,7 +145,7 @@ class Batch(NamedTuple):
         return 0.5 * self.deviation**2
 
     @property
-    def is_of_use(self):
+    def is_useful(self):
         """Whether a mixture should start from here instead of the starts of the ascents."""
         if self.finite < LEAST_FINITE:
             return False
@@ -155,8 +155,8 @@ class Batch(NamedTuple):
     def tame(self):
         """Leave out draws with wild log weights: (noise, points, gradients)."""
         away, reach = self._reach()
-        kept = np.abs(away) <= reach
-        return self.noise[kept], self.points[kept], self.gradients[kept]
+        tame = np.abs(away) <= reach
+        return self.noise[tame], self.points[tame], self.gradients[tame]
 
     def cut(self):
         """Cut wild log weights.
@@ -242,8 +242,8 @@ def fit(
     n_draws=None,
     most=MOST_BATCHES,
     with_shape=False,
-    tell=lambda batch: None,
-    ends_at=lambda batch: False,
+    on_batch=lambda batch: None,
+    should_stop=lambda batch: False,
 ):
     """Take Newton steps until they gain no more.
 
@@ -259,9 +259,9 @@ def fit(
         Batches.
     with_shape : bool
         Whether coordinates may get a shape.
-    tell : callable
+    on_batch : callable
         Called with each batch whose Gaussian is accepted.
-    ends_at : callable
+    should_stop : callable
         Returns whether such a batch ends the fit.
 
     Returns
@@ -274,7 +274,7 @@ def fit(
         n_draws = max(LEAST_DRAWS, per_dimension * gaussian.n_dim)
     batch, damping, n_quiet = draw(target, gaussian, n_draws, rng), 1.0, 0
     best, was_lucky = batch, False
-    tell(batch)
+    on_batch(batch)
 
     def fall(old, new):
         """Fall of the ELBO from one batch to another, nats, and two standard errors of it."""
@@ -305,8 +305,8 @@ def fit(
         n_quiet = n_quiet + 1 if fell > -QUIET else 0
         batch = ahead
         best = batch if fall(best, batch)[0] < 0 else best
-        tell(batch)
-        if ends_at(batch):
+        on_batch(batch)
+        if should_stop(batch):
             break
         enough = N_QUIET if error < CLEAR or not with_shape else N_QUIET_IN_NOISE
         if n_quiet >= enough and damping == 1.0:
@@ -322,7 +322,7 @@ def settle_coordinates(
     rng: np.random.Generator,
     *,
     most: int = MOST_ROUNDS,
-    tell: Callable = lambda batch: None,
+    on_batch: Callable = lambda batch: None,
 ) -> Gaussian:
     """Take steps with few draws under a diagonal metric, until the coordinates are found.
 
@@ -335,7 +335,7 @@ def settle_coordinates(
         With a diagonal root.
     most : int
         Rounds of twenty steps.
-    tell : callable
+    on_batch : callable
         Called with each batch.
     """
     best = -np.inf
@@ -346,7 +346,7 @@ def settle_coordinates(
             if len(batch.log_weights) <= 2:
                 return gaussian
             elbos.append(batch.elbo)
-            tell(batch)
+            on_batch(batch)
             gaussian = _short_step(target, batch)
         latest = np.mean(elbos[ROUND // 2 :])
         error = np.std(elbos[ROUND // 2 :]) / np.sqrt(ROUND / 2)
@@ -399,12 +399,22 @@ def root_by_differences(target, mean, parameters, unit=None):
     unit : (d, d) array, optional
         Root of a metric in which the Hessian is of the order of one.
     """
-    n_dim = len(mean)
-    unit = np.eye(n_dim) if unit is None else unit
-    steps = DIFFERENCE * unit.T
+    unit = np.eye(len(mean)) if unit is None else unit
+    precision = precision_by_differences(target, mean, parameters, unit.T)
+    return unit @ np.linalg.cholesky(bounded_inverse(precision))
+
+
+def precision_by_differences(target, mean, parameters, directions):
+    """Precision (n, n) along directions (n, d) at a point, by differences of the gradient."""
+    steps, n = DIFFERENCE * directions, len(directions)
     _, gradients = target.evaluate(np.concatenate([mean + steps, mean - steps]), parameters)
-    whitened = np.nan_to_num((gradients[n_dim:] - gradients[:n_dim]) @ unit)
+    whitened = np.nan_to_num((gradients[n:] - gradients[:n]) @ directions.T)
     precision = whitened / (2 * DIFFERENCE)
-    values, vectors = np.linalg.eigh((precision + precision.T) / 2)
+    return (precision + precision.T) / 2
+
+
+def bounded_inverse(precision):
+    """Covariance (n, n) of a symmetric precision, whose eigenvalues may be nothing or negative."""
+    values, vectors = np.linalg.eigh(precision)
     covariance = (vectors / np.maximum(values, LEAST_PRECISION)) @ vectors.T
-    return unit @ np.linalg.cholesky(covariance + 1e-12 * np.eye(n_dim))
+    return covariance + 1e-12 * np.eye(len(precision))

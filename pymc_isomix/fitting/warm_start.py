@@ -12,6 +12,7 @@ FEW_DIMENSIONS = 100  # up to so many, finite differences give the first metric
 # Effects may follow each datum. An ascent then ends where a noise vanishes, far from the
 # mass. Steps with few draws start there, and with this scale at a start that did not climb.
 BELOW = 0.3
+CLEARLY_HIGHER = 0.01  # nats per dimension, by which that leads higher than all ascents
 NARROW, N_NARROW = 0.1, 4  # standard deviation of draws around an end; number of rounds
 CLIMBED_AGAIN = 5  # number of the best ends, in changed coordinates
 N_STARTS_OF_MANY = 10  # in many dimensions
@@ -22,6 +23,10 @@ MOST_MODES, MOST_POOR = 25, 4  # Gaussians; Gaussians if the first fits its mode
 LIGHTEST = 5.0  # nats of log mass below all other modes: lighter ones are not fitted further
 MOST_AGAIN = 4  # ends that lead to a known mode
 NEAR = 0.3  # standard deviations per root of d between equal ends
+LOW = 30.0  # nats below the middle of a Gaussian, where chains look for no other mode
+MOST_ELSEWHERE = 2  # Gaussians of other modes that may become the first
+NEGLIGIBLE = 12.0  # nats of log mass below another mode, where a mode is left out
+NEARLY = 1.0  # nats: standard deviation of log weights, below which chains need no dense metric
 TOO_FAR = 2.0  # nats: standard deviation of log weights, above which a Gaussian is tried again
 SPREAD = 0.3  # standard deviations of the components' means around the Gaussian's
 # nats of KL(q || p) that need no mixture: a number, or one per dimension up to a bound
@@ -42,7 +47,7 @@ def warm_start(
     dense=True,
     with_shape=False,
     explores=True,
-    tell=lambda batch: None,
+    on_batch=lambda batch: None,
 ):
     """Climb from all starts, and fit a Gaussian at each mode.
 
@@ -60,7 +65,7 @@ def warm_start(
         Whether coordinates may get a shape if there is one mode.
     explores : bool
         Whether hot chains look for modes that no start leads to.
-    tell : callable
+    on_batch : callable
         Called with each batch of draws.
 
     Returns
@@ -83,23 +88,31 @@ def warm_start(
     if few and parameters:
         ends, heights, parameters = _coordinates_at_end(target, ends, heights, parameters, rng)
     below = Gaussian(start, np.full(n_dim, BELOW), first)
-    batch, climbed = _gaussian_at(target, ends[0], below, parameters, rng, few, dense, tell)
+    batch, climbed = _gaussian_at(target, ends[0], below, parameters, rng, few, dense, on_batch)
+    if not climbed:  # all ends are such peaks
+        ends = ends[:0]
+    elif parameters:
+        ends = target.moved(ends, parameters, batch.gaussian.parameters)
+    if getattr(target, "has_chains", False):
+        old = batch.gaussian.parameters
+        batch, elsewhere = _modes_of_the_rest(target, batch, starts, first, rng, on_batch)
+        ends = target.moved(np.concatenate([ends, elsewhere]), old, batch.gaussian.parameters)
     batches = [batch]
-    if climbed:  # otherwise all ends are such peaks
-        if parameters:
-            ends = target.moved(ends, parameters, batch.gaussian.parameters)
-        explores = explores and dense and batch.is_of_use
-        batches += _further_gaussians(target, batch, ends, explores, rng, few, dense, tell)
+    if len(ends):
+        explores = explores and dense and batch.is_useful
+        further = _further_gaussians(target, batch, ends, explores, rng, few, dense, on_batch)
+        least = max(b.log_evidence for b in (batch, *further)) - NEGLIGIBLE
+        batches += [b for b in further if b.log_evidence > least]
     if with_shape and len(batches) == 1 and shaping.is_wanted(batch):
         most = MOST_WITH_SHAPE
         shaped = second_order.fit(
-            target, batch.gaussian, rng, most=most, with_shape=True, tell=tell
+            target, batch.gaussian, rng, most=most, with_shape=True, on_batch=on_batch
         )
         return [shaped]
     return batches
 
 
-def _further_gaussians(target, first, ends, explores, rng, few, dense, tell):
+def _further_gaussians(target, first, ends, explores, rng, few, dense, on_batch):
     """Fit a Gaussian at each mode that the first does not cover: a list of batches."""
     n_dim, batches = ends.shape[1], [first]
 
@@ -127,7 +140,7 @@ def _further_gaussians(target, first, ends, explores, rng, few, dense, tell):
         # in many dimensions, the peak of a density may lie where a good Gaussian has no mass
         if n_dim > VERY_FEW and not is_apart(evaluate, ends[i], heights[i], means, VALLEY):
             continue
-        batch = _further_gaussian(target, batches, end, heights[[i]], rng, few, dense, tell)
+        batch = _further_gaussian(target, batches, end, heights[[i]], rng, few, dense, on_batch)
         mean = batch.gaussian.mean[None]
         if uncovered(batches, mean, evaluate(mean)[0])[0]:
             batches.append(batch)
@@ -136,7 +149,7 @@ def _further_gaussians(target, first, ends, explores, rng, few, dense, tell):
     return batches[1:]
 
 
-def _further_gaussian(target, batches, end, height, rng, few, dense, tell):
+def _further_gaussian(target, batches, end, height, rng, few, dense, on_batch):
     """Fit a Gaussian at the end (1, d) of an ascent that earlier Gaussians do not cover."""
     parameters, root = batches[0].gaussian.parameters, batches[0].gaussian.root
     if few:
@@ -151,9 +164,67 @@ def _further_gaussian(target, batches, end, height, rng, few, dense, tell):
         mean = batch.gaussian.mean[None]
         return not uncovered(batches, mean, target.evaluate(mean, parameters)[0])[0]
 
-    batch = second_order.fit(Settled(target), laplace, rng, tell=tell, ends_at=is_known)
+    batch = second_order.fit(Settled(target), laplace, rng, on_batch=on_batch, should_stop=is_known)
     # if it moved to another mode, or covers several, Laplace's Gaussian stays
     return first if uncovered([*batches, batch], end, height)[0] else batch
+
+
+def _modes_of_the_rest(target, batch, starts, first, rng, on_batch):
+    """Climb again where chains are where the rest expects them: the best Gaussian, and ends.
+
+    In the coordinates that a Gaussian has found, the density at the middle of a chain's own is that
+    of the rest, with the chain integrated out. Peaks of the chain hide none of its modes there.
+
+    Parameters
+    ----------
+    batch : Batch
+        Of that Gaussian.
+    starts : (K, d) array
+        Coordinates y of the parameters ``first``.
+
+    Returns
+    -------
+    Batch
+        That of another mode, where it has a higher ELBO.
+    (C, d) array
+        Ends of ascents elsewhere, in the coordinates of the Gaussian that was given.
+    """
+    gaussian = batch.gaussian
+    points = target.moved(starts, first, gaussian.parameters)
+    points[:, target.of_chains] = gaussian.mean[target.of_chains]
+    points = points[np.isfinite(points).all(axis=1)]
+    ends, heights = ascend(lambda at: target.evaluate(at, gaussian.parameters), points)
+    top = target.evaluate(gaussian.mean[None], gaussian.parameters)[0][0]
+    left = np.flatnonzero(uncovered([batch], ends, heights) & (heights > top - LOW))
+    found, best = list[np.ndarray](), batch
+    for i in left[np.argsort(-heights[left])]:
+        if any(_are_near(gaussian, ends[[i]] - other) for other in found):
+            continue
+        found.append(ends[[i]])
+        if len(found) > MOST_ELSEWHERE:
+            break
+        local = _of_the_rest(target, gaussian, ends[i])
+        other = second_order.fit(target, local, rng, on_batch=on_batch)
+        best = other if other.elbo > best.elbo else best
+    if best is not batch:
+        found.append(gaussian.mean[None])
+    return best, np.concatenate(found) if found else ends[:0]
+
+
+def _of_the_rest(target, gaussian, end):
+    """Gaussian at an end (d,): chains as a Gaussian has them, the rest by finite differences."""
+    root = gaussian.root
+    scales = np.abs(np.diagonal(root) if root.ndim == 2 else root).copy()
+    rest = np.flatnonzero(~target.of_chains)
+    unit = np.eye(len(end))[rest] * scales[rest, None]
+
+    precision = second_order.precision_by_differences(target, end, gaussian.parameters, unit)
+    covariance = second_order.bounded_inverse(precision)
+    local = scales[rest, None] * np.linalg.cholesky(covariance)
+    parameters, [mean], scales[rest] = target.sheared_by(
+        rest, local, end[None], gaussian.parameters
+    )
+    return Gaussian(mean, scales, parameters)
 
 
 class Settled:
@@ -209,7 +280,7 @@ def uncovered(batches, points, log_p):
     return np.isfinite(log_p) & (log_p - log_q > UNCOVERED)
 
 
-def _gaussian_at(target, mean, below, parameters, rng, few, dense, tell):
+def _gaussian_at(target, mean, below, parameters, rng, few, dense, on_batch):
     """Fit a Gaussian from the end (d,) of an ascent or from ``below``, whichever leads higher.
 
     Returns
@@ -221,24 +292,27 @@ def _gaussian_at(target, mean, below, parameters, rng, few, dense, tell):
     batch, again = None, Gaussian(mean, np.full(len(mean), NARROW), parameters)
     if few:
         root = second_order.root_by_differences(target, mean, parameters)
-        batch = second_order.fit(target, Gaussian(mean, root, parameters), rng, tell=tell)
+        batch = second_order.fit(target, Gaussian(mean, root, parameters), rng, on_batch=on_batch)
         if batch.deviation < TOO_FAR and not getattr(target, "has_chains", False):
             return batch, True
         scales = np.sqrt((batch.gaussian.root**2).sum(axis=1))
         again = Gaussian(batch.gaussian.mean, scales, batch.gaussian.parameters)
-    settled = [second_order.settle_coordinates(target, g, rng, tell=tell) for g in (again, below)]
-    elbos = [second_order.draw(target, g, second_order.LEAST_DRAWS, rng).elbo for g in settled]
-    best = int(np.argmax(elbos))
+    settled = [
+        second_order.settle_coordinates(target, g, rng, on_batch=on_batch) for g in (again, below)
+    ]
+    climbed, low = (second_order.draw(target, g, second_order.LEAST_DRAWS, rng) for g in settled)
+    error = 2 * np.hypot(climbed.standard_error, low.standard_error)
+    best = int(low.elbo > climbed.elbo + max(error, len(mean) * CLEARLY_HIGHER))
     gaussian = settled[best]
     if dense and getattr(target, "has_chains", False):
-        # chains are exact in their coordinates and need no correlations
-        plain = second_order.fit(target, gaussian, rng, tell=tell)
-        if is_exact(target, [plain], np.ones(1), rng):
+        # steps that are nearly exact in their coordinates need no correlations of their own
+        plain = second_order.fit(target, gaussian, rng, on_batch=on_batch)
+        if plain.deviation < NEARLY:
             return plain, best == 0
         gaussian = plain.gaussian
     if dense:
         gaussian = Gaussian(gaussian.mean, np.diag(gaussian.root), gaussian.parameters)
-    other = second_order.fit(target, gaussian, rng, tell=tell)
+    other = second_order.fit(target, gaussian, rng, on_batch=on_batch)
     if batch is None or other.elbo > batch.elbo:
         return other, best == 0
     return batch, True

@@ -29,7 +29,7 @@ N_OF_BLOCK = 1000  # draws for the mass of a mode
 
 
 class Watch:
-    """Record each batch of draws of a Gaussian as an iteration, and tell callbacks.
+    """Record each batch of draws of a Gaussian as an iteration, and on_batch callbacks.
 
     Parameters
     ----------
@@ -171,9 +171,9 @@ class Beginning:
                         with_shape=with_shape,
                         # who chooses the starts chooses the modes
                         explores=self.approx.history.settings.get("start") is None,
-                        tell=self.watch,
+                        on_batch=self.watch,
                     )
-                if batches and batches[0].is_of_use:
+                if batches and batches[0].is_useful:
                     self._judge(target, batches, stop_early)
                 else:  # the mixture starts without them; callbacks have seen Gaussians
                     self.watch.put_mixture(mixture)
@@ -264,8 +264,8 @@ class Beginning:
 
     def unite(self, blocks, log_weights):
         """Make blocks the approximation. PyMC's expressions use one metric."""
-        kept = [j for j, log_weight in enumerate(log_weights) if log_weight > np.log(LEAST_SHARE)]
-        union = BlockMixture.of([blocks[j] for j in kept], np.asarray(log_weights)[kept])
+        heavy = [j for j, log_weight in enumerate(log_weights) if log_weight > np.log(LEAST_SHARE)]
+        union = BlockMixture.of([blocks[j] for j in heavy], np.asarray(log_weights)[heavy])
         group = self.approx.groups[0]
         self.watch.put_mixture(union.with_one_metric(group.mixture.n_components))
         self.watch.put_coordinates(union.coordinates)

@@ -14,7 +14,7 @@ from pymc.variational.inference import Inference, State
 
 from pymc_isomix.backend.compilation import JAXCompilationError, one_blas_thread, prefers_jax
 from pymc_isomix.fitting.controllers import controller
-from pymc_isomix.fitting.loop import Trace, run, saying_so
+from pymc_isomix.fitting.loop import Trace, run, showing_compilation
 from pymc_isomix.fitting.random_state import generator_states, restore_generators
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.approximation import IsotropicMixture
@@ -426,7 +426,7 @@ class IsoMix(Inference):
         if not callable(step):
             return step
         began = time.perf_counter()
-        with saying_so(progressbar):
+        with showing_compilation(progressbar):
             step = step()
         trace.compile_seconds += time.perf_counter() - began
         return step

@@ -104,7 +104,7 @@ class CompiledModel:
         if (
             self.is_on_jax and self.is_quick
         ):  # already compiled; NumPy would take matrices one by one
-            return self._evaluate(points)[2:]
+            return self._evaluate(points)[2:4]
         return self.coordinates.to_unconstrained(points)
 
     def from_unconstrained(self, points):
@@ -154,7 +154,7 @@ class CompiledModel:
         ValueError
             If the log density is random without ``pm.Minibatch``, too.
         """
-        log_density, gradient, *mapped = self._evaluate(points)
+        log_density, gradient, *mapped = self._evaluate(points)[:4]
         return log_density, gradient, *(mapped or (points, np.zeros(len(points), points.dtype)))
 
     def log_density(self, points):
@@ -164,6 +164,14 @@ class CompiledModel:
     def log_density_and_gradient(self, points):
         """Log density (S,) at points (S, d), and its gradient (S, d); see :meth:`evaluate`."""
         return self._evaluate(points)[:2]
+
+    def evaluate_to_learn(self, points):
+        """Log density (S,), gradient (S, d), and a list of what the sites learn from, (S, ...).
+
+        The list is that of the map's "given", or None if a site has more than elements.
+        """
+        log_density, gradient, *more = self._evaluate(points)
+        return log_density, gradient, more[2:] if self._map and self._map.is_elementwise else None
 
     def symbolic_log_density(self, point):
         """Build the log density of all data at one point (d,), a scalar expression."""
@@ -226,7 +234,7 @@ class CompiledModel:
         return cached(self.model, key, self._compile)
 
     def _evaluate(self, points):
-        """Evaluate (log density, gradient), and (z, log |dz/dy|) if y is not z."""
+        """Evaluate (log density, gradient), and (z, log |dz/dy|, given values) if y is not z."""
         names = self._map.parameter_shapes if self._map else ()
         parameters = [np.asarray(self._parameters[name], self.dtype) for name in names]
 
@@ -238,11 +246,11 @@ class CompiledModel:
             return evaluate(points)
         points = np.asarray(points, dtype=self.dtype)
         bent, *slopes = self.coordinates.map.bend(points, self._parameters)
-        log_density, gradient, *mapped = evaluate(bent)
-        z, log_determinant = mapped or (bent, 0)
+        log_density, gradient, *more = evaluate(bent)
+        z, log_determinant, *given = more or (bent, 0)
         with np.errstate(all="ignore"):
             moved = shapes.log_density_and_gradient(log_density, gradient, *slopes)
-        return [*moved, z, log_determinant + slopes[0].sum(axis=1)]
+        return [*moved, z, log_determinant + slopes[0].sum(axis=1), *given]
 
     def _compile(self):
         """Compile :meth:`evaluate` as a function of points and the coordinates' parameters."""
@@ -252,6 +260,9 @@ class CompiledModel:
             shape = (self.at_once if self.is_on_jax else None, self.space.n_dim)
             points = pt.matrix("points", shape=shape, dtype=self.dtype)
             outputs = [*target.outputs[:2], *target.unconstrained]
+            if self._map and self._map.is_elementwise:  # few numbers, which are computed anyway
+                given = self._map.by_site(target.outputs[2:], target.given)
+                outputs += self._map.learned_from(given)
             batch = vectorising.batch_in_chunks if self.is_on_jax else vectorising.batch
             batched = batch(outputs, target.point, points)
             inputs = [points, *target.parameters.values()]

@@ -33,14 +33,14 @@ def named_draws(compiled, *batches):
         if not isinstance(model.rvs_to_transforms.get(variable, ...), CircularTransform | None)
         and np.issubdtype(variable.dtype, np.floating)
     ]
-    kept, total = set(), 0
+    chosen, total = set(), 0
     if variables:
         one = compiled.constrained(batches[0][:1])
         for variable in sorted(variables, key=lambda v: one[v.name].size):
             total += one[variable.name].size
             if total <= MOST_COLUMNS:
-                kept.add(variable.name)
-    names = [v.name for v in variables if v.name in kept]
+                chosen.add(variable.name)
+    names = [v.name for v in variables if v.name in chosen]
     labels = [label for name in names for label in _labels(model, name, one[name].shape[1:])]
     values = [_columns(compiled, batch, names) for batch in batches]
     with np.errstate(invalid="ignore"):

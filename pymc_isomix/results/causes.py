@@ -220,5 +220,5 @@ def vague_variables(space, z):
 
 def sites_of(space):
     """Names of the variables that ``coordinates="auto"`` would treat as sites."""
-    sites = find_coordinates(space, say=False).sites
+    sites = find_coordinates(space, log=False).sites
     return tuple(space.variables[site.name].name for site in sites)

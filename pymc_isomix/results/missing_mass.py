@@ -157,17 +157,17 @@ def _spread_starts(compiled, mixture, n_probes, rng):
 
 def _distinct(points, limit):
     """Keep one point per group of neighbours, by their distance divided by the square root of d."""
-    kept: list[np.ndarray] = []
+    distinct: list[np.ndarray] = []
     for point in points:
-        if all(np.linalg.norm(point - other) > limit * np.sqrt(len(point)) for other in kept):
-            kept.append(point)
-    return kept
+        if all(np.linalg.norm(point - other) > limit * np.sqrt(len(point)) for other in distinct):
+            distinct.append(point)
+    return distinct
 
 
 def _distinct_modes(modes):
     """Keep one Student t per mode, because ascents to one mode may have ended apart."""
-    kept = _distinct([mode.loc for mode in modes], SAME)
-    return [next(mode for mode in modes if mode.loc is loc) for loc in kept]
+    distinct = _distinct([mode.loc for mode in modes], SAME)
+    return [next(mode for mode in modes if mode.loc is loc) for loc in distinct]
 
 
 def _student_around(evaluate, mode):

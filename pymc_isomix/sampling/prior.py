@@ -92,14 +92,14 @@ def as_prior(
         raise ValueError(f"the new model already has a variable {taken!r}; {way_out}")
     dims = {own: _agreed_dims(space.model, model, own) for own in expressions}
     mixture, coordinates = density.sketch, density.coordinates
-    kept = _places(space, mixture, coordinates, expressions)
-    standard = standardise(mixture, kept)
+    dimensions = _places(space, mixture, coordinates, expressions)
+    standard = standardise(mixture, dimensions)
     with model:
         u = _standard_variable(name, standard)
         part = standard.centre + (
             standard.root @ u if standard.root.ndim == 2 else standard.root * u
         )
-        y = pt.set_subtensor(pt.zeros(space.n_dim, dtype=part.dtype)[kept], part)
+        y = pt.set_subtensor(pt.zeros(space.n_dim, dtype=part.dtype)[dimensions], part)
         values, _ = coordinates.forward(y)
         replaced = graph_replace(
             list(expressions.values()),
@@ -128,29 +128,33 @@ class Standard(NamedTuple):
     log_weights: np.ndarray
 
 
-def standardise(mixture: Mixture, kept: np.ndarray) -> Standard:
+def standardise(mixture: Mixture, dimensions: np.ndarray) -> Standard:
     """Standardise the marginal of a mixture: mean zero, unit covariance.
 
     Parameters
     ----------
-    kept : (n,) integer array
+    dimensions : (n,) integer array
         Dimensions of the marginal; of diagonal components with a dense metric, all.
     """
-    weights, means, log_variances = mixture.weights, mixture.means[:, kept], mixture.log_variances
+    weights, means, log_variances = (
+        mixture.weights,
+        mixture.means[:, dimensions],
+        mixture.log_variances,
+    )
     centre, own = weights @ means, np.exp(log_variances)
     if log_variances.ndim == 2:
-        log_variances, own = log_variances[:, kept], own[:, kept]
+        log_variances, own = log_variances[:, dimensions], own[:, dimensions]
     within, offsets = weights @ own, means - centre
     if mixture.metric.ndim == 2:
         metric = mixture.metric
-        if len(kept) < mixture.n_dim:
-            metric = np.linalg.cholesky((metric @ metric.T)[np.ix_(kept, kept)])
+        if len(dimensions) < mixture.n_dim:
+            metric = np.linalg.cholesky((metric @ metric.T)[np.ix_(dimensions, dimensions)])
         between = (weights[:, None] * offsets).T @ offsets
         root = np.linalg.cholesky(metric * within @ metric.T + between)
         whitening, unwhitening = np.linalg.solve(metric, root), np.linalg.solve(root, metric)
         whitened = np.linalg.solve(metric, offsets.T).T
     else:
-        metric = np.broadcast_to(mixture.metric, (mixture.n_dim,))[kept]
+        metric = np.broadcast_to(mixture.metric, (mixture.n_dim,))[dimensions]
         root = np.sqrt(metric**2 * within + weights @ offsets**2)
         whitening, unwhitening, whitened = root / metric, metric / root, offsets / metric
     parts = (centre, root, whitening, unwhitening, whitened, log_variances, mixture.log_weights)

@@ -87,7 +87,7 @@ class Chain:
         if self.centred:
             log_determinant += pt.log(pt.abs(scale)).sum(axis=(-1, -2))
             return self._flat(x, self.last), log_determinant, given
-        zeta = scale * self._told(x, coefs, seen, pull) / odds + noise
+        zeta = scale * self._information(x, coefs, seen, pull) / odds + noise
         log_determinant += pt.log(pt.abs(prior_scale)).sum(axis=-1)
         return prior_location + prior_scale * self._flat(zeta, self.last), log_determinant, given
 
@@ -101,7 +101,7 @@ class Chain:
             return self._flat(y - scale * pull / pt.sqrt(odds), self.last)
         zeta = self._chains((z - prior_location) / prior_scale, self.last)
         x = chain(coefs, offset + scale * zeta)
-        y = (zeta - scale * self._told(x, coefs, seen, pull) / odds) * pt.sqrt(odds)
+        y = (zeta - scale * self._information(x, coefs, seen, pull) / odds) * pt.sqrt(odds)
         return self._flat(y, self.last)
 
     def share(self, given, log_precision, value):
@@ -143,9 +143,9 @@ class Chain:
             given = self.forward(y, given, log_precision, value)[2]
         _, odds, closed, _, x = given[N_GIVEN:]
         variance = self._variance(given, log_precision, value)
-        told = self._chains(gradient + y, self.last) * pt.sqrt(odds) / scale
-        later = [_later(closed[..., k, :] * told, k + 1) for k in range(self.order)]
-        left = factor * variance * (told - sum(later))
+        slope = self._chains(gradient + y, self.last) * pt.sqrt(odds) / scale
+        later = [_later(closed[..., k, :] * slope, k + 1) for k in range(self.order)]
+        left = factor * variance * (slope - sum(later))
         theta = added + factor * x - self._pseudo(value)
         weight = factor**2 * variance / noise**2
         return self._flat(left), self._flat(weight), self._flat(theta)
@@ -240,16 +240,16 @@ class Chain:
         precision, variance = self._precision(given, log_precision), scale**2
         information = Riccati()(coefs, variance, precision * factor**2)
         seen, odds, closed = closed_loop(coefs, variance, information)
-        told = precision * factor * (self._pseudo(value) - added)
-        told = _first(told, self.order) - seen * offset[..., None, :]
-        pull = Linear(reverse=True)(companion(closed), told)
+        seen_value = precision * factor * (self._pseudo(value) - added)
+        seen_value = _first(seen_value, self.order) - seen * offset[..., None, :]
+        pull = Linear(reverse=True)(companion(closed), seen_value)
         return seen, odds, closed, pull[..., 0, :]
 
     def _smoothed(self, given, log_precision, value):
         """Return the result of :meth:`_smooth`, which :meth:`forward` may have cached."""
         return given[N_GIVEN:-1] or self._smooth(given, log_precision, value)
 
-    def _told(self, x, coefs, seen, pull):
+    def _information(self, x, coefs, seen, pull):
         """Return the information of later observations about the noise, up to its scale."""
         lags = _lags(x, self.order)
         before = (coefs * lags).sum(axis=-2)

@@ -368,6 +368,19 @@ class CoordinateMap:
             labels += own
         return np.array(labels)
 
+    @property
+    def is_elementwise(self):
+        """Whether all sites are of elements, in some basis, and learn from given values alone."""
+        return all(site.form.is_elementwise and not site.slopes for site in self.sites)
+
+    def learned_from(self, given):
+        """Return what the regressions of the sites need of what is given at each, a flat list."""
+        return [
+            part
+            for site, here in zip(self.sites, given, strict=True)
+            for part in here[: site.form.n_learned_from]
+        ]
+
     def by_site(self, flat, given=None):
         """Group a flat list of what is given by site, as ``given`` is, or the sites' own."""
         parts = iter(flat)

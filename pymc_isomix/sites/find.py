@@ -32,12 +32,12 @@ LARGEST_BASIS = 2000  # rows and columns of a constant matrix
 LEAST_LOG_SCALE = -5.0  # relative to the largest, for the start of pseudo-observations
 
 
-def find_coordinates(space, *, say=True):
+def find_coordinates(space, *, log=True):
     """Find the sites of the variables of a space, and log them.
 
     Parameters
     ----------
-    say : bool
+    log : bool
         False if they are not in use.
 
     Returns
@@ -59,7 +59,7 @@ def find_coordinates(space, *, say=True):
             key, CoordinateMap(space, sites, space.data_read)
         )
         model_cache(space.model).add(("weaker", key), weaker)
-    if not say:
+    if not log:
         return coordinates
     if coordinates:
         names = ", ".join(space.variables[site.name].name for site in coordinates.sites)
@@ -341,12 +341,12 @@ def _without_circles(space, candidates, weaker):
     weaker : dict of str to str
         Gets the reason for each site that is left out.
     """
-    kept: list = []
+    placed: list = []
     for name, options in candidates.items():
-        if any(name in s.others for s in kept):
+        if any(name in s.others for s in placed):
             continue
         for site in options:
-            others = [s for s in kept if s.name not in site.others]
+            others = [s for s in placed if s.name not in site.others]
             owner = {name: s.name for s in [*others, site] for name in s.variables}
             graph = {
                 s.name: {owner.get(name, name) for name in s.parents} - {s.name}
@@ -356,14 +356,14 @@ def _without_circles(space, candidates, weaker):
                 order = list(TopologicalSorter(graph).static_order())
             except CycleError:
                 continue
-            kept = sorted([*others, site], key=lambda s: order.index(s.name))
+            placed = sorted([*others, site], key=lambda s: order.index(s.name))
             break
         else:
             # a factor of a product with a fixed prior loses nothing: another factor is the scale
             rv, free = space.variables[name], set(space.model.free_RVs)
             if options and any(varies(one, free, rv) for one in rv.owner.inputs):
                 weaker[name] = "it scales effects that its own scale depends on"
-    return kept
+    return placed
 
 
 def starting_coordinates(coordinates, points, farthest=FARTHEST):

@@ -97,8 +97,8 @@ def chain_prior(model, rv, shape, sums=2):
     ):  # starts from its first value, which may have any distribution
         part, n_time = slice(order, None), later
         for k in range(1, order + 1):
-            told = coefs[:, k - 1, :k] * rv[order - k : order]
-            offset = pt.inc_subtensor(offset[:, :k], told)
+            known = coefs[:, k - 1, :k] * rv[order - k : order]
+            offset = pt.inc_subtensor(offset[:, :k], known)
     else:
         return None
     seen = zip(follow(model, rv, shape), (0.0, 1.0), strict=True)

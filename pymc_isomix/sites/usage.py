@@ -72,10 +72,10 @@ class Effect:
                 order[axis] = "x" if broadcastable[i] else i
             elif not broadcastable[i]:
                 return None
-        kept = [i for i in order if i != "x"]
-        dropped = [i for i in range(operand.ndim) if i not in kept]
+        ordered = [i for i in order if i != "x"]
+        dropped = [i for i in range(operand.ndim) if i not in ordered]
         squeezed = operand.squeeze(axis=tuple(dropped)) if dropped else operand
-        place = {i: kept_i for kept_i, i in enumerate(sorted(kept))}
+        place = {i: new_i for new_i, i in enumerate(sorted(ordered))}
         return squeezed.dimshuffle([i if i == "x" else place[i] for i in order])
 
 
