@@ -122,7 +122,7 @@ def quiet():
 
 
 def run(payload, tasks, *, n_jobs, on_result, progressbar, description):
-    """Do all tasks, each on whatever worker is free.
+    """Do all tasks, each on the next free worker.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ def label_modes(mixture, valley=VALLEY, *, log_density=None):
     .. math:: |m_i + t (m_j - m_i) - m_l|_l^2
         = (1 - t) |m_i - m_l|_l^2 + t |m_j - m_l|_l^2 - t (1 - t) |m_i - m_j|_l^2,
 
-    so that the number of points on it costs nothing.
+    so the number of points costs nothing.
 
     Parameters
     ----------

@@ -67,8 +67,8 @@ class History:
     def elbo_of_last_rule(self):
         """ELBO of the steps that one stopping rule has seen, the last.
 
-        Gaussians have rules of their own, and begin anew several times. Once these let a fit end,
-        no step is left to judge.
+        Gaussians have their own rules and start several times. Once these let a fit end, no step is
+        left to judge.
         """
         mixture = self.phase != GAUSSIAN
         if not len(self.phase) or (self.stop_reason != CONVERGED and not mixture.any()):

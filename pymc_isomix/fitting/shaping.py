@@ -319,7 +319,7 @@ def _regress(values, low, high):
     left : pair of (P, d) array
         Residuals, and residuals divided by one minus the leverage.
     chi_squared : (d,) array
-        Of the coefficient: whatever the noise at each draw, or of one size for all, the less.
+        Of the coefficient: the smaller one for noise of any size per draw, and of one size for all.
     """
     total = (low**2).sum(axis=0)
     by_low = (low * values).sum(axis=0) / total

@@ -12,6 +12,7 @@ FEW_DIMENSIONS = 100  # up to so many, finite differences give the first metric
 # Effects may follow each datum. An ascent then ends where a noise vanishes, far from the
 # mass. Steps with few draws start there, and with this scale at a start that did not climb.
 BELOW = 0.3
+CLEARLY_HIGHER = 0.01  # nats per dimension, by which that leads higher than all ascents
 NARROW, N_NARROW = 0.1, 4  # standard deviation of draws around an end; number of rounds
 CLIMBED_AGAIN = 5  # number of the best ends, in changed coordinates
 N_STARTS_OF_MANY = 10  # in many dimensions
@@ -305,8 +306,9 @@ def _gaussian_at(target, mean, below, parameters, rng, few, dense, on_batch):
     settled = [
         second_order.settle_coordinates(target, g, rng, on_batch=on_batch) for g in (again, below)
     ]
-    elbos = [second_order.draw(target, g, second_order.LEAST_DRAWS, rng).elbo for g in settled]
-    best = int(np.argmax(elbos))
+    climbed, low = (second_order.draw(target, g, second_order.LEAST_DRAWS, rng) for g in settled)
+    error = 2 * np.hypot(climbed.standard_error, low.standard_error)
+    best = int(low.elbo > climbed.elbo + max(error, len(mean) * CLEARLY_HIGHER))
     gaussian = settled[best]
     if dense and getattr(target, "has_chains", False):
         # steps that are nearly exact in their coordinates need no correlations of their own

@@ -15,7 +15,7 @@ from pymc_isomix.interface.inference import IsoMix
 from pymc_isomix.interface.settings import Settings
 from pymc_isomix.results import files
 
-ARGUMENTS = set(signature(IsoMix).parameters)  # what is passed on to it
+ARGUMENTS = set(signature(IsoMix).parameters)  # arguments that are passed on
 
 
 def fit(

@@ -362,7 +362,7 @@ class IsoMix(Inference):
         """
         operator, history, first = self.objective.op, self.approx.history, self._n_steps
         operator.info.n_dropped.set_value(np.int64(0))
-        # what was found and said before holds no more
+        # earlier results are no longer valid
         self.approx.union = self.approx._report = None
         trace = Trace(np.full(n, np.nan), began=began or time.perf_counter())
         options |= {"first": first, "score": score}

@@ -271,7 +271,7 @@ class MixtureKL(Operator):
         assert self.anchor is not None
         mixture, group = self.approx.mixture, self.approx.groups[0]
         point, _ = group.to_unconstrained(mixture.mean[None])
-        # of the fitted model, whatever the context; apart from the approximation's functions
+        # of the fitted model, not that of the context; apart from the approximation's functions
         compiled = self.approx.__dict__.setdefault("_compiled", {})
         if "anchor" not in compiled:
             compiled["anchor"] = CompiledModel(group.space, mixture.means.dtype.name, self.backend)

@@ -240,7 +240,7 @@ def plot_khat(dt: Any, *, visuals: dict | None = None, **pc_kwargs: Any) -> Any:
 
 def _of_the_modes(group):
     """Say whether there is one mode, and what mass is missing."""
-    says = ["one mode: all of the mixture"] if group["mode_mass"].size == 1 else []
+    says = ["one mode holds the whole mixture"] if group["mode_mass"].size == 1 else []
     if "n_ascents" in group and (n_ascents := int(group["n_ascents"])):
         says.append(f"{int(group['n_ascents_at_modes'])} of {n_ascents} ascents ended at a mode")
         says.append(f"missing mass {float(group['missing_mass']):.3f}")

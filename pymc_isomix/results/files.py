@@ -139,7 +139,7 @@ def write_tree(path, groups):
         raise FileNotFoundError(
             f"path must be in an existing folder; there is no {str(path.parent)!r}: create it first"
         )
-    # beside the file, so that renaming stays within its file system
+    # in the same folder, because renaming needs one file system
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
     try:
         tree.to_netcdf(temporary)

@@ -80,7 +80,7 @@ def import_psis():
 
 def _psis(log_weight):
     try:
-        smoothed, khat = import_psis().psislw(-log_weight)  # which negates what it gets
+        smoothed, khat = import_psis().psislw(-log_weight)  # which takes negated log weights
     except ValueError:  # the largest weights are all equal: no tail to fit
         return log_weight - np.logaddexp.reduce(log_weight), -np.inf
     return smoothed, khat

@@ -1,4 +1,4 @@
-"""How expressions of a model's graph depend on some of its variables: affinely, or otherwise."""
+"""The dependence of expressions in a model's graph on some of its variables: affine or not."""
 
 from typing import Any, NamedTuple
 
@@ -40,12 +40,12 @@ PRODUCTS = (Dot, Einsum, Convolve1d)  # linear in each input, given the others
 
 
 class Dependence(NamedTuple):
-    """How an expression depends on leaves.
+    """The dependence of an expression on leaves.
 
     Parameters
     ----------
     degree : int
-        0 where it does not, 1 where it is affine in all of them together, 2 elsewhere.
+        0 for no dependence, 1 if it is jointly affine in all leaves, else 2.
     varies : bool
         Whether the coefficients of the leaves depend on other random variables.
     random : bool
@@ -58,7 +58,7 @@ class Dependence(NamedTuple):
 
 
 class Affine:
-    """Dependences of a graph's expressions on leaves, each found once.
+    """Dependences of a graph's expressions on leaves, cached.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Affine:
     free : set of Variable
         The free random variables.
     known : set of Variable
-        Those of them that are taken for constants.
+        Free random variables that count as constants.
     """
 
     def __init__(self, leaves, free, known=frozenset()):
@@ -102,7 +102,7 @@ class Affine:
         return Dependence(degree, varies, random)
 
     def ends(self, variable):
-        """Yield the affine expressions by which a variable depends on the leaves."""
+        """Yield the affine expressions through which a variable depends on the leaves."""
         degree = self(variable).degree
         if degree == 1:
             yield variable
@@ -112,11 +112,11 @@ class Affine:
 
 
 def _degree(op, parts):
-    """Degree of a node's output, and whether its coefficients vary, from its inputs'."""
+    """Degree of a node's output, and whether its coefficients vary, from its inputs."""
     degree = max(part.degree for part in parts)
     varies = any(part.varies for part in parts)
     first, *others = parts
-    alone = all(part.degree == 0 for part in others)  # but for the first
+    alone = all(part.degree == 0 for part in others)  # except the first
     scalar: Any = op.scalar_op if isinstance(op, Elemwise) else None
     if isinstance(scalar, Add | Sub | Neg | Identity | Cast) or isinstance(op, JOINS):
         return degree, varies

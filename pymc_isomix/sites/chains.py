@@ -76,7 +76,7 @@ class Chain:
         return z, log_determinant
 
     def forward(self, y, given, log_precision, value):
-        """Map one point, and return what is given with what the pseudo-observations make of it."""
+        """Map one point, and return what is given, with the results of the pseudo-observations."""
         offset, coefs, scale, _, _, _, prior_location, prior_scale = given[:N_GIVEN]
         seen, odds, closed, pull = smoothed = self._smoothed(given, log_precision, value)
         noise = self._chains(y, self.last) / pt.sqrt(odds)

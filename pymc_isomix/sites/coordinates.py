@@ -374,7 +374,7 @@ class CoordinateMap:
         return all(site.form.is_elementwise and not site.slopes for site in self.sites)
 
     def learned_from(self, given):
-        """Return what the regressions of the sites need of what is given at each, a flat list."""
+        """Return the given values that the regressions of the sites need, a flat list."""
         return [
             part
             for site, here in zip(self.sites, given, strict=True)

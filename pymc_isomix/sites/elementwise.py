@@ -87,7 +87,7 @@ class Elementwise:
         return by_log_precision.sum(axis=0), by_value.sum(axis=0)
 
     def slope(self, y, gradient, given, log_precision, value):
-        r"""Return what the data say beside the pseudo-observations, for a regression.
+        r"""Return the slope of the data without the pseudo-observations, for a regression.
 
         The remainder :math:`e = \nabla_y \log p + y` shows how the slope of the log likelihood in
         :math:`\theta` differs from :math:`c (m - \theta)`: :math:`e = (g / r) (a - b (\theta -

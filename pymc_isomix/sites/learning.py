@@ -17,6 +17,7 @@ from pymc_isomix.sites.regression import RIDGE, least_squares
 
 STEP = 1 / 3  # relative to that of the means, as for the metric
 LARGEST_LOG_PRECISION, LARGEST_VALUE = 0.1, 0.3  # bounds of a step; of m in standard deviations
+LEAST_TYPICAL = 1e-15  # standard deviation: a block of a predictor may have fewer rows than others
 FLOOR = RIDGE  # of the Fisher information, for pseudo-observations that hardly affect components
 
 
@@ -114,16 +115,17 @@ def new_pseudo(
             pt.specify_shape(part, (None, form.n_pseudo))
             for part in (form.share(at_draws, *own), form.deviation(at_draws, *own))
         )
-        typical = deviation.mean(axis=0)
+        typical = pt.maximum(deviation.mean(axis=0), LEAST_TYPICAL)
         fisher = draw_weights @ share**2 / 2
         scaled = form.is_elementwise and metric.ndim > 0
         if scaled:
             half = draw_weights @ share / 2
             by_log_precision += half * by_log_scale[place]
             fisher = pt.maximum(fisher - 2 * half**2, 0)
-        at_centre = form.share(at_means, *own) / form.deviation(at_means, *own)  # (K, n)
-        varying = by_component(share / deviation) - at_centre[:, None]
-        fisher_value = draw_weights @ varying.reshape(share.shape) ** 2 + FLOOR / typical**2
+        varying = by_component(deviation) - form.deviation(at_means, *own)[:, None]  # (K, B, n)
+        # the share is precision times variance, which may be zero
+        varying = pt.exp(own[0]) * varying.reshape(share.shape)
+        fisher_value = draw_weights @ varying**2 + FLOOR / typical**2
         if form.is_elementwise:
             slope = form.slope(draws.bent[:, place], gradient[:, place], at_draws, *own)
             wanted = least_squares(slope, own[0], draw_weights)

@@ -1,9 +1,9 @@
-r"""Sites of a predictor: normal variables in which what the data depend on is affine.
+r"""Sites of a predictor: normal variables in which an argument of the likelihood is affine.
 
-Given all other variables, the rows of a predictor are :math:`\theta = f + G \zeta` with f and G of
-any form: a level below curves with parameters of their own, abilities times discriminations, scores
-times loadings. A pseudo-observation of each row makes the variables Gaussian given the rest, as
-:class:`pymc_isomix.sites.matrices.Matrix` does.
+Given all other variables, the rows of a predictor are :math:`\theta = f + G \zeta`, with f and G of
+any form. Examples are a level below nonlinear curves, abilities times discriminations, and scores
+times loadings. A pseudo-observation per row makes the variables Gaussian given the rest, as in
+:class:`pymc_isomix.sites.matrices.Matrix`.
 """
 
 import math
@@ -32,9 +32,11 @@ from pymc_isomix.sites.usage import clients_of
 
 MOST_ENTRIES = 2**15  # of G, all blocks together
 MOST_COLUMNS = 32  # of a block
-MOST_ELEMENTS = 2000  # whose columns are looked at
+MOST_ELEMENTS = 2000  # elements with evaluated columns
 AT_ONCE = 2**22  # entries of columns that are evaluated together
-TYPICAL = 0.3  # how far from the start, in unconstrained space, the zeros of G are looked for
+TYPICAL = (
+    0.3  # distance from the start, in unconstrained space, of the point where zeros of G are found
+)
 
 
 def find(space, candidates):
@@ -43,7 +45,7 @@ def find(space, candidates):
     Parameters
     ----------
     candidates : dict of str to list of Site
-        The sites that variables may be by their own prior or use.
+        The possible sites of variables by their prior or use.
     """
     model = space.model
     normal = {
@@ -75,7 +77,7 @@ def find(space, candidates):
     parents = set(ancestors([v for rv in search.free for v in rv.owner.inputs]))
     wanted = []
     for name, rv in normal.items():
-        if rv in parents:  # of another variable, which says of it what no predictor does
+        if rv in parents:  # its scale belongs to another variable, and a predictor says less
             continue
         own = Affine(effects[name], search.free, scales[name])
         ends = [end for root in search.roots for end in own.ends(root)]
@@ -92,7 +94,7 @@ def find(space, candidates):
 
 
 def _effects(rv, known, clients, free):
-    """Yield the last expressions that are affine in a variable, and depend on known ones alone."""
+    """Yield the last expressions that are affine in a variable and depend only on known ones."""
     affine, waiting, seen = Affine([rv], free), [rv], set()
     while waiting:
         here = waiting.pop()
@@ -112,14 +114,14 @@ def _effects(rv, known, clients, free):
 class Rows(NamedTuple):
     """The rows of a predictor, in blocks that share no variable."""
 
-    ends: list  # the expressions whose elements the rows are
+    ends: list  # the expressions with the rows as elements
     elements: np.ndarray  # (B, n), of the variables, one behind the other
     rows: np.ndarray  # (B, r), of the expressions, one behind the other
     is_row: np.ndarray  # (B, r), False where a block has fewer
 
     @classmethod
     def of(cls, ends, columns):
-        """Sort by block what columns (E, R) say of elements; None where a site costs too much."""
+        """Sort columns (E, R) of elements into blocks; None if a site would cost too much."""
         n_elements, n_rows = columns.shape
         element, row = np.nonzero(columns)
         if not np.isfinite(columns).all() or len(np.unique(element)) < n_elements:
@@ -151,13 +153,13 @@ class Search:
 
     def __init__(self, space):
         self.space, self.free = space, set(space.model.free_RVs)
-        # the expressions in which the data meet the variables
+        # the expressions between the variables and the data
         self.roots = [v for rv in space.model.observed_RVs for v in rv.owner.inputs]
         self.roots += space.model.potentials
 
     @cached_property
     def point(self):
-        """Values by name at a point that is not special."""
+        """Values by name at a generic point."""
         rng = np.random.default_rng(0)
         return {
             name: value + TYPICAL * rng.normal(size=np.shape(value))
@@ -165,7 +167,7 @@ class Search:
         }
 
     def grow(self, names):
-        """Return the first variable with as many others as have a predictor in common, and rows."""
+        """Return the first variable with as many others as share a predictor, and the rows."""
         first, *others = names
         group, rows = [first], self.rows([first])
         for other in others if rows is not None else ():
@@ -176,7 +178,7 @@ class Search:
         return group, rows
 
     def rows(self, names):
-        """Return the rows of the predictor of some variables; None where they are too many."""
+        """Return the rows of the predictor of some variables; None if there are too many."""
         n_elements = sum(math.prod(self.space.ordering[name][2]) for name in names)
         affine = self._affine_in(names)
         ends = list(dict.fromkeys(end for root in self.roots for end in affine.ends(root)))
@@ -189,7 +191,7 @@ class Search:
         return Affine([self.space.variables[name] for name in names], self.free)
 
     def _columns(self, ends, names, n_elements):
-        """Evaluate what each element does to the rows, (E, R)."""
+        """Evaluate the effect of each element on the rows, (E, R)."""
         elements = pt.vector("elements", shape=(n_elements,), dtype="float64")
         many = pt.matrix("many", shape=(None, n_elements), dtype="float64")
         own, start = {}, 0
@@ -212,7 +214,7 @@ class Search:
 
 
 def _site(space, names, rows):
-    """Make the site of a predictor's variables; None where it cannot be expressed."""
+    """Make the site of a predictor's variables; None if it cannot be expressed."""
     variables = [space.variables[name] for name in names]
     shapes = [space.ordering[name][2] for name in names]
     priors = [rv.owner.op.dist_params(rv.owner) for rv in variables]
@@ -226,7 +228,7 @@ def _site(space, names, rows):
     n_blocks, n = rows.elements.shape
 
     def at(replaced):
-        """Rows (B, r) where the variables are what replaces them."""
+        """Rows (B, r) with replaced variables."""
         ends = graph_replace(rows.ends, dict(zip(variables, replaced, strict=True)), strict=False)
         flat = pt.concatenate([end.ravel() for end in ends])
         return pt.where(rows.is_row, flat[rows.rows], 0.0)
@@ -273,7 +275,7 @@ def _site(space, names, rows):
 
 
 def _slope(model, rows):
-    """Slope (B, r) of the log likelihood in the rows; None where it has none."""
+    """Slope (B, r) of the log likelihood in the rows; None without one."""
     moves = [end.type() for end in rows.ends]
     moved = {end: end + move for end, move in zip(rows.ends, moves, strict=True)}
     total: Any = 0.0

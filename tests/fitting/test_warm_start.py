@@ -194,6 +194,28 @@ class ManyEffects:
         return weights @ grid / weights.sum()
 
 
+class TwoModesOfMany:
+    """Two Gaussians in 121 dimensions, twelve standard deviations apart in the first."""
+
+    n_gradients = 0
+
+    def evaluate(self, points, parameters):
+        centres = 6.0 * np.eye(1, 121)
+        apart = [points - sign * centres for sign in (-1, 1)]
+        terms = [-0.5 * (one**2).sum(axis=1) for one in apart]
+        log_p = np.logaddexp(*terms)
+        shares = [np.exp(term - log_p)[:, None] for term in terms]
+        return log_p, -sum(share * one for share, one in zip(shares, apart, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_start_below_that_leads_no_higher_leaves_the_modes(seed):
+    starts = np.random.default_rng(seed).uniform(-4, 4, (10, 121))
+    rng = np.random.default_rng(seed)
+    found = warm_start.warm_start(TwoModesOfMany(), starts, {}, rng, explores=False)
+    assert sorted(round(batch.gaussian.mean[0]) for batch in found) == [-6, 6]
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered")  # in the spike
 def test_a_spike_in_which_all_ascents_end_is_left():
     target = ManyEffects()
