@@ -133,6 +133,8 @@ class ModelTarget:
 
     def moved(self, points, old, new):
         """Map points y (S, d) to points of the same z under new parameters."""
+        if not len(points):
+            return points
         before, after = self.map.of(old), self.map.of(new)
         points = before.bend(points, old)[0] if before.has_shape else points.copy()
         if len(places := self.map.sheared):

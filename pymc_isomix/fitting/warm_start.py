@@ -34,6 +34,7 @@ EXACT, EXACT_PER_DIMENSION, LARGEST_EXACT = 0.01, 5e-4, 0.05
 LIGHT = 0.02  # share of the posterior, below which the shape of a mode does not count
 LARGEST_RATIO = 1.5  # of the axes of two Gaussians that share a metric
 N_JUDGED, CLEARLY_NOT = 500, 3.0  # draws that decide; multiple of the bound that is clear
+N_WITH_CHAINS, MOST_WITH_CHAINS = 600, 20  # draws in a batch, and batches, of chains with a shape
 MOST_WITH_SHAPE = 60  # batches from which a shape is learned
 EM_STEPS = 50
 
@@ -103,12 +104,15 @@ def warm_start(
         further = _further_gaussians(target, batch, ends, explores, rng, few, dense, on_batch)
         least = max(b.log_evidence for b in (batch, *further)) - NEGLIGIBLE
         batches += [b for b in further if b.log_evidence > least]
-    if with_shape and len(batches) == 1 and shaping.is_wanted(batch):
-        most = MOST_WITH_SHAPE
-        shaped = second_order.fit(
-            target, batch.gaussian, rng, most=most, with_shape=True, on_batch=on_batch
-        )
-        return [shaped]
+    if with_shape and len(batches) == 1:
+        n_draws, most = None, MOST_WITH_SHAPE
+        if getattr(target, "has_chains", False) and batch.gaussian.root.ndim == 1:
+            # skew of the rest is seen through the noise of all elements
+            n_draws, most = N_WITH_CHAINS, MOST_WITH_CHAINS
+            batch = second_order.draw(target, batch.gaussian, N_WITH_CHAINS, rng)
+        if shaping.is_wanted(batch):
+            options = {"n_draws": n_draws, "most": most, "with_shape": True, "on_batch": on_batch}
+            return [second_order.fit(target, batch.gaussian, rng, **options)]
     return batches
 
 
@@ -193,6 +197,8 @@ def _modes_of_the_rest(target, batch, starts, first, rng, on_batch):
     points = target.moved(starts, first, gaussian.parameters)
     points[:, target.of_chains] = gaussian.mean[target.of_chains]
     points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        return batch, points
     ends, heights = ascend(lambda at: target.evaluate(at, gaussian.parameters), points)
     top = target.evaluate(gaussian.mean[None], gaussian.parameters)[0][0]
     left = np.flatnonzero(uncovered([batch], ends, heights) & (heights > top - LOW))

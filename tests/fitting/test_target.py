@@ -140,6 +140,11 @@ def test_a_sheared_point_comes_back_and_has_the_same_volume(sheared):
     np.testing.assert_allclose(target.moved(expected, parameters, moved), y, rtol=1e-9, atol=1e-9)
 
 
+def test_no_points_are_moved(sheared):
+    target, parameters = sheared
+    assert target.moved(np.ones((0, 8)), parameters, with_shear(parameters)).shape == (0, 8)
+
+
 def test_a_shear_is_learned_that_has_the_correlations(sheared):
     """Of a Gaussian, from few draws exactly: the new precisions are diagonal, and factors right."""
     target, parameters = sheared
