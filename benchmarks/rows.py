@@ -243,10 +243,20 @@ def waiting_beside(result):
 
 def large(result):
     """A row per design: nutpie once, and our seeds beside it, the median and the worst of them."""
-    headings = (
-        "design | d | nutpie, s | R-hat | ours, s | ours / nutpie | processor s, ours / nutpie"
-        " | gradients | W1 max | widest error of a 90 % width | k-hat | verdicts"
-    ).split(" | ")
+    headings = [
+        "design",
+        "d",
+        "nutpie, s",
+        "R-hat",
+        "ours, s",
+        "ours / nutpie",
+        "processor s, ours / nutpie",
+        "gradients",
+        "W1 max",
+        "widest error of a 90 % width",
+        "k-hat",
+        "verdicts",
+    ]
     rows = []
     for (design,), fits in grouped(result["fits"], ("design",)).items():
         [nuts] = [fit for fit in fits if fit["method"] == "nutpie"]
