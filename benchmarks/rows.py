@@ -259,10 +259,10 @@ def large(result):
     ]
     rows = []
     for (design,), fits in grouped(result["fits"], ("design",)).items():
-        [nuts] = [fit for fit in fits if fit["method"] == "nutpie"]
-        ours = [fit for fit in fits if fit["method"] == "isomix"]
-        if not ours:
+        nuts, ours = ([fit for fit in fits if fit["method"] == m] for m in ("nutpie", "isomix"))
+        if not (nuts and ours):
             continue
+        [nuts] = nuts
         seconds, cpu, gradients, khat = (
             np.median([fit[key] for fit in ours]) for key in ("seconds", "cpu", "gradients", "khat")
         )
