@@ -88,7 +88,7 @@ class Marginals:
         columns = self.quantiles.T
         below = [np.interp(x, q, LEVELS) for x, q in zip(low, columns, strict=True)]
         above = [1 - np.interp(x, q, LEVELS) for x, q in zip(high, columns, strict=True)]
-        return min(below + above), max(below + above)
+        return float(min(below + above)), float(max(below + above))
 
 
 def around(centre, draws, circular):

@@ -1,6 +1,7 @@
 """An ensemble: fits of one model from many starts, on many workers, joined."""
 
 import logging
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ from pymc_isomix.ensembles import joining, workers
 from pymc_isomix.ensembles.checkpoints import Checkpoints, digest, digests
 from pymc_isomix.ensembles.joined import JoinedMixture, join_saved
 from pymc_isomix.ensembles.many import Fitter
-from pymc_isomix.interface.checks import check_model
+from pymc_isomix.interface.api import ARGUMENTS
+from pymc_isomix.interface.checks import check_model, refuse_unknown
 from pymc_isomix.interface.settings import Settings
 from pymc_isomix.model import starts
 from pymc_isomix.model.space import FlatSpace
@@ -113,6 +115,7 @@ def fit_ensemble(
     check_count("restarts", restarts)
     if time_limit is not None:
         check_number("time_limit", time_limit)
+    refuse_unknown("fit_ensemble", isomix_kwargs, ARGUMENTS | {*signature(fit_ensemble).parameters})
     seed = check_seed(random_seed)
     settings = Settings(n_components=n_components, init=init, **isomix_kwargs)
     space = FlatSpace.of(model)

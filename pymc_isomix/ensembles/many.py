@@ -1,6 +1,7 @@
 """One model, many data sets, or many starts: compiled once a worker."""
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,8 @@ import xarray as xr
 
 from pymc_isomix.backend.checks import check_count, check_number, check_seed
 from pymc_isomix.ensembles import workers
-from pymc_isomix.interface.checks import check_model
+from pymc_isomix.interface.api import ARGUMENTS
+from pymc_isomix.interface.checks import check_model, refuse_unknown
 from pymc_isomix.interface.inference import IsoMix
 from pymc_isomix.interface.settings import Settings
 
@@ -112,6 +114,7 @@ def fit_many(
     check_count("draws", draws)
     if time_limit is not None:
         check_number("time_limit", time_limit)
+    refuse_unknown("fit_many", isomix_kwargs, ARGUMENTS | {*signature(fit_many).parameters})
     Settings(**isomix_kwargs)  # checks them
     datasets = [_checked(model, dataset, i) for i, dataset in enumerate(datasets)]
     if not datasets:

@@ -370,7 +370,12 @@ def _with_coordinates(target, batch, step, damping):
     if not old:
         return step
     _, points, gradients = batch.tame()
-    new, [mean], factor = target.learn(points, gradients, step.mean[None], old, damping)
+    new, centre, factor = target.learn(points, gradients, step.mean[None], old, damping)
+    # what a diagonal root has not, coordinates may have; short steps see too few draws for it
+    if step.root.ndim == 1 and len(points) >= LEAST_DRAWS / 2 and hasattr(target, "decorrelate"):
+        new, centre, also = target.decorrelate(points, gradients, centre, new)
+        factor = factor * also
+    [mean] = centre
     root = step.root * (factor[:, None] if step.root.ndim == 2 else factor)
     return Gaussian(mean, root, new)
 

@@ -4,7 +4,10 @@ import numpy as np
 
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.sites.chains import Chain
-from pymc_isomix.sites.coordinates import PSEUDO, Coordinates
+from pymc_isomix.sites.coordinates import PSEUDO, SHEAR, Coordinates
+
+OF_OWN = 0.2, 8.0  # least and largest precision, relative to that of the draws
+LEAST_EIGENVALUE = 1e-3  # of correlations given the others
 
 
 class ModelTarget:
@@ -59,10 +62,41 @@ class ModelTarget:
             factor[place] = form.unit_change(at_draws, old, learned)
         return new, centre if shape is None else shapes.straighten(centre, shape), factor
 
+    def decorrelate(self, points, gradients, centre, parameters):
+        """Learn how what is of no site is correlated, from draws y (S, d) of a diagonal Gaussian.
+
+        With precisions A by regression of the gradient on the draws, :math:`A^{-1} = T D T^T` with
+        a unit lower triangular T, by which the shear is multiplied.
+
+        Returns
+        -------
+        new : dict of arrays
+        centre : (C, d) array
+            The points ``centre``, at the same z, in the new coordinates.
+        factor : (d,) array
+            By which the units of y change: conditional ones become those given what is before.
+        """
+        places, factor = self.map.sheared, np.ones(points.shape[1])
+        if not len(places) or self.map.of(parameters).has_shape:
+            return parameters, centre, factor
+        y = points[:, places]
+        correlations, deviations = _given_others(y - y.mean(axis=0), gradients[:, places])
+        root = np.linalg.cholesky(np.linalg.inv(correlations))
+        unit = np.diagonal(root)
+        change = deviations[:, None] * root / (unit * deviations)
+        factor[places] = unit
+        centre = centre.copy()
+        centre[:, places] = np.linalg.solve(change, centre[:, places].T).T
+        shear = (parameters[SHEAR] @ change).astype(points.dtype)
+        return {**parameters, SHEAR: shear}, centre, factor
+
     def moved(self, points, old, new):
         """Map points y (S, d) of the old parameters to those of the same z under the new ones."""
         before, after = self.map.of(old), self.map.of(new)
         points = before.bend(points, old)[0] if before.has_shape else points.copy()
+        if len(places := self.map.sheared):
+            z = points[:, places] @ old[SHEAR].T
+            points[:, places] = np.linalg.solve(new[SHEAR], z.T).T
         for form, place, of_site, given in self._sites(points, old):
             pairs = [[values[name][of_site] for name in PSEUDO] for values in (old, new)]
             points[:, place] = form.moved(points[:, place], given, *pairs)
@@ -78,3 +112,28 @@ class ModelTarget:
                 given = [np.broadcast_to(part, (len(points), site.form.n_dim)) for part in given]
             if given:
                 yield site.form, self.map.place_of(site), of_site, given
+
+
+def _given_others(offsets, gradients):
+    """Precisions by regression of gradients on draws (S, n), as correlations and deviations.
+
+    The matrix (n, n) has a unit diagonal; what noise may have made of an entry is left out of it.
+    The deviations (n,) are those given all others.
+    """
+    n_draws, n = offsets.shape
+    normal = offsets.T @ offsets
+    normal[np.diag_indices(n)] *= 1 + 1e-8
+    slopes = np.linalg.solve(normal, offsets.T @ gradients)
+    left = gradients - gradients.mean(axis=0) - offsets @ slopes
+    noise = (left**2).sum(axis=0) / max(n_draws - n - 1, 1)
+    errors = np.diagonal(np.linalg.inv(normal))[:, None] * noise  # variances of slopes
+    precisions, errors = -(slopes + slopes.T) / 2, (errors + errors.T) / 4
+    variances = offsets.var(axis=0)
+    own = np.clip(np.diagonal(precisions), *(bound / variances for bound in OF_OWN))
+    across = np.sqrt(own[:, None] * own)
+    squares, errors = (precisions / across) ** 2, errors / across**2
+    correlations = precisions / across * squares / (squares + 4 * errors + 1e-12)
+    np.fill_diagonal(correlations, 1.0)
+    values, vectors = np.linalg.eigh(correlations)
+    correlations = (vectors * np.maximum(values, LEAST_EIGENVALUE)) @ vectors.T
+    return correlations, 1 / np.sqrt(own)

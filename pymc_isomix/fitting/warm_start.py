@@ -9,8 +9,8 @@ from pymc_isomix.fitting.second_order import Gaussian
 
 VERY_FEW = 10  # dimensions up to which a Gaussian covers the top of a density that it fits
 FEW_DIMENSIONS = 100  # up to there, finite differences give the first metric
-# A chain may follow each datum, so that an ascent ends where the noise vanishes, far from the mass.
-# So one Gaussian more starts where nothing has climbed, with this scale.
+# Many effects may follow each datum, so that an ascent ends where a noise vanishes, far from the
+# mass. So steps with few draws start twice: at that end, and with this scale where nothing climbed.
 BELOW = 0.3
 NARROW, N_NARROW = 0.1, 4  # standard deviations of draws about an end; rounds of them
 CLIMBED_AGAIN = 5  # of the best ends, in coordinates that have changed
@@ -82,31 +82,43 @@ def warm_start(
     ends, heights = ends[order], heights[order]
     if few and parameters:
         ends, heights, parameters = _coordinates_at_end(target, ends, heights, parameters, rng)
-    batches = [_gaussian_at(target, ends[0], parameters, rng, few, dense, tell)]
-    if getattr(target, "has_chains", False):
-        below = _gaussian_at(target, start, first, rng, False, dense, tell, BELOW)
-        if below.elbo > batches[0].elbo:
-            return [below]
-    shared = batches[0].gaussian.parameters
-    if parameters:
-        ends = target.moved(ends, parameters, shared)
+    below = Gaussian(start, np.full(n_dim, BELOW), first)
+    batch, climbed = _gaussian_at(target, ends[0], below, parameters, rng, few, dense, tell)
+    batches = [batch]
+    if climbed:  # else all ends are such peaks
+        if parameters:
+            ends = target.moved(ends, parameters, batch.gaussian.parameters)
+        explores = explores and dense and batch.is_of_use
+        batches += _further_gaussians(target, batch, ends, explores, rng, few, dense, tell)
+    if with_shape and len(batches) == 1 and shaping.is_wanted(batch):
+        most = MOST_WITH_SHAPE
+        shaped = second_order.fit(
+            target, batch.gaussian, rng, most=most, with_shape=True, tell=tell
+        )
+        return [shaped]
+    return batches
+
+
+def _further_gaussians(target, first, ends, explores, rng, few, dense, tell):
+    """Fit a Gaussian at each mode that the first does not cover: a list of batches."""
+    n_dim, batches = ends.shape[1], [first]
 
     def evaluate(points):
-        return target.evaluate(points, shared)
+        return target.evaluate(points, first.gaussian.parameters)
 
-    if explores and dense and batches[0].is_of_use:
-        ends = np.concatenate([ends, _slopes_elsewhere(evaluate, batches[0].gaussian, rng)])
+    if explores:
+        ends = np.concatenate([ends, _slopes_elsewhere(evaluate, first.gaussian, rng)])
     heights, _ = evaluate(ends)
     left = np.flatnonzero(uncovered(batches, ends, heights))
     if len(left):  # in the metric of the first, which many modes share
-        ends[left], heights[left] = _ascend_whitened(evaluate, batches[0].gaussian, ends[left])
+        ends[left], heights[left] = _ascend_whitened(evaluate, first.gaussian, ends[left])
     n_again, tried = 0, list[np.ndarray]()
-    most = MOST_MODES if batches[0].deviation < TOO_FAR else MOST_POOR
+    most = MOST_MODES if first.deviation < TOO_FAR else MOST_POOR
     for i in left[np.argsort(-heights[left])]:
         end = ends[[i]]
         if len(batches) == most or n_again == MOST_AGAIN:
             break
-        if any(_are_near(batches[0].gaussian, end - other) for other in tried):
+        if any(_are_near(first.gaussian, end - other) for other in tried):
             continue
         tried.append(end)
         if not uncovered(batches, end, heights[[i]])[0]:
@@ -121,11 +133,7 @@ def warm_start(
             batches.append(batch)
         else:
             n_again += 1
-    if with_shape and len(batches) == 1 and shaping.is_wanted(batches[0]):
-        first = batches[0].gaussian
-        most = MOST_WITH_SHAPE
-        batches = [second_order.fit(target, first, rng, most=most, with_shape=True, tell=tell)]
-    return batches
+    return batches[1:]
 
 
 def _further_gaussian(target, batches, end, height, rng, few, dense, tell):
@@ -179,22 +187,39 @@ def uncovered(batches, points, log_p):
     return np.isfinite(log_p) & (log_p - log_q > UNCOVERED)
 
 
-def _gaussian_at(target, mean, parameters, rng, few, dense, tell, narrow=NARROW):
-    n_dim = len(mean)
+def _gaussian_at(target, mean, below, parameters, rng, few, dense, tell):
+    """Fit a Gaussian from the end (d,) of an ascent or from ``below``, whichever leads higher.
+
+    Returns
+    -------
+    Batch
+    bool
+        Whether it is from the end.
+    """
+    batch, again = None, Gaussian(mean, np.full(len(mean), NARROW), parameters)
     if few:
         root = second_order.root_by_differences(target, mean, parameters)
         batch = second_order.fit(target, Gaussian(mean, root, parameters), rng, tell=tell)
-        if batch.deviation < TOO_FAR:
-            return batch
+        if batch.deviation < TOO_FAR and not getattr(target, "has_chains", False):
+            return batch, True
         scales = np.sqrt((batch.gaussian.root**2).sum(axis=1))
         again = Gaussian(batch.gaussian.mean, scales, batch.gaussian.parameters)
-    else:
-        batch, again = None, Gaussian(mean, np.full(n_dim, narrow), parameters)
-    settled = second_order.settle_coordinates(target, again, rng, tell=tell)
+    settled = [second_order.settle_coordinates(target, g, rng, tell=tell) for g in (again, below)]
+    elbos = [second_order.draw(target, g, second_order.LEAST_DRAWS, rng).elbo for g in settled]
+    best = int(np.argmax(elbos))
+    gaussian = settled[best]
+    if dense and getattr(target, "has_chains", False):
+        # thousands of steps that are exact in their coordinates need no correlations of their own
+        plain = second_order.fit(target, gaussian, rng, tell=tell)
+        if is_exact(target, [plain], np.ones(1), rng):
+            return plain, best == 0
+        gaussian = plain.gaussian
     if dense:
-        settled = Gaussian(settled.mean, np.diag(settled.root), settled.parameters)
-    other = second_order.fit(target, settled, rng, tell=tell)
-    return other if batch is None or other.elbo > batch.elbo else batch
+        gaussian = Gaussian(gaussian.mean, np.diag(gaussian.root), gaussian.parameters)
+    other = second_order.fit(target, gaussian, rng, tell=tell)
+    if batch is None or other.elbo > batch.elbo:
+        return other, best == 0
+    return batch, True
 
 
 def _coordinates_at_end(target, ends, heights, parameters, rng):

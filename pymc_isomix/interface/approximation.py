@@ -14,7 +14,7 @@ from pymc.variational.approximations import SingleGroupApproximation
 from pymc_isomix.backend.checks import check_choice, check_count
 from pymc_isomix.backend.compilation import one_blas_thread
 from pymc_isomix.fitting.record import History
-from pymc_isomix.interface.checks import refuse_unknown
+from pymc_isomix.interface.checks import refuse_misspelt, refuse_unknown
 from pymc_isomix.interface.group import IsotropicMixtureGroup
 from pymc_isomix.model import traces
 from pymc_isomix.model.compiled import CompiledModel
@@ -364,6 +364,7 @@ class Fitted:
         check_count("tune", tune, least=0)
         check_count("chains", chains)
         check_choice("nuts_sampler", nuts_sampler, transported.SAMPLERS)
+        refuse_misspelt("sample_nuts", kwargs, [*signature(pm.sample).parameters])
         return transported.sample_nuts(
             self.compiled_model(),
             self.density,

@@ -23,6 +23,7 @@ GAUSSIAN = "gaussian"  # name of the phase, in the record
 # cost less than the fifteen hundred steps with minibatches that they save
 MOST_ROWS = 100
 LIGHT, LEAST_SHARE = 0.02, 1e-5  # of the posterior: a mode without mixture; one that is left out
+NOTHING = 1e-30  # of the posterior
 FEW_DIMENSIONS, N_FROM_PRIOR = 30, 20  # up to where ascents start from so many prior draws, too
 N_OF_BLOCK = 1000  # draws that tell the mass of a mode
 
@@ -207,9 +208,12 @@ class Beginning:
         """End the fit where the Gaussians are exact, or say from where mixtures start."""
         watch, group = self.watch, self.approx.groups[0]
         n_components = group.mixture.n_components
+        shares = warm_start.masses(batches)
+        chosen = np.arange(len(batches))
         if len(batches) > n_components:  # the heaviest, where there are not enough for all
-            heaviest = np.argsort(-warm_start.masses(batches), kind="stable")
-            batches = [batches[i] for i in heaviest[:n_components]]
+            chosen = np.argsort(-shares, kind="stable")[:n_components]
+        # a step may overflow at a mode that is astronomically light
+        batches = [batches[i] for i in chosen if shares[i] > NOTHING]
         shares = warm_start.masses(batches)
         watch.put(batches, shares)
         one_shape = warm_start.have_one_shape(batches, shares)

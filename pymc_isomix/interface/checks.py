@@ -20,6 +20,7 @@ from pymc_isomix.backend.upstream import dropped_by_pm_fit
 from pymc_isomix.model.compiled import has_minibatches
 
 BACKENDS = ("jax", "numba", "c")
+CLOSE = 0.78  # similarity of a misspelt name
 # Arguments of other samplers, and what to do here
 MEANT = {
     "chains": "draws are independent and form one chain. For many starts, use pmi.fit_ensemble",
@@ -28,6 +29,10 @@ MEANT = {
     "method": "pmi.fit always uses IsoMix; with pm.fit, write method=pmi.IsoMix(...)",
     "inf_kwargs": "pass the arguments of IsoMix directly",
     "samples": "use draws= for the returned draws, n_samples= for those in each step",
+    "seed": "use random_seed=",
+    "random_state": "use random_seed=",
+    "nuts_sampler": "approx.sample_nuts() runs NUTS from a fit",
+    "target_accept": "approx.sample_nuts() runs NUTS from a fit",
 }
 
 
@@ -51,12 +56,21 @@ def check_fit(n, backend, callbacks):
 
 def refuse_unknown(function, given, known):
     """Raise TypeError for arguments that a function does not have, and say what may be meant."""
+    refuse_misspelt(function, given, known)
     for name in given:
-        if name in known:
-            continue
-        near = get_close_matches(name, known, 1)
-        hint = MEANT.get(name) or (f"did you mean {near[0]}=?" if near else "")
-        raise TypeError(f"{function}() takes no {name}" + (f": {hint}" if hint else ""))
+        if name not in known:
+            near = get_close_matches(name, MEANT, 1, CLOSE)
+            raise TypeError(
+                f"{function}() takes no {name}" + "".join(f": {MEANT[n]}" for n in near)
+            )
+
+
+def refuse_misspelt(function, given, known):
+    """Raise TypeError for an argument whose name is nearly that of a known one."""
+    for name in given:
+        near = get_close_matches(name, known, 1, CLOSE)
+        if near and name not in {*known, *MEANT}:
+            raise TypeError(f"{function}() takes no {name}: did you mean {near[0]}=?")
 
 
 def check_model(model):

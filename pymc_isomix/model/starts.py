@@ -75,7 +75,7 @@ def _starting_means(space, n_components, start, init, init_width, random_seed):
             )
         for k, mean in enumerate(means):
             if (offenders := check(mean)) is not None:
-                raise ValueError(_message(space, k, offenders, "choose a start inside the support"))
+                raise ValueError(_message(space, k, offenders, "Choose a start inside the support"))
         return means
 
     strategy = "prior" if init == "prior" else "support_point"
@@ -103,8 +103,8 @@ def _starting_means(space, n_components, start, init, init_width, random_seed):
         else:
             way_out = "pass start=" if start is None else "choose a start inside the support"
             advice = (
-                f"{RETRIES} draws with init={init!r} failed; {way_out}, another init= or a "
-                "smaller init_width="
+                f"All {RETRIES} draws of init={init!r} failed: {way_out}, another init= or a "
+                "smaller init_width=. model.debug() shows impossible data"
             )
             raise ValueError(_message(space, k, offenders, advice))
     return means
@@ -165,7 +165,7 @@ def _centre(space, start, flat, component):
         for key in (rv_name, name):
             if key in given:
                 value = np.array2string(np.asarray(given[key]), threshold=5)
-                advice = f"where start has {value}; choose a start inside the support"
+                advice = f"start has {value} there: choose a start inside the support"
                 raise ValueError(_message(space, component, [rv_name], advice))
     # PyMC's own initial point of an ordered variable, all equal, is -inf
     return np.where(np.isfinite(flat), flat, 0.0)
@@ -209,11 +209,8 @@ def _initial_point_sampler(space, start, strategy):
     named = {str(getattr(variable, "name", variable)) for variable in overrides}
     unconstrained = {n: v for n, v in unconstrained.items() if space.variables[n].name not in named}
     try:
-        with warnings.catch_warnings():
-            # a value outside the support, which is checked below
-            warnings.simplefilter("ignore", RuntimeWarning)
-            sampler = _point_function(space, overrides, strategy)
-            sampler(0)
+        sampler = _point_function(space, overrides, strategy)
+        _draw(sampler, 0)
     except NotImplementedError as error:
         raise ValueError(
             f"init='prior' needs a proper prior for every variable ({error}); "
@@ -221,12 +218,24 @@ def _initial_point_sampler(space, start, strategy):
         ) from error
 
     def sample(seed):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            values = sampler(int(seed))
-        return space.flatten(values | unconstrained)
+        values = _draw(sampler, int(seed))
+        return (
+            np.full(space.n_dim, np.nan)
+            if values is None
+            else space.flatten(values | unconstrained)
+        )
 
     return sample
+
+
+def _draw(sampler, seed):
+    """Draw a point, which may not be finite; None where a draw of a prior divides by zero."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        try:
+            return sampler(seed)
+        except ZeroDivisionError:  # of InverseGamma(.001, .001), whose inverse underflows
+            return None
 
 
 def _point_function(space, overrides, strategy):
@@ -289,27 +298,24 @@ def _finite_check(space):
 
 
 def _message(space, component, offenders, advice):
-    said = (
-        f"start of component {component} has a log density that is not finite, at variable "
-        f"{', '.join(offenders)}"
-    )
     if data := data_not_finite(space.model, offenders):
         return (
-            f"{said}. {'; '.join(data)}: leave those out, or have PyMC impute what is observed by "
-            "a masked array"
+            f"{'; '.join(data)}. Remove them, or let PyMC impute missing observations: pass a "
+            "masked array to observed="
         )
-    return f"{said}; {advice}"
+    names = ", ".join(offenders)
+    return f"start of component {component}: the log density of {names} is not finite. {advice}"
 
 
 def data_not_finite(model, names):
-    """Say which data of some variables, or that these depend on, are not finite, and how many."""
+    """Say which data of some variables, or of their parents, are not finite, and how many."""
     said = {}
     for name in names:
         variable = model[name]
         own = [model.rvs_to_values[variable]] if variable in model.observed_RVs else []
         for roots, whose in (
-            (ancestors(own), f"The observed data of {name}"),
-            (ancestors([variable]), f"An array on which {name} depends"),
+            (ancestors(own), f"the observed data of {name}"),
+            (ancestors([variable]), f"an array on which {name} depends"),
         ):
             for root in roots:
                 value = _data_of(root)
@@ -317,14 +323,11 @@ def data_not_finite(model, names):
                     continue
                 n_nan, n_infinite = int(np.isnan(value).sum()), int(np.isinf(value).sum())
                 if n_nan or n_infinite:
-                    what = f"The data {root.name!r}" if root.name else whose
+                    what = f"the data {root.name!r}" if root.name else whose
                     counts = [
                         f"{n} {kind}" for n, kind in ((n_nan, "NaN"), (n_infinite, "inf")) if n
                     ]
-                    said[root] = (
-                        f"{what}, shape {value.shape}, not finite in {' and '.join(counts)} of "
-                        f"{value.size} values"
-                    )
+                    said[root] = f"{what}, shape {value.shape}, have {' and '.join(counts)}"
     return list(said.values())
 
 

@@ -23,6 +23,7 @@ FAR = 10.0, 100.0  # standard deviations of the draws
 FALL = 1.0  # nats that a proper posterior falls by, so far out
 PART_OF_A_DIRECTION = 0.1  # of its largest part: less is not named
 LONGEST_DIRECTION = 4  # dimensions
+VAGUE = 10.0  # standard deviation of a logarithm or logit
 
 
 class Causes(NamedTuple):
@@ -33,6 +34,7 @@ class Causes(NamedTuple):
     flat: str = ""  # a direction along which the density does not fall
     without_total_size: tuple[str, ...] = ()  # observed variables of minibatches
     unused_sites: tuple[str, ...] = ()  # effects that coordinates="auto" would rescale
+    vague: tuple[tuple[str, float], ...] = ()  # bounded variables, and their sd in z
 
 
 NONE_FOUND = Causes()
@@ -58,6 +60,7 @@ def find_causes(
         flat=flat_direction(compiled, points, gradient),
         without_total_size=without_total_size(compiled.model),
         unused_sites=sites_of(compiled.space) if affine else (),
+        vague=vague_variables(compiled.space, compiled.to_unconstrained(points)[0]),
     )
 
 
@@ -198,6 +201,21 @@ def without_total_size(model):
             for v in ancestors([rv, model.rvs_to_values[rv]])
         )
     )
+
+
+def vague_variables(space, z):
+    """Name variables with bounds that spread over many orders of magnitude, with their sd in z.
+
+    The data say next to nothing of such a variable, and neither does its prior: Gamma(.01, .01)
+    has a logarithm with a standard deviation of 100.
+    """
+    found = []
+    for name, (_, place, _, _) in space.ordering.items():
+        rv = space.variables[name]
+        sd = np.max(z[:, place].std(axis=0), initial=0.0)
+        if space.model.rvs_to_transforms[rv] is not None and sd > VAGUE:
+            found.append((rv.name, float(sd)))
+    return tuple(found)
 
 
 def sites_of(space):

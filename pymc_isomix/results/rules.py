@@ -125,6 +125,12 @@ def _remedies_of_causes(causes):
     if causes.unused_sites:
         names = ", ".join(causes.unused_sites)
         yield f'Use `IsoMix(coordinates="auto")`, which adapts {names} to the scales in the model.'
+    for name, sd in causes.vague:
+        yield (
+            f"The prior of {name} is vague: its standard deviation in unconstrained space is "
+            f"{sd:.0f}. Give {name} a prior that rules out implausible values, such as "
+            "`pm.HalfNormal` or `pm.Exponential` in place of `pm.Gamma(0.01, 0.01)`."
+        )
 
 
 def advise(findings, dataset, mixture, causes=NONE_FOUND):

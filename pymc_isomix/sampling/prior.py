@@ -247,9 +247,15 @@ def _places(space, mixture, coordinates, expressions):
             f"{', '.join(expressions)} depend on {', '.join(sorted(missing))}, which the "
             "approximation does not have; choose other var_names"
         )
-    for site in reversed(coordinates.map.sites):  # parents come before
-        if not needed.isdisjoint(site.variables):
-            needed |= {*site.variables, *site.parents}
+    owners = [name for name, (_, p, _, _) in space.ordering.items() for _ in range(p.start, p.stop)]
+    sheared = {owners[i] for i in coordinates.map.sheared}
+    sites = [
+        ({*site.variables}, {*site.variables, *site.parents}) for site in coordinates.map.sites
+    ]
+    groups, before = [(sheared, sheared), *sites], 0
+    while len(needed) > before:
+        before = len(needed)
+        needed = needed.union(*(others for own, others in groups if not needed.isdisjoint(own)))
     places = [place for name, (_, place, _, _) in space.ordering.items() if name in needed]
     if mixture.metric.ndim == 2 and mixture.log_variances.ndim == 2:
         places = [slice(0, space.n_dim)]  # a marginal of these is none of the family

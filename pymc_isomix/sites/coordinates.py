@@ -15,12 +15,16 @@ import pytensor.tensor as pt
 from pytensor.graph.replace import graph_replace
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
+from pymc_isomix.backend.linalg import solve
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.family.shape import Shape
 from pymc_isomix.model.batching import stabilise
 from pymc_isomix.model.vectorising import batch, batch_in_chunks
+from pymc_isomix.sites.chains import Chain
 
 PSEUDO = ("log_precisions", "values")  # parameters that all sites share, flat
+SHEAR = "shear"  # the parameter of what is of no site
+SHEARED_FROM, LARGEST_SHEAR = 100, 200  # dimensions: of all, above; of what is of no site, up to
 SHAPE = {field: f"shape_{field}" for field in Shape._fields}  # their names as parameters
 
 
@@ -64,7 +68,9 @@ class CoordinateMap:
     """The map between coordinates y and unconstrained space z, both (d,), for any parameters.
 
     y is bent to x by a shape, if there is one, and x is mapped to z by the sites. False where
-    neither is there, and y is z.
+    neither is there, and y is z. Beside chains, of which there may be thousands of steps, the few
+    dimensions of no site are *sheared*: a constant matrix, lower triangular with a unit diagonal,
+    has their correlations, for which a diagonal metric is enough then.
 
     Parameters
     ----------
@@ -88,6 +94,17 @@ class CoordinateMap:
         self.n_pseudo = starts[-1]
 
         self.functions: dict = {}
+        self.sheared = self._what_is_sheared()
+
+    def _what_is_sheared(self):
+        """Places in a point of what is of no site, beside chains; empty elsewhere."""
+        is_long = self.space.n_dim > SHEARED_FROM and any(
+            isinstance(site.form, Chain) for site in self.sites
+        )
+        if not is_long or self.elements is None:
+            return np.arange(0)
+        of_none = np.flatnonzero(~self.elements)
+        return of_none[: len(of_none) if 2 <= len(of_none) <= LARGEST_SHEAR else 0]
 
     def with_shape(self):
         """Return the map whose coordinates have a shape, with the same sites."""
@@ -117,7 +134,9 @@ class CoordinateMap:
     @property
     def parameter_shapes(self):
         """Shapes of the parameters, by name; empty where the map is the identity."""
-        shapes = dict.fromkeys(PSEUDO, (self.n_pseudo,)) if self.sites else {}
+        shapes: dict[str, tuple] = dict.fromkeys(PSEUDO, (self.n_pseudo,)) if self.sites else {}
+        if len(self.sheared):
+            shapes[SHEAR] = 2 * (len(self.sheared),)
         return shapes | (
             dict.fromkeys(SHAPE.values(), (self.space.n_dim,)) if self.has_shape else {}
         )
@@ -136,7 +155,8 @@ class CoordinateMap:
     def describe(self):
         """Describe the structure as JSON can hold it; equal for maps with the same parameters."""
         shape = {"has_shape": True} if self.has_shape else {}
-        return {"sites": self.names, "n_pseudo": self.n_pseudo, **shape}
+        shear = {"n_sheared": len(self.sheared)} if len(self.sheared) else {}
+        return {"sites": self.names, "n_pseudo": self.n_pseudo, **shear, **shape}
 
     def __getstate__(self):
         """Leave out the compiled functions: they are made again when asked for."""
@@ -171,6 +191,9 @@ class CoordinateMap:
             bent, log_slope, _ = shapes.bend(point, self.shape(parameters))
             values, log_determinant, given = self.straight.forward(bent, parameters)
             return values, log_determinant + log_slope.sum(), given
+        if len(self.sheared):
+            sheared = parameters[SHEAR] @ point[self.sheared]
+            point = pt.set_subtensor(point[self.sheared], sheared)
         values, given = self.space.unflatten(point), []
         log_determinant = pt.zeros((), point.dtype)
         for site, place in zip(self.sites, self.places, strict=True):
@@ -205,6 +228,10 @@ class CoordinateMap:
             y = site.form.to_coordinates(_taken(values, site), here, *own)
             points |= _put(values, site, y)
             log_determinant -= site.form.to_unconstrained(y, here, *own)[1]
+        if len(self.sheared):
+            flat = self.space.flatten(points)
+            straight = solve(parameters[SHEAR], flat[self.sheared])
+            points = self.space.unflatten(pt.set_subtensor(flat[self.sheared], straight))
         return points, log_determinant, given
 
     def batched(self, points, parameters, *, backward=False, on_jax=False):

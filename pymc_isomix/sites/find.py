@@ -13,7 +13,7 @@ from pymc_isomix.model.fitted_data import same
 from pymc_isomix.model.model_cache import graph_key, model_cache
 from pymc_isomix.sites import values
 from pymc_isomix.sites.chains import Chain
-from pymc_isomix.sites.coordinates import PSEUDO, CoordinateMap, Site
+from pymc_isomix.sites.coordinates import PSEUDO, SHEAR, CoordinateMap, Site
 from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.matrices import Matrix, Scaled
@@ -232,6 +232,9 @@ def _rotated(space, name, linear, rows):
     at_start = values.at_start(space, matrix)
     if at_start is None:
         return []
+    one_scale = all(linear.scale.type.broadcastable)
+    basis = linear.basis if one_scale and not constant else None
+    basis = None if basis is None else values.at_start(space, basis)
     n, dtype = linear.columns, matrix.dtype
     left, singular, right = np.linalg.svd(at_start)
     least = min(n, rows)
@@ -239,6 +242,9 @@ def _rotated(space, name, linear, rows):
     to_basis[:least] = left.T[:least]
     if constant:
         scale = linear.scale.squeeze() * np.pad(singular, (0, n - least)).astype(dtype)
+    elif basis is not None:  # the product of two constants, once, in place of one at each draw
+        of_columns = ((to_basis @ basis) * right).astype(dtype)
+        scale = linear.scale.squeeze() * (of_columns @ linear.column_scales)
     else:
         scale = ((to_basis @ matrix) * right.astype(dtype)).sum(axis=1)
     found = []
@@ -358,7 +364,9 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
     """
     if not coordinates:
         return points, {}
-    nothing = {name: np.zeros(coordinates.n_pseudo, points.dtype) for name in PSEUDO}
+    shear = {SHEAR: np.eye(len(coordinates.sheared))} if len(coordinates.sheared) else {}
+    nothing = dict.fromkeys(PSEUDO, np.zeros(coordinates.n_pseudo)) | shear
+    nothing = {name: value.astype(points.dtype) for name, value in nothing.items()}
     given = coordinates.by_site(coordinates.evaluate("coordinates", points, nothing)[2:])
     typical = [
         site.form.typical(given) for site, given in zip(coordinates.sites, given, strict=True)
@@ -369,6 +377,7 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
             [-2 * np.maximum(scale, scale.max() + LEAST_LOG_SCALE) for _, scale in typical]
         ),
         "values": np.concatenate([location for location, _ in typical]),
+        **shear,
     }
     pseudo = {name: value.astype(points.dtype) for name, value in pseudo.items()}
     means = coordinates.evaluate("coordinates", points, pseudo)[0]

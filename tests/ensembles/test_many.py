@@ -41,7 +41,7 @@ def test_each_data_set_has_its_own_posterior(tree):
 def test_failures_are_kept_apart(tree):
     assert tree.posterior["dataset"].values.tolist() == [0, 1, 2, 3]
     assert tree.failures["failure"].values.tolist() == [4]
-    assert "finite" in tree.failures["error"].item()
+    assert "have 4 NaN" in tree.failures["error"].item()
 
 
 def test_the_order_does_not_count(tree, model):

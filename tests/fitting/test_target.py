@@ -5,11 +5,14 @@ import pymc as pm
 import pytest
 
 from pymc_isomix.family import shape as shapes
+from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.family.shape import Shape
 from pymc_isomix.fitting.target import ModelTarget
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import FlatSpace
-from pymc_isomix.sites.coordinates import PSEUDO, SHAPE, Coordinates
+from pymc_isomix.sampling import prior
+from pymc_isomix.sites import coordinates
+from pymc_isomix.sites.coordinates import PSEUDO, SHAPE, SHEAR, Coordinates
 from pymc_isomix.sites.find import find_coordinates, starting_coordinates
 
 N_DIM = 4
@@ -75,3 +78,79 @@ def test_points_keep_their_place_in_z(target, points):
     again, _ = Coordinates(target.map.of(shaped), shaped).to_unconstrained(moved)
     np.testing.assert_allclose(again, z, rtol=1e-10)
     np.testing.assert_allclose(target.moved(moved, shaped, parameters), points, rtol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def sheared():
+    """A target whose three dimensions of no site are sheared, and its parameters."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coordinates, "SHEARED_FROM", 3)
+        with pm.Model() as model:
+            rho = pm.Normal("rho", [0.3, 0.1], [0.5, 2.0])
+            x = pm.AR("x", rho, 0.5, init_dist=pm.Normal.dist(0, 1), shape=5)
+            pm.Normal("y", x, pm.HalfNormal("noise"), observed=np.zeros(5))
+        space = FlatSpace.of(model)
+        found = find_coordinates(space)
+        _, parameters = starting_coordinates(found, np.zeros((2, space.n_dim)))
+        start = Coordinates(found, parameters)
+        return ModelTarget(CompiledModel(space, "float64", coordinates=start)), parameters
+
+
+def with_shear(parameters):
+    shear = np.array([[1.0, 0.0, 0.0], [0.7, 1.0, 0.0], [-0.4, 2.0, 1.0]])
+    return {**parameters, SHEAR: shear}
+
+
+def test_a_sheared_point_comes_back_and_has_the_same_volume(sheared):
+    target, parameters = sheared
+    y, moved = np.random.default_rng(2).normal(size=(4, 8)), with_shear(parameters)
+    z, forward = target.map.to_unconstrained(y, moved)
+    again, backward = target.map.from_unconstrained(z, moved)
+    np.testing.assert_allclose(again, y, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(forward, -backward, rtol=1e-9)
+    expected = y.copy()
+    expected[:, target.map.sheared] = y[:, target.map.sheared] @ moved[SHEAR].T
+    plain, volume = target.map.to_unconstrained(expected, parameters)
+    np.testing.assert_allclose(z, plain, rtol=1e-12)
+    np.testing.assert_allclose(forward, volume, rtol=1e-12)
+    np.testing.assert_allclose(target.moved(expected, parameters, moved), y, rtol=1e-9, atol=1e-9)
+
+
+def test_a_shear_is_learned_that_has_the_correlations(sheared):
+    """Of a Gaussian, from few draws exactly: the new precisions are diagonal, and factors right."""
+    target, parameters = sheared
+    rng, places = np.random.default_rng(3), target.map.sheared
+    root = np.array([[1.0, 0.0, 0.0], [0.9, 0.5, 0.0], [-0.5, 0.2, 0.7]])
+    precision = np.linalg.inv(root @ root.T)
+    draws = rng.normal(size=(20, 8))
+    draws[:, places] /= np.sqrt(np.diagonal(precision))
+    gradients = np.zeros((20, 8))
+    gradients[:, places] = 0.3 - draws[:, places] @ precision
+    new, centre, factor = target.decorrelate(draws, gradients, draws[:2], parameters)
+    across = new[SHEAR].T @ precision @ new[SHEAR]
+    np.testing.assert_allclose(across, np.diag(np.diagonal(across)), atol=1e-4)
+    deviations = factor[places] / np.sqrt(np.diagonal(precision))
+    np.testing.assert_allclose(deviations**-2, np.diagonal(across), rtol=1e-4)
+    old, after = (
+        target.map.to_unconstrained(*pair)[0] for pair in ((draws[:2], parameters), (centre, new))
+    )
+    np.testing.assert_allclose(after, old, rtol=1e-9, atol=1e-9)
+
+
+def test_noise_makes_no_shear(sheared):
+    target, parameters = sheared
+    draws, gradients = np.random.default_rng(4).normal(size=(2, 150, 8))
+    gradients -= draws
+    shear = target.decorrelate(draws, gradients, draws[:1], parameters)[0][SHEAR]
+    # standard errors of a correlation are .08; a fifth of an entry of that size is left
+    assert abs(shear - np.eye(3)).max() < 0.1
+
+
+def test_a_part_of_what_is_sheared_needs_all_of_it(sheared):
+    target, parameters = sheared
+    space = target.map.space
+    mixture = Mixture(np.zeros((1, 8)), np.zeros(1), np.zeros(1), np.ones(8))
+    start = Coordinates(target.map, parameters)
+    noise = space.model.rvs_to_values[space.model["noise"]]
+    places = prior._places(space, mixture, start, {"noise": noise})
+    assert set(places) == set(target.map.sheared)

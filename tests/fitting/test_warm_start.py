@@ -120,3 +120,42 @@ def test_hot_chains_find_the_mode_that_no_start_leads_to():
         for on in (True, False)
     ]
     assert found == [2, 1]
+
+
+class ManyEffects:
+    """Effects N(0, s^2) of 120 data with a noise of one; log s before them, N(0, 1).
+
+    The joint density has no mode but the spike at s = 0, where all effects are nothing.
+    """
+
+    n_gradients = 0
+
+    def __init__(self):
+        self.data = np.sqrt(2) * np.random.default_rng(0).normal(size=120)
+
+    def evaluate(self, points, parameters):
+        self.n_gradients += len(points)
+        log_s, effects = np.maximum(points[:, :1], -300), points[:, 1:]
+        apart, squares = self.data - effects, effects**2 * np.exp(-2 * log_s)
+        terms = -0.5 * squares - log_s - 0.5 * apart**2
+        slopes = -effects * np.exp(-2 * log_s) + apart
+        of_scale = (squares - 1).sum(axis=1) - log_s[:, 0]
+        log_p = terms.sum(axis=1) - 0.5 * log_s[:, 0] ** 2
+        return log_p, np.column_stack([of_scale, slopes])
+
+    def log_scale(self):
+        """Posterior mean of log s, by quadrature."""
+        grid = np.linspace(-5, 3, 4001)
+        normal = stats.norm(0, np.sqrt(1 + np.exp(2 * grid)))
+        log_p = normal.logpdf(self.data[:, None]).sum(axis=0) - 0.5 * grid**2
+        weights = np.exp(log_p - log_p.max())
+        return weights @ grid / weights.sum()
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")  # in the spike
+def test_a_spike_in_which_all_ascents_end_is_left():
+    target = ManyEffects()
+    starts = np.random.default_rng(1).uniform(-1, 1, (10, 121))
+    [batch] = warm_start.warm_start(target, starts, {}, np.random.default_rng(1))
+    # a Gaussian of the effects and their scale is no exact one
+    assert batch.gaussian.mean[0] == pytest.approx(target.log_scale(), abs=0.1)

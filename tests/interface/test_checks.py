@@ -44,11 +44,11 @@ def of_constants():
     [
         (
             lambda: of_covariates(DATA, "x"),
-            r"at variable y\. The data 'x', shape \(4,\), not finite in 1 NaN and 1 inf",
+            r"^the data 'x', shape \(4,\), have 1 NaN and 1 inf\. Remove them, or",
         ),
-        (lambda: of_covariates(DATA, None), r"An array on which y depends, shape \(4,\)"),
-        (of_observed, r"The data 'seen', .* not finite in 1 NaN and 1 inf of 4 values"),
-        (of_constants, r"The data 'y', shape \(2,\), not finite in 1 inf of 2 values"),
+        (lambda: of_covariates(DATA, None), r"^an array on which y depends, shape \(4,\)"),
+        (of_observed, r"^the data 'seen', .* have 1 NaN and 1 inf"),
+        (of_constants, r"^the data 'y', shape \(2,\), have 1 inf"),
     ],
 )
 @pytest.mark.parametrize("start", [{}, {"start": np.zeros((2, 1))}], ids=["jitter", "array"])
@@ -138,6 +138,9 @@ def test_a_model_may_come_first():
         ({"method": "isomix"}, r"method=pmi\.IsoMix\(\.\.\.\)"),
         ({"tune": 100}, "no tuning"),
         ({"n_component": 3}, "did you mean n_components"),
+        ({"chain": 4}, "form one chain.*fit_ensemble"),
+        ({"seed": 3}, "random_seed="),
+        ({"nuts_sampler": "nutpie"}, "sample_nuts"),
         ({"whatever": 3}, r"takes no whatever$"),
     ],
 )
@@ -152,6 +155,17 @@ def test_sample_says_what_is_meant():
         approx.sample(draw=10)
     with pytest.raises(TypeError, match="form one chain"):
         approx.sample(chains=4)
+    with pytest.raises(TypeError, match="did you mean draws"):
+        approx.sample_nuts(draw=10)
+
+
+def test_many_fits_say_what_is_meant():
+    with pytest.raises(
+        TypeError, match=r"fit_ensemble\(\) takes no restart: did you mean restarts"
+    ):
+        pmi.fit_ensemble(simple(), restart=2)
+    with pytest.raises(TypeError, match=r"fit_many\(\) takes no draw: did you mean draws"):
+        pmi.fit_many(simple(), [{}], draw=2)
 
 
 def test_loading_without_a_model_says_to_pass_one(tmp_path):

@@ -953,7 +953,7 @@ def no_step_compiles(monkeypatch):
         ({"start": np.zeros((3, 2))}, r"start must have shape .* = \(2, 2\) .*got \(3, 2\)"),
         ({"start": [{}, {}, {}]}, "start must be one dict or a list of n_components = 2 dicts"),
         ({"start": {"phi": 0.0}}, "start has 'phi', which is not a free variable"),
-        ({"start": {"theta": [0.0, np.inf]}}, "component 0 .*not finite, at variable theta"),
+        ({"start": {"theta": [0.0, np.inf]}}, "component 0: .*theta is not finite"),
         ({"start_sigma": 0.0}, "start_sigma must be positive and finite; got 0.0"),
         ({"start_sigma": {"phi": 1.0}}, "start_sigma has 'phi', which is not a variable"),
     ],
@@ -1105,3 +1105,14 @@ def test_gaussians_of_no_use_leave_the_start_of_the_mixture_as_it_was(monkeypatc
         exploring = (approx.history.phase == "exploring").sum()
         assert exploring >= 100  # two windows of the stopping rule of a cold start
     np.testing.assert_allclose(*hists, rtol=1e-9)
+
+
+def test_a_vague_prior_of_a_variance_is_fitted():
+    """Its prior draws start ascents that end e^400 out, at modes of no mass."""
+    with pm.Model() as model:
+        variance = pm.InverseGamma("variance", 0.001, 0.001)
+        effect = pm.Normal("effect", 0, pm.math.sqrt(variance), shape=1)
+        pm.Normal("y", effect, 12, observed=[28.0])
+    approx = pmi.IsoMix(5, model=model, random_seed=1).fit(300, progressbar=False)
+    assert np.isfinite(approx.hist).all()
+    assert np.abs(approx.mixture.means).max() < 100

@@ -168,10 +168,15 @@ def test_jitter_narrows_where_the_support_does(narrow_model):
     assert np.all(np.abs(means[:, 0]) < 0.001)
 
 
+def test_a_prior_whose_draws_divide_by_zero_is_drawn_again():
+    # half of the draws of Gamma(.001, .001) round to zero, of which PyTensor takes the inverse
+    with pm.Model() as model:
+        pm.InverseGamma("variance", 0.001, 0.001)
+    assert np.isfinite(place(model, 20, init="prior")).all()
+
+
 def test_support_that_is_never_met_is_reported(narrow_model):
-    message = (
-        r"start of component 0 .*not finite, at variable window; 50 draws with init='prior' failed"
-    )
+    message = r"component 0: .* window is not finite\. All 50 draws of init='prior' failed"
     with pytest.raises(ValueError, match=message):
         place(narrow_model(1e9, 2e9), init="prior")
 
@@ -180,7 +185,9 @@ def test_impossible_data_are_reported_by_their_name():
     with pm.Model() as model:
         rate = pm.HalfNormal("rate")
         pm.Exponential("waiting", rate, observed=[1.0, -1.0])
-    with pytest.raises(ValueError, match=r"component 0 .* at variable waiting"):
+    with pytest.raises(
+        ValueError, match=r"component 0: the log density of waiting .*model\.debug\(\)"
+    ):
         place(model)
 
 
@@ -264,12 +271,12 @@ def test_start_that_is_not_numeric(model, start):
     ],
 )
 def test_start_outside_the_support(model, start, component):
-    with pytest.raises(ValueError, match=f"component {component} .*at variable bounded"):
+    with pytest.raises(ValueError, match=f"component {component}: the log density of bounded"):
         place(model, start=start)
 
 
 def test_negative_start_of_a_positive_variable(model):
-    message = r"component 0 .*at variable scale; where start has -1\.; choose a start inside"
+    message = r"component 0: .* scale is not finite\. start has -1\. there: choose a start"
     with pytest.raises(ValueError, match=message):
         place(model, start={"scale": -1.0})
 
@@ -278,13 +285,15 @@ def test_negative_start_of_a_positive_variable(model):
 def test_array_that_is_not_finite(model, value):
     start = np.zeros((3, 4))
     start[1, 2] = value
-    with pytest.raises(ValueError, match=r"component 1 .*at variable scale; choose a start inside"):
+    with pytest.raises(
+        ValueError, match=r"component 1: .* scale is not finite\. Choose a start inside"
+    ):
         place(model, start=start)
 
 
 def test_array_where_the_density_vanishes(narrow_model):
     start = np.array([[0.3, 0.0], [2.0, 0.0]])
-    with pytest.raises(ValueError, match=r"component 1 .*at variable window; choose a start"):
+    with pytest.raises(ValueError, match=r"component 1: .* window is not finite\. Choose a start"):
         place(narrow_model(0.0, 1.0), 2, start=start)
 
 

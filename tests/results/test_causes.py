@@ -3,6 +3,7 @@
 import numpy as np
 import pymc as pm
 import pytest
+import scipy
 
 import pymc_isomix as pmi
 from pymc_isomix.fitting.record import History
@@ -172,6 +173,29 @@ def test_what_affine_coordinates_leave_out(caplog):
     assert '`IsoMix(coordinates="auto")`, which adapts x' in report.advice
     assert "sample_nuts" not in report.advice  # which would end wrong in these coordinates
     assert "coordinates='auto'" not in caplog.text  # they are not in use
+
+
+@pytest.mark.parametrize(("shape", "found"), [(0.01, ["rate"]), (2.0, [])])
+def test_a_vague_prior_is_named(shape, found):
+    with pm.Model() as model:
+        pm.Normal("wide", 0, 1000)  # of a variable without bounds, any unit will do
+        pm.Gamma("rate", shape, shape)
+    compiled, points, gradient = points_of(model)
+    # of the logarithm of Gamma(a, a): trigamma(a) is its variance, about 1 / a^2 for a small a
+    points[:, 1] *= np.sqrt(scipy.special.polygamma(1, shape))
+    vague = causes.find_causes(compiled, points, gradient).vague
+    assert [name for name, _ in vague] == found
+    assert all(90 < sd < 110 for _, sd in vague)
+
+
+def test_advice_of_a_vague_prior():
+    with pm.Model() as model:
+        pm.Gamma("rate", 0.01, 0.01)
+    approx = pmi.IsotropicMixture(n_components=1, start_sigma=30.0, model=model, random_seed=1)
+    approx.history = History(stop_reason="converged")
+    report = approx.diagnostics(500, n_probes=0, transitions=0, progressbar=False)
+    assert report.verdict != "good"
+    assert "Give rate a prior that rules out implausible values" in report.advice
 
 
 # The advice, followed

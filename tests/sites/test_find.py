@@ -4,6 +4,8 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+from pytensor.graph.traversal import toposort
+from pytensor.tensor.math import Dot
 
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import FlatSpace
@@ -97,6 +99,12 @@ def weighted_basis():
     """As HSGP is: a constant basis, coefficients with scales of their own."""
     beta = pm.Normal("beta", 0.0, scale() ** np.arange(3), shape=3)
     pm.Normal("y", X @ beta, NOISE, observed=ROWS)
+
+
+def weighted_standard_basis():
+    """The same, as PyMC writes it."""
+    beta = pm.Normal("beta", 0.0, 1.0, shape=3)
+    pm.Normal("y", X @ (beta * scale() ** np.arange(3)), NOISE, observed=ROWS)
 
 
 def latent_process():
@@ -657,3 +665,26 @@ def test_pseudo_observations_are_labelled_by_what_they_observe(function, labels)
     coordinates = find_coordinates(FlatSpace.of(build(function)))
     assert list(coordinates.labels[:2]) == labels
     assert len(coordinates.labels) == coordinates.n_pseudo
+
+
+def test_too_large_a_basis_is_multiplied_once(monkeypatch):
+    """Scales in the basis of the start, from products of constants and not from one at each point.
+
+    They are those by the definition, diag(U^T G V) of the factor G.
+    """
+    monkeypatch.setattr(find, "LARGEST_MATRIX", 4)
+    coordinates, pseudo, points, _ = start(weighted_standard_basis)
+    assert type(site_of(coordinates, "beta").form) is Rotated
+    scales = coordinates.by_site(coordinates.evaluate("coordinates", points, pseudo)[2:])[0][1]
+    of_columns = np.exp(points[:, coordinates.space.ordering["tau_log__"][1]]) ** np.arange(3)
+    at_start = np.exp(coordinates.space.model.initial_point(0)["tau_log__"]) ** np.arange(3)
+    left, _, right = np.linalg.svd(X * at_start, full_matrices=False)
+    expected = [np.diagonal(left.T @ (X * one) @ right.T) for one in of_columns]
+    np.testing.assert_allclose(scales, expected, rtol=1e-5)
+    products = [
+        node
+        for node in toposort(coordinates.sites[0].given)
+        if isinstance(getattr(node.op, "core_op", node.op), Dot)
+        and not any(1 in i.type.shape for i in node.inputs)
+    ]
+    assert not products
