@@ -142,7 +142,7 @@ def circular_dimensions(space):
     return circular
 
 
-def judge(name, seed, model, reference, options):
+def judge(seed, model, reference, options):
     """Fit, judge and measure one case."""
     began = time.perf_counter()
     approx = fit(model, seed, **options)
@@ -163,8 +163,6 @@ def judge(name, seed, model, reference, options):
     log_drift, se = report["log_sd_drift"].values, report["log_sd_drift_se"].values
     worst = int(np.nanargmax(np.abs(log_drift))) if np.isfinite(log_drift).any() else 0
     return {
-        "case": name,
-        "seed": seed,
         "wrong": wrong,
         "verdict": report.verdict,
         "right_verdict": wrong == (report.verdict != "good"),
@@ -256,9 +254,14 @@ def main():
         for again in (False, True):
             for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
                 told = name + ", worse" * again
-                records.append(record := judge(told, seed, *make(name, again)))
+                record, found = {"case": told, "seed": seed}, {"fits": [], "failures": []}
+                try:
+                    records.append(record := record | judge(seed, *make(name, again)))
+                    found["fits"] = [record]
+                except FloatingPointError as error:  # a fit that was not made has no verdict
+                    found["failures"] = [record := record | {"error": str(error)}]
                 print(record, flush=True)
-                save(f"verdicts_{arguments.what}", SETTINGS, key=("case", "seed"), fits=[record])
+                save(f"verdicts_{arguments.what}", SETTINGS, key=("case", "seed"), **found)
     for kind in ("wrong", "right"):
         of_kind = [r for r in records if r["wrong"] == (kind == "wrong")]
         said = Counter(r["verdict"] for r in of_kind)
