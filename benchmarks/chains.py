@@ -102,8 +102,10 @@ def fits(arguments):
             draws = draws_of(approx.sample(DRAWS, random_seed=seed))
             labels, columns = compared(model, draws, CHAINS[name])
             ours = np.quantile(columns, (np.arange(1000) + 0.5) / 1000, axis=0)
-            here = [labels.index(label) for label in kept["labels"]]
-            accuracy = apart(kept["labels"], ours[:, here], kept["quantiles"])
+            # another writing may have been sampled, with noise for states
+            shared = [i for i, label in enumerate(kept["labels"]) if label in labels]
+            here = [labels.index(label) for label in kept["labels"][shared]]
+            accuracy = apart(kept["labels"][shared], ours[:, here], kept["quantiles"][:, shared])
             yield {
                 "chain": name,
                 "seed": seed,

@@ -211,6 +211,13 @@ def attempt(case, limit):
         return {"error": f"the process ended: {told}", "seconds": round(time.time() - began, 1)}
 
 
+def commit():
+    """What the library is, where the folder is git's."""
+    command = ["git", "-C", str(results.RESULTS), "rev-parse", "--short", "HEAD"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    return told.stdout.strip()
+
+
 def wanted(record, limit, again):
     """Whether a model is to run: it has no result, or was stopped after less time."""
     return again or not record or record.get("stopped_after", limit) < limit
@@ -241,7 +248,8 @@ def run_ours(entries, limit, again):
     for entry in entries:
         if wanted(fits().get(entry.name), limit, again):
             found = attempt({"what": "ours", "name": entry.name}, limit)
-            record = compared(entry, {"model": entry.name, "group": entry.group} | found)
+            head = {"model": entry.name, "group": entry.group, "commit": commit()}
+            record = compared(entry, head | found)
             save("published", SETTINGS, key=("model",), fits=[record])
             print(record, flush=True)
 

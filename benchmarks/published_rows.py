@@ -10,6 +10,33 @@ RHAT, DIVERGENCES, ESS = 1.02, 10, 200
 # goals of a fit, and from where it is wrong; 90 % widths as factors
 W1, WIDTH, WRONG_W1, WRONG_WIDTH = 0.12, 1.10, 0.25, 1.25
 
+# kinds of failures that are known, and what a user does beside the advice
+LABELS = "labels of components swap, in more ways than a fit finds", "run NUTS, compare densities"
+JOINT = (
+    "effects with a free covariance, of which the data tell jointly or through free loadings",
+    "`approx.sample_nuts()`",
+)
+CUBIC = "a gradient of a process at so many points takes 10 to 30 ms", "use `pm.gp.HSGP`"
+FREE = "signs or rotations are free; chains of NUTS do not agree either", "fix a sign, or order"
+VAGUE = "a prior leaves a scale without bounds, up to where the density has no end", "tighten it"
+KINDS = {
+    "baseball batting": ("effects of a Beta with a free concentration", "`approx.sample_nuts()`"),
+    "bym, new york": ("1921 areas, two effects of each that only data tell apart", "run NUTS"),
+    "matrix factorisation": ("2500 factors, which may rotate: no dense metric", "run NUTS"),
+    **dict.fromkeys(("gp classification", "log-gaussian cox process"), CUBIC),
+    **dict.fromkeys(("cfa", "sem", "hierarchical logit", "growth of latent scores"), JOINT),
+    **dict.fromkeys(("factor analysis", "factor analysis, integrated"), FREE),
+    **dict.fromkeys(("cox", "cox, effect that varies in time", "kidney frailty"), VAGUE),
+    **dict.fromkeys(
+        (
+            "dirichlet process, old faithful",
+            "dirichlet process, sunspots",
+            "dependent density",
+        ),
+        LABELS,
+    ),
+}
+
 
 def references():
     """What nutpie left, by model, without the quantiles."""
@@ -64,7 +91,7 @@ def published(result):
         rows.append(
             [
                 fit["group"],
-                fit["model"],
+                fit["model"] + ("" if fit.get("commit") else " *"),
                 fit.get("d") or nuts.get("d", ""),
                 *distance,
                 cell(fit, "width", "{:.2f}"),
@@ -116,13 +143,15 @@ def failures(result):
     rows = []
     for fit, nuts in pairs(result):
         name = f"{fit['model']} ({fit['group']})"
+        why, way_out = KINDS.get(fit["model"], ("", "as advised, or run NUTS"))
+        why = f"{why[:1].upper()}{why[1:]}. " if why else ""
         if "error" in fit:
-            rows.append([name, "no verdict", plain(fit["error"]), "run NUTS"])
+            rows.append([name, "no verdict", plain(why + fit["error"]), way_out])
         elif fit["verdict"] != "good":
-            rows.append([name, fit["verdict"], plain(fit["advice"]), "as advised, or run NUTS"])
+            rows.append([name, fit["verdict"], plain(why + fit["advice"]), way_out])
         elif "w1_max" in fit and converged(nuts) and wrong(fit):
             off = "W1 {w1_max:.2f} of {w1_of}, width {width:.2f} of {width_of}".format_map(fit)
-            rows.append([name, "good, but wrong", off, "nothing tells; run NUTS to compare"])
+            rows.append([name, "good, but wrong", why + off, "nothing tells; run NUTS to compare"])
     return ["model", "verdict", "reason", "what to do"], rows
 
 

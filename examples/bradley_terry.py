@@ -50,7 +50,7 @@ assert truth.argmax() in top
 assert report.verdict == "good"
 
 # %% [markdown]
-# A predictive check: the number of matches that each player wins, beside replications.
+# A predictive check: the number of matches that each player wins, compared with replications.
 
 # %%
 with model:

@@ -14,12 +14,12 @@ from pymc_isomix.plots.public import plot_components, plot_elbo, plot_khat, plot
 from pymc_isomix.plots.shares import plot_shares
 from pymc_isomix.sampling.prior import as_prior
 
-# as PyMC does: what a fit says is seen unless the application configures logging itself
+# as PyMC does: log lines show unless the application configures logging itself
 _logger = logging.getLogger(__name__)
 if not logging.root.handlers and not _logger.handlers:
     _logger.setLevel(logging.INFO)
     _handler = logging.StreamHandler()
-    _handler.addFilter(lambda record: not logging.root.handlers)  # it may do so later
+    _handler.addFilter(lambda record: not logging.root.handlers)  # the application may do so later
     _logger.addHandler(_handler)
 
 __all__ = [

@@ -1,1 +1,1 @@
-"""How things compile, what JAX is taught, and checks of arguments."""
+"""Compilation, Ops for JAX, and checks of arguments."""

@@ -1,4 +1,4 @@
-"""Checks of what the user passes, made before anything compiles."""
+"""Checks of arguments, before anything compiles."""
 
 from numbers import Integral, Real
 
@@ -27,7 +27,7 @@ def check_seed(seed):
 
 
 def check_number(name, value, *, zero=False):
-    """Raise unless ``value`` is a finite positive number, or zero where that is allowed."""
+    """Raise unless ``value`` is a finite positive number, or zero if that is allowed."""
     is_number = isinstance(value, Real) and not isinstance(value, (bool, np.bool))
     finite = is_number and bool(np.isfinite(float(value)))
     if not finite or value < 0 or (value == 0 and not zero):

@@ -1,4 +1,4 @@
-"""How to compile: as little as possible, since a user waits for it."""
+"""Compilation: as little as possible, because users wait for it."""
 
 import logging
 import math
@@ -28,13 +28,13 @@ from pymc_isomix.backend import upstream
 
 logger = logging.getLogger(__name__)
 
-AFTER_SPECIALISING = 48  # place among PyTensor's rewrites: none turns these back
-LONGEST_REASON = 200  # characters: the reprs of Ops have thousands
+AFTER_SPECIALISING = 48  # place among PyTensor's rewrites, after which none undoes ours
+LONGEST_REASON = 200  # characters, because reprs of Ops have thousands
 
 
 @node_rewriter([Elemwise])
 def numpy_functions(fgraph, node):
-    """Write what NumPy has no function of, and Python would loop over, with those that it has."""
+    """Replace Ops that NumPy lacks, and that Python would loop over, by Ops that it has."""
     scalar_op = node.op.scalar_op
     if not isinstance(scalar_op, Softplus | Log1mexp | Clip):
         return None
@@ -55,21 +55,21 @@ def _numpy_mode(optimizer, *excluded):
     return mode.register((dfs_rewriter(numpy_functions), AFTER_SPECIALISING))
 
 
-# NumPy Op by Op compiles in milliseconds, with no C compiler and no numba. A recognised Op,
-# log-sum-exp for example, would have the default linker compile what is inside it; a fused one
-# would be a loop of Python's.
+# NumPy, Op by Op, compiles in milliseconds without C and numba. A recognised Op such as
+# log-sum-exp would have its inner graph compiled by the default linker, and a fused Op
+# would be a loop in Python.
 CHEAP = _numpy_mode("fast_compile")
-# The same for what is called thousands of times
+# the same for functions that are called thousands of times
 CHEAP_FAST = _numpy_mode("fast_run", upstream.FUSION)
 
 
 class CompiledApart(Op):
-    """A graph compiled by itself, with a mode of its own, as one Op of the graph around it.
+    """A graph that is compiled separately, as one Op of the graph around it.
 
     Parameters
     ----------
     inputs, outputs : lists of TensorVariable
-        The graph; all that it depends on is among the inputs, or constant.
+        The graph, which depends only on the inputs and constants.
     mode : Mode or str
         As for ``pytensor.function``.
     """
@@ -90,9 +90,9 @@ class CompiledApart(Op):
 
 
 def compiles_slowly(mode):
-    """Tell whether a PyTensor mode, or its name, takes time for each Op: numba and C do."""
+    """Tell whether a PyTensor mode, or its name, takes time per Op, as numba and C do."""
     linker = get_mode(mode).linker
-    c_thunks = getattr(linker, "c_thunks", False)  # of the linkers "vm" and "cvm"
+    c_thunks = getattr(linker, "c_thunks", False)  # of linkers "vm" and "cvm"
     return c_thunks or isinstance(linker, NumbaLinker | CLinker | OpWiseCLinker)
 
 
@@ -100,7 +100,7 @@ compile_lock = RLock()
 
 
 def one_at_a_time(function):
-    """Have threads wait for each other: what PyTensor compiles holds arguments and results."""
+    """Let one thread call a function at a time: it stores arguments and results."""
     lock = Lock()
 
     @wraps(function)
@@ -115,17 +115,16 @@ def one_at_a_time(function):
 def compiling(**flags):
     """Build and compile graphs, in a ``with`` or as a decorator.
 
-    One thread at a time, since PyTensor's configuration is that of the process, and with some flags
-    of it changed.
+    Only one thread compiles at a time, because PyTensor's configuration is global.
 
     Parameters
     ----------
     **flags
-        Of ``pytensor.config``. ``cxx=""`` is for what compiles cheaply: an Op with a graph inside,
-        as PyMC's log-sum-exp is, would compile C all the same, for seconds.
+        Flags of ``pytensor.config``. ``cxx=""`` prevents the C compilation of Ops with an inner
+        graph, such as PyMC's log-sum-exp, which takes seconds.
     """
     with compile_lock:
-        # where each node was made would take a quarter of the time
+        # recording where nodes are made would take a quarter of the time
         flags = {"traceback__limit": 0, **flags}
         with pytensor.config.change_flags(**flags), warnings.catch_warnings():
             for message in upstream.NOT_FOR_USERS:
@@ -144,12 +143,12 @@ class JAXCompilationError(RuntimeError):
 
 
 def compile_in_background(work, meanwhile=None):
-    """Return what work that needs no Python returns; do something else in the meantime.
+    """Return the result of work that needs no Python, and run ``meanwhile`` in parallel.
 
-    A first fit waits a tenth less for it, that of a spatial field a third.
+    A first fit is a tenth faster, and a third for a spatial field.
 
-    ``meanwhile`` is for what will be asked for later: what JAX cannot compile there, a
-    JAXCompilationError, will fail again then, and so will an import.
+    ``meanwhile`` prepares later work. If it fails with a JAXCompilationError or an ImportError, the
+    later work will raise it again.
     """
     if meanwhile is None:
         return work()
@@ -164,9 +163,9 @@ def compile_in_background(work, meanwhile=None):
 
 @contextmanager
 def jax_failure(on_jax=True):
-    """Turn what JAX, or PyTensor's translation to it, raises into a JAXCompilationError.
+    """Turn errors of JAX, or of PyTensor's translation to it, into a JAXCompilationError.
 
-    Errors of other origin, our own faults above all, pass as they are.
+    Other errors, above all our own, pass unchanged.
     """
     try:
         yield
@@ -186,10 +185,9 @@ def _comes_from_jax(error):
 
 
 def prefers_jax(compile_kwargs):
-    """Tell whether JAX is there, and neither the call nor PyTensor's configuration says otherwise.
+    """Tell whether JAX is installed and neither the call nor PyTensor's configuration names a mode.
 
-    JAX compiles a model in seconds where PyTensor's default backend takes a minute, and its steps
-    are faster.
+    JAX compiles a model in seconds instead of a minute, and its steps are faster.
     """
     chosen = "mode" in (compile_kwargs or {})
     configured = pytensor.config.mode != "Mode" or pytensor.config.linker != "auto"
@@ -202,12 +200,12 @@ def is_jax(mode):
 
 
 def mode_for_xla(mode):
-    """Return a JAX mode that leaves to XLA what PyTensor need not do."""
+    """Return a JAX mode that skips the rewrites that XLA makes itself."""
     return without_wrong_rewrites(mode).excluding(*upstream.NEEDLESS_ON_JAX)
 
 
 def without_wrong_rewrites(mode):
-    """Return a mode without the rewrites of PyTensor that fail where a model was vectorised."""
+    """Return a mode without the PyTensor rewrites that fail for vectorised models."""
     return get_mode(mode).excluding(*upstream.WRONG_WHEN_VECTORISED)
 
 
@@ -223,11 +221,11 @@ _blas_limits: list[threadpool_limits] = []
 
 @contextmanager
 def one_blas_thread():
-    """Run with one BLAS thread, in a ``with`` or as a decorator; there is more than one pool.
+    """Run with one BLAS thread, in a ``with`` or as a decorator.
 
-    NumPy's BLAS, SciPy's (JAX calls it for triangular solves) and XLA each have threads that spin
-    on after a call and keep the others' waiting: a step takes up to four times as long. The limit
-    is that of the process: the first to come sets it, the last to go takes it back.
+    NumPy's BLAS, SciPy's (which JAX calls for triangular solves) and XLA each have threads that
+    spin after a call and keep the others waiting, which makes a step up to four times as slow. The
+    limit applies to the process. The first user sets it, and the last one removes it.
     """
     with _blas_lock:
         if not _blas_users:

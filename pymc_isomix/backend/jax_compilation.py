@@ -1,4 +1,4 @@
-"""Graphs as compiled functions of JAX; the next process finds what XLA compiled in a folder."""
+"""Graphs as compiled functions of JAX, with a cache of compiled XLA code for later processes."""
 
 from pathlib import Path
 
@@ -16,14 +16,14 @@ from pymc_isomix.backend.upstream import jax_function, xla_cache
 
 
 def roots_of(inputs, outputs):
-    """Return the inputs of a graph, then the shared variables that it depends on beside them."""
+    """Return the inputs of a graph, and then its shared variables."""
     found = [v for v in graph_inputs(outputs) if not isinstance(v, Constant)]
     return list(dict.fromkeys([*inputs, *found]))
 
 
 @compiling(cxx="")
 def rewritten_for_jax(roots, outputs, mode):
-    """Return what PyTensor makes of a graph for JAX: a function of values of its roots."""
+    """Return PyTensor's JAX function of a graph, from the values of its roots."""
     stand_ins = [v.type() if isinstance(v, SharedVariable) else v for v in roots]
     outputs = graph_replace(outputs, dict(zip(roots, stand_ins, strict=True)), strict=False)
     options = {"random_seed": False, "mode": mode, "on_unused_input": "ignore"}
@@ -31,10 +31,10 @@ def rewritten_for_jax(roots, outputs, mode):
 
 
 class AheadOfTime:
-    """A function of JAX that is compiled when it is first called with arguments of some shapes.
+    """A JAX function that is compiled at its first call with arguments of some shapes.
 
-    What XLA compiles is kept in a folder for the next process: it saves two to six of five to
-    eleven seconds of computing before the first step (eight schools, a regression, a GP).
+    A folder keeps the compiled code for later processes, which saves two to six of five to eleven
+    seconds of computing before the first step (eight schools, a regression, a GP).
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class AheadOfTime:
         self.by_shapes: dict = {}
 
     def __call__(self, *arguments, meanwhile=None):
-        """Call it; where XLA has to compile it first, do something else ``meanwhile``."""
+        """Call the function; if XLA has to compile it first, run ``meanwhile`` in parallel."""
         import jax
 
         leaves, tree = jax.tree.flatten(arguments)
@@ -65,8 +65,8 @@ def compile_for_jax(inputs, outputs, mode):
     Returns
     -------
     callable
-        Of the inputs' values and, as ``value_of``, a function from a shared variable to the value
-        that counts; its own when not given.
+        A function of the values of the inputs. ``value_of`` maps a shared variable to its value;
+        the default is its own value.
     """
     teach_jax()
     roots = roots_of(inputs, outputs)
@@ -84,8 +84,8 @@ def _own_value(variable):
 
 
 def folder():
-    """Return where JAX keeps what XLA compiled: beside what PyTensor keeps.
+    """Return the folder of compiled XLA code, next to PyTensor's.
 
-    Whoever can write there can have this process run code, as with PyTensor's own folder.
+    Anyone who can write there can make this process run code, as with PyTensor's own folder.
     """
     return Path(pytensor.config.compiledir) / "jax"

@@ -1,13 +1,15 @@
-"""Ops that JAX compiles in a way of our own; other backends know them by their parent classes.
+"""Ops with our own JAX code; other backends treat them as their parent classes.
 
-A kernel of XLA computes anew whatever looks cheap to it among its inputs, so that the model's log
-density, or the noise, would be compiled and run several times in a step.
+An XLA kernel recomputes inputs that look cheap, so the model's log density or the noise would be
+compiled and run several times per step.
 """
 
 import math
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import pytensor.tensor as pt
 from pytensor.compile.ops import TypeCastingOp
 from pytensor.graph.basic import Apply
@@ -15,15 +17,18 @@ from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import node_rewriter
 from pytensor.scalar.basic import Clip
+from pytensor.scalar.math import BetaIncInv, GammaIncCInv, GammaIncInv, Ive, Kve
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.random.basic import NormalRV
 
 from pymc_isomix.backend import upstream
 from pymc_isomix.backend.compilation import mode_for_xla
 
+ON_HOST = (Ive, Kve, BetaIncInv, GammaIncInv, GammaIncCInv)  # of which JAX has none
+
 
 class ComputeOnce(TypeCastingOp):
-    """The value itself."""
+    """The identity, whose value XLA stores."""
 
     def make_node(self, *inputs):  # noqa: D102
         return Apply(self, inputs, [value.type() for value in inputs])
@@ -36,7 +41,7 @@ class ComputeOnce(TypeCastingOp):
 
 
 class Sharded(ComputeOnce):
-    """The value itself, its rows spread over several devices.
+    """The identity, with rows spread over several devices.
 
     Parameters
     ----------
@@ -50,20 +55,20 @@ class Sharded(ComputeOnce):
 
 
 class NoiseRV(NormalRV):
-    """Normal draws; on JAX standard normal ones, all from one run of its Threefry generator."""
+    """Normal draws; on JAX standard normal ones from one run of its Threefry generator."""
 
 
 class InChunks(Op):
-    """A graph of some points as an Op of more of them, one chunk after the other; on JAX only.
+    """A graph of a chunk of points as an Op of all points; on JAX only.
 
     Parameters
     ----------
     inputs : list of TensorVariable
-        Points (S, d), and what is the same for all of them.
+        Points (S, d), and values that all points share.
     outputs : list of TensorVariable
-        Of S points, (S, ...).
+        For S points, (S, ...).
     n_chunks : int
-        So many times S points come in.
+        Number of chunks of S points.
     """
 
     def __init__(self, inputs, outputs, n_chunks):
@@ -84,16 +89,16 @@ _once, _noise = ComputeOnce(), NoiseRV()
 
 
 def compute_once(value: Any) -> Any:
-    """Have XLA store the value where several kernels use it, and no kernel compute it anew."""
+    """Make XLA store a value, so that no kernel recomputes it."""
     return _once(value)
 
 
 @node_rewriter([Elemwise])
 def compute_clipped_once(fgraph, node):
-    """Store what is clipped: its gradient is cut where the value is, to the last bit.
+    """Store a clipped value, so that its gradient is cut at the same elements.
 
-    XLA would compute it anew in each kernel, rounded otherwise. The squared distances of a
-    Gaussian process are zero but for rounding on the diagonal, where its gradient is largest.
+    XLA would recompute it in each kernel with different rounding. The squared distances of a
+    Gaussian process are zero up to rounding on the diagonal, where its gradient is largest.
     """
     value = node.inputs[0]
     if not isinstance(node.op.scalar_op, Clip) or (value.owner and value.owner.op == _once):
@@ -102,20 +107,42 @@ def compute_clipped_once(fgraph, node):
 
 
 def shard_rows(value, n_devices):
-    """Have JAX keep the rows of a value, and compute what follows of each, on several devices."""
+    """Spread the rows of a value, and their further computation, over several devices."""
     return value if n_devices == 1 else Sharded(n_devices)(value)
 
 
 def standard_normal(shape, dtype):
-    """Draw noise in single precision, enough for a Monte Carlo average and a third of the time."""
+    """Draw noise in single precision, which is accurate enough and takes a third of the time."""
     generator = pt.random.shared_rng(seed=None)
     _, draws = _noise(size=shape, rng=generator, return_next_rng=True, dtype="float32")
     return draws.astype(dtype)
 
 
+def on_host(op, node, **kwargs):
+    """Return a function of JAX that has SciPy compute an elementwise Op, outside XLA.
+
+    One Op that JAX lacks would otherwise take the whole model from it.
+    """
+    import jax
+    from scipy import special
+
+    function = getattr(special, op.nfunc_spec[0].rpartition(".")[2])
+    dtype = node.outputs[0].type.dtype
+
+    def compute(*values):
+        return np.asarray(function(*map(np.asarray, values)), dtype)
+
+    def call(*values):
+        shape = np.broadcast_shapes(*map(np.shape, values))
+        result = jax.ShapeDtypeStruct(shape, dtype)
+        return jax.pure_callback(compute, result, *values, vmap_method="broadcast_all")
+
+    return call
+
+
 @cache
 def teach_jax():
-    """Register how JAX compiles these Ops; where it is not, JAX does as for their parents."""
+    """Register the JAX code of these Ops."""
     import jax
     import jax.numpy as jnp
 
@@ -144,7 +171,7 @@ def teach_jax():
         def draw(rng, size, mean, standard_deviation):
             counts = jnp.arange(math.prod(shape) + 2, dtype=jnp.uint32)
             words = threefry_2x32(rng["jax_state"], counts)
-            # the first two are the next key, which jax.random.split would take another run for
+            # the first two are the next key, for which jax.random.split would take another run
             next_rng = {**rng, "jax_state": words[:2]}
             integers = jax.lax.bitcast_convert_type(words[2:], jnp.int32) >> 8
             uniform = (integers.astype(jnp.float32) + 0.5) * jnp.float32(2**-23)  # in (-1, 1)
@@ -152,6 +179,10 @@ def teach_jax():
             return next_rng, jax.lax.optimization_barrier(draws)
 
         return draw
+
+    if find_spec("tensorflow_probability") is None:  # where PyTensor looks for these
+        for op_class in ON_HOST:
+            jax_funcify.register(op_class, on_host)
 
     @jax_funcify.register(InChunks)
     def in_chunks(op, **kwargs):

@@ -1,8 +1,8 @@
-r"""Cholesky factors and triangular inverses in batches: of many matrices, of some hundred rows.
+r"""Cholesky factors and triangular inverses of many matrices with up to some hundred rows.
 
-LAPACK is called for one matrix after the other, and for a few dozen rows what it calls costs more
-than what it computes; a product of many matrices is one call. So a triangular matrix is inverted by
-halves, and the gradient of the Cholesky factor :math:`A = L L^T`
+LAPACK is called once per matrix, and for a few dozen rows the call costs more than the computation.
+A product of many matrices is one call. Triangular matrices are therefore inverted by halves, and
+the gradient of the Cholesky factor :math:`A = L L^T`
 
 .. math::
     \bar A = \Phi(S + S^T), \quad S = L^{-T} \Phi(L^T \bar L) L^{-1},
@@ -26,11 +26,11 @@ from pytensor.tensor.linalg.decomposition.cholesky import Cholesky
 
 from pymc_isomix.backend.jax_ops import compute_once
 
-UNROLLED = 4  # rows, up to which LAPACK's call costs more than its work: entry by entry
-HALVED = 12  # rows: above, a triangular matrix is inverted by halves
-HALVED_ROOT = 32  # rows: above, so is a matrix that is factored; LAPACK itself goes by blocks there
+UNROLLED = 4  # rows, up to which factors are computed entry by entry, without LAPACK
+HALVED = 12  # rows, above which a triangular matrix is inverted by halves
+HALVED_ROOT = 32  # rows, above which a factored matrix is, too; LAPACK itself uses blocks there
 ROOT = "quick_cholesky"  # name of the Op
-GAUSSIAN_MAP = "gaussian_map"  # of the Op of `sites.conditional`; that of its gradient begins so
+GAUSSIAN_MAP = "gaussian_map"  # the Op of `sites.conditional`; prefix of that of its gradient
 
 
 def inverse_of_lower(lower):
@@ -57,14 +57,14 @@ def inverse_of_root(matrices):
 
 
 def _inverse_of_halves(first, corner, last):
-    """Inverse of a triangle, from the inverses of its two halves and what is below the first."""
+    """Inverse of a triangle, from the inverses of its two halves and the block below the first."""
     corner = compute_once(last) @ compute_once(-corner @ first)
     above = pt.concatenate([first, pt.zeros_like(corner.mT)], axis=-1)
     return compute_once(pt.concatenate([above, pt.concatenate([corner, last], axis=-1)], axis=-2))
 
 
 def transposed(matrices):
-    """Transpose matrices (..., n, m) that a product follows: XLA multiplies slowly by columns."""
+    """Transpose matrices (..., n, m) before a product, because XLA is slow with columns."""
     return compute_once(matrices.mT)
 
 
@@ -75,7 +75,7 @@ def lower_half(matrices):
 
 
 def quick_cholesky(matrices):
-    """Lower Cholesky factors (..., n, n) of known n, as PyTensor's but for the gradient."""
+    """Lower Cholesky factors (..., n, n) of known n, as PyTensor's, with another gradient."""
     return _op(matrices.type)(matrices)[0]
 
 
@@ -83,7 +83,7 @@ def quick_cholesky(matrices):
 def _op(matrix_type):
     matrices = matrix_type()
     root = pt.linalg.cholesky(matrices, lower=True)
-    # the inverse is for the gradient; nothing computes it where there is none
+    # for the gradient; not computed without one
     outputs = [root, inverse_of_lower(root)]
     return OpFromGraph([matrices], outputs, inline=True, pullback=_backward, name=ROOT)
 
@@ -98,7 +98,7 @@ def _backward(inputs, outputs, cotangents):
 
 @node_rewriter([Cholesky, Blockwise])
 def use_quick_cholesky(fgraph, node):
-    """Replace a Cholesky factor by one whose gradient is quick, where the size is known."""
+    """Replace a Cholesky factor of known size by one with a fast gradient."""
     op = node.op.core_op if isinstance(node.op, Blockwise) else node.op
     n = node.outputs[0].type.shape[-1]
     if not isinstance(op, Cholesky) or not op.lower or n is None or n <= UNROLLED:
@@ -107,7 +107,7 @@ def use_quick_cholesky(fgraph, node):
 
 
 def cholesky(matrices):
-    """Lower Cholesky factors (..., n, n); entry by entry where n is small and there are many."""
+    """Lower Cholesky factors (..., n, n); entry by entry for many small matrices."""
     n = matrices.type.shape[-1]
     if n is None or n > UNROLLED:
         return pt.linalg.cholesky(matrices, lower=True)

@@ -1,16 +1,15 @@
-r"""Recursions along time for many draws at once, in time proportional to their length.
+r"""Recursions in time for many draws at once, with cost proportional to their length.
 
 Two of them make up a Kalman smoother. A *linear* one runs forward or, transposed, backward:
 
 .. math:: x_t = A_t x_{t-1} + u_t, \qquad x_t = A_{t+1}^T x_{t+1} + u_t,
 
-and the *Riccati* recursion is that of the information that later observations have on a state.
-Each is the gradient of the other way, so that no gradient is recorded step by step.
+and the *Riccati* recursion is that of the information of later observations about a state. The
+gradient of each is the recursion in the other direction, so no steps are recorded for gradients.
 
-JAX takes a microsecond for a step, NumPy some dozens. So for NumPy time is cut into about
-:math:`\sqrt T` blocks, which all run at once: first from nothing, for what a block does to any
-state at its edge; then along the edges; then again from the edges that are known. The same lines
-serve both.
+JAX takes a microsecond per step, and NumPy some dozens. For NumPy, time is therefore cut into about
+:math:`\sqrt T` blocks that run at once: first from zero, to find the effect of a block on any state
+at its edge; then along the edges; then again from the known edges. Both backends share the code.
 
 References
 ----------
@@ -30,18 +29,18 @@ from pytensor.graph.op import Op
 
 from pymc_isomix.backend.upstream import _vectorize_node, jax_dispatch
 
-AT_ONCE = 24  # steps, up to which one block is quicker with NumPy
+AT_ONCE = 24  # steps, up to which one block is faster in NumPy
 TINY = 1e-300
 
 
 class Recursion(Op):
-    """An Op of arrays whose last axis is time, with any number of axes before its own."""
+    """An Op of arrays whose last axis is time, with any number of leading axes."""
 
     __props__: tuple = ()
     core_dims: tuple = ()  # of the inputs
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Apply to variables; there is one output."""
+        """Apply the Op to variables; there is one output."""
         return super().__call__(*inputs, **kwargs)
 
     def make_node(self, *inputs):  # noqa: D102
@@ -52,14 +51,14 @@ class Recursion(Op):
         variables = [value.astype(dtype) for value in variables]
         batches = [value.type.shape[: value.ndim - n] for value, n in self._with_dims(variables)]
         n_batch = max(map(len, batches))
-        # axes of length one repeat, as anywhere in NumPy
+        # axes of length one broadcast, as in NumPy
         padded = [(1,) * (n_batch - len(batch)) + batch for batch in batches]
         batch = tuple(_length(lengths) for lengths in zip(*padded, strict=True))
         core = self._core(*(value.type.shape[-n:] for value, n in self._with_dims(variables)))
         return Apply(self, variables, [pt.tensor(dtype=dtype, shape=(*batch, *core))])
 
     def perform(self, node, inputs, outputs):  # noqa: D102
-        with np.errstate(all="ignore"):  # far out, as elsewhere
+        with np.errstate(all="ignore"):  # far out
             result = self.compute(np, _loop, *inputs)
         outputs[0][0] = np.ascontiguousarray(result, dtype=node.outputs[0].dtype)
 
@@ -69,7 +68,7 @@ class Recursion(Op):
         return [(*batch, *self._core(*(shape[-n:] for shape, n in self._with_dims(shapes))))]
 
     def compute(self, xp, loop, *inputs):
-        """Compute with NumPy or JAX; ``loop`` is as ``jax.lax.scan`` is."""
+        """Compute with NumPy or JAX; ``loop`` works as ``jax.lax.scan``."""
         raise NotImplementedError
 
     def _core(self, *shapes):
@@ -82,8 +81,9 @@ class Recursion(Op):
 class Linear(Recursion):
     r"""A linear recursion of states (p,), or :math:`M_t = A_t M_{t-1} A_t^T + U_t` of (p, p).
 
-    Takes A (..., p, p, T) and u (..., p, T), or U (..., p, p, T), and returns x. Nothing is before
-    the first step, and in reverse, which is :math:`x_t = A_{t+1}^T x_{t+1} + u_t`, behind the last.
+    Takes A (..., p, p, T) and u (..., p, T), or U (..., p, p, T), and returns x. The state before
+    the first step is zero, as is the state after the last in reverse, :math:`x_t = A_{t+1}^T
+    x_{t+1} + u_t`.
 
     Parameters
     ----------
@@ -144,10 +144,10 @@ class Linear(Recursion):
         return xp.concatenate(rows, axis=-2)
 
     def pullback(self, inputs, outputs, cotangents):
-        """Run the other way: the gradient of what is added, and with it that of the matrices."""
+        """Run the recursion in the other direction, for the gradients of additions and matrices."""
         matrices, [x] = inputs[0], outputs
         back = Linear(reverse=not self.reverse, squared=self.squared)(matrices, cotangents[0])
-        # the state that a matrix turns, and the gradient behind it
+        # the state before a matrix, and the gradient after it
         state, behind = (x, _earlier(back)) if self.reverse else (_earlier(x), back)
         if self.squared:
             both = [
@@ -167,7 +167,7 @@ class Linear(Recursion):
 
 
 class Riccati(Recursion):
-    r"""The information that observations from time t on have on the state at time t, backward.
+    r"""The information of observations from time t on about the state at time t, backward.
 
     Of a chain :math:`x_t = b_t + \sum_k a_{tk} x_{t-k} + \sqrt{q_t} \zeta_t` with observations of
     precision :math:`c_t`, whose state is :math:`(x_t, ..., x_{t-p+1})`:
@@ -187,7 +187,7 @@ class Riccati(Recursion):
     def compute(self, xp, loop, coefs, variances, precisions):  # noqa: D102
         n_time, p = coefs.shape[-1], coefs.shape[-2]
         later, plain = Blocks(xp, n_time, shift=1), Blocks(xp, n_time)
-        # what is padded behind the end knows nothing: no coefficients, no observations
+        # padding after the end has no coefficients and no observations
         steps = [later(coefs[..., k, :]) for k in range(p)], later(variances), plain(precisions)
 
         def before(information, now):
@@ -251,7 +251,7 @@ class Riccati(Recursion):
         cotangent = (cotangents[0] + transposed(cotangents[0])) / 2
         through = Linear(squared=True)(companion(closed), cotangent)
         before = _earlier(through)
-        # of what is left of the information once the noise is integrated out, before the turn
+        # of the information after the noise is integrated out, before the transition
         odds = odds[..., None, :]
         turned = [coefs * seen[..., :1, :], pt.zeros_like(seen)]
         turned = turned[0] + pt.concatenate([seen[..., 1:, :], turned[1][..., :1, :]], axis=-2)
@@ -262,7 +262,7 @@ class Riccati(Recursion):
 
 
 def closed_loop(coefs, variances, information):
-    r"""Return what later observations make of a chain's coefficients.
+    r"""Return the coefficients of a chain given later observations.
 
     .. math:: v_t = \Lambda_t e, \qquad d_t = 1 + q_t v_{t1}, \qquad \tilde a_{tk} = \frac{a_{tk} -
         q_t v_{t, k+1}}{d_t}
@@ -302,12 +302,12 @@ def transposed(matrices):
 
 
 def _earlier(values):
-    """Values (..., T) of the step before; zero at the first."""
+    """Values (..., T) of the previous step; zero at the first."""
     return pt.concatenate([pt.zeros_like(values[..., :1]), values[..., :-1]], axis=-1)
 
 
 def _as_batched(gradient, value):
-    """Sum a gradient over the axes along which its value was repeated."""
+    """Sum a gradient over the axes along which its value was broadcast."""
     extra = gradient.ndim - value.ndim
     if extra:
         gradient = gradient.sum(axis=tuple(range(extra)))
@@ -336,7 +336,7 @@ class Blocks:
     xp : module
     n_time : int
     shift : int
-        So much later than its place is what is cut.
+        Shift of the cut.
     """
 
     def __init__(self, xp, n_time, shift=0):
@@ -358,12 +358,12 @@ class Blocks:
         return self._stored(self.xp.moveaxis(cut, -1, 0))
 
     def joined(self, cut):
-        """Put blocks together again, (..., T)."""
+        """Join blocks, (..., T)."""
         whole = self.xp.moveaxis(cut, 0, -1)
         return whole.reshape(*whole.shape[:-2], -1)[..., : self.n_time]
 
     def blocks_first(self, values):
-        """Move the axis of the blocks, the last, to where a loop runs along it."""
+        """Move the last axis, that of the blocks, to the front for a loop."""
         return self._stored(self.xp.moveaxis(values, -1, 0))
 
     def blocks_last(self, values):
@@ -375,7 +375,7 @@ class Blocks:
 
 
 def _loop(step, carry, values, reverse):
-    """As ``jax.lax.scan``, for nested lists of arrays."""
+    """Loop like ``jax.lax.scan``, over nested lists of arrays."""
     length = len(_first(values))
     found: list = [None] * length
     for i in reversed(range(length)) if reverse else range(length):
@@ -400,7 +400,7 @@ def _first(values):
     return _first(values[0]) if isinstance(values, list | tuple) else values
 
 
-# matrices as nested lists of their entries, arrays of any shape: p is small, and there are many
+# matrices as nested lists of entries, which are arrays, because p is small
 
 
 def _constant(xp, value, rows, columns, batch, dtype):
@@ -452,7 +452,7 @@ def _transposed(matrix):
 
 
 def _with_noise(information, q):
-    """Integrate noise of variance q out of the first element: what is left, v and 1 + q v_1."""
+    """Integrate noise of variance q out of the first element; return the rest, v and 1 + q v_1."""
     p = len(information)
     seen = information[0]
     odds = 1 + q * seen[0]
@@ -467,7 +467,7 @@ def _with_noise(information, q):
 
 
 def _with_noises(information, covariance):
-    """Integrate noise of a covariance out, direction by direction of its Cholesky factor."""
+    """Integrate noise with a covariance out, along the directions of its Cholesky factor."""
     p = len(information)
     if p == 1:
         return [[information[0][0] / (1 + covariance[0][0] * information[0][0])]]
@@ -501,7 +501,7 @@ def _with_batch(op, node, *inputs):
 
 @cache
 def teach_jax():
-    """Register how JAX runs the recursions, where it is installed."""
+    """Register the JAX code of the recursions if JAX is installed."""
     if find_spec("jax") is None:
         return
     import jax
@@ -519,7 +519,7 @@ def teach_jax():
 
 @cache
 def teach_numba():
-    """Register loops in numba, for samplers that compile with it."""
+    """Register numba loops, for samplers that compile with numba."""
     from pytensor.link.numba.dispatch.basic import numba_funcify, numba_njit
 
     @numba_funcify.register(Linear)

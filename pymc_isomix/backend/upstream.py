@@ -1,7 +1,7 @@
-"""Parts of PyTensor, PyMC and JAX that their authors do not promise to keep.
+"""Private parts of PyTensor, PyMC and JAX.
 
-Each has its reason, and what happens without it. ``tests/backend/test_upstream.py`` checks that
-every name exists, and that JAX's and PyTensor's settings are put back.
+Each comes with the reason for its use. ``tests/backend/test_upstream.py`` checks that every name
+exists, and that settings of JAX and PyTensor are restored.
 """
 
 import warnings
@@ -21,85 +21,85 @@ from pytensor.graph.replace import _vectorize_node
 from pytensor.tensor.rewriting.ofg import inline_symbolic_for_fusion
 
 __all__ = [
-    # Without them a model without minibatches cannot be built from one with them, nor told apart.
+    # Without them, a model with minibatches cannot be recognised or turned into one without.
     # An option of PyMC's `remove_minibatched_nodes` for any dimension would replace them.
     "MinibatchOp",
     "MinibatchRandomVariable",
-    # Without it an Op of any number of axes would be looped over, draw by draw.
+    # Without it, an Op of any number of axes would be looped over draw by draw.
     "_vectorize_node",
-    # Without it the random generators of a step would not move on: it is what `pm.compile` calls.
+    # Without it, the random generators of a step would not advance; `pm.compile` calls it.
     "collect_default_updates",
-    # Without it, an Op with a gradient of its own hides its graph from rewrites and vectorising.
+    # Without it, an Op with its own gradient hides its graph from rewrites and vectorising.
     "inline_ofg_node",
-    # Without it a softmax, once it has been recognised, is compiled by itself.
+    # Without it, a recognised softmax is compiled separately.
     "inline_symbolic_for_fusion",
     # Without the first two, a check of a parameter that fails at one draw fails for all draws.
     "local_check_parameter_to_ninf_switch",
     "local_remove_check_parameter",
-    # Without it a step on JAX has other random numbers than PyMC would give it.
+    # Without it, a step on JAX has other random numbers than PyMC's.
     "reseed_rngs",
-    # Without it the gradient of log(1 - sigmoid(x)) far out is 0/0.
+    # Without it, the gradient of log(1 - sigmoid(x)) far out is 0/0.
     "rewrite_pregrad",
 ]
 
-# Rewrites of PyTensor by name. A mode or a query ignores a name that it does not know.
+# PyTensor's rewrites by name. A mode or a query ignores unknown names.
 
-# It takes lengths that are not known, as of what stands for missing data, to be different ones.
-# A test of equal lengths in PyTensor's `local_merge_alloc` would remove it from here.
+# It assumes that unknown lengths, for example of missing data, differ.
+# A test for equal lengths in PyTensor's `local_merge_alloc` would make this entry unnecessary.
 WRONG_WHEN_VECTORISED = ("local_merge_alloc",)
-# It asks of each transposed matrix whether its graph makes it symmetric: a third of the time that
-# rewriting takes, for a transposition that costs nothing.
+# It checks whether each transposed matrix is symmetric, which is a third of the time of
+# rewriting, and a transposition costs nothing.
 SYMMETRY = "useless_symmetric_transpose"
-# They ask of each operand of each product whether its graph makes it diagonal: half of the time
-# that rewriting takes. The model's own graph has been through them.
+# They check whether each operand of each product is diagonal, which is half of the time
+# of rewriting. The model's own graph has been through them.
 QUESTIONS = ("dot_diag_to_elemwise", "selection_dot_to_indexing", SYMMETRY)
-# They look at whole sums and products, as XLA does. Without all of canonicalising, steps of a
+# They look at whole sums and products, as XLA does. Without any canonicalising, steps of a
 # spatial field take 6 % longer.
 ALGEBRA = ("local_mul_canonizer", "local_add_canonizer", "local_greedy_distributor")
 # XLA does these itself, or the model's graph has been through them. "specialize" stays: without it
-# JAX does not know the lengths of what was vectorised.
+# JAX does not know the lengths of vectorised values.
 NEEDLESS_ON_JAX = ("stabilize", "uncanonicalize", *QUESTIONS, *ALGEBRA)
-# Recognised, a log-sum-exp is an Op with a graph inside, which the default linker compiles.
+# A recognised log-sum-exp is an Op with an inner graph, which the default linker compiles.
 RECOGNITION = "symbolic_op_recognition"
-# Fused, elementwise Ops are a loop of Python's where no compiler is used.
+# Fused elementwise Ops are Python loops without a compiler.
 FUSION = "fusion"
-# They keep a model's density finite as far out as PyMC's own functions are.
+# They keep a model's density finite as far out as PyMC's own functions.
 STABLE = ("ShapeOpt", "canonicalize", "stabilize")
 
-# What PyTensor's JAX functions warn of: they copy random generators, sum in types that are cut to
+# Warnings of PyTensor's JAX functions: they copy random generators, sum in types that are cut to
 # 32 bits, and check nothing.
 NOT_FOR_USERS = ("The RandomType SharedVariables", "Explicitly requested dtype", "Skipping Assert")
 
-LARGEST_CACHE = 2**30  # bytes, of what XLA compiled
+LARGEST_CACHE = 2**30  # bytes of compiled XLA code
 
 
 def jax_function(function):
-    """Return the function of JAX in one that PyTensor has compiled; steps are looped around it."""
+    """Return the JAX function inside one that PyTensor has compiled, for loops over steps."""
     return function.vm.jit_fn
 
 
 def jax_dispatch():
-    """Return PyTensor's ``jax_funcify`` and ``jax_typify``, to which our Ops are registered."""
+    """Return PyTensor's ``jax_funcify`` and ``jax_typify``, where our Ops register."""
     from pytensor.link.jax.dispatch import jax_funcify, jax_typify
 
     return jax_funcify, jax_typify
 
 
 def threefry():
-    """Return JAX's generator; `jax.random` runs it twice for draws and the next key."""
+    """Return JAX's generator; `jax.random` would run it twice for draws and the next key."""
     from jax.extend.random import threefry_2x32
 
     return threefry_2x32
 
 
 def copy_dims(graph, other):
-    """Give a graph of a model the dims of another; PyMC's clone of a graph leaves them out."""
+    """Copy the dims from one graph of a model to another, because PyMC's clone leaves them out."""
     for name in ("_coords", "_dim_lengths"):
         setattr(other, name, getattr(graph, name))
 
 
 def share_data(model, other):
-    """Have a model that PyMC made of another's graph see the data of that one, not its copies.
+    """Make a model that PyMC built from another's graph share its data.
 
     Without it ``pm.set_data`` would leave the data of a model without minibatches as they were.
     """
@@ -113,7 +113,7 @@ def share_data(model, other):
 
 
 def without_initial_values(model):
-    """Return the same model without initial values, which PyMC does not convert to a graph."""
+    """Return the model without initial values, which PyMC does not convert to a graph."""
     plain = object.__new__(type(model))
     plain.__dict__.update(
         model.__dict__, rvs_to_initial_values=dict.fromkeys(model.rvs_to_initial_values)
@@ -122,21 +122,22 @@ def without_initial_values(model):
 
 
 def dropped_by_pm_fit(caller):
-    """Arguments of ``pm.fit`` by name, where it is the frame ``caller``; None where it is not.
+    """Arguments of ``pm.fit`` by name if it is the frame ``caller``, else None.
 
-    Nothing else tells what it was given: it drops some of them where the method is an instance. An
-    error of PyMC's own would replace it.
+    ``pm.fit`` drops some of its arguments if the method is an instance. An error in PyMC would make
+    this unnecessary.
     """
     return caller.f_locals if caller.f_code is pm.fit.__code__ else None
 
 
 @contextmanager
 def xla_cache(folder):
-    """Have JAX read what XLA compiled before from a folder, and keep it there, in a ``with``.
+    """Make JAX cache compiled XLA code in a folder, within a ``with`` block.
 
-    JAX has one such folder in a process. Its settings are put back afterwards. Nothing is changed
-    where the user has a folder for it, or has switched JAX's compilation cache off
-    (``JAX_ENABLE_COMPILATION_CACHE=false``). It is bounded, and locked while it is written.
+    JAX has one such folder per process. Its settings are restored afterwards. Nothing changes if
+    the user has set a folder or switched JAX's compilation cache off
+    (``JAX_ENABLE_COMPILATION_CACHE=false``). The folder is bounded in size, and locked while it is
+    written.
     """
     import jax
     from jax.experimental.compilation_cache.compilation_cache import reset_cache
@@ -147,19 +148,19 @@ def xla_cache(folder):
     ours = {
         "jax_compilation_cache_dir": str(folder),
         "jax_compilation_cache_max_size": LARGEST_CACHE,
-        # small functions too: there are dozens, of a tenth of a second each
+        # small functions, too: dozens take a tenth of a second each
         "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": 0,  # JAX sets this one as it begins
+        "jax_persistent_cache_min_entry_size_bytes": 0,  # JAX sets this one when it starts
     }
     before = {name: getattr(jax.config, name) for name in ours}
     for name, value in ours.items():
         jax.config.update(name, value)
     try:
         with warnings.catch_warnings():
-            # a folder that cannot be read or written is as none
+            # an unusable folder counts as none
             warnings.filterwarnings("ignore", message="Error (read|writ)ing persistent compilation")
             yield
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
-        reset_cache()  # it would go on in that folder
+        reset_cache()  # otherwise JAX would continue with that folder

@@ -1,4 +1,4 @@
-"""Checkpoints: what restarts ended with, in a folder that knows which fits it is of."""
+"""Checkpoints: finished restarts in a folder that identifies their fits."""
 
 import hashlib
 import json
@@ -18,20 +18,20 @@ from pymc_isomix.results import files
 
 
 class Checkpoints:
-    """A folder of what restarts ended with: one file each, whole or not there at all.
+    """A folder of finished restarts, with one complete file per restart.
 
     Parameters
     ----------
     folder : str or Path
-        Made where it is not there.
+        Created if it does not exist.
     about : dict
-        What the fits depend on, fit for JSON. A folder with another one is refused, but for a seed
-        of None, which takes that of the folder.
+        Everything that the fits depend on, as JSON. A folder that differs is refused. A seed of
+        None takes the seed of the folder.
 
     Raises
     ------
     ValueError
-        If the folder is that of other fits.
+        If the folder belongs to other fits.
     """
 
     def __init__(self, folder, about):
@@ -59,15 +59,15 @@ class Checkpoints:
         self.random_seed = about["random_seed"]
 
     def path_of(self, number):
-        """File of a restart; also tells whether files can be written."""
+        """Return the file of a restart; raise if files cannot be written."""
         return files.checked_path(self.folder / f"restart_{number:05d}.nc")
 
     def write(self, number, saved):
-        """Keep what a restart ended with."""
+        """Store a finished restart."""
         files.write(self.path_of(number), saved)
 
     def read(self, n_restarts):
-        """Read what is there, {number: Saved}; a file that is not whole counts as none."""
+        """Read the finished restarts, {number: Saved}; damaged files are ignored."""
         found = {}
         for number in range(n_restarts):
             if self.path_of(number).exists():
@@ -88,7 +88,7 @@ def digests(model):
         if isinstance(v, Constant | SharedVariable)
     ]
     return {
-        # without places in memory, which the Ops of a user's own may name
+        # without addresses in memory, which a user's Ops may print
         "model": digest(re.sub("0x[0-9a-f]+", "", str(graph))),
         "data": digest([n for n in numbers if isinstance(n, np.ndarray | np.generic)]),
     }
@@ -103,7 +103,7 @@ def _inputs(outputs):
 
 
 def digest(value):
-    """Digest numbers: an array, a mapping or a sequence of them, or what has a repr of its own."""
+    """Digest numbers: an array, a mapping, a sequence, or any object with a repr."""
     found = hashlib.sha256()
 
     def tell(part):

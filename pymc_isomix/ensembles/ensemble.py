@@ -22,9 +22,9 @@ from pymc_isomix.model.space import FlatSpace
 
 logger = logging.getLogger(__name__)
 
-CANDIDATES = 5  # starts to choose from, for each that is wanted
+CANDIDATES = 5  # candidate starts per start
 FEWEST_COMPONENTS = 20
-FIRST_REFINED = 1_000_000  # number of the first fit of a single mode, after those of all restarts
+FIRST_REFINED = 1_000_000  # number of the first fit of a single mode; restarts have lower numbers
 
 
 def fit_ensemble(
@@ -60,7 +60,7 @@ def fit_ensemble(
     n : int
         Largest number of iterations per restart.
     n_components : int
-        Of each.
+        Largest number of components per restart.
     n_jobs : int, optional
         Number of workers; -1 for all cores. By default one, or the setting of
         ``joblib.parallel_config``.
@@ -133,12 +133,12 @@ def fit_ensemble(
     fits = {} if previous is None else {r: f for r, f in previous.fits.items() if r < FIRST_REFINED}
     fits |= store.read(restarts) if store is not None else {}
     isomix = {**isomix_kwargs, "n_components": n_components}
-    isomix.pop("start", None)  # the starts are made from it
+    isomix.pop("start", None)  # the starts of the strata replace it
     options = {"backend": backend, "compile_kwargs": compile_kwargs}
     payload = workers.Payload(fit_one, Fitter(model, isomix, options, n, time_limit))
     shown = {"n_jobs": n_jobs, "progressbar": progressbar}
 
-    def keep(number, saved):
+    def store_result(number, saved):
         fits[number] = saved
         if store is not None and number < restarts:
             store.write(number, saved)
@@ -149,9 +149,9 @@ def fit_ensemble(
         places = stratified_starts(space, restarts, settings, streams.starts)
         tasks = [workers.Task(number, seeds[number], places[number]) for number in missing]
         failures, interrupted = workers.run(
-            payload, tasks, keep=keep, description="Restarts", **shown
+            payload, tasks, on_result=store_result, description="Restarts", **shown
         )
-        workers.say(failures, "restarts", restarts, len(fits), interrupted)
+        workers.warn_of_failures(failures, "restarts", restarts, len(fits), interrupted)
     approx = join_saved(space, fits, random_state(streams.join))
     if refine and not interrupted:
         rng = np.random.default_rng(streams.refinement)
@@ -164,8 +164,10 @@ def fit_ensemble(
             workers.Task(FIRST_REFINED + i, int(rng.integers(2**30)), start)
             for i, start in enumerate(starts_of_modes)
         ]
-        failed, _ = workers.run(payload, tasks, keep=keep, description="Modes", **shown)
-        workers.say(failed, "fits of single modes", len(tasks), len(fits), False)
+        failed, _ = workers.run(
+            payload, tasks, on_result=store_result, description="Modes", **shown
+        )
+        workers.warn_of_failures(failed, "fits of single modes", len(tasks), len(fits), False)
         approx = join_saved(space, fits, random_state(streams.last_join))
     approx.fits, approx.failures, approx.random_seed = fits, failures, seed
     logger.info(f"{approx}")
@@ -173,7 +175,7 @@ def fit_ensemble(
 
 
 class Streams(NamedTuple):
-    """Random numbers of an ensemble beside those of its restarts, independent of each other."""
+    """Independent random numbers of an ensemble, apart from those of its restarts."""
 
     starts: np.random.SeedSequence
     join: np.random.SeedSequence
@@ -197,9 +199,9 @@ def fit_one(fitter, task):
 
 
 def stratified_starts(space, restarts, settings, stream):
-    """Choose starts of all components of each restart, from a stratum of the candidates.
+    """Choose the starts of each restart from a stratum of the candidates.
 
-    Strata are clusters of the candidates' ranks, which know of no scale.
+    Strata are clusters of the ranks of the candidates, which do not depend on scales.
 
     Parameters
     ----------

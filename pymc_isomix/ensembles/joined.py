@@ -1,4 +1,4 @@
-"""The joined result of many fits: samples, diagnoses, saves and starts NUTS as one fit does."""
+"""The joined result of many fits, with the methods of a single fit."""
 
 import time
 from collections.abc import Sequence
@@ -153,7 +153,7 @@ def joined_mixture(
 
 
 def join_saved(space, fits, rng):
-    """Join what restarts ended with, {number: Saved}."""
+    """Join finished restarts, {number: Saved}."""
     numbers = sorted(fits)
     at = coordinate_map_of(space, fits[numbers[0]])
     blocks = [replace(block, source=r) for r in numbers for block in fits[r].density(at).blocks]
@@ -242,7 +242,7 @@ def load(path: str | Path, model: pm.Model | None = None) -> IsotropicMixture | 
         differ in name, shape or transform.
     """
     saved = files.read(path)
-    model = given_model(model, ": a file does not hold it")
+    model = given_model(model, ", because a file does not contain the model")
     space = FlatSpace.of(model).with_data(FittedData.of(model))
     files.refuse_other_variables(saved.variables, space.describe())
     files.warn_of_other_data(saved.data, space.data.digests())
@@ -255,7 +255,7 @@ def load(path: str | Path, model: pm.Model | None = None) -> IsotropicMixture | 
 
 
 def coordinate_map_of(space, saved):
-    """Find the coordinates of a model anew, as what was saved has them."""
+    """Find the coordinates of a model with the structure of a file."""
     found = find_coordinates(space) if saved.structure["sites"] else CoordinateMap(space)
     files.refuse_other_sites(saved, found)
     return found

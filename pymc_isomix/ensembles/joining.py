@@ -1,13 +1,13 @@
-r"""How fits are joined: which pieces of them are kept, and with what weights.
+r"""Joining of fits: the choice of pieces, and their weights.
 
-A *piece* is what one fit has of one mode. Draws of all pieces together, of density
-:math:`m(z) = \sum_u \alpha_u q_u(z)`, are weighted by :math:`p / m`, the balance heuristic of
-multiple importance sampling: fits that overlap are not counted twice. Weights of pieces are
-those of the highest :math:`\mathbb E_p[\log \sum_u W_u q_u]`, by EM steps
+A *piece* is the part of one fit in one mode. The draws of all pieces together have the density
+:math:`m(z) = \sum_u \alpha_u q_u(z)`. They get the weights :math:`p / m`, the balance heuristic of
+multiple importance sampling, so overlapping fits are not counted twice. The weights of the pieces
+maximise :math:`\mathbb E_p[\log \sum_u W_u q_u]`, by EM steps
 
 .. math:: W_u \leftarrow \sum_s \bar\omega_s \, \frac{W_u q_u(z_s)}{\sum_v W_v q_v(z_s)},
 
-the step by which a fit corrects its own weights. Separate pieces get their shares of the evidence.
+as at the end of a single fit. Separate pieces get their shares of the evidence.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ from pymc_isomix.results.importance import smooth
 from pymc_isomix.sites.blocks import Block, BlockMixture
 
 MOST_NUMBERS = 20_000_000  # among the draws, and among their densities under all pieces
-PILOT = 50, 200  # draws of a piece, fewest and most, to choose among pieces
-PILOT_DRAWS = 10_000  # of all pieces together, where that leaves each enough
-FINAL_DRAWS = 1000  # of a chosen piece, for its weight
-LEAST_GAIN = 0.02  # nats of E_p log q, for which a piece is kept
-FLOOR = np.log(1e-6)  # of what no piece covers yet, relative to all pieces together
-SAME_PLACE, SAME_SCALE = 0.5, 0.35  # standard deviations, and their logarithm, root mean square
+PILOT = 50, 200  # draws per piece, fewest and most, to choose among pieces
+PILOT_DRAWS = 10_000  # draws of all pieces together, if each then has enough
+FINAL_DRAWS = 1000  # draws per chosen piece, for its weight
+LEAST_GAIN = 0.02  # nats of E_p log q that a piece has to add
+FLOOR = np.log(1e-6)  # of the density where no chosen piece is yet, relative to all pieces
+SAME_PLACE, SAME_SCALE = 0.5, 0.35  # standard deviations and log ratio, root mean square
 COPIES = 2
 LEAST_WEIGHT = 1e-4
 EM_STEPS, EM_STEPS_TO_CHOOSE = 300, 20
@@ -35,17 +35,17 @@ EM_CHANGE = 1e-7
 
 
 class Draws(NamedTuple):
-    """Draws of several pieces, as many of each, with what importance sampling needs."""
+    """Equal numbers of draws from several pieces, with their importance weights."""
 
     log_q: np.ndarray  # (S, U) by piece
     weight: np.ndarray  # (S,) sums to 1: p / m, smoothed by piece
     log_evidence: float
-    elbo: np.ndarray  # (U,) of the piece alone, in nats
+    elbo: np.ndarray  # (U,) of each piece alone, nats
     khat: np.ndarray  # (U,) of p / m among its draws
 
 
 class Weighted(NamedTuple):
-    """The pieces that were kept, and what was found out about each."""
+    """The chosen pieces and their figures."""
 
     pieces: list[Block]
     weight: np.ndarray  # (U,)
@@ -97,15 +97,15 @@ def join(blocks, log_density, rng):
         If no draw of any fit has a finite log density.
     """
     pieces = [piece for block in blocks for piece in pieces_of(block)]
-    kept = without_copies(pieces, log_density, rng)
-    if len(kept) > 1:
-        n_each = int(np.clip(PILOT_DRAWS // len(kept), *PILOT))
-        kept = [kept[u] for u in choose(draw(kept, log_density, n_each, rng))]
-    draws = draw(kept, log_density, FINAL_DRAWS, rng)
+    chosen = without_copies(pieces, log_density, rng)
+    if len(chosen) > 1:
+        n_each = int(np.clip(PILOT_DRAWS // len(chosen), *PILOT))
+        chosen = [chosen[u] for u in choose(draw(chosen, log_density, n_each, rng))]
+    draws = draw(chosen, log_density, FINAL_DRAWS, rng)
     weight = balance(draws.log_q, draws.weight)
     error, evidence_error = standard_errors(draws, weight)
     return Weighted(
-        kept,
+        chosen,
         weight,
         error,
         draws.elbo,
@@ -117,16 +117,16 @@ def join(blocks, log_density, rng):
 
 
 def pieces_of(block):
-    """Split a fit into its modes, and leave out components of next to no weight."""
+    """Split a fit into its modes, without components of next to no weight."""
     labels, alive = block.mixture.mode_labels, ~modes.is_dead(block.mixture)
     found = [np.flatnonzero(alive & (labels == label)) for label in np.unique(labels)]
     return [block.of_components(own) for own in found if own.size]
 
 
 def without_copies(pieces, log_density, rng):
-    """Leave out all but the best two pieces of the same place and scales, in any dimension alike.
+    """Keep only the best two of pieces with the same place and scales.
 
-    Many restarts find the same mode, and what follows is quadratic in the number of pieces.
+    Many restarts find the same mode, and the following steps are quadratic in the number of pieces.
     """
     points = np.stack([piece.draw(PILOT[0], rng) for piece in pieces])  # (U, n, d)
     log_p = np.asarray(log_density(points.reshape(-1, points.shape[2])), dtype=float)
@@ -136,22 +136,21 @@ def without_copies(pieces, log_density, rng):
         for u, piece in enumerate(pieces)
     ]
     mean, scale = points.mean(axis=1), points.std(axis=1)
-    kept: list[int] = []
+    best: list[int] = []
     for u in np.argsort(-np.array(elbo), kind="stable"):
-        offset = (mean[u] - mean[kept]) / np.sqrt(scale[u] * scale[kept])
-        stretch = np.log(scale[u] / scale[kept])
+        offset = (mean[u] - mean[best]) / np.sqrt(scale[u] * scale[best])
+        stretch = np.log(scale[u] / scale[best])
         alike = np.sqrt((offset**2).mean(axis=1)) < SAME_PLACE
         alike &= np.sqrt((stretch**2).mean(axis=1)) < SAME_SCALE
         if alike.sum() < COPIES:
-            kept.append(int(u))
-    return [pieces[u] for u in sorted(kept)]
+            best.append(int(u))
+    return [pieces[u] for u in sorted(best)]
 
 
 def draw(pieces: list, log_density: Callable, n_each: int, rng: np.random.Generator) -> Draws:
-    """Draw of all pieces, and weigh the draws by the balance heuristic.
+    """Draw from all pieces, and weigh the draws by the balance heuristic.
 
-    Weights are smoothed among the draws of each piece, so that a poor one does not spoil those of
-    the rest.
+    Weights are smoothed per piece, so that a poor piece does not spoil the others.
     """
     n_pieces = len(pieces)
     most = MOST_NUMBERS // (n_pieces * max(n_pieces, pieces[0].mixture.n_dim))
@@ -191,7 +190,7 @@ def densities(pieces, points):
     for piece in pieces:
         if (
             seen is None or seen[0] is not piece.coordinates
-        ):  # pieces of a fit share its coordinates
+        ):  # pieces of one fit share its coordinates
             seen = piece.coordinates, piece.from_unconstrained(points)
         y, log_determinant = seen[1]
         columns.append(piece.mixture.log_density(y) + log_determinant)
@@ -199,7 +198,7 @@ def densities(pieces, points):
 
 
 def balance(log_q, weight, steps=EM_STEPS):
-    """Weights (U,) of the pieces under which weighted draws have the highest mean log density."""
+    """Weights (U,) of the pieces that maximise the mean log density of weighted draws."""
     log_w = np.full(log_q.shape[1], -np.log(log_q.shape[1]))
     counts = weight > 0
     log_q, weight = log_q[counts], weight[counts]
@@ -224,9 +223,9 @@ def responsibilities(log_q, log_w):
 
 
 def standard_errors(draws, weight):
-    """Return standard errors of the weights (U,) and of the log evidence, by strata of the draws.
+    """Return standard errors of the weights (U,) and of the log evidence, from strata of draws.
 
-    Of the ratio of two means, to first order, with the responsibilities as they are.
+    They are those of a ratio of two means, to first order, with fixed responsibilities.
     """
     n_pieces = len(weight)
     with np.errstate(divide="ignore"):
@@ -239,16 +238,15 @@ def standard_errors(draws, weight):
 
 
 def choose(draws: Draws) -> list[int]:
-    """Choose pieces one by one, from the best fit of its own mode to the worst.
+    """Choose pieces one by one, the best fit of its own mode first.
 
-    A piece is kept if it raises the mean log density under the posterior: where the posterior has
-    mass that the others do not cover, or cover worse. One that is nearly the same as another adds
-    nothing.
+    A piece stays if it raises the mean log density under the posterior, because it covers mass that
+    the others do not cover, or cover worse. A near copy of another piece adds nothing.
     """
     counts = draws.weight > 0
     log_q, weight = draws.log_q[counts], draws.weight[counts]
     order = [int(u) for u in np.argsort(-draws.elbo, kind="stable") if np.isfinite(draws.elbo[u])]
-    # far from those that are chosen so far, any piece would seem a gain
+    # far from the chosen pieces, any piece would seem a gain
     everywhere = np.logaddexp.reduce(log_q, axis=1) - np.log(log_q.shape[1])
     chosen = [order[0]]
     current = np.logaddexp(log_q[:, order[0]], everywhere + FLOOR)
@@ -257,7 +255,7 @@ def choose(draws: Draws) -> list[int]:
         if share > LEAST_WEIGHT and gain > min(LEAST_GAIN, share):
             chosen.append(u)
             current = np.logaddexp(current + np.log1p(-share), log_q[:, u] + np.log(share))
-    while len(chosen) > 1:  # an early one may have become needless, or have next to no weight
+    while len(chosen) > 1:  # an early piece may no longer be needed, or have next to no weight
         weights = balance(log_q[:, chosen], weight, EM_STEPS_TO_CHOOSE)
         losses = [_loss(log_q[:, chosen], weights, i, weight) for i in range(len(chosen))]
         least = int(np.argmin(losses))
@@ -269,10 +267,10 @@ def choose(draws: Draws) -> list[int]:
 
 
 def gain_of(log_new, log_old, weight):
-    """Best share of a new piece, and by how many nats it raises the mean log density."""
+    """Best share of a new piece, and its gain in mean log density, nats."""
     with np.errstate(invalid="ignore", over="ignore"):
         log_ratio = np.nan_to_num(log_new - log_old, nan=0.0, posinf=700.0, neginf=-700.0)
-        if weight @ np.exp(log_ratio) < 1:  # the slope at no share
+        if weight @ np.exp(log_ratio) < 1:  # the slope at share 0
             return 0.0, 0.0
     share = 0.5
     for _ in range(EM_STEPS_TO_CHOOSE):
@@ -283,7 +281,7 @@ def gain_of(log_new, log_old, weight):
 
 
 def _loss(log_q, weights, i, weight):
-    """Nats that the mean log density loses without one of the pieces."""
+    """Loss of mean log density without one of the pieces, nats."""
     others = np.delete(np.arange(len(weights)), i)
     with np.errstate(divide="ignore"):
         log_w = np.log(weights)

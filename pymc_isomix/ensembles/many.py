@@ -1,4 +1,4 @@
-"""One model, many data sets, or many starts: compiled once a worker."""
+"""One model with many data sets or many starts, compiled once per worker."""
 
 from collections.abc import Sequence
 from inspect import signature
@@ -22,17 +22,17 @@ SECONDS = ("compile_seconds", "run_seconds")
 class Fitter(NamedTuple):
     """Fits one model from many starts, or to many data sets.
 
-    On JAX what the first fit compiled is kept with the model, so that a worker compiles once.
+    On JAX the model stores what the first fit compiled, so a worker compiles once.
     """
 
     model: Any
-    isomix: dict  # arguments of IsoMix, but start and random_seed
-    options: dict  # of its fit
+    isomix: dict  # arguments of IsoMix, except start and random_seed
+    options: dict  # of IsoMix.fit
     n: int
     time_limit: float | None
 
     def fit(self, start, seed):
-        """Fit from a start, None for the one that IsoMix chooses; returns the approximation."""
+        """Fit from a start, or from those of IsoMix if None; return the approximation."""
         callbacks = [] if self.time_limit is None else [workers.TimeLimit(self.time_limit)]
         inference = IsoMix(model=self.model, start=start, random_seed=seed, **self.isomix)
         approx = inference.fit(self.n, callbacks=callbacks, progressbar=False, **self.options)
@@ -70,7 +70,7 @@ def fit_many(
     n : int
         Largest number of iterations per fit.
     draws : int
-        Of each data set.
+        Draws per data set.
     n_jobs, random_seed, time_limit, backend, compile_kwargs
         As for :func:`fit_ensemble`.
     progressbar : bool
@@ -128,11 +128,11 @@ def fit_many(
         workers.Payload(fit_data, (fitter, draws)),
         [workers.Task(i, seeds[i], dataset) for i, dataset in enumerate(datasets)],
         n_jobs=n_jobs,
-        keep=found.__setitem__,
+        on_result=found.__setitem__,
         progressbar=progressbar,
         description="Data sets",
     )
-    workers.say(failures, "data sets", len(datasets), len(found), interrupted)
+    workers.warn_of_failures(failures, "data sets", len(datasets), len(found), interrupted)
     return _as_tree(found, failures)
 
 

@@ -1,4 +1,4 @@
-"""Work spread over processes or machines by joblib, and what to do when some of it fails.
+"""Work over processes or machines by joblib, with handling of failures.
 
 Which workers there are, ``joblib.parallel_config`` says: processes of this machine, a Dask or a Ray
 cluster. Nothing here knows of any of them.
@@ -39,7 +39,7 @@ class Failure:
     error : str
         Kind and text of the exception, in one line.
     details : str
-        Its traceback; empty where a worker died.
+        Its traceback; empty if a worker died.
     """
 
     number: int
@@ -53,7 +53,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work: its number, its seed, and what is its own."""
+    """One piece of work: its number, its seed, and its data."""
 
     number: int
     seed: int
@@ -61,14 +61,14 @@ class Task:
 
 
 class Payload:
-    """What all tasks share, pickled once: a worker unpickles it once, and keeps it.
+    """Data that all tasks share, pickled once, and unpickled once per worker.
 
     Parameters
     ----------
     work : callable
         ``work(shared, task)``, a function of a module.
     shared : object
-        Travels by cloudpickle: a model, above all.
+        Pickled by cloudpickle; mainly a model.
     """
 
     def __init__(self, work: Callable, shared: Any):
@@ -82,7 +82,7 @@ class Payload:
             ) from error
         content = cloudpickle.dumps(shared)
         self.work, self.key = work, hashlib.sha256(content).hexdigest()
-        # joblib gives large arrays to the workers of one machine as files, and to a cluster once
+        # joblib passes large arrays as files to workers of one machine, and once to a cluster
         self.content = np.frombuffer(content, dtype=np.uint8)
         self.home = os.getpid()
 
@@ -90,18 +90,18 @@ class Payload:
 def do(work, key, home, content, task):
     """Do one task in a worker: (number, result, None), or (number, None, Failure)."""
     if os.getpid() != home:
-        # XLA's threads, before JAX starts: as many workers as there are cores would fight
+        # one XLA thread, set before JAX starts, because workers share the cores
         os.environ.setdefault("NPROC", "1")
     try:
         with quiet():
             return task.number, work(_unpickled(key, content), task), None
-    except Exception as error:  # the others' results must not depend on it
+    except Exception as error:  # it must not affect the other tasks
         details = traceback.format_exc()
         return task.number, None, Failure(task.number, task.seed, _in_one_line(error), details)
 
 
 def _unpickled(key, content):
-    """Unpickle what tasks share once in each thread, since fits may change it."""
+    """Unpickle the shared data once per thread, because fits may change it."""
     import cloudpickle
 
     if getattr(_of_this_thread, "key", None) != key:
@@ -111,7 +111,7 @@ def _unpickled(key, content):
 
 @contextmanager
 def quiet():
-    """Let fits say nothing but warnings: there are many."""
+    """Silence log lines of fits, except warnings."""
     ours = logging.getLogger("pymc_isomix")
     level = ours.level
     ours.setLevel(max(level, logging.WARNING))
@@ -121,23 +121,23 @@ def quiet():
         ours.setLevel(level)
 
 
-def run(payload, tasks, *, n_jobs, keep, progressbar, description):
-    """Do all tasks, each on whatever worker is free.
+def run(payload, tasks, *, n_jobs, on_result, progressbar, description):
+    """Do all tasks, each on the next free worker.
 
     Parameters
     ----------
     tasks : list of Task
     n_jobs : int or None
-        As for ``joblib.Parallel``: None is one, or what ``joblib.parallel_config`` says.
-    keep : callable
-        ``keep(number, result)`` gets each result as soon as it is there.
+        As for ``joblib.Parallel``: None is one, or the setting of ``joblib.parallel_config``.
+    on_result : callable
+        ``on_result(number, result)`` is called with each result as soon as it arrives.
 
     Returns
     -------
     failures : list of Failure
         By number.
     interrupted : bool
-        Whether the user interrupted; then some tasks have neither result nor failure.
+        Whether the user interrupted. Some tasks then have neither result nor failure.
     """
     waiting = {task.number: task for task in tasks}
     failures: dict[int, Failure] = {}
@@ -147,7 +147,7 @@ def run(payload, tasks, *, n_jobs, keep, progressbar, description):
             number, result, failure = outcome
             waiting.pop(number, None)
             if failure is None:
-                keep(number, result)
+                on_result(number, result)
             else:
                 failures[number] = failure
             progress.update(len(tasks) - len(waiting))
@@ -168,9 +168,9 @@ def run(payload, tasks, *, n_jobs, keep, progressbar, description):
 
 
 def _run_together(payload, tasks, n_jobs, take):
-    """Do tasks at the same time; return why that broke off, or None.
+    """Do tasks in parallel; return the reason if the workers broke down, else None.
 
-    Errors of the work itself are results: what is raised here comes from the workers' machinery.
+    Errors of the work itself are results. An exception here comes from the workers.
     """
     from joblib import Parallel, delayed
     from joblib.parallel import get_active_backend
@@ -190,8 +190,8 @@ def _run_together(payload, tasks, n_jobs, take):
                 outcome = next(outcomes)
             except StopIteration:
                 return None
-            except Exception as error:  # each of joblib's backends has errors of its own
-                time.sleep(0.1)  # what died is cleared away
+            except Exception as error:  # joblib's backends raise different errors
+                time.sleep(0.1)  # until dead workers are cleared away
                 return _in_one_line(error)
             take(outcome)
     finally:
@@ -204,14 +204,14 @@ def _in_one_line(error):
 
 
 def seeds_of(seed, n):
-    """Return a seed of each of n tasks, the same whatever n is; drawn, where there is none."""
+    """Return a seed per task, independent of n; draw them if there is no seed."""
     if seed is None:
         seed = np.random.SeedSequence().entropy
     return [int(np.random.SeedSequence([seed, i]).generate_state(1)[0] >> 2) for i in range(n)]
 
 
-def say(failures, what, n_tasks, n_done, interrupted):
-    """Say what failed; raise where nothing else is there."""
+def warn_of_failures(failures, what, n_tasks, n_done, interrupted):
+    """Warn of failures; raise if there is no result."""
     if interrupted and not n_done:
         raise KeyboardInterrupt
     if interrupted:
@@ -225,7 +225,7 @@ def say(failures, what, n_tasks, n_done, interrupted):
 
 
 class TimeLimit:
-    """A callback that ends a fit with an error once its time is up.
+    """A callback that ends a fit with an error after its time limit.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ class TimeLimit:
         From now on.
     """
 
-    once_a_call = True  # many steps may run in one call
+    once_a_call = True  # allows many steps per call
 
     def __init__(self, seconds):
         self.seconds, self.began = seconds, time.perf_counter()

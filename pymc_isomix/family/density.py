@@ -3,10 +3,9 @@ r"""The family: mixtures of isotropic or diagonal Gaussians, in whitened coordin
 .. math:: q(u) = \sum_k w_k \, \mathcal N(u; m_k, \epsilon_k I_d) \quad\text{or}\quad
     \sum_k w_k \, \mathcal N(u; m_k, \operatorname{diag} \epsilon_k)
 
-The number of dimensions of ``log_variances`` tells which: (K,) is isotropic, (K, d)
-diagonal. Every function takes PyTensor variables (or arrays) and returns an expression. The
-pairwise part is two matrix products, O(S K d) in time and O(S K) in memory: no (S, K, d) array is
-ever made.
+``log_variances`` (K,) are isotropic, and (K, d) diagonal. Every function takes PyTensor variables
+(or arrays) and returns an expression. The pairwise part consists of two matrix products, O(S K d)
+in time and O(S K) in memory. No (S, K, d) array is made.
 """
 
 import math
@@ -26,13 +25,13 @@ def log_density_and_score(points, means, log_variances, log_weights):
         \nabla_u \log q(u) &= \sum_k r_k(u) \, (m_k - u) / \epsilon_k
 
     and elementwise for diagonal variances. Responsibilities :math:`r_k` are the softmax of the same
-    terms, so that both stay finite and exact however far from the components u lies.
+    terms. Both stay finite and exact at any distance from the components.
 
     Parameters
     ----------
     points : (S, d) array or TensorVariable
-        Whitened points u, from an origin near the mixture's mean: distances lose digits far from
-        zero, where :math:`|u|^2 + |m|^2 - 2 u \cdot m` cancels.
+        Whitened points u, with the origin near the mixture's mean. Far from the origin,
+        :math:`|u|^2 + |m|^2 - 2 u \cdot m` cancels and loses digits.
     means : (K, d) array or TensorVariable
         Whitened component means, from the same origin.
     log_variances : (K,) or (K, d) array or TensorVariable
@@ -52,10 +51,10 @@ def log_density_and_score(points, means, log_variances, log_weights):
     points, means = pt.as_tensor(points), pt.as_tensor(means)
     log_joint = _log_joint(points, means, log_variances, log_weights)  # (S, K)
     largest = pt.max(log_joint, axis=1, keepdims=True)
-    # no subnormal numbers: they say nothing here, and cost NumPy ten times as much
+    # no subnormal numbers, which NumPy processes ten times as slowly
     lowest = 0.9 * np.log(np.finfo(log_joint.dtype).tiny)
     joint = pt.exp(pt.maximum(log_joint - largest, lowest))
-    # all sums over components in one product: XLA and numba are slow at summing rows
+    # one product for all sums over components, because XLA and numba sum rows slowly
     precision = as_matrix(pt.exp(-log_variances))
     ones = pt.ones_like(as_matrix(log_weights))
     sums = joint @ pt.concatenate([precision * means, precision, ones], axis=1)
@@ -129,8 +128,8 @@ def _log_joint(points, means, log_variances, log_weights):
     log_joint = features @ coefficients.T
     if log_joint.dtype != "float32":
         return log_joint
-    # |u|^2 + |m|^2 - 2 u m cancels: single precision would lose nats where components are far
-    # apart. From the nearest component on, all that counts is small.
+    # |u|^2 + |m|^2 - 2 u m cancels: single precision would lose nats if components lie far
+    # apart. Relative to the nearest component, the relevant numbers are small.
     nearest = pt.argmax(log_joint, axis=1)
     near = means[nearest]
     offsets = points - near

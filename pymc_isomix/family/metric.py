@@ -1,12 +1,12 @@
 r"""The metric: the matrix L between whitened coordinates u and unconstrained ones, z = L u.
 
-L is a Cholesky factor of a covariance. Hamiltonian Monte Carlo calls its mass matrix a metric, the
-inverse of a covariance: here a large entry is a long scale.
+L is a Cholesky factor of a covariance, so a large entry is a long scale. (Hamiltonian Monte Carlo
+uses "metric" for a mass matrix, the inverse of a covariance.)
 
-All components share it: component k is N(z; mu_k, L D_k L^T), D_k = eps_k I or a diagonal of its
-own. The metric's number of dimensions tells its kind, and every function here dispatches on that: 0
-is a multiple of the identity (the paper's family at 1), 1 the diagonal of a diagonal L, 2 a lower
-triangular L. Vectors are rows: (..., d).
+All components share L: component k is N(z; mu_k, L D_k L^T), with D_k = eps_k I or another
+diagonal. The number of dimensions of the metric is its kind: 0 is a multiple of the identity (the
+paper's family at 1), 1 the diagonal of a diagonal L, 2 a lower triangular L. Vectors are rows:
+(..., d).
 """
 
 import pytensor.tensor as pt
@@ -84,10 +84,10 @@ def gradient(metric, scores, offsets, draw_weights, ratios=None):
     .. math:: M = \sum_k w_k \, \mathbb E[s_k (u - m_k)^T], \qquad dF = \langle M, B \rangle
         \text{ for } L \leftarrow L (I + B)
 
-    Its expectation is symmetric where components are isotropic, since a rotation changes nothing.
-    Where they are diagonal it is not: an entry of B below the diagonal is then worth
-    :math:`F_{ij} = \sum_k w_k \epsilon_{kj} / \epsilon_{ki}` times what it is worth between
-    isotropic ones, by its Fisher information, and only that triangle counts, divided by F.
+    The expectation of M is symmetric for isotropic components, because rotations change nothing.
+    For diagonal components it is not. The Fisher information of an entry of B below the diagonal is
+    then :math:`F_{ij} = \sum_k w_k \epsilon_{kj} / \epsilon_{ki}` times that of isotropic
+    components. Only this triangle counts, divided by F.
 
     Parameters
     ----------
@@ -119,9 +119,8 @@ def step(metric, gradient, *, step_size, largest, across=None):
 
     Diagonal: :math:`\ell \leftarrow \ell \exp(-\eta M)`. Dense: :math:`L \leftarrow L (I - \eta B)`
     with the lower triangular :math:`B = M + \operatorname{tril}(M, -1) - \operatorname{triu}(M,
-    1)`, the solution of
-    :math:`B + B^T = 2 M`: to first order :math:`L L^T` moves as under :math:`L \exp(-\eta M)`, and
-    L stays triangular, so that solves and determinants stay cheap and exact.
+    1)`, the solution of :math:`B + B^T = 2 M`: to first order :math:`L L^T` moves as under :math:`L
+    \exp(-\eta M)`, and L stays triangular, which keeps solves and determinants cheap and exact.
 
     Parameters
     ----------
@@ -133,9 +132,9 @@ def step(metric, gradient, *, step_size, largest, across=None):
     largest : float
         Bound on the spectral norm of :math:`\eta M`; below 0.5 the diagonal of L stays positive.
     across : float, optional
-        Step of what is off the diagonal of M, relative to :math:`\eta`; then both parts have
-        bounds of their own. With fewer draws than dimensions the one is mostly noise, in which a
-        common bound would drown the other.
+        Step of the entries of M off the diagonal, relative to :math:`\eta`. Both parts then have
+        separate bounds. With fewer draws than dimensions, the entries off the diagonal are mostly
+        noise, and a common bound would be used up by it.
     """
     if metric.ndim == 1:
         return metric * pt.exp(-pt.clip(step_size * gradient, -largest, largest))

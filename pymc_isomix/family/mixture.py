@@ -12,7 +12,7 @@ from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.family import density, modes
 from pymc_isomix.family import metric as metrics
 
-NO_WEIGHT = -1e4  # a log weight that is none, and whose differences are finite for callbacks
+NO_WEIGHT = -1e4  # a log weight; finite, for callbacks that take differences
 COMPONENT_VARIANCES = ("isotropic", "diagonal")  # by the dimensions of the log variances, from 1
 
 
@@ -109,7 +109,7 @@ class Mixture:
 
     @property
     def sketch(self):
-        """Itself: what has its places and scales."""
+        """The mixture itself, which has its own places and scales."""
         return self
 
     @cached_property

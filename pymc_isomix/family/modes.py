@@ -1,4 +1,4 @@
-"""Which components make up one mode: those between which the mixture has no deep valley."""
+"""Modes: groups of components with no deep valley of the mixture between them."""
 
 import numpy as np
 import scipy  # which loads its parts when they are used
@@ -6,7 +6,7 @@ import scipy  # which loads its parts when they are used
 VALLEY = 3.0  # nats
 POINTS = np.linspace(0, 1, 17)[1:-1]  # where to look for a saddle between two points
 POINTS_AT_ONCE = 20_000  # along the edges between components
-NEIGHBOURS = 10  # straight lines to few of them would miss the ridge of a bent mode
+NEIGHBOURS = 10  # with fewer, straight lines would miss the ridge of a bent mode
 DEAD_SHARE = 0.02  # of 1/K: a component with less weight is put to better use
 
 
@@ -43,26 +43,26 @@ def is_dead(mixture):
 def label_modes(mixture, valley=VALLEY, *, log_density=None):
     r"""Label the mode of each component.
 
-    The saddle between two components is the lowest log q on the segment between their means. It is
-    looked at between each component and the ten nearest, in units of their standard deviations, and
-    along the minimum spanning tree. From the highest to the lowest, the groups that it joins become
-    one if it lies at most ``valley`` nats below the lower of their peaks: a component in the valley
-    between two modes goes to one of them, and does not make them one. Dead components join the mode
-    of the nearest live one.
+    The saddle between two components is the lowest log q on the segment between their means.
+    Saddles are computed between each component and its ten nearest, in units of their standard
+    deviations, and along the minimum spanning tree. From the highest saddle to the lowest, the two
+    groups at its ends join if it lies at most ``valley`` nats below the lower of their peaks. A
+    component in the valley between two modes therefore joins one of them and does not unite them.
+    Dead components join the mode of the nearest live one.
 
     Distances on a segment come from those between the means, each in units of component l,
 
     .. math:: |m_i + t (m_j - m_i) - m_l|_l^2
         = (1 - t) |m_i - m_l|_l^2 + t |m_j - m_l|_l^2 - t (1 - t) |m_i - m_j|_l^2,
 
-    so that the number of points on it costs nothing.
+    so the number of points costs nothing.
 
     Parameters
     ----------
     valley : float
         Nats; two equal components 5 standard deviations apart are 2.4 nats deep, 6 apart 3.8.
     log_density : callable, optional
-        Log q (S,) at points (S, d), where the mixture only has the places and scales of q.
+        Log q (S,) at points (S, d), if the mixture is only a sketch of q.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def label_modes(mixture, valley=VALLEY, *, log_density=None):
 
 def _neighbours(distance):
     """Pairs of components between which to look for a saddle, (edges,) each."""
-    # the same for all edges leaves the tree as it is, but for those of length zero, which it drops
+    # a constant on all edges keeps the tree; without it, edges of length zero would be dropped
     tree = scipy.sparse.csgraph.minimum_spanning_tree(1 + distance).tocoo()
     n_nearest = min(NEIGHBOURS + 1, len(distance))  # with itself
     nearest = np.argpartition(distance, n_nearest - 1, axis=1)[:, :n_nearest]
@@ -134,7 +134,7 @@ def peaks_and_saddles(mixture, start, end):
 
 
 def evaluated_peaks_and_saddles(log_density, means, start, end):
-    """Return the same by evaluating log q at the means (K, d), and at points of each edge."""
+    """Return peaks and saddles by evaluating log q at the means (K, d) and along each edge."""
     peaks = log_density(means)
     n_edges = max(1, POINTS_AT_ONCE // len(POINTS))
     t = POINTS[:, None, None]
@@ -152,9 +152,9 @@ def evaluated_peaks_and_saddles(log_density, means, start, end):
 def mode_masses(labels, weights, responsibilities, importance_weight):
     r"""Estimate the mass of each mode from weighted draws.
 
-    With the mode's responsibility :math:`R_m`, the sum of those of its components, and its mass
-    :math:`w_m` in the mixture, which is known, as a control variate:
-    :math:`w_m + \sum_s (W_s - 1/S) R_m(z_s)`.
+    The estimate is :math:`w_m + \sum_s (W_s - 1/S) R_m(z_s)`, with the responsibility :math:`R_m`
+    of the mode and its mass :math:`w_m` in the mixture, which is exact and acts as a control
+    variate.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def within_mode_covariance(mixture, labels):
     weights, metric = mixture.weights, mixture.typical_metric
     membership = (labels == np.arange(labels.max() + 1)[:, None]) * weights  # (M, K)
     mass = membership.sum(axis=1, keepdims=True)
-    # a mode whose every weight is zero has no mean, and counts for nothing
+    # a mode without weight has no mean and does not count
     mode_means = membership @ mixture.means / np.where(mass > 0, mass, 1)
     offsets = mixture.means - mode_means[labels]
     if metric.ndim == 2:

@@ -1,4 +1,4 @@
-r"""The shape of coordinates: a monotone map of each by itself, with a left and a right tail.
+r"""The shape of coordinates: a monotone map of each coordinate, with a left and a right tail.
 
 .. math:: t = \frac{y - a}{b}, \qquad w = \operatorname{asinh} t, \qquad
     v = \alpha w + \beta \left(\sqrt{1 + w^2} - 1\right), \qquad
@@ -9,8 +9,8 @@ with :math:`\alpha \pm \beta = e^{\text{right}}, e^{\text{left}}`. Far out x gro
 exponent above 1 makes a tail of a Gaussian heavier, one below 1 makes it lighter. At 0 and 0 the
 map is the identity. At the centre a it always keeps place and slope.
 
-Every function takes NumPy arrays, and returns those, or PyTensor variables. The sinh of a sum of
-asinh is that of Jones and Pewsey (2009), whose two tails have one exponent.
+Functions take and return NumPy arrays or PyTensor variables. The map of Jones and Pewsey (2009) has
+one exponent for both tails.
 
 References
 ----------
@@ -36,7 +36,7 @@ class Shape(NamedTuple):
 
 
 def identity(n_dim, dtype="float64"):
-    """Make the shape that changes nothing, as NumPy arrays."""
+    """Return the identity, as NumPy arrays."""
     zero, one = np.zeros(n_dim, dtype), np.ones(n_dim, dtype)
     return Shape(zero, one, zero, zero)
 
@@ -85,7 +85,7 @@ def straighten(bent, shape):
     ops = _operations(bent)
     alpha, beta, product = _exponents(ops, shape)
     v = ops.arcsinh(alpha * (bent - shape.centre) / shape.width)
-    # the root of a quadratic that is 0 at 0, in the form in which nothing cancels
+    # the root of a quadratic, 0 at 0, in a form without cancellation
     shifted = v + beta
     root = ops.sqrt(shifted**2 + product)
     cancels = shifted * beta > 0
@@ -110,7 +110,7 @@ def log_density_and_gradient(log_density, gradient, log_slope, slope_of_log_slop
 
 
 def directions(points, shape):
-    r"""By how much y has to move for x to stay or, in other words, x moves with the parameters.
+    r"""Return the moves of y that have the effect of a change of the parameters on x.
 
     .. math:: h_\phi = \frac{\partial x}{\partial \phi} \Big/ \frac{\partial x}{\partial y}, \qquad
         \phi \in \{\text{left}, \text{right}\}
@@ -137,7 +137,7 @@ def directions(points, shape):
     for by_alpha, by_beta in ((half[0], -half[0]), (half[1], half[1])):
         dv = by_alpha * at.w + by_beta * at.arch
         d_rate = by_alpha + by_beta * at.w / at.root
-        # sinh(v) / cosh(v), so that nothing overflows
+        # sinh(v) / cosh(v), without overflow
         h = (dv - tanh * by_alpha / at.alpha) / (at.rate * at.by_t)
         d_log_slope = tanh * dv + d_rate / at.rate - by_alpha / at.alpha
         moves.append(shape.width * h)
@@ -146,7 +146,7 @@ def directions(points, shape):
 
 
 class _Place:
-    """What :func:`bend` and :func:`directions` both need at t."""
+    """Values at t that :func:`bend` and :func:`directions` share."""
 
     def __init__(self, ops, t, shape):
         self.alpha, beta, _ = _exponents(ops, shape)

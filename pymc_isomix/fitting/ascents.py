@@ -1,24 +1,24 @@
-"""Ascents of a log density from many starts, all in one batch, and where more could start."""
+"""Ascents of a log density from many starts in one batch, and the search for more starts."""
 
 import numpy as np
 
 MEMORY = 10  # steps that L-BFGS remembers
-ENOUGH = 1e-4  # of the rise that the slope promises (Armijo's rule)
-SHORTER, SHORTER_OUTSIDE = 0.3, 0.1  # a refused step; one to where nothing is finite
+ENOUGH = 1e-4  # of the rise that the slope predicts (Armijo's rule)
+SHORTER, SHORTER_OUTSIDE = 0.3, 0.1  # factors for a refused step; if nothing is finite there
 SHORTEST = 1e-8  # of a direction
 SMALL, N_SMALL = 0.003, 3  # nats: an ascent ends after so many rises below this
 
-TEMPERATURES, N_MOVES = (2.0, 100.0), 20  # of chains that look for modes; their moves
+TEMPERATURES, N_MOVES = (2.0, 100.0), 20  # of chains that look for modes; number of their moves
 PROPOSAL = 2.4  # standard deviations at the chain's temperature, per root of d
-POINTS_HOME = 0.9  # cosine between a gradient and the way home: there is nothing else to climb
-SEGMENT = np.linspace(0, 1, 17)[:-1]  # where to look for a valley between two points
+POINTS_HOME = 0.9  # cosine between a gradient and the way home, above which a slope leads home
+SEGMENT = np.linspace(0, 1, 17)[:-1]  # points to look for a valley between two places
 
 
 def ascend(evaluate, points, *, most=60, first_step=1.0):
     """Climb a log density from each point by L-BFGS, with one evaluation per iteration.
 
-    Points outside the support stay where they are. A point no longer counts once it has arrived,
-    so that each call of ``evaluate`` has as many rows as there are ascents still going.
+    Points outside the support stay where they are. Each call of ``evaluate`` has one row per
+    unfinished ascent.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def ascend(evaluate, points, *, most=60, first_step=1.0):
     points : (S, d) array
         Ends of the ascents.
     log_density : (S,) array
-        There; ``-inf`` where a start lies outside the support.
+        At these points; ``-inf`` for starts outside the support.
 
     References
     ----------
@@ -50,7 +50,7 @@ def ascend(evaluate, points, *, most=60, first_step=1.0):
     gradients = np.where(going[:, None], gradients, 0.0)
     memory = _Memory(n_points, n_dim)
     directions, fractions = np.zeros_like(points), np.ones(n_points)
-    turns = going.copy()  # which ascents need a new direction
+    turns = going.copy()  # ascents that need a new direction
     n_small = np.zeros(n_points, int)
     for _ in range(most):
         rows = np.flatnonzero(going)
@@ -80,8 +80,8 @@ def explore(evaluate, homes, rng):
     """Look for slopes that lead elsewhere than home, by Metropolis chains at high temperatures.
 
     A chain of the density to the power 1/T crosses valleys that are T times as deep, and reaches
-    sqrt(T) times as far. Of the points that it has proposed, an ascent should start from where the
-    gradient points away from home the most: there is the near slope of another mode.
+    sqrt(T) times as far. Among its proposed points, the one whose gradient points away from home
+    the most is the best start of an ascent, because it lies on the slope of another mode.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def explore(evaluate, homes, rng):
     Returns
     -------
     (S, d) array
-        One point of each chain that has seen such a slope.
+        One point per chain that has found such a slope.
     """
     n_chains, n_dim = homes.shape
     temperatures = np.geomspace(*TEMPERATURES, n_chains)
@@ -125,7 +125,7 @@ def explore(evaluate, homes, rng):
 
 
 def is_apart(evaluate, end, height, means, valley):
-    """Tell whether a valley divides the end of an ascent from all of some points.
+    """Tell whether a valley separates the end of an ascent from all given points.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def is_apart(evaluate, end, height, means, valley):
     height : float
         Log density there.
     means : (M, d) array
-        A mean outside the support says nothing.
+        Means outside the support are ignored.
     valley : float
         Depth, nats.
     """
@@ -146,7 +146,7 @@ def is_apart(evaluate, end, height, means, valley):
 
 
 class _Memory:
-    """Steps and changes of the gradient that L-BFGS remembers, for each of S ascents."""
+    """The memory of L-BFGS for S ascents: steps and changes of the gradient."""
 
     def __init__(self, n_points, n_dim):
         self.steps = np.zeros((MEMORY, n_points, n_dim))
@@ -159,16 +159,16 @@ class _Memory:
         products = (steps * changes).sum(axis=1)
         lengths = np.linalg.norm(steps, axis=1) * np.linalg.norm(changes, axis=1)
         convex = products > 1e-10 * lengths
-        kept = rows[convex]
+        updated = rows[convex]
         for store, new in (
             (self.steps, steps[convex]),
             (self.changes, changes[convex]),
             (self.inverses, 1 / products[convex]),
         ):
-            store[:-1, kept] = store[1:, kept]
-            store[-1, kept] = new
-        self.scales[kept] = products[convex] / (changes[convex] ** 2).sum(axis=1)
-        self.scales[rows[~convex]] *= 2  # it bends upwards: go farther
+            store[:-1, updated] = store[1:, updated]
+            store[-1, updated] = new
+        self.scales[updated] = products[convex] / (changes[convex] ** 2).sum(axis=1)
+        self.scales[rows[~convex]] *= 2  # the density curves upwards, so go farther
 
     def direction(self, rows, gradients, first_step):
         """Return directions of ascent (r, d) for some of the ascents."""

@@ -1,4 +1,4 @@
-r"""What the fit does over its iterations: which step sizes, when to respawn, when to stop.
+r"""Control of the iterations of a fit: step sizes, respawning, stopping.
 
 :class:`Scheduled` follows a schedule for n steps; :class:`Phased` explores at a constant step
 until the ELBO has stopped rising, respawns dead components, explores again, and settles with
@@ -19,28 +19,29 @@ from pymc_isomix.fitting.plateau import (
     has_plateaued,
     recent_fall,
 )
+from pymc_isomix.fitting.record import CONVERGED
 
 logger = logging.getLogger(__name__)
 
 CHECK_EVERY = 50  # steps between two looks at the ELBO
 SETTLE_STEPS = 200  # after a plateau
-EXACT, SETTLE_EXACT = 0.01, 100  # nats of KL while exploring, and how many steps are enough then
-LEAST_WITH_SITES = 600  # steps of exploring: the ELBO hardly tells when coordinates have settled
-MANY_ELEMENTS = 300  # of which it does
-# of a mixture that starts from Gaussians: metric and coordinates are right from the first step
+EXACT, SETTLE_EXACT = 0.01, 100  # nats of KL while exploring; settling steps below it
+LEAST_WITH_SITES = 600  # steps, because the ELBO hardly shows when coordinates have settled
+MANY_ELEMENTS = 300  # above, the ELBO shows it
+# for a mixture that starts from Gaussians, with the right metric and coordinates
 LOOK_WARM, SETTLE_WARM = 25, 50  # steps
 POOR = 0.1  # nats of KL(q || p) that are worth more steps
-MOST_WARM = 250  # steps of exploring: what is left then is slow
+MOST_WARM = 250  # steps of exploring; later gains are slow
 SMALL_GAIN = 0.02  # nats, from one look to the next
-AVERAGE_EVERY = 5  # neighbouring iterates say nearly the same
+AVERAGE_EVERY = 5  # steps, because neighbouring iterates are nearly equal
 MAX_RESPAWNS = 3
 MAX_HALVINGS = 10
-MOST_REFUSED_IN_A_ROW = 50  # steps: respawning where nothing is finite gets nowhere
-RELIABLE_ERROR = 0.15  # relative standard error at which half of a correction is believed
+MOST_REFUSED_IN_A_ROW = 50  # steps; if nothing is finite, respawning does not help
+RELIABLE_ERROR = 0.15  # relative standard error at which half of a correction is applied
 
 
 class Controller(Protocol):
-    """What the loop asks of whoever decides over a fit's iterations."""
+    """The interface between the loop and a controller."""
 
     @property
     def name(self):
@@ -51,28 +52,28 @@ class Controller(Protocol):
         """Recorded for each step."""
 
     def step_sizes(self, i, most):
-        """Sizes of step i = 0, 1, ... and those after it, at most ``most``, up to the next look."""
+        """Return sizes of step i and the following steps, at most ``most``, up to the next look."""
 
     def after_steps(self, losses, log_evidence):
         """Look at all losses (i,), and at the log evidence (t, K) of the last t steps.
 
-        Return a reason to stop, or None to go on.
+        Return a reason to stop, or None.
         """
 
     def recover(self, i, lost):
-        """Try to go on after a refused step, in which components ``lost`` (K,) had no finite draw.
+        """Recover from a refused step, in which components ``lost`` (K,) had no finite draw.
 
-        False where that cannot be done.
+        Return False if that is impossible.
         """
 
     def finish(self):
-        """Leave the answer in the parameters."""
+        """Write the result into the parameters."""
 
 
 def controller(operator, settings, n, done, rng, begun=0, warm=False):
-    """Choose the controller of a run of n steps, after ``done`` earlier ones, by the settings.
+    """Choose the controller of a run of n steps after ``done`` earlier ones.
 
-    The first ``begun`` of the n were steps of Gaussians; a ``warm`` mixture starts from those.
+    The first ``begun`` of the n steps were those of Gaussians. A ``warm`` mixture starts from them.
     """
     if settings.schedule != "auto":
         return Scheduled(settings.first_step, settings.schedule, n, first=done)
@@ -88,7 +89,7 @@ def controller(operator, settings, n, done, rng, begun=0, warm=False):
 
 
 class Scheduled(Controller):
-    """n steps by a schedule, and the last iterate."""
+    """Take n steps by a schedule, and return the last iterate."""
 
     name, phase = "Fitting", "scheduled"
 
@@ -115,7 +116,7 @@ class Scheduled(Controller):
 class Phased(Controller):
     """Explore, respawn, settle.
 
-    Half of the budget is kept for settling: where noise hides a plateau, as with minibatches, the
+    Half of the budget is reserved for settling: if noise hides a plateau, as with minibatches, the
     average needs many iterates.
 
     Parameters
@@ -125,12 +126,12 @@ class Phased(Controller):
     n : int
         Budget of steps.
     stop_early : bool
-        Whether a plateau ends exploring; otherwise the budget does.
+        Whether a plateau ends exploring, or else the budget.
     rng : numpy.random.Generator
     begun : int
-        Steps of Gaussians before those of the mixture.
+        Number of steps of Gaussians before the mixture.
     warm : bool
-        Whether the mixture starts from the Gaussians. Where they were of no use it does not.
+        Whether the mixture starts from the Gaussians.
     """
 
     def __init__(self, operator, step_size, n, *, stop_early, rng, begun=0, warm=False):
@@ -143,7 +144,7 @@ class Phased(Controller):
         self.least_exploring = begun + LEAST_WITH_SITES if learns else 0
         self.check_every = LOOK_WARM if warm else CHECK_EVERY
         self.begun, self.warm = begun, warm
-        self.phase_start = begun  # step at which the current stretch of exploring began
+        self.phase_start = begun  # first step of the current exploration
         self.settle_start, self.settle_steps = None, 0
         self.n_respawns = self.n_halvings = self.n_in_a_row = 0
         self.last_refused = -2
@@ -183,7 +184,7 @@ class Phased(Controller):
                 if taken % AVERAGE_EVERY == 0:
                     group = self.group
                     self.average.add({**group.mixture.as_dict(), **group.coordinates.parameters})
-            return "converged" if taken >= self.settle_steps and done < self.n else None
+            return CONVERGED if taken >= self.settle_steps and done < self.n else None
         if (done - self.begun) % self.check_every:
             return None
         self.anchor(done)
@@ -211,7 +212,7 @@ class Phased(Controller):
         if self.divergence(losses) < POOR:
             fall, error = recent_fall(losses, LOOK_WARM)
             return fall < max(SMALL_GAIN, 2 * error)
-        window = 2 * LOOK_WARM  # the noise is larger, and so is what is left to gain
+        window = 2 * LOOK_WARM  # noise and possible gains are larger
         return len(losses) >= 2 * window and recent_fall(losses, window)[0] < 2 * SMALL_GAIN
 
     def divergence(self, losses):
@@ -220,24 +221,23 @@ class Phased(Controller):
         return divergence_by_noise(losses, self.rule.n_samples / (weights**2).sum())
 
     def anchor(self, done):
-        """Take noise out of minibatches from here on, where the model has any."""
+        """Reduce the noise of minibatches, if the model has any, from here on."""
         if self.operator.anchor is None:
             return
-        if done - self.begun == self.check_every:  # what was before is too noisy to compare with
+        if done - self.begun == self.check_every:  # earlier losses are too noisy to compare with
             self.phase_start = done
         self.operator.move_anchor()
 
     @override
     def recover(self, i, lost):
-        # respawns components that lost all their draws, halves the step when none did
+        # respawns components that lost all draws; halves the step if none did
         self.n_in_a_row = self.n_in_a_row + 1 if i == self.last_refused + 1 else 1
         self.last_refused = i
         if lost.all() or self.n_in_a_row > MOST_REFUSED_IN_A_ROW:
             return False
         if lost.any():
-            logger.info(
-                f"step {i + 1}: respawned component {', '.join(map(str, np.flatnonzero(lost)))}"
-            )
+            names = ", ".join(map(str, np.flatnonzero(lost)))
+            logger.info(f"step {i + 1}: respawned component{'s' * (lost.sum() > 1)} {names}")
             self.respawn(lost)
             return True
         self.n_halvings += 1
@@ -256,10 +256,10 @@ class Phased(Controller):
         return True
 
     def respawn(self, lost):
-        """Put components beside living ones, chosen by weight, and share the weight."""
+        """Put components next to living ones, chosen by weight, and share the weight."""
         q = self.group.mixture
         weights = np.where(lost, 0, q.weights)
-        if not weights.any():  # the lost had it all
+        if not weights.any():  # the lost components had all weight
             weights = 1.0 - lost
         parents = self.rng.choice(len(weights), size=lost.sum(), p=weights / weights.sum())
         n_children = np.bincount(parents, minlength=len(weights))
@@ -277,12 +277,12 @@ class Phased(Controller):
         self.group.mixture = q.replace(
             means=means, log_variances=log_variances, log_weights=np.log(weights)
         )
-        # iterates with the old component would be averaged with those of the new one
+        # do not average iterates of the old component with those of the new one
         self.average, self.log_evidence = IterateAverage(), []
 
     @override
     def finish(self):
-        """Put the average of the last iterates in place, and correct its weights."""
+        """Set the parameters to the average of the last iterates, and correct its weights."""
         if not self.average.count:
             return
         q = self.average.mean
@@ -296,10 +296,10 @@ class Phased(Controller):
 def evidence_correction(log_evidence):
     r"""Return log factors that turn weights of least KL(q || p) into shares of the evidence.
 
-    Where the family fits one mode worse than another, by D nats, the best ELBO gives it
-    :math:`e^{-D}` too little weight. The share of component k in the evidence is
-    :math:`\int r_k(z) p(z) dz = w_k \, \mathbb E_{q_k}[p/q]`: one EM step on the weights, by
-    importance sampling. Each factor is shrunk towards 1 by its own relative standard error.
+    If the family fits one mode worse than another by D nats, its weight at the best ELBO is too
+    small by a factor :math:`e^{-D}`. The share of component k in the evidence is :math:`\int r_k(z)
+    p(z) dz = w_k \, \mathbb E_{q_k}[p/q]`, which is one EM step on the weights by importance
+    sampling. Each factor is shrunk towards 1 by its relative standard error.
 
     Parameters
     ----------
@@ -315,7 +315,7 @@ def evidence_correction(log_evidence):
         return np.zeros(log_evidence.shape[1])
     scaled = np.exp(log_evidence - log_evidence.max())
     mean = scaled.mean(axis=0)
-    known = mean > 0  # without any evidence, or beside far too much of it, a weight stays
+    known = mean > 0  # a weight stays if its evidence is zero or out of range
     with np.errstate(divide="ignore", invalid="ignore"):
         error = scaled.std(axis=0) / np.sqrt(len(scaled)) / mean
         reliability = 1 / (1 + (error / RELIABLE_ERROR) ** 2)

@@ -1,4 +1,4 @@
-"""The loop around the compiled step: progress, callbacks, and what to do when a step fails."""
+"""The loop around the compiled step: progress, callbacks, and failed steps."""
 
 import logging
 import time
@@ -22,7 +22,7 @@ SLOW_STEP = 0.5  # seconds
 
 @dataclass
 class Trace:
-    """What a run has done so far; stays valid however the run ends."""
+    """The record of a run, which is valid however the run ends."""
 
     losses: np.ndarray
     taken: int = 0
@@ -45,14 +45,14 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
     Parameters
     ----------
     trace : Trace
-        Filled in as the run goes on; the length of its losses is the budget.
+        Filled in during the run; the length of its losses is the budget.
     callbacks : list of callables
-        Each gets (approximation, losses, iteration), after every step; after every call of many
-        steps where all have ``once_a_call``.
+        Each is called with (approximation, losses, iteration) after every step, or once per call of
+        many steps if all have ``once_a_call``.
     first : int
         Iterations of earlier runs.
     score : bool
-        Whether callbacks get the losses, or None.
+        Whether callbacks get the losses.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
                 trace.step_sizes.extend(step_sizes[: len(losses)])
                 trace.phases.extend([phase] * len(losses))
                 seconds = time.perf_counter() - began
-                if trace.taken == begun:  # a backend may compile then
+                if trace.taken == begun:  # the first call may compile
                     trace.compile_seconds += seconds
                 if trace.taken == begun + 1:
                     hint_at_cost(seconds, operator.rule.n_samples)
@@ -110,7 +110,7 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
                 if (reason := controller.after_steps(trace.done, log_evidence)) is not None:
                     trace.reason = reason
                     break
-            # the fit may have converged before its budget: the bar is full all the same
+            # fill the bar even if the fit converged before its budget
             progress.update(task, total=trace.taken, completed=trace.taken)
         controller.finish()
     except (KeyboardInterrupt, StopIteration) as interruption:
@@ -120,14 +120,14 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
 
 
 @contextmanager
-def saying_so(shown):
-    """Show that something compiles, where a progress bar would be shown, and then take it away."""
+def showing_compilation(shown):
+    """Show a message during compilation, if a progress bar is wanted."""
     with Console().status("Compiling") if shown else nullcontext():
         yield
 
 
 def hint_at_cost(seconds, n_samples):
-    """Say what may help where a step is slow: a black box called for each draw."""
+    """Suggest cheaper settings if a step is slow."""
     if seconds > SLOW_STEP and n_samples > 1:
         logger.info(
             f"A step takes {seconds:.1f} s, with {n_samples} draws per component. If the log "
@@ -136,7 +136,7 @@ def hint_at_cost(seconds, n_samples):
 
 
 def describe_state(trace, operator):
-    """Say the ELBO of the last steps, and how many components are alive."""
+    """Describe the ELBO of the last steps, and the number of living components."""
     recent = trace.done[-AVERAGED_LOSSES:]
     recent = recent[np.isfinite(recent)]
     elbo = f"{-recent.mean():,.5g}" if recent.size else "not finite"
@@ -145,10 +145,10 @@ def describe_state(trace, operator):
 
 
 def describe_fault(operator, iteration):
-    """Say which component and variable made a step fail."""
+    """Name the component and the variable that made a step fail."""
     group = operator.approx.groups[0]
     lost = operator.info.lost_components
-    kept = "The approximation keeps the last finite parameters."
+    note = "The approximation keeps the last finite parameters."
     if lost.any():
         component = int(np.argmax(lost))
         mean = group.to_unconstrained(group.mixture.means[component, None])[0][0]
@@ -160,14 +160,14 @@ def describe_fault(operator, iteration):
         )
         return (
             f"iteration {iteration}: component {component} has no draw with a finite log density "
-            f"and gradient, {place}. {kept} Use another start, a smaller start_sigma or a smaller "
+            f"and gradient, {place}. {note} Use another start, a smaller start_sigma or a smaller "
             "step_size."
         )
     finite = np.asarray(operator.info.finite_dimensions.get_value(borrow=True))
     places = {name: place for name, (_, place, _, _) in group.ordering.items()}
     names = [name for name, place in places.items() if not finite[place].all()] or list(places)
     wrong = np.flatnonzero(~np.asarray(operator.info.finite_components.get_value(borrow=True)))
-    advice = f"{kept} Use a smaller step_size."
+    advice = f"{note} Use a smaller step_size."
     if not wrong.size:
         shared = "the weights, the metric" + (" or the coordinates" if group.coordinates else "")
         return (

@@ -1,8 +1,8 @@
-"""When to stop, and the average of the last iterates."""
+"""The stopping rule, and the average of the last iterates."""
 
 import numpy as np
 
-TOLERANCE = 0.05  # nats: a smaller gain over a third of the phase is no reason to go on
+TOLERANCE = 0.05  # nats: a smaller gain over a third of the phase ends it
 OF_NOISE, LARGEST_TOLERANCE = 0.25, 0.5  # standard deviations of a loss; nats
 MIN_WINDOW, MAX_WINDOW = 50, 300  # steps
 FAR = 1.0  # nats above the latest losses
@@ -11,13 +11,13 @@ FAR = 1.0  # nats above the latest losses
 def has_plateaued(losses, tolerance=TOLERANCE):
     r"""Tell whether the loss has surely stopped falling.
 
-    Compares the latest third of the losses with the third before it, at least 50 and, where the
-    noise allows, at most 300 steps each: true when the fall of their means, plus two standard
-    errors, is below ``tolerance``, or a quarter of the noise of a single loss where that is more,
-    up to half a nat: what is left to the ELBO, KL(q || p), is of the order of that noise squared
-    times the draws, and a fall so far below it is not worth the steps. Noise too large to tell
-    says no. Windows begin after the way from a far start: with the first loss that is at most a nat
-    above where the latest are.
+    The latest third of the losses is compared with the third before it, 50 to 300 steps each. The
+    loss has stopped falling if the fall of the means plus two standard errors is below
+    ``tolerance``, or below a quarter of the noise of a single loss if that is larger, up to half a
+    nat. The remaining KL(q || p) is of the order of that noise squared times the number of draws,
+    so a fall far below it is not worth more steps. If the noise is too large to tell, the answer is
+    no. The windows begin with the first loss at most a nat above the latest ones, to exclude the
+    way from a far start.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def has_plateaued(losses, tolerance=TOLERANCE):
     >>> has_plateaued(np.zeros(300)), has_plateaued(np.linspace(100, 0, 300))
     (True, False)
     """
-    losses = losses[np.isfinite(losses)]  # a refused step has none
+    losses = losses[np.isfinite(losses)]  # refused steps have no loss
     if len(losses) < 2 * MIN_WINDOW:
         return False
     near = losses <= losses[-MIN_WINDOW:].mean() + FAR
@@ -50,7 +50,7 @@ def has_plateaued(losses, tolerance=TOLERANCE):
 def recent_fall(losses, window):
     """Fall of the mean between the last two windows of finite losses, and its standard error.
 
-    The noise variance comes from successive differences, so that a trend does not count as noise.
+    The noise variance comes from successive differences, which exclude a trend.
     """
     before, latest = losses[-2 * window : -window], losses[-window:]
     variance = 0.5 * np.mean(np.diff(losses[-2 * window :]) ** 2)
@@ -60,16 +60,16 @@ def recent_fall(losses, window):
 def divergence_by_noise(losses, n_draws):
     r"""Estimate KL(q || p), nats, from the noise of the losses alone.
 
-    Where :math:`\log q - \log p` is nearly normal over q it has mean KL and, once p is
-    normalised, twice that as its variance, of which a loss, a mean over draws, shows its part.
-    Modes that q does not have are not seen.
+    If :math:`\log q - \log p` is nearly normal over q, its mean is KL (for a normalised p) and its
+    variance is twice that. The variance of a loss, a mean over draws, shows its share. Modes that q
+    lacks do not count.
 
     Parameters
     ----------
     losses : (t,) array
         Negative ELBO of the steps, nats; the latest 50 count.
     n_draws : float
-        Draws behind each loss, as many as equal weights would need for the same noise.
+        Number of draws per loss, or the number with equal weights that has the same noise.
     """
     latest = losses[np.isfinite(losses)][-MIN_WINDOW:]
     return 0.25 * n_draws * np.mean(np.diff(latest) ** 2)

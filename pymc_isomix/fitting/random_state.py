@@ -1,4 +1,4 @@
-"""State of the random generators of a compiled step: a fit goes on with the same numbers."""
+"""State of the random generators of a compiled step, so that a fit continues with its numbers."""
 
 import numpy as np
 import pytensor
@@ -8,12 +8,12 @@ from pymc_isomix.backend.upstream import jax_dispatch, reseed_rngs
 
 
 def generator_states(generators):
-    """States of the random generators of a compiled step, fit for JSON.
+    """States of the random generators of a compiled step, for JSON.
 
     Parameters
     ----------
     generators : list of one-element lists
-        Where they lie.
+        Their storage.
     """
     return [
         value.bit_generator.state
@@ -24,7 +24,7 @@ def generator_states(generators):
 
 
 def restore_generators(generators, states):
-    """Set the random generators of a compiled step, where they are as many and of the same kind."""
+    """Set the random generators of a compiled step, if number and kind agree."""
     if len(generators) != len(states):
         return
     for storage, state in zip(generators, states, strict=True):
@@ -44,7 +44,7 @@ def generators(step):
 
 
 def seeded_for_jax(n, seed):
-    """Return n states of JAX generators, as PyMC seeds those of a function that it compiles."""
+    """Return n states of JAX generators, seeded as PyMC seeds a compiled function."""
     _, jax_typify = jax_dispatch()
     rngs = [pytensor.shared(np.random.default_rng(0)) for _ in range(n)]
     reseed_rngs(rngs, seed)

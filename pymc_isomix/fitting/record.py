@@ -1,4 +1,4 @@
-"""What a fit recorded, step by step and as a whole."""
+"""The record of a fit, per step and as a whole."""
 
 import json
 import time
@@ -11,22 +11,24 @@ import xarray as xr
 
 from pymc_isomix._version import __version__
 
+GAUSSIAN = "gaussian"  # the phase before any mixture
+CONVERGED = "converged"  # why a fit stopped by itself
 PACKAGES = ("pymc", "pytensor", "arviz", "numpy")
 
 
 @dataclass
 class History:
-    """What the fits of one approximation recorded; refining it appends.
+    """The record of the fits of one approximation; further fits append to it.
 
     Parameters
     ----------
     elbo : (t,) array
-        ELBO of each step, nats, on the full data's scale; NaN where the step was refused.
+        ELBO per step, nats, on the scale of the full data; NaN for a refused step.
     phase : (t,) array of str
         ``"gaussian"``, ``"exploring"``, ``"settling"`` or ``"scheduled"``.
     step_size : (t,) array
     compile_seconds, run_seconds : float
-        Apart; the first call of a compiled step counts as compiling, since numba compiles there.
+        The first call of a compiled step counts as compiling, because numba compiles then.
     stop_reason : str
         Of the last fit.
     settings : dict
@@ -61,6 +63,18 @@ class History:
     generators: list[dict[str, Any]] = field(default_factory=list)
     n_gradients: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def elbo_of_last_rule(self):
+        """ELBO of the steps that one stopping rule has seen, the last.
+
+        Gaussians have their own rules and start several times. Once these let a fit end, no step is
+        left to judge.
+        """
+        mixture = self.phase != GAUSSIAN
+        if not len(self.phase) or (self.stop_reason != CONVERGED and not mixture.any()):
+            return self.elbo
+        return self.elbo[mixture]
+
     def append(self, trace, *, backend, generators):
         """Append the steps of one run.
 
@@ -68,7 +82,7 @@ class History:
         ----------
         trace : Trace
         backend : str
-            Empty to keep that of before.
+            Empty to keep the earlier one.
         generators : list of dict
         """
         self.elbo = np.concatenate([self.elbo, -trace.done])
@@ -84,7 +98,7 @@ class History:
         self.generators = generators
 
     def to_dataset(self):
-        """Return the ``fit`` group of a DataTree; mappings become JSON, which files can hold."""
+        """Return the ``fit`` group of a DataTree, with mappings as JSON."""
         return xr.Dataset(
             {
                 "elbo": ("step", self.elbo),
@@ -106,7 +120,7 @@ class History:
 
     @classmethod
     def from_dataset(cls, dataset):
-        """Read back what :meth:`to_dataset` wrote."""
+        """Undo :meth:`to_dataset`."""
         return cls(
             elbo=dataset["elbo"].values,
             phase=dataset["phase"].values.astype("U9"),

@@ -1,4 +1,4 @@
-"""Step sizes of all iterations, fixed before the first."""
+"""Schedules: step sizes that are fixed before the first iteration."""
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def step_sizes(step_size, schedule, n):
     Returns
     -------
     (n,) array
-        One step size an iteration.
+        One step size per iteration.
 
     Raises
     ------

@@ -7,9 +7,8 @@ on u is :math:`-A = L^T \mathbb E_q[\nabla^2 \log p] L`, and
 
 .. math:: m \leftarrow m + L A^{-1} \bar s, \qquad L \leftarrow L \operatorname{chol}(A^{-1})
 
-is a step of Newton's. It has no noise where p is Gaussian. The ELBO of the next batch of draws,
-which costs nothing more, judges each step. Pseudo-observations of sites are learned from the same
-batches.
+is a Newton step. It has no noise if p is Gaussian. The ELBO of the next batch of draws judges each
+step at no extra cost. Pseudo-observations of sites are learned from the same batches.
 """
 
 from collections.abc import Callable
@@ -21,26 +20,26 @@ import scipy  # which loads its parts when they are used
 
 from pymc_isomix.fitting import shaping
 
-LEAST_DRAWS, DRAWS_PER_DIMENSION = 150, 3  # in a batch, of a dense metric
-FEW_DRAWS = 50  # in a batch that finds coordinates under a diagonal metric
+LEAST_DRAWS, DRAWS_PER_DIMENSION = 150, 3  # per batch, for a dense metric
+FEW_DRAWS = 50  # per batch that finds coordinates under a diagonal metric
 LEAST_CURVATURE, LARGEST_CURVATURE = 0.2, 8.0  # of A in one step
-LARGEST_SHIFT = 0.7  # of the mean in one step, in standard deviations per root of d
+LARGEST_SHIFT = 0.7  # of the mean per step, in standard deviations per root of d
 MOST_BATCHES, MOST_REFUSALS = 20, 4
 REFUSED, ACCEPTED = 1 / 3, 1.5  # factors of the damping
-QUIET, N_QUIET = 0.02, 2  # nats that a step gains; so many such steps end the fit
-CLEAR, N_QUIET_IN_NOISE = 0.2, 6  # nats of noise up to which two quiet steps are enough; else six
-ALLOWED_FALL, LARGEST_FALL = 0.02, 3.0  # nats, beside two standard errors; in all
-WILD, WILD_NATS = 20.0, 10.0  # median deviations beyond which a draw is left out of a regression
-LEAST_FINITE, LARGEST_DEVIATION = 0.9, 10.0  # share of draws; nats: of a Gaussian of some use
+QUIET, N_QUIET = 0.02, 2  # nats of gain of a quiet step; number of such steps that end the fit
+CLEAR, N_QUIET_IN_NOISE = 0.2, 6  # nats of noise, above which six quiet steps are needed
+ALLOWED_FALL, LARGEST_FALL = 0.02, 3.0  # nats, in addition to two standard errors; in total
+WILD, WILD_NATS = 20.0, 10.0  # median deviations, beyond which a draw is left out of a regression
+LEAST_FINITE, LARGEST_DEVIATION = 0.9, 10.0  # share of draws, and nats, of a useful Gaussian
 GAMMA = 0.3  # step size of the steps with few draws
-LARGEST_LOG_CHANGE, LARGEST_FEW_SHIFT = 0.4, 0.3  # their bounds, as the mixture's steps have them
-ROUND, MOST_ROUNDS = 20, 10  # steps with few draws between two looks at what they gain
-NARROW, N_NARROW = 0.1, 4  # standard deviations of draws about the end of an ascent; rounds of them
+LARGEST_LOG_CHANGE, LARGEST_FEW_SHIFT = 0.4, 0.3  # bounds of these steps, as for the mixture
+ROUND, MOST_ROUNDS = 20, 10  # steps with few draws per round; number of rounds
+NARROW, N_NARROW = 0.1, 4  # standard deviation of draws around an end; number of rounds
 DIFFERENCE, LEAST_PRECISION = 1e-4, 0.05  # of the Hessian by finite differences
 
 
 class Target(Protocol):
-    """What the steps need of a model: a log density in coordinates with parameters of their own."""
+    """The interface to a model: a log density in coordinates with parameters."""
 
     def evaluate(self, points, parameters):
         """Log density (S,) and gradient (S, d) at points y (S, d)."""
@@ -54,7 +53,7 @@ class Target(Protocol):
         centre : (C, d) array
             The points ``centre``, at the same z, in the new coordinates.
         factor : (d,) array
-            By which the units of y shrink, typically.
+            Typical factor by which the units of y shrink.
         """
 
 
@@ -109,7 +108,7 @@ class Gaussian:
 
 
 class Batch(NamedTuple):
-    """Draws of a Gaussian, and what the model says of them; those with a finite log density."""
+    """Draws of a Gaussian with a finite log density, and the values of the model there."""
 
     gaussian: Gaussian
     noise: np.ndarray  # (S, d) u
@@ -120,14 +119,14 @@ class Batch(NamedTuple):
 
     @property
     def elbo(self):
-        """ELBO, nats, of the Gaussian cut to where the model is finite."""
+        """ELBO of the Gaussian cut to the support, nats."""
         if len(self.log_weights) < 2:
             return -np.inf
         return self.log_weights.mean() + np.log(self.finite)
 
     @property
     def log_evidence(self):
-        """Log mass of the posterior where the draws are, nats, by importance sampling."""
+        """Log mass of the posterior in reach of the draws, by importance sampling, nats."""
         return np.logaddexp.reduce(self.log_weights) + np.log(self.finite / len(self.log_weights))
 
     @property
@@ -137,38 +136,38 @@ class Batch(NamedTuple):
 
     @property
     def standard_error(self):
-        """Of the ELBO, nats; antithetic draws are taken for independent ones."""
+        """Standard error of the ELBO, nats, as if antithetic draws were independent."""
         return self.deviation / np.sqrt(max(len(self.log_weights), 1))
 
     @property
     def divergence(self):
-        r"""KL(q || p), nats, where log p - log q is nearly normal: half its variance."""
+        r"""KL(q || p), nats: half the variance of log p - log q, which should be nearly normal."""
         return 0.5 * self.deviation**2
 
     @property
-    def is_of_use(self):
-        """Whether a mixture had better start from here than from where the ascents began."""
+    def is_useful(self):
+        """Whether a mixture should start from here instead of the starts of the ascents."""
         if self.finite < LEAST_FINITE:
             return False
-        away, _ = self._reach()  # of a typical draw: a few may be any number of nats away
+        away, _ = self._reach()  # of a typical draw, because a few may be any number of nats away
         return np.median(np.abs(away)) < LARGEST_DEVIATION
 
     def tame(self):
-        """Leave out draws whose log weight is wild: (noise, points, gradients)."""
+        """Leave out draws with wild log weights: (noise, points, gradients)."""
         away, reach = self._reach()
-        kept = np.abs(away) <= reach
-        return self.noise[kept], self.points[kept], self.gradients[kept]
+        tame = np.abs(away) <= reach
+        return self.noise[tame], self.points[tame], self.gradients[tame]
 
     def cut(self):
-        """Cut log weights where they are wild: one draw in a thousand then says no more than that.
+        """Cut wild log weights.
 
-        Where a density falls as exp(exp(z)) a rare draw costs any number of nats.
+        If a density falls as exp(exp(z)), a rare draw costs any number of nats.
         """
         away, reach = self._reach()
         return self._replace(log_weights=self.log_weights - np.minimum(away + reach, 0))
 
     def _reach(self):
-        """Log weights from their median, and beyond which they are wild."""
+        """Log weights relative to their median, and the bound of wild ones."""
         if not len(self.log_weights):
             return self.log_weights, np.inf
         away = self.log_weights - np.median(self.log_weights)
@@ -191,7 +190,7 @@ def draw(target, gaussian, n, rng):
 
 
 class Newton(NamedTuple):
-    """What a batch says of the next step, whitened."""
+    """The next step according to a batch, whitened."""
 
     curvatures: np.ndarray  # (d,) eigenvalues of A, or its diagonal
     directions: np.ndarray | None  # (d, d) eigenvectors, in columns
@@ -199,7 +198,7 @@ class Newton(NamedTuple):
 
     @classmethod
     def of(cls, batch):
-        """Regress scores on noise: by all dimensions, or each by its own under a diagonal L."""
+        """Regress scores on noise: jointly, or per dimension under a diagonal L."""
         noise, _, gradients = batch.tame()
         root = batch.gaussian.root
         if root.ndim == 1:
@@ -243,36 +242,46 @@ def fit(
     n_draws=None,
     most=MOST_BATCHES,
     with_shape=False,
-    tell=lambda batch: None,
+    on_batch=lambda batch: None,
+    should_stop=lambda batch: False,
 ):
-    """Take Newton's steps until they gain nothing more.
+    """Take Newton steps until they gain no more.
 
     Parameters
     ----------
     target : Target
     gaussian : Gaussian
-        Where to start.
+        The start.
     rng : numpy.random.Generator
     n_draws : int, optional
-        In a batch: three per dimension of a dense metric, 150 at least.
+        Per batch: three per dimension of a dense metric, and at least 150.
     most : int
         Batches.
     with_shape : bool
         Whether coordinates may get a shape.
-    tell : callable
-        Gets each batch whose Gaussian is accepted.
+    on_batch : callable
+        Called with each batch whose Gaussian is accepted.
+    should_stop : callable
+        Returns whether such a batch ends the fit.
 
     Returns
     -------
     Batch
-        Of the last Gaussian accepted.
+        Of the last Gaussian accepted, or of the best where that is clearly better.
     """
     if n_draws is None:
         per_dimension = DRAWS_PER_DIMENSION if gaussian.root.ndim == 2 else 0
         n_draws = max(LEAST_DRAWS, per_dimension * gaussian.n_dim)
     batch, damping, n_quiet = draw(target, gaussian, n_draws, rng), 1.0, 0
-    was_lucky = False
-    tell(batch)
+    best, was_lucky = batch, False
+    on_batch(batch)
+
+    def fall(old, new):
+        """Fall of the ELBO from one batch to another, nats, and two standard errors of it."""
+        # the score of a shape sees draws far out, that of mean and L would not mend them
+        now, then = (b.cut() if with_shape else b for b in (old, new))
+        return now.elbo - then.elbo, 2 * np.hypot(now.standard_error, then.standard_error)
+
     for _ in range(most):
         if len(batch.log_weights) <= 2:
             break
@@ -282,27 +291,29 @@ def fit(
             if with_shape:
                 step = shaping.shaped(batch, step, damping)
             ahead = draw(target, step, n_draws, rng)
-            # the score of a shape sees draws far out, that of mean and L would not mend them
-            now, then = (b.cut() if with_shape else b for b in (batch, ahead))
-            error = 2 * np.hypot(now.standard_error, then.standard_error)
-            if then.elbo > now.elbo - min(error + ALLOWED_FALL, LARGEST_FALL):
+            fell, error = fall(batch, ahead)
+            if fell < min(error + ALLOWED_FALL, LARGEST_FALL):
                 break
             damping *= REFUSED
         else:
             if not with_shape or was_lucky:
                 break
-            # no step is as good as a batch that happens to have no draw far out: look again
+            # a batch without draws far out looks too good: evaluate again
             batch, was_lucky = draw(target, batch.gaussian, n_draws, rng), True
             continue
         was_lucky = False
-        n_quiet = n_quiet + 1 if then.elbo - now.elbo < QUIET else 0
+        n_quiet = n_quiet + 1 if fell > -QUIET else 0
         batch = ahead
-        tell(batch)
+        best = batch if fall(best, batch)[0] < 0 else best
+        on_batch(batch)
+        if should_stop(batch):
+            break
         enough = N_QUIET if error < CLEAR or not with_shape else N_QUIET_IN_NOISE
         if n_quiet >= enough and damping == 1.0:
             break
         damping = min(1.0, ACCEPTED * damping)
-    return batch
+    fell, error = fall(best, batch)  # in many small falls, each of them within its noise
+    return best if fell > error else batch
 
 
 def settle_coordinates(
@@ -311,12 +322,12 @@ def settle_coordinates(
     rng: np.random.Generator,
     *,
     most: int = MOST_ROUNDS,
-    tell: Callable = lambda batch: None,
+    on_batch: Callable = lambda batch: None,
 ) -> Gaussian:
-    """Take steps with few draws under a diagonal metric, until they have found the coordinates.
+    """Take steps with few draws under a diagonal metric, until the coordinates are found.
 
-    Where sites have hundreds of elements, a Gaussian is far too wide while the coordinates are
-    wrong, and steps of Newton's are refused. These steps are short, and many.
+    If sites have hundreds of elements, a Gaussian is far too wide while the coordinates are wrong,
+    and Newton steps are refused. These steps are short and many.
 
     Parameters
     ----------
@@ -324,8 +335,8 @@ def settle_coordinates(
         With a diagonal root.
     most : int
         Rounds of twenty steps.
-    tell : callable
-        Gets each batch.
+    on_batch : callable
+        Called with each batch.
     """
     best = -np.inf
     for _ in range(most):
@@ -335,11 +346,11 @@ def settle_coordinates(
             if len(batch.log_weights) <= 2:
                 return gaussian
             elbos.append(batch.elbo)
-            tell(batch)
+            on_batch(batch)
             gaussian = _short_step(target, batch)
         latest = np.mean(elbos[ROUND // 2 :])
         error = np.std(elbos[ROUND // 2 :]) / np.sqrt(ROUND / 2)
-        # a dense batch costs as many gradients as so many rounds, and gains more
+        # a dense batch costs as many gradients as these rounds and gains more
         if latest - best < max(2 * error, gaussian.n_dim / 100):
             break
         best = latest
@@ -347,7 +358,7 @@ def settle_coordinates(
 
 
 def _short_step(target, batch):
-    """One step of mean, scales and pseudo-observations, each a part of Newton's and bounded."""
+    """Take a short step of mean, scales and pseudo-observations: bounded parts of Newton steps."""
     gaussian = batch.gaussian
     scores = batch.gradients * gaussian.root
     curvature = -(batch.noise * scores).mean(axis=0) / (batch.noise**2).mean(axis=0)
@@ -365,13 +376,13 @@ def _short_step(target, batch):
 
 
 def _with_coordinates(target, batch, step, damping):
-    """Learn the parameters of the coordinates from a batch, and keep a step in its place in z."""
+    """Learn the parameters of the coordinates from a batch, with the Gaussian fixed in z."""
     old = batch.gaussian.parameters
     if not old:
         return step
     _, points, gradients = batch.tame()
     new, centre, factor = target.learn(points, gradients, step.mean[None], old, damping)
-    # what a diagonal root has not, coordinates may have; short steps see too few draws for it
+    # coordinates may hold what a diagonal root lacks; short steps have too few draws for it
     if step.root.ndim == 1 and len(points) >= LEAST_DRAWS / 2 and hasattr(target, "decorrelate"):
         new, centre, also = target.decorrelate(points, gradients, centre, new)
         factor = factor * also
@@ -388,12 +399,22 @@ def root_by_differences(target, mean, parameters, unit=None):
     unit : (d, d) array, optional
         Root of a metric in which the Hessian is of the order of one.
     """
-    n_dim = len(mean)
-    unit = np.eye(n_dim) if unit is None else unit
-    steps = DIFFERENCE * unit.T
+    unit = np.eye(len(mean)) if unit is None else unit
+    precision = precision_by_differences(target, mean, parameters, unit.T)
+    return unit @ np.linalg.cholesky(bounded_inverse(precision))
+
+
+def precision_by_differences(target, mean, parameters, directions):
+    """Precision (n, n) along directions (n, d) at a point, by differences of the gradient."""
+    steps, n = DIFFERENCE * directions, len(directions)
     _, gradients = target.evaluate(np.concatenate([mean + steps, mean - steps]), parameters)
-    whitened = np.nan_to_num((gradients[n_dim:] - gradients[:n_dim]) @ unit)
+    whitened = np.nan_to_num((gradients[n:] - gradients[:n]) @ directions.T)
     precision = whitened / (2 * DIFFERENCE)
-    values, vectors = np.linalg.eigh((precision + precision.T) / 2)
+    return (precision + precision.T) / 2
+
+
+def bounded_inverse(precision):
+    """Covariance (n, n) of a symmetric precision, whose eigenvalues may be nothing or negative."""
+    values, vectors = np.linalg.eigh(precision)
     covariance = (vectors / np.maximum(values, LEAST_PRECISION)) @ vectors.T
-    return unit @ np.linalg.cholesky(covariance + 1e-12 * np.eye(n_dim))
+    return covariance + 1e-12 * np.eye(len(precision))

@@ -1,16 +1,15 @@
-r"""How the shape of coordinates is learned: natural gradients from a batch of draws and scores.
+r"""Learning of the shape of coordinates: natural gradients from a batch of draws and scores.
 
-The batch is of a Gaussian, y = m + L e. A change of left or right moves x as a move of y by
-:math:`h(y)` would (:func:`pymc_isomix.family.shape.directions`), so that the gradient of the ELBO
-is that of its path, and the Fisher information that of a Gaussian that is moved:
+The batch comes from a Gaussian, y = m + L e. A change of left or right moves x as a move of y by
+:math:`h(y)` would (:func:`pymc_isomix.family.shape.directions`). The gradient of the ELBO and the
+Fisher information are therefore those of a moved Gaussian:
 
 .. math:: \frac{d\,\text{ELBO}}{d\phi} = \mathbb E[R_i h_\phi(y_i)], \qquad
     F_{\phi\psi} = \mathbb E[(v_i h_\phi - h_\phi')(v_i h_\psi - h_\psi')]
 
-with :math:`R = \nabla_y \log p + v`, which vanishes where q = p, and :math:`v = (L L^T)^{-1}
-(y - m)`.
-Place and scale of the coordinate, h = 1 and h = (y - m), move along, by what makes the information
-between them and the shape nothing. What the mean and L should become beside that is not said here.
+with :math:`R = \nabla_y \log p + v`, which vanishes where q = p, and :math:`v = (L L^T)^{-1} (y -
+m)`. Place and scale of the coordinate, h = 1 and h = (y - m), move along, so that their information
+with the shape vanishes. Further changes of the mean and L are left to the Newton step.
 """
 
 from dataclasses import replace
@@ -28,30 +27,30 @@ LEAST_PAIRS = 20  # of antithetic draws
 LARGEST = 0.5  # change of left or right in one step
 RIDGE = 1e-3  # relative to the Fisher information
 LEAST_TOTAL = 0.02  # nats, of all coordinates that get a shape at once
-SURE = 12.0  # chi-squared of skew; of tails twice that, and more where pairs are few
+SURE = 12.0  # chi-squared of skew; twice that for tails, and more with few pairs
 SURE_TOGETHER = 4.0  # standard deviations of the sum of chi-squared of all
-WILD = 10.0  # times the median size: what a score is cut to
-FAR = 0.3  # of the centre and width of a shape from the Gaussian's own, in its deviations
+WILD = 10.0  # times the median size, to which scores are cut
+FAR = 0.3  # distance of a shape's centre and width from the Gaussian's, in its deviations
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
 
 
 class Move(NamedTuple):
-    """A step of the shape, and what it is worth."""
+    """A step of the shape and its gain."""
 
     change: np.ndarray  # (2, d), of left and right
     shift: np.ndarray  # (d,) of the mean, standard deviations
     log_scale: np.ndarray  # (d,) of the rows of L
     gain: np.ndarray  # (d,) nats, to second order
-    by_chance: np.ndarray  # (d,) nats of the gain that noise has made
+    by_chance: np.ndarray  # (d,) nats of the gain due to noise
     skew: np.ndarray  # (d,) chi-squared of the second Hermite polynomial, of one degree
     tails: np.ndarray  # (d,) of the third
     n_pairs: int
 
     @property
     def wanted(self):
-        """Which coordinates have to gain by a shape, (d,) booleans."""
-        # of a Gaussian the even part of the score is nothing, whatever L; its odd part is noise
+        """Coordinates that gain by a shape, (d,) booleans."""
+        # for a Gaussian, the even part of the score is zero for any L, and its odd part is noise
         few = 1 + 20 / self.n_pairs
         alone = (self.skew > SURE * few) | (self.tails > 2 * SURE * few)
         others = self.skew[~alone]  # 1 on average, with a variance of 2, by chance
@@ -61,7 +60,7 @@ class Move(NamedTuple):
 
     @property
     def certain(self):
-        """Part of the gain that is none of chance, (d,): each beside the average of all."""
+        """Part of the gain that is not due to chance, (d,), relative to the average of all."""
         chance = self.by_chance + self.by_chance.mean()
         return np.clip(1 - chance / np.maximum(self.gain + self.gain.mean(), 1e-300), 0, 1)
 
@@ -77,7 +76,7 @@ def propose(shape, mean, root, noise, gradient):
     root : (d,) or (d, d) array
         L, diagonal or lower triangular.
     noise : (S, d) array
-        e, standard normal and antithetic. Draws whose opposite is not there are left out.
+        e, standard normal and antithetic. Draws without their opposite are left out.
     gradient : (S, d) array
         :math:`\nabla_y \log p` at the draws.
 
@@ -94,7 +93,7 @@ def propose(shape, mean, root, noise, gradient):
     own = fisher[:, 2:, 2:] - np.einsum("iab,iac->ibc", fisher[:, :2, 2:], across)
     own += RIDGE * np.einsum("ibb->i", own)[:, None, None] * np.eye(2)
 
-    # the score's even part has the second Hermite polynomial, its odd part the third
+    # the even part of the score contains the second Hermite polynomial, the odd part the third
     residual = deviation * (gradient + np.concatenate([pull, -pull]))
     typical = np.median(np.abs(residual), axis=0)
     residual = np.clip(residual, -WILD * typical, WILD * typical)
@@ -103,7 +102,7 @@ def propose(shape, mean, root, noise, gradient):
     second, left_even, skew = _regress(0.5 * (plus + minus), one, units**2 - 1)
     third, left_odd, tails = _regress(0.5 * (plus - minus), units, units**3 - 3 * units)
     slope_of_elbo = second[:, None] * overlap[:, 2] + third[:, None] * overlap[:, 3]
-    # what no polynomial says of the score
+    # the part of the score that no polynomial explains
     there, here = (
         shapes.directions(mean + sign * offsets, shape)[0] / deviation for sign in (1, -1)
     )
@@ -127,9 +126,9 @@ def propose(shape, mean, root, noise, gradient):
 
 
 def take(move, shape, mean, root, *, damping=1.0, among=None):
-    """Take a proposed step: shape, mean and L after it.
+    """Take a proposed step; return shape, mean and L.
 
-    What chance has made of the gain is left out, and a step is at most ``LARGEST``.
+    The part of the gain that is due to chance is left out, and a step is at most ``LARGEST``.
 
     Parameters
     ----------
@@ -157,20 +156,20 @@ def take(move, shape, mean, root, *, damping=1.0, among=None):
 
 
 def shaped(batch, step, damping):
-    """Take a step of the shape along with one of the mean, L and the sites.
+    """Take a step of the shape together with one of the mean, L and the sites.
 
     Parameters
     ----------
     batch : Batch
         Of draws of the Gaussian before the step.
     step : Gaussian
-        The step that was taken otherwise.
+        The step without a shape.
     damping : float
 
     Returns
     -------
     Gaussian
-        The same as ``step`` as long as no coordinate has a shape or wants one.
+        ``step`` itself if no coordinate has a shape or needs one.
     """
     if _has_few_pairs(batch):
         return step
@@ -185,7 +184,7 @@ def shaped(batch, step, damping):
 
 
 def is_wanted(batch):
-    """Tell whether draws of a Gaussian ask for a shape of any coordinate that has none yet."""
+    """Tell whether any coordinate without a shape needs one."""
     if _has_few_pairs(batch):
         return False
     shape, move = _proposed(batch)
@@ -193,7 +192,7 @@ def is_wanted(batch):
 
 
 def _has_few_pairs(batch):
-    """Tell whether too few antithetic pairs are in the support to tell of a shape."""
+    """Tell whether too few antithetic pairs lie in the support."""
     return len(_pairs(batch.noise)[0]) < LEAST_PAIRS
 
 
@@ -204,13 +203,13 @@ def _proposed(batch):
     else:
         shape = shapes.identity(gaussian.n_dim, gaussian.mean.dtype)
     shape = centred(shape, gaussian.mean, gaussian.root)
-    # draws far out, whose scores are cut, tell most of the tails
+    # draws far out, whose scores are cut, carry most information on the tails
     noise, gradients = batch.noise, batch.gradients
     return shape, propose(shape, gaussian.mean, gaussian.root, noise, gradients)
 
 
 def centred(shape, mean, root):
-    """Put centre and width of coordinates that have no shape yet at those of the Gaussian."""
+    """Set centre and width of coordinates without a shape to those of the Gaussian."""
     shaped = shapes.is_shaped(shape)
     return shape._replace(
         centre=np.where(shaped, shape.centre, mean),
@@ -219,7 +218,7 @@ def centred(shape, mean, root):
 
 
 def recentre(shape, mean, root):
-    r"""Put centre and width of the shape at where the Gaussian is now, in x.
+    r"""Move centre and width of the shape to those of the Gaussian in x.
 
     While tails are learned, mean and scale move away from the centre, where the map bends. The new
     centre is S(m), the new width S'(m) times the deviation; left, right, mean and scale are those
@@ -228,7 +227,7 @@ def recentre(shape, mean, root):
     .. math:: \mathbb E\left[\left(\frac{S_{new}(m_{new} + \sigma_{new} u) - S(m + \sigma u)}
         {\sigma S'(m + \sigma u)}\right)^2\right], \qquad u \sim \mathcal N(0, 1)
 
-    Only coordinates move that are far from their centre, and are described as well afterwards.
+    Only coordinates far from their centre move, and only if the fit stays as good.
 
     Returns
     -------
@@ -292,7 +291,7 @@ def recentre(shape, mean, root):
 
 
 def _pairs(noise):
-    """Find antithetic draws, wherever they are: places of the one and of the other, (P,) each."""
+    """Find antithetic pairs of draws: places of both, (P,) each."""
     size = np.abs(noise[:, 0])
     order = np.lexsort((noise[:, 0], size))
     first, opposite = order[1:], order[:-1]  # the positive one comes last
@@ -318,9 +317,9 @@ def _regress(values, low, high):
     -------
     coefficient : (d,) array
     left : pair of (P, d) array
-        What is left, and the same divided by one less the leverage, of the size of the noise.
+        Residuals, and residuals divided by one minus the leverage.
     chi_squared : (d,) array
-        Of the coefficient: whatever the noise at each draw, or of one size for all, the less.
+        Of the coefficient: the smaller one for noise of any size per draw, and of one size for all.
     """
     total = (low**2).sum(axis=0)
     by_low = (low * values).sum(axis=0) / total
@@ -331,7 +330,7 @@ def _regress(values, low, high):
     sized = left / np.maximum(1 - low**2 / total - high**2 / square, 0.1)
     plain = (left**2).sum(axis=0) / max(len(values) - 2, 1) / square
     robust = ((high * sized) ** 2).sum(axis=0) / square**2
-    # rounding is no evidence
+    # rounding errors are no evidence
     floor = 1e-20 * (1 + (values**2).mean(axis=0))
     return coefficient, (left, sized), coefficient**2 / (np.maximum(plain, robust) + floor)
 
@@ -339,8 +338,8 @@ def _regress(values, low, high):
 def _information(shape, mean, deviation, excess):
     """Fisher information (d, 4, 4) of place, scale, left and right, by quadrature.
 
-    Given its own coordinate, v_i is normal about it with the variance ``excess``. And the products
-    (d, 4, 2) of left and right with the first four Hermite polynomials.
+    Given its coordinate, v_i is normal around it with the variance ``excess``. Also return the
+    products (d, 4, 2) of left and right with the first four Hermite polynomials.
     """
     units = NODES[:, None] + np.zeros_like(mean)
     moves, derivatives = shapes.directions(mean + deviation * units, shape)

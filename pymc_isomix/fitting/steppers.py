@@ -1,4 +1,4 @@
-"""Take steps with a compiled step function, many to a call where the backend can loop by itself."""
+"""Steps with a compiled function, many per call if the backend can loop."""
 
 import time
 
@@ -8,18 +8,18 @@ from pymc_isomix.backend.jax_compilation import AheadOfTime
 from pymc_isomix.fitting.random_state import generators, seeded_for_jax
 
 MOST_STEPS = 50  # in one call
-CALL_SECONDS = 0.3  # so that progress shows, and an interrupt is heard, in time
+CALL_SECONDS = 0.3  # so that progress and interrupts are not delayed
 
 
 class OneByOne:
-    """One call of the compiled function a step.
+    """One call of the compiled function per step.
 
     Parameters
     ----------
     function : callable
-        The compiled step: returns the negative ELBO, NaN when it refused itself.
+        The compiled step; returns the negative ELBO, NaN for a refused step.
     operator : MixtureKL
-        Holds the step size, and what a step leaves beside the parameters.
+        Holds the step size and the results of a step.
     """
 
     most = 1
@@ -46,7 +46,7 @@ class OneByOne:
         Returns
         -------
         losses : (t,) array
-            Of the t steps taken: all n, or those up to the first that refused itself.
+            Of the t steps taken: all n, or up to the first refused step.
         log_evidence : (t, K) array
         """
         self.operator.set_step_size(step_sizes[0])
@@ -63,11 +63,11 @@ class Loop:
     step : callable
         From the state, a value of each input, to (loss, new values of those that are updated).
     storage : list of one-element lists
-        Where the values of the inputs lie, those of an approximation and the model's.
+        Storage of the inputs, those of the approximation and of the model.
     shared : dict of shared variables
         Those of an approximation, by name.
     generators : list of int
-        Which inputs are random generators, in the order in which they are seeded.
+        The inputs that are random generators, in the order of their seeds.
     updates : dict of int to int
         Outputs of the step by the input that they update.
     """
@@ -84,7 +84,7 @@ class Loop:
         self.run = AheadOfTime(_loop(step, updates, *watched))
 
     def bind(self, operator, seed, meanwhile=None):
-        """Take these steps for an approximation; do something else while XLA compiles them."""
+        """Bind the loop to an approximation; run ``meanwhile`` while XLA compiles."""
         seeded = seeded_for_jax(len(self.generators), seed)
         states = dict(zip(self.generators, seeded, strict=True))
         shared = operator.shared
@@ -96,15 +96,15 @@ class Loop:
 
 
 class Looped:
-    """A loop of steps, bound to an approximation: it saves what a call from Python costs.
+    """A loop of steps bound to an approximation, which saves calls from Python.
 
-    The numbers are those of one call a step.
+    The numbers equal those of single calls.
 
     Parameters
     ----------
     loop : Loop
     storage : list of one-element lists
-        Where the state lies, those of shared variables and of generators.
+        Storage of the state: shared variables and generators.
     operator : MixtureKL
     meanwhile : callable, optional
         Called while XLA compiles.
@@ -115,7 +115,7 @@ class Looped:
 
         self.loop, self.storage, self.operator = loop, storage, operator
         self.most = 1  # until a call has been timed
-        # numbers of Python's own would have another type after the first call, and JAX would
+        # Python numbers would have another type after the first call, and JAX would
         # compile again
         for i in loop.updates:
             self.storage[i][0] = jax.tree.map(np.asarray, self.storage[i][0])
@@ -127,9 +127,9 @@ class Looped:
         return [self.storage[i] for i in self.loop.generators]
 
     def to_numpy(self):
-        """Make NumPy arrays of the values that JAX has left in shared variables.
+        """Turn JAX arrays in shared variables into NumPy arrays.
 
-        Whatever else reads them, numba above all, may not know arrays of JAX.
+        Other readers, above all numba, may not accept JAX arrays.
         """
         for i in self.loop.updates:
             if i not in self.loop.generators:

@@ -1,4 +1,4 @@
-"""A compiled model as second-order steps see it: counted, in coordinates that learn."""
+"""The target of second-order steps: a compiled model with a counter, in coordinates that learn."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ from pymc_isomix.family import shape as shapes
 from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, SHEAR, Coordinates
 
-OF_OWN = 0.2, 8.0  # least and largest precision, relative to that of the draws
-LEAST_EIGENVALUE = 1e-3  # of correlations given the others
+PRECISION_BOUNDS = 0.2, 8.0  # smallest and largest precision, relative to that of the draws
+LEAST_EIGENVALUE = 1e-3  # of the matrix of partial correlations
 
 
 class ModelTarget:
-    """A model's log density in coordinates, whose evaluations are counted.
+    """The log density of a model in coordinates, with a counter of evaluations.
 
     Parameters
     ----------
@@ -21,36 +21,52 @@ class ModelTarget:
     Attributes
     ----------
     n_gradients : int
-        Points at which log density and gradient were evaluated so far.
+        Number of evaluated points.
     """
 
     def __init__(self, compiled):
         compiled.prepare()
         self.compiled, self.map = compiled, compiled.coordinates.map.straight
         self.n_gradients = 0
+        self._latest = None
+        for site in self.map.sites:
+            if isinstance(site.form, Chain) and compiled.is_on_jax:
+                site.form.run_on_jax()
 
     @property
     def has_chains(self):
         """Whether effects are chains in time."""
         return any(isinstance(site.form, Chain) for site in self.map.sites)
 
+    @property
+    def of_chains(self):
+        """Which dimensions of y are elements of chains, (d,) booleans."""
+        found = np.zeros(self.map.space.n_dim, bool)
+        for site in self.map.sites:
+            found[self.map.place_of(site)] = isinstance(site.form, Chain)
+        return found
+
     def evaluate(self, points, parameters):
         """Log density (S,) and gradient (S, d) at points y (S, d)."""
         self.n_gradients += len(points)
         compiled = self.compiled.at(Coordinates(self.map.of(parameters), parameters))
-        return compiled.log_density_and_gradient(np.ascontiguousarray(points))
+        points = np.ascontiguousarray(points)
+        log_density, gradient, given = compiled.evaluate_to_learn(points)
+        self._latest = points, parameters, given
+        return log_density, gradient
 
     def learn(self, points, gradients, centre, parameters, damping):
         """Learn the pseudo-observations by regression; see :class:`second_order.Target`."""
         new = {name: value.copy() for name, value in parameters.items()}
         factor, n, shape = np.ones(points.shape[1]), len(points), None
         both = np.concatenate([points, centre])
-        if (of_map := self.map.of(parameters)).has_shape:  # the sites know x alone
+        if (of_map := self.map.of(parameters)).has_shape:  # the sites see only x
             shape = of_map.shape(parameters)
             both, log_slope, slope_of_log_slope = of_map.bend(both, parameters)
             gradients = (gradients - slope_of_log_slope[:n]) / np.exp(log_slope[:n])
+        known = self._given_latest(points, parameters)
         points, centre = both[:n], both[n:].copy()
-        for form, place, of_site, given in self._sites(both, parameters):
+        for form, place, of_site, given in self._sites(both, parameters, known):
             at_draws, at_centre = [part[:n] for part in given], [part[n:] for part in given]
             old = [parameters[name][of_site] for name in PSEUDO]
             learned = form.learn(points[:, place], gradients[:, place], at_draws, old, damping)
@@ -63,10 +79,10 @@ class ModelTarget:
         return new, centre if shape is None else shapes.straighten(centre, shape), factor
 
     def decorrelate(self, points, gradients, centre, parameters):
-        """Learn how what is of no site is correlated, from draws y (S, d) of a diagonal Gaussian.
+        """Learn correlations of dimensions without a site, from draws y (S, d).
 
-        With precisions A by regression of the gradient on the draws, :math:`A^{-1} = T D T^T` with
-        a unit lower triangular T, by which the shear is multiplied.
+        The precisions A come from a regression of the gradient on the draws. The shear is
+        multiplied by the unit lower triangular T of :math:`A^{-1} = T D T^T`.
 
         Returns
         -------
@@ -74,24 +90,51 @@ class ModelTarget:
         centre : (C, d) array
             The points ``centre``, at the same z, in the new coordinates.
         factor : (d,) array
-            By which the units of y change: conditional ones become those given what is before.
+            Factor of the units of y, from conditional ones to those given the dimensions before.
         """
         places, factor = self.map.sheared, np.ones(points.shape[1])
         if not len(places) or self.map.of(parameters).has_shape:
             return parameters, centre, factor
         y = points[:, places]
         correlations, deviations = _given_others(y - y.mean(axis=0), gradients[:, places])
-        root = np.linalg.cholesky(np.linalg.inv(correlations))
-        unit = np.diagonal(root)
-        change = deviations[:, None] * root / (unit * deviations)
-        factor[places] = unit
-        centre = centre.copy()
+        root = deviations[:, None] * np.linalg.cholesky(np.linalg.inv(correlations))
+        new, centre, scales = self.sheared_by(places, root, centre, parameters)
+        factor[places] = scales / deviations
+        return new, centre, factor
+
+    def sheared_by(self, places, root, centre, parameters):
+        """Shear what is of no site, so that a Gaussian of this root has no correlations.
+
+        Parameters
+        ----------
+        places : (n,) integer array
+            Of the Gaussian's dimensions. All others stay, and these too where they are not the
+            ones that are sheared.
+        root : (n, n) array
+            Lower triangular.
+        centre : (C, d) array
+        parameters : dict of arrays
+
+        Returns
+        -------
+        new : dict of arrays
+        centre : (C, d) array
+            The points at the same z in the new coordinates.
+        scales : (n,) array
+            Standard deviations of the Gaussian there.
+        """
+        if not np.array_equal(places, self.map.sheared):
+            return parameters, centre, np.sqrt((root**2).sum(axis=1))
+        scales = np.diagonal(root)
+        change, centre = root / scales, centre.copy()
         centre[:, places] = np.linalg.solve(change, centre[:, places].T).T
-        shear = (parameters[SHEAR] @ change).astype(points.dtype)
-        return {**parameters, SHEAR: shear}, centre, factor
+        shear = (parameters[SHEAR] @ change).astype(centre.dtype)
+        return {**parameters, SHEAR: shear}, centre, scales
 
     def moved(self, points, old, new):
-        """Map points y (S, d) of the old parameters to those of the same z under the new ones."""
+        """Map points y (S, d) to points of the same z under new parameters."""
+        if not len(points):
+            return points
         before, after = self.map.of(old), self.map.of(new)
         points = before.bend(points, old)[0] if before.has_shape else points.copy()
         if len(places := self.map.sheared):
@@ -102,23 +145,42 @@ class ModelTarget:
             points[:, place] = form.moved(points[:, place], given, *pairs)
         return shapes.straighten(points, after.shape(new)) if after.has_shape else points
 
-    def _sites(self, points, parameters):
-        """Yield form, place in y, place in the parameters, and what is given."""
-        points = np.ascontiguousarray(points)
-        flat = iter(self.map.evaluate("given", points, parameters))
+    def _given_latest(self, points, parameters):
+        """Return the given values at points (S, d) of the latest evaluation, or None.
+
+        They cost nothing there. Alone, they would take NumPy longer than the gradient takes JAX.
+        """
+        if self._latest is None or self._latest[2] is None or self._latest[1] is not parameters:
+            return None
+        evaluated, _, given = self._latest
+        row_of = {row.tobytes(): i for i, row in enumerate(evaluated)}
+        rows = [row_of.get(row.tobytes()) for row in np.ascontiguousarray(points)]
+        return None if None in rows else [part[rows] for part in given]
+
+    def _sites(self, points, parameters, known=None):
+        """Yield form, place in y, place in the parameters, and the given values.
+
+        ``known`` are given values at the first of the points, where they are known.
+        """
+        n_known = len(known[0]) if known else 0
+        points, known = np.ascontiguousarray(points), iter(known or ())
+        flat = iter(self.map.evaluate("given", points[n_known:], parameters))
+        n_left = len(points) - n_known
         for site, of_site in zip(self.map.sites, self.map.places, strict=True):
-            given = [next(flat) for _ in range(site.form.n_learned_from)]
+            given = [next(flat) for _ in range(site.form.n_learned_from + len(site.slopes))]
             if site.form.is_elementwise:
-                given = [np.broadcast_to(part, (len(points), site.form.n_dim)) for part in given]
+                given = [np.broadcast_to(part, (n_left, site.form.n_dim)) for part in given]
+            if n_known:
+                given = [np.concatenate([next(known), part]) for part in given]
             if given:
                 yield site.form, self.map.place_of(site), of_site, given
 
 
 def _given_others(offsets, gradients):
-    """Precisions by regression of gradients on draws (S, n), as correlations and deviations.
+    """Regress gradients on draws (S, n): partial correlations and deviations.
 
-    The matrix (n, n) has a unit diagonal; what noise may have made of an entry is left out of it.
-    The deviations (n,) are those given all others.
+    The matrix (n, n) has a unit diagonal, and its entries are shrunk by their noise. The deviations
+    (n,) are conditional on all others.
     """
     n_draws, n = offsets.shape
     normal = offsets.T @ offsets
@@ -129,7 +191,7 @@ def _given_others(offsets, gradients):
     errors = np.diagonal(np.linalg.inv(normal))[:, None] * noise  # variances of slopes
     precisions, errors = -(slopes + slopes.T) / 2, (errors + errors.T) / 4
     variances = offsets.var(axis=0)
-    own = np.clip(np.diagonal(precisions), *(bound / variances for bound in OF_OWN))
+    own = np.clip(np.diagonal(precisions), *(bound / variances for bound in PRECISION_BOUNDS))
     across = np.sqrt(own[:, None] * own)
     squares, errors = (precisions / across) ** 2, errors / across**2
     correlations = precisions / across * squares / (squares + 4 * errors + 1e-12)

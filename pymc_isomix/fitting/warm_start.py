@@ -1,4 +1,4 @@
-"""Where a fit starts: a Gaussian at each mode that ascents from the starts find."""
+"""The start of a fit: a Gaussian at each mode that ascents find."""
 
 import numpy as np
 
@@ -7,28 +7,34 @@ from pymc_isomix.fitting import second_order, shaping
 from pymc_isomix.fitting.ascents import ascend, explore, is_apart
 from pymc_isomix.fitting.second_order import Gaussian
 
-VERY_FEW = 10  # dimensions up to which a Gaussian covers the top of a density that it fits
-FEW_DIMENSIONS = 100  # up to there, finite differences give the first metric
-# Many effects may follow each datum, so that an ascent ends where a noise vanishes, far from the
-# mass. So steps with few draws start twice: at that end, and with this scale where nothing climbed.
+VERY_FEW = 10  # dimensions, up to which a Gaussian covers the peak of a density that it fits
+FEW_DIMENSIONS = 100  # up to so many, finite differences give the first metric
+# Effects may follow each datum. An ascent then ends where a noise vanishes, far from the
+# mass. Steps with few draws start there, and with this scale at a start that did not climb.
 BELOW = 0.3
-NARROW, N_NARROW = 0.1, 4  # standard deviations of draws about an end; rounds of them
-CLIMBED_AGAIN = 5  # of the best ends, in coordinates that have changed
-N_STARTS_OF_MANY = 10  # that climb, in many dimensions
+CLEARLY_HIGHER = 0.01  # nats per dimension, by which that leads higher than all ascents
+NARROW, N_NARROW = 0.1, 4  # standard deviation of draws around an end; number of rounds
+CLIMBED_AGAIN = 5  # number of the best ends, in changed coordinates
+N_STARTS_OF_MANY = 10  # in many dimensions
 VALLEY = 1.0  # nats, between modes
-N_CHAINS = 24  # that look for modes which no start has led to
-UNCOVERED = np.log(20)  # nats by which log q lies below the posterior where it has no mass
-MOST_MODES, MOST_POOR = 25, 4  # Gaussians; where the first fits its mode poorly
-LIGHTEST = 5.0  # nats of log mass below all other modes together: less is not fitted further
-MOST_AGAIN = 4  # ends that lead to a mode that is known
-NEAR = 0.3  # standard deviations per root of d, between ends that count as one
-TOO_FAR = 2.0  # nats: standard deviation of log weights of a Gaussian that is worth another try
-SPREAD = 0.3  # of the means of a mixture's components about their Gaussian's
-# Nats of KL(q || p) that ask for no mixture: so many, or so many per dimension up to a largest
+N_CHAINS = 24  # hot chains that look for modes
+UNCOVERED = np.log(20)  # nats of log q below the log posterior, where q has no mass
+MOST_MODES, MOST_POOR = 25, 4  # Gaussians; Gaussians if the first fits its mode poorly
+LIGHTEST = 5.0  # nats of log mass below all other modes: lighter ones are not fitted further
+MOST_AGAIN = 4  # ends that lead to a known mode
+NEAR = 0.3  # standard deviations per root of d between equal ends
+LOW = 30.0  # nats below the middle of a Gaussian, where chains look for no other mode
+MOST_ELSEWHERE = 2  # Gaussians of other modes that may become the first
+NEGLIGIBLE = 12.0  # nats of log mass below another mode, where a mode is left out
+NEARLY = 1.0  # nats: standard deviation of log weights, below which chains need no dense metric
+TOO_FAR = 2.0  # nats: standard deviation of log weights, above which a Gaussian is tried again
+SPREAD = 0.3  # standard deviations of the components' means around the Gaussian's
+# nats of KL(q || p) that need no mixture: a number, or one per dimension up to a bound
 EXACT, EXACT_PER_DIMENSION, LARGEST_EXACT = 0.01, 5e-4, 0.05
-LIGHT = 0.02  # share of the posterior of a mode whose shape does not count
-LARGEST_RATIO = 1.5  # of the axes of two Gaussians that one metric serves
-N_JUDGED, CLEARLY_NOT = 500, 3.0  # draws that decide; times that divergence needs no more draws
+LIGHT = 0.02  # share of the posterior, below which the shape of a mode does not count
+LARGEST_RATIO = 1.5  # of the axes of two Gaussians that share a metric
+N_JUDGED, CLEARLY_NOT = 500, 3.0  # draws that decide; multiple of the bound that is clear
+N_WITH_CHAINS, MOST_WITH_CHAINS = 600, 20  # draws in a batch, and batches, of chains with a shape
 MOST_WITH_SHAPE = 60  # batches from which a shape is learned
 EM_STEPS = 50
 
@@ -42,7 +48,7 @@ def warm_start(
     dense=True,
     with_shape=False,
     explores=True,
-    tell=lambda batch: None,
+    on_batch=lambda batch: None,
 ):
     """Climb from all starts, and fit a Gaussian at each mode.
 
@@ -52,21 +58,21 @@ def warm_start(
     starts : (K, d) array
         Coordinates y.
     parameters : dict of arrays
-        First ones of the coordinates.
+        Initial parameters of the coordinates.
     rng : numpy.random.Generator
     dense : bool
         Whether the metric is a matrix.
     with_shape : bool
-        Whether coordinates may get a shape, where there is one mode. Several would need several.
+        Whether coordinates may get a shape if there is one mode.
     explores : bool
         Whether hot chains look for modes that no start leads to.
-    tell : callable
-        Gets each batch of draws.
+    on_batch : callable
+        Called with each batch of draws.
 
     Returns
     -------
     list of Batch
-        One of each mode, the highest first; empty where no start lies in the support.
+        One per mode, the highest first; empty if no start lies in the support.
     """
     n_dim = starts.shape[1]
     few = dense and n_dim <= FEW_DIMENSIONS
@@ -83,23 +89,34 @@ def warm_start(
     if few and parameters:
         ends, heights, parameters = _coordinates_at_end(target, ends, heights, parameters, rng)
     below = Gaussian(start, np.full(n_dim, BELOW), first)
-    batch, climbed = _gaussian_at(target, ends[0], below, parameters, rng, few, dense, tell)
+    batch, climbed = _gaussian_at(target, ends[0], below, parameters, rng, few, dense, on_batch)
+    if not climbed:  # all ends are such peaks
+        ends = ends[:0]
+    elif parameters:
+        ends = target.moved(ends, parameters, batch.gaussian.parameters)
+    if getattr(target, "has_chains", False):
+        old = batch.gaussian.parameters
+        batch, elsewhere = _modes_of_the_rest(target, batch, starts, first, rng, on_batch)
+        ends = target.moved(np.concatenate([ends, elsewhere]), old, batch.gaussian.parameters)
     batches = [batch]
-    if climbed:  # else all ends are such peaks
-        if parameters:
-            ends = target.moved(ends, parameters, batch.gaussian.parameters)
-        explores = explores and dense and batch.is_of_use
-        batches += _further_gaussians(target, batch, ends, explores, rng, few, dense, tell)
-    if with_shape and len(batches) == 1 and shaping.is_wanted(batch):
-        most = MOST_WITH_SHAPE
-        shaped = second_order.fit(
-            target, batch.gaussian, rng, most=most, with_shape=True, tell=tell
-        )
-        return [shaped]
+    if len(ends):
+        explores = explores and dense and batch.is_useful
+        further = _further_gaussians(target, batch, ends, explores, rng, few, dense, on_batch)
+        least = max(b.log_evidence for b in (batch, *further)) - NEGLIGIBLE
+        batches += [b for b in further if b.log_evidence > least]
+    if with_shape and len(batches) == 1:
+        n_draws, most = None, MOST_WITH_SHAPE
+        if getattr(target, "has_chains", False) and batch.gaussian.root.ndim == 1:
+            # skew of the rest is seen through the noise of all elements
+            n_draws, most = N_WITH_CHAINS, MOST_WITH_CHAINS
+            batch = second_order.draw(target, batch.gaussian, N_WITH_CHAINS, rng)
+        if shaping.is_wanted(batch):
+            options = {"n_draws": n_draws, "most": most, "with_shape": True, "on_batch": on_batch}
+            return [second_order.fit(target, batch.gaussian, rng, **options)]
     return batches
 
 
-def _further_gaussians(target, first, ends, explores, rng, few, dense, tell):
+def _further_gaussians(target, first, ends, explores, rng, few, dense, on_batch):
     """Fit a Gaussian at each mode that the first does not cover: a list of batches."""
     n_dim, batches = ends.shape[1], [first]
 
@@ -110,7 +127,7 @@ def _further_gaussians(target, first, ends, explores, rng, few, dense, tell):
         ends = np.concatenate([ends, _slopes_elsewhere(evaluate, first.gaussian, rng)])
     heights, _ = evaluate(ends)
     left = np.flatnonzero(uncovered(batches, ends, heights))
-    if len(left):  # in the metric of the first, which many modes share
+    if len(left):  # in the metric of the first, because modes are often alike
         ends[left], heights[left] = _ascend_whitened(evaluate, first.gaussian, ends[left])
     n_again, tried = 0, list[np.ndarray]()
     most = MOST_MODES if first.deviation < TOO_FAR else MOST_POOR
@@ -124,10 +141,10 @@ def _further_gaussians(target, first, ends, explores, rng, few, dense, tell):
         if not uncovered(batches, end, heights[[i]])[0]:
             continue
         means = [batch.gaussian.mean for batch in batches]
-        # in many dimensions the top of a density may lie where a good Gaussian has no mass
+        # in many dimensions, the peak of a density may lie where a good Gaussian has no mass
         if n_dim > VERY_FEW and not is_apart(evaluate, ends[i], heights[i], means, VALLEY):
             continue
-        batch = _further_gaussian(target, batches, end, heights[[i]], rng, few, dense, tell)
+        batch = _further_gaussian(target, batches, end, heights[[i]], rng, few, dense, on_batch)
         mean = batch.gaussian.mean[None]
         if uncovered(batches, mean, evaluate(mean)[0])[0]:
             batches.append(batch)
@@ -136,8 +153,8 @@ def _further_gaussians(target, first, ends, explores, rng, few, dense, tell):
     return batches[1:]
 
 
-def _further_gaussian(target, batches, end, height, rng, few, dense, tell):
-    """Fit a Gaussian at the end (1, d) of an ascent that those before do not cover."""
+def _further_gaussian(target, batches, end, height, rng, few, dense, on_batch):
+    """Fit a Gaussian at the end (1, d) of an ascent that earlier Gaussians do not cover."""
     parameters, root = batches[0].gaussian.parameters, batches[0].gaussian.root
     if few:
         root = second_order.root_by_differences(target, end[0], parameters, root)
@@ -145,14 +162,96 @@ def _further_gaussian(target, batches, end, height, rng, few, dense, tell):
     first = second_order.draw(target, laplace, second_order.LEAST_DRAWS, rng)
     known = np.logaddexp.reduce([batch.log_evidence for batch in batches])
     if not first.log_evidence > known - LIGHTEST - (0 if few else len(end[0]) / 10):
-        return first  # what little mass it has needs no better Gaussian
-    batch = second_order.fit(target, laplace, rng, tell=tell)
-    # one that has gone to another mode, or lies across several, leaves Laplace's in its place
+        return first  # its small mass needs no better Gaussian
+
+    def is_known(batch):
+        mean = batch.gaussian.mean[None]
+        return not uncovered(batches, mean, target.evaluate(mean, parameters)[0])[0]
+
+    batch = second_order.fit(Settled(target), laplace, rng, on_batch=on_batch, should_stop=is_known)
+    # if it moved to another mode, or covers several, Laplace's Gaussian stays
     return first if uncovered([*batches, batch], end, height)[0] else batch
 
 
+def _modes_of_the_rest(target, batch, starts, first, rng, on_batch):
+    """Climb again where chains are where the rest expects them: the best Gaussian, and ends.
+
+    In the coordinates that a Gaussian has found, the density at the middle of a chain's own is that
+    of the rest, with the chain integrated out. Peaks of the chain hide none of its modes there.
+
+    Parameters
+    ----------
+    batch : Batch
+        Of that Gaussian.
+    starts : (K, d) array
+        Coordinates y of the parameters ``first``.
+
+    Returns
+    -------
+    Batch
+        That of another mode, where it has a higher ELBO.
+    (C, d) array
+        Ends of ascents elsewhere, in the coordinates of the Gaussian that was given.
+    """
+    gaussian = batch.gaussian
+    points = target.moved(starts, first, gaussian.parameters)
+    points[:, target.of_chains] = gaussian.mean[target.of_chains]
+    points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        return batch, points
+    ends, heights = ascend(lambda at: target.evaluate(at, gaussian.parameters), points)
+    top = target.evaluate(gaussian.mean[None], gaussian.parameters)[0][0]
+    left = np.flatnonzero(uncovered([batch], ends, heights) & (heights > top - LOW))
+    found, best = list[np.ndarray](), batch
+    for i in left[np.argsort(-heights[left])]:
+        if any(_are_near(gaussian, ends[[i]] - other) for other in found):
+            continue
+        found.append(ends[[i]])
+        if len(found) > MOST_ELSEWHERE:
+            break
+        local = _of_the_rest(target, gaussian, ends[i])
+        other = second_order.fit(target, local, rng, on_batch=on_batch)
+        best = other if other.elbo > best.elbo else best
+    if best is not batch:
+        found.append(gaussian.mean[None])
+    return best, np.concatenate(found) if found else ends[:0]
+
+
+def _of_the_rest(target, gaussian, end):
+    """Gaussian at an end (d,): chains as a Gaussian has them, the rest by finite differences."""
+    root = gaussian.root
+    scales = np.abs(np.diagonal(root) if root.ndim == 2 else root).copy()
+    rest = np.flatnonzero(~target.of_chains)
+    unit = np.eye(len(end))[rest] * scales[rest, None]
+
+    precision = second_order.precision_by_differences(target, end, gaussian.parameters, unit)
+    covariance = second_order.bounded_inverse(precision)
+    local = scales[rest, None] * np.linalg.cholesky(covariance)
+    parameters, [mean], scales[rest] = target.sheared_by(
+        rest, local, end[None], gaussian.parameters
+    )
+    return Gaussian(mean, scales, parameters)
+
+
+class Settled:
+    """A target with fixed coordinates, in which Gaussians can be compared.
+
+    Parameters
+    ----------
+    target : Target
+    """
+
+    def __init__(self, target):
+        self.evaluate = target.evaluate
+
+    @staticmethod
+    def learn(points, gradients, centre, parameters, damping):
+        """Learn nothing."""
+        return parameters, centre, np.ones(points.shape[1])
+
+
 def _are_near(gaussian, difference):
-    """Tell whether two ends, by their difference (1, d), are the same but for a short way."""
+    """Tell whether two ends are close, by their difference (1, d)."""
     return np.linalg.norm(gaussian.whiten(difference)) < NEAR * np.sqrt(gaussian.n_dim)
 
 
@@ -174,56 +273,59 @@ def _ascend_whitened(evaluate, gaussian, points):
 
 
 def _slopes_elsewhere(evaluate, gaussian, rng):
-    """Points y (S, d) whose gradients point away from a Gaussian."""
+    """Return points y (S, d) whose gradients point away from a Gaussian."""
     homes = np.zeros((N_CHAINS, gaussian.n_dim))
     return gaussian.mean + gaussian.unwhiten(explore(_whitened(evaluate, gaussian), homes, rng))
 
 
 def uncovered(batches, points, log_p):
-    """Tell where a mixture of Gaussians has next to no mass beside the posterior, (S,) booleans."""
+    """Tell where the posterior has mass and Gaussians have next to none, (S,) booleans."""
     log_q = np.logaddexp.reduce(
         [batch.log_evidence + batch.gaussian.log_density(points) for batch in batches]
     )
     return np.isfinite(log_p) & (log_p - log_q > UNCOVERED)
 
 
-def _gaussian_at(target, mean, below, parameters, rng, few, dense, tell):
+def _gaussian_at(target, mean, below, parameters, rng, few, dense, on_batch):
     """Fit a Gaussian from the end (d,) of an ascent or from ``below``, whichever leads higher.
 
     Returns
     -------
     Batch
     bool
-        Whether it is from the end.
+        Whether it comes from the end.
     """
     batch, again = None, Gaussian(mean, np.full(len(mean), NARROW), parameters)
     if few:
         root = second_order.root_by_differences(target, mean, parameters)
-        batch = second_order.fit(target, Gaussian(mean, root, parameters), rng, tell=tell)
+        batch = second_order.fit(target, Gaussian(mean, root, parameters), rng, on_batch=on_batch)
         if batch.deviation < TOO_FAR and not getattr(target, "has_chains", False):
             return batch, True
         scales = np.sqrt((batch.gaussian.root**2).sum(axis=1))
         again = Gaussian(batch.gaussian.mean, scales, batch.gaussian.parameters)
-    settled = [second_order.settle_coordinates(target, g, rng, tell=tell) for g in (again, below)]
-    elbos = [second_order.draw(target, g, second_order.LEAST_DRAWS, rng).elbo for g in settled]
-    best = int(np.argmax(elbos))
+    settled = [
+        second_order.settle_coordinates(target, g, rng, on_batch=on_batch) for g in (again, below)
+    ]
+    climbed, low = (second_order.draw(target, g, second_order.LEAST_DRAWS, rng) for g in settled)
+    error = 2 * np.hypot(climbed.standard_error, low.standard_error)
+    best = int(low.elbo > climbed.elbo + max(error, len(mean) * CLEARLY_HIGHER))
     gaussian = settled[best]
     if dense and getattr(target, "has_chains", False):
-        # thousands of steps that are exact in their coordinates need no correlations of their own
-        plain = second_order.fit(target, gaussian, rng, tell=tell)
-        if is_exact(target, [plain], np.ones(1), rng):
+        # steps that are nearly exact in their coordinates need no correlations of their own
+        plain = second_order.fit(target, gaussian, rng, on_batch=on_batch)
+        if plain.deviation < NEARLY:
             return plain, best == 0
         gaussian = plain.gaussian
     if dense:
         gaussian = Gaussian(gaussian.mean, np.diag(gaussian.root), gaussian.parameters)
-    other = second_order.fit(target, gaussian, rng, tell=tell)
+    other = second_order.fit(target, gaussian, rng, on_batch=on_batch)
     if batch is None or other.elbo > batch.elbo:
         return other, best == 0
     return batch, True
 
 
 def _coordinates_at_end(target, ends, heights, parameters, rng):
-    """Learn coordinates from narrow draws about the best end, and climb again in those."""
+    """Learn coordinates from narrow draws around the best end, and climb again in them."""
     for _ in range(N_NARROW):
         points = ends[0] + NARROW * rng.normal(size=(second_order.FEW_DRAWS, ends.shape[1]))
         log_p, gradients = target.evaluate(points, parameters)
@@ -240,17 +342,17 @@ def _coordinates_at_end(target, ends, heights, parameters, rng):
 
 
 def masses(batches):
-    """Shares (G,) of the posterior that Gaussians have; see :func:`shares_of`."""
+    """Shares (G,) of the posterior of Gaussians; see :func:`shares_of`."""
     points = np.concatenate([batch.points for batch in batches])
     log_q = np.stack([batch.gaussian.log_density(points) for batch in batches], axis=1)  # (S, G)
     return shares_of(log_joint(batches), log_q, [len(batch.log_weights) for batch in batches])
 
 
 def shares_of(log_p, log_q, sizes):
-    """Shares (G,) of the posterior that densities have, by EM steps on importance weights.
+    """Shares (G,) of the posterior of densities, by EM steps on importance weights.
 
-    All draws together are weighted by p over the density of all of them together, so that mass
-    which two densities cover is not counted twice.
+    Draws get the weight p over the density of all draws together, so mass that two densities cover
+    is not counted twice.
 
     Parameters
     ----------
@@ -259,7 +361,7 @@ def shares_of(log_p, log_q, sizes):
     log_q : (S, G) array
         Log densities there.
     sizes : list of int
-        Draws of each.
+        Number of draws per density.
     """
     sizes = np.asarray(sizes)
     log_weights = log_p - np.logaddexp.reduce(log_q + np.log(sizes / sizes.sum()), axis=1)
@@ -278,19 +380,19 @@ def log_joint(batches):
 
 
 def as_mixture(batches, shares, n_components, *, kind, spread=0.0, rng=None):
-    """Turn Gaussians into one mixture of isotropic Gaussians with a metric that they share.
+    """Turn Gaussians into one mixture of isotropic Gaussians with a shared metric.
 
     Parameters
     ----------
     batches : list of Batch
     shares : (G,) array
     n_components : int
-        K, G at least. Those beyond G are divided among the Gaussians, by their shares, where they
-        are ``spread``; else they have no weight.
+        K, at least G. With ``spread``, the components beyond G are divided among the Gaussians by
+        their shares; else they have no weight.
     kind : {"dense", "diag"}
         Of the metric.
     spread : float
-        Standard deviation of the components' means about their Gaussian's, in its own units.
+        Standard deviation of the components' means around that of their Gaussian, in its units.
     rng : numpy.random.Generator, optional
         Of the spread.
 
@@ -333,9 +435,9 @@ def as_mixture(batches, shares, n_components, *, kind, spread=0.0, rng=None):
 
 
 def have_one_shape(batches, shares):
-    """Tell whether a metric that Gaussians share, but for a factor, has about their shapes.
+    """Tell whether Gaussians have nearly one shape, up to a factor.
 
-    Gaussians of next to no mass do not count.
+    Gaussians with next to no mass do not count.
     """
     heavy = [batch for batch, share in zip(batches, shares, strict=True) if share > LIGHT]
     if len(heavy) < 2:
@@ -351,12 +453,12 @@ def have_one_shape(batches, shares):
 
 
 def is_exact(target, batches, shares, rng):
-    """Tell whether KL(q || p) of Gaussians, each of its own shape, is too small to need more.
+    """Tell whether KL(q || p) of Gaussians of any shapes is small enough.
 
-    Where the draws of the batches leave it open, a few more decide.
+    If the draws of the batches do not decide it, a few more do.
     """
     if min(batch.finite for batch in batches) < 1:
-        return False  # the posterior ends where the Gaussians do not
+        return False  # the Gaussians reach beyond the support
     n_dim = batches[0].gaussian.n_dim
     enough = min(max(EXACT, EXACT_PER_DIMENSION * n_dim), LARGEST_EXACT)
     if divergence(batches, shares) > CLEARLY_NOT * enough:
@@ -370,12 +472,12 @@ def is_exact(target, batches, shares, rng):
 
 
 def _matrix(gaussian):
-    """L as a matrix; it is a diagonal where the budget ended before a dense metric was learned."""
+    """L as a matrix, also if the budget ended before a dense metric was learned."""
     return np.diag(gaussian.root) if gaussian.root.ndim == 1 else gaussian.root
 
 
 def divergence(batches, shares):
-    """KL(q || p), nats, of Gaussians together, by the spread of log p - log q at draws."""
+    """KL(q || p) of a union of Gaussians, by the spread of log p - log q at draws, nats."""
     points = np.concatenate([batch.points for batch in batches])
     with np.errstate(divide="ignore"):
         terms = [

@@ -15,7 +15,7 @@ from pymc_isomix.interface.inference import IsoMix
 from pymc_isomix.interface.settings import Settings
 from pymc_isomix.results import files
 
-ARGUMENTS = set(signature(IsoMix).parameters)  # what is passed on to it
+ARGUMENTS = set(signature(IsoMix).parameters)  # arguments that are passed on
 
 
 def fit(
@@ -54,7 +54,8 @@ def fit(
     Returns
     -------
     xarray.DataTree
-        As returned by :meth:`IsotropicMixture.sample`, with the record of the fit.
+        As returned by :meth:`IsotropicMixture.sample`: one chain of independent draws, with the
+        record of the fit. R-hat needs several chains, so use ``az.summary(idata, kind="stats")``.
 
     Examples
     --------

@@ -36,11 +36,11 @@ logger = logging.getLogger(__name__)
 INDEPENDENT = "independent draws: R-hat, which compares chains, does not apply"
 Seed = int | np.random.Generator | None
 
-POOL, LEAST_POOL = 4, 2000  # draws to resample from: so many for each that is wanted
+POOL, LEAST_POOL = 4, 2000  # draws to resample from: per resulting draw, and at least
 
 
 class Fitted:
-    """What can be done with what was fitted, by one fit or by several that were joined.
+    """Methods of an approximation, from one fit or from several joined fits.
 
     Subclasses have ``density`` (:class:`BlockMixture`), ``space`` (:class:`FlatSpace`), ``history``
     and ``rng``.
@@ -92,39 +92,37 @@ class Fitted:
             False gives a PyMC ``MultiTrace``.
         importance : {"none", "psis"}
             ``"psis"`` draws four times as many (at least 2000) and resamples them by their
-            Pareto-smoothed importance weights. All the data are used, also for a model with
-            minibatches.
+            Pareto-smoothed importance weights. A model with minibatches is evaluated on all data.
         transitions : int
-            Number of exact transitions of Hamiltonian Monte Carlo per draw. They correct errors
-            within a mode; 20 are enough in most cases. All the data are used, also for a model with
-            minibatches. After an interrupt the draws are returned as they are.
+            Number of HMC transitions per draw. They correct errors within a mode; 20 are enough in
+            most cases. A model with minibatches is evaluated on all data. After an interrupt the
+            draws are returned as they are.
         force : bool
-            Resample even where Pareto k-hat is above 1.
+            Resample even if Pareto k-hat is above 1.
         progressbar : bool
             Show the progress of the transitions if they take longer than two seconds.
         **kwargs
-            Passed to :func:`pymc.to_inference_data`, ``include_transformed=True`` for example.
+            Passed to :func:`pymc.to_inference_data`, for example ``include_transformed=True``.
 
         Returns
         -------
         xarray.DataTree
-            Groups ``posterior``, and ``observed_data`` and ``constant_data`` where the model has
-            them; dims and coords are the model's, deterministics included. ``sample_stats`` has,
-            of each draw, ``lp`` (log joint density in unconstrained space), ``log_q``,
-            ``log_weight`` (their difference), ``weight`` (Pareto-smoothed, sums to 1; all equal
-            after resampling) and ``component``; with minibatches, only ``log_q`` and
-            ``component``. Of moved draws it has ``lp``, ``acceptance_rate`` and ``energy``. ``fit``
-            has what the fit recorded, ``isomix`` the components, and ``diagnostics`` what
-            :meth:`diagnostics` says of these draws, before and after their transitions. Draws where
-            the model's log density is not finite are drawn anew.
+            ``posterior`` has one chain of independent draws, with the dims and coords of the model,
+            and its deterministics. ``observed_data`` and ``constant_data`` hold the data.
+            ``sample_stats`` has, per draw, ``lp`` (log joint density in unconstrained space),
+            ``log_q``, ``log_weight`` (their difference), ``weight`` (Pareto-smoothed, sums to 1;
+            all equal after resampling) and ``component``. With minibatches it has only ``log_q``
+            and ``component``. For moved draws it has ``lp``, ``acceptance_rate`` and ``energy``.
+            ``fit`` is the record of the fit, ``isomix`` has the components, and ``diagnostics``
+            judges these draws, before and after their transitions. Draws without a finite log
+            density are replaced.
 
         Raises
         ------
         ValueError
-            If ``draws`` is not a positive integer, the dims of a free variable have changed since
-            the fit, resampling is asked for and k-hat is above 1, or
-            resampling or transitions are asked for and the log density is random by more than
-            ``pm.Minibatch``.
+            If ``draws`` is not a positive integer, or the dims of a free variable have changed
+            since the fit. Resampling raises it if k-hat is above 1. Resampling and transitions
+            raise it if anything other than ``pm.Minibatch`` makes the log density random.
         """
         check_count("draws", draws)
         known = {*signature(pm.to_inference_data).parameters, *SAMPLE_ARGUMENTS}
@@ -176,31 +174,28 @@ class Fitted:
         transitions: int = 20,
         progressbar: bool = True,
     ) -> verdict.Diagnostics:
-        """Judge whether to trust this approximation, by weights and transitions of new draws.
+        """Judge whether to trust this approximation, by weights and HMC transitions of new draws.
 
-        What is done depends on the arguments alone, not on time: the same fit gets the same
-        verdict, on a busy machine and after loading, too. It takes some 30 000 evaluations of the
-        log density; for a slow model fewer ``transitions``, say 5, take a quarter. Above 20 000
-        observations it does a part of that: 500 draws, 50 chains, and five transitions and ascents
-        at the least.
+        The effort depends only on the arguments, so the same fit always gets the same verdict, on
+        a busy machine and after loading. It takes about 30 000 evaluations of the log density. For
+        a slow model, ``transitions=5`` takes a quarter. Above 20 000 observations the effort is
+        smaller: at least 500 draws, 50 chains, five transitions and five ascents.
 
         Parameters
         ----------
         draws : int, optional
-            4000 when not given; fewer above 10 000 dimensions.
+            4000 by default; fewer above 10 000 dimensions.
         random_seed : int or Generator, optional
-            The same by default each time, so that the same fit gets the same verdict; None takes
-            the approximation's own random numbers.
+            The default is the same each time. None uses the random numbers of the approximation.
         n_probes : int
-            Ascents of the log density from spread starts, and as many hot chains, to find modes
-            where the approximation has no mass, which weights of its own draws cannot show; 0
-            leaves them out.
+            Number of ascents of the log density from spread-out starts, and of hot chains. They
+            find modes where the approximation has no mass, which the weights of its own draws
+            cannot show. 0 skips them.
         transitions : int
-            Exact Markov transitions of 150 of the draws. Where the approximation is the
-            posterior they change nothing; too narrow a scale, which weights of its own draws cannot
-            show, grows. 0 leaves them out.
+            Number of HMC transitions, applied to 150 of the draws. They change nothing if the
+            approximation equals the posterior. If a scale is too narrow, it grows. 0 skips them.
         progressbar : bool
-            Show progress, where it takes longer than two seconds.
+            Show progress if it takes longer than two seconds.
 
         Returns
         -------
@@ -210,8 +205,8 @@ class Fitted:
         Raises
         ------
         ValueError
-            If the fit is still to come, or the model's log density is random and not by
-            ``pm.Minibatch`` alone, whose full data are used.
+            If nothing was fitted yet, or anything other than ``pm.Minibatch`` makes the log
+            density random. Minibatches are replaced by the full data.
         """
         if self.awaits_fit:
             raise ValueError("not fitted yet: call pm.fit(method=...), or fit() on the IsoMix")
@@ -243,8 +238,7 @@ class Fitted:
         The starts are draws from the mixture whose components are chosen by systematic sampling,
         component after component of each mode: a mode of mass m gets :math:`\lfloor m C \rfloor` or
         :math:`\lceil m C \rceil` of the C chains, so that each of mass 1/C or more gets one. NUTS
-        rarely moves between modes, so its draws are divided between the modes as its chains are, to
-        an accuracy of 1/C.
+        rarely moves between modes, so its draws are divided between the modes as its chains are.
 
         The mass matrix is the covariance *within* the modes, averaged over the modes by mass. A
         matrix that spans modes would mislead NUTS inside each of them. It is dense for a dense
@@ -334,8 +328,9 @@ class Fitted:
         Raises
         ------
         ValueError
-            If an argument breaks its rule, no draw of a component has a finite log density, or the
-            log density is random by more than ``pm.Minibatch``, whose full data are used.
+            If an argument breaks its rule, no draw of a component has a finite log density, or
+            anything other than ``pm.Minibatch`` makes the log density random. Minibatches are
+            replaced by the full data.
 
         Notes
         -----
@@ -392,12 +387,12 @@ class Fitted:
         Raises
         ------
         ValueError
-            If ``path`` has another ending.
+            If ``path`` ends differently.
         """
         files.write(path, self.saved())
 
     def saved(self) -> files.Saved:
-        """Return what a file holds."""
+        """Return the contents of a file."""
         hist, history = np.asarray(getattr(self, "hist", ())), self.history or History()
         data = self.fitted_data or self.space.data
         return files.Saved.of(
@@ -412,7 +407,7 @@ class Fitted:
 
     @property
     def _stored(self):
-        """What a file holds of the density."""
+        """The density as a file holds it."""
         return self.density
 
     def _generator(self, random_seed):
@@ -423,8 +418,8 @@ class Fitted:
     def space_of_context(self) -> FlatSpace:
         """Return the places of the variables in the model of the context, or in the fitted one.
 
-        As in PyMC, a model of the context stands in for the fitted one: with all data instead of
-        minibatches, for example.
+        As in PyMC, a model of the context replaces the fitted one, for example a model with all
+        data instead of minibatches.
         """
         space, model = self.space, pm.Model.get_context(error_if_none=False)
         if model is not None and model is not space.model:
@@ -494,7 +489,7 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
         self.take_data()
 
     def take_data(self):
-        """Take the data that the model has now for those that the approximation has seen."""
+        """Record the present data of the model as those of the fit."""
         if self.fitted_data is None or self.fitted_data.changed():
             self.__dict__.pop("_compiled", None)
         self.fitted_data = FittedData.of(self.model)
@@ -516,7 +511,7 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
     def density(self) -> BlockMixture:
         """The approximation as numbers, a :class:`BlockMixture`.
 
-        It has one block, unless the fit found modes of unequal shape: then each is a block.
+        It has one block, or one block per mode if the modes have different shapes.
         """
         if self.union is not None:
             return self.union
@@ -524,7 +519,7 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
 
     @property
     def _stored(self):
-        """With components of no weight, which a later fit puts to use."""
+        """The density with components of no weight, which a later fit may use."""
         if self.union is not None:
             return self.union
         return BlockMixture.of([Block(self.mixture, self.coordinates)])

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from pymc_isomix.backend.compilation import jax_failure
 from pymc_isomix.fitting import warm_start
+from pymc_isomix.fitting.record import CONVERGED, GAUSSIAN
 from pymc_isomix.fitting.target import ModelTarget
 from pymc_isomix.interface.settings import DENSE_UP_TO
 from pymc_isomix.model.compiled import CompiledModel, rows_per_row_of_minibatch
@@ -18,25 +19,24 @@ from pymc_isomix.sites.coordinates import Coordinates
 
 logger = logging.getLogger(__name__)
 
-GAUSSIAN = "gaussian"  # name of the phase, in the record
 # Rows of all the data per row of a minibatch, up to which a few thousand gradients of all the data
 # cost less than the fifteen hundred steps with minibatches that they save
 MOST_ROWS = 100
-LIGHT, LEAST_SHARE = 0.02, 1e-5  # of the posterior: a mode without mixture; one that is left out
+LIGHT, LEAST_SHARE = 0.02, 1e-5  # of the posterior: below, a mode gets no mixture; no block
 NOTHING = 1e-30  # of the posterior
-FEW_DIMENSIONS, N_FROM_PRIOR = 30, 20  # up to where ascents start from so many prior draws, too
-N_OF_BLOCK = 1000  # draws that tell the mass of a mode
+FEW_DIMENSIONS, N_FROM_PRIOR = 30, 20  # up to so many dimensions, so many prior draws climb, too
+N_OF_BLOCK = 1000  # draws for the mass of a mode
 
 
 class Watch:
-    """Record each batch of draws of a Gaussian as an iteration, and tell callbacks.
+    """Record each batch of draws of a Gaussian as an iteration, and on_batch callbacks.
 
     Parameters
     ----------
     trace : Trace
         Filled in; the length of its losses is the budget.
     approx : IsotropicMixture
-        What callbacks look at.
+        Callbacks see this.
     kind : {"dense", "diag"}
         Of the metric.
     callbacks, first, score
@@ -50,7 +50,7 @@ class Watch:
         self.show = lambda text: None
 
     def __call__(self, batch):
-        """Record one batch; end the fit where the budget is spent."""
+        """Record one batch; end the fit when the budget is spent."""
         trace = self.trace
         if trace.taken == len(trace.losses):
             raise StopIteration(trace.reason)
@@ -82,7 +82,7 @@ class Watch:
     def put_coordinates(self, coordinates):
         """Put coordinates, with a shape or without, in place of those of PyMC's group."""
         self.group.coordinates = coordinates
-        self.approx.__dict__.pop("_cache", None)  # of expressions in coordinates of before
+        self.approx.__dict__.pop("_cache", None)  # of expressions in the old coordinates
 
     def put_mixture(self, mixture):
         """Put a mixture with one metric in place of the parameters of PyMC's group."""
@@ -96,7 +96,7 @@ class Watch:
 
 
 class Beginning:
-    """Gaussians at the modes of a posterior, and what becomes of them.
+    """Gaussians at the modes of a posterior, and the decision how to continue from them.
 
     Parameters
     ----------
@@ -112,7 +112,8 @@ class Beginning:
     ended : bool
         Whether the fit has ended: exact, interrupted, or its budget spent.
     modes : list of Batch
-        That need mixtures of their own, since their shapes differ; empty where one mixture does.
+        Modes that need separate mixtures because their shapes differ; empty if one mixture is
+        enough.
     is_warm : bool
         Whether a mixture starts from Gaussians.
     """
@@ -131,12 +132,12 @@ class Beginning:
         self.ended = self.is_warm = False
 
     def begin(self, *, stop_early, with_shape, progressbar, theme):
-        """Fit a Gaussian at each mode, and see whether that is all that the posterior needs.
+        """Fit a Gaussian at each mode, and decide whether they are enough.
 
         Parameters
         ----------
         stop_early : bool
-            Whether Gaussians that are exact end the fit.
+            Whether exact Gaussians end the fit.
         with_shape : bool
             Whether coordinates may get a shape.
         progressbar, theme
@@ -145,7 +146,7 @@ class Beginning:
         trace, group = self.trace, self.approx.groups[0]
         if rows_per_row_of_minibatch(group.space.model) > MOST_ROWS:
             return
-        # drawn here, so that fits that begin otherwise keep their random numbers
+        # drawn here, so that the random numbers of other fits do not change
         self.rng = np.random.default_rng(self.approx.rng.randint(2**30, dtype=np.int64))
         mixture, coordinates = group.mixture, group.coordinates
         with Console(theme=theme).status("Compiling") if progressbar else nullcontext() as status:
@@ -160,7 +161,7 @@ class Beginning:
                 target.evaluate(mixture.means[:1], coordinates.parameters)
             trace.compile_seconds += time.perf_counter() - trace.began
             try:
-                with np.errstate(all="ignore"):  # starts may be astronomically far
+                with np.errstate(all="ignore"):  # starts may be extremely far away
                     batches = warm_start.warm_start(
                         target,
                         self._starts(mixture.means),
@@ -170,11 +171,11 @@ class Beginning:
                         with_shape=with_shape,
                         # who chooses the starts chooses the modes
                         explores=self.approx.history.settings.get("start") is None,
-                        tell=self.watch,
+                        on_batch=self.watch,
                     )
-                if batches and batches[0].is_of_use:
+                if batches and batches[0].is_useful:
                     self._judge(target, batches, stop_early)
-                else:  # the mixture starts as it would have; callbacks have seen Gaussians
+                else:  # the mixture starts without them; callbacks have seen Gaussians
                     self.watch.put_mixture(mixture)
                     self.watch.put_coordinates(coordinates)
             except (KeyboardInterrupt, StopIteration) as interruption:
@@ -188,8 +189,8 @@ class Beginning:
     def _starts(self, means):
         """Return starts (S, d) of ascents: the components', and some from the prior.
 
-        Where there are few dimensions, and nobody chose the starts, prior draws reach modes that
-        lie outside the box of the components'.
+        In few dimensions, if the user chose no starts, prior draws reach modes outside the box of
+        the components.
         """
         group = self.approx.groups[0]
         settings = self.approx.history.settings
@@ -199,32 +200,32 @@ class Beginning:
         seed = int(self.rng.integers(2**30))
         try:
             z = starting_means(group.space, N_FROM_PRIOR, init="prior", random_seed=seed)
-        except ValueError:  # an improper prior, or one that is hardly ever in the support
+        except ValueError:  # an improper prior, or one that is hardly ever inside the support
             return means
         y = self.compiled.from_unconstrained(z)
         return np.concatenate([means, y[np.isfinite(y).all(axis=1)]])
 
     def _judge(self, target, batches, stop_early):
-        """End the fit where the Gaussians are exact, or say from where mixtures start."""
+        """End the fit if the Gaussians are exact; otherwise prepare the start of mixtures."""
         watch, group = self.watch, self.approx.groups[0]
         n_components = group.mixture.n_components
         shares = warm_start.masses(batches)
         chosen = np.arange(len(batches))
-        if len(batches) > n_components:  # the heaviest, where there are not enough for all
+        if len(batches) > n_components:  # the heaviest, if there are too few components
             chosen = np.argsort(-shares, kind="stable")[:n_components]
-        # a step may overflow at a mode that is astronomically light
+        # a step may overflow at a mode of no mass
         batches = [batches[i] for i in chosen if shares[i] > NOTHING]
         shares = warm_start.masses(batches)
         watch.put(batches, shares)
         one_shape = warm_start.have_one_shape(batches, shares)
-        # of many dimensions: steps of a mixture would cost more than they gain
+        # in many dimensions, steps of a mixture cost more than they gain
         too_many = self.kind == "dense" and group.space.n_dim > DENSE_UP_TO
         if stop_early and (
             n_components == 1 or too_many or warm_start.is_exact(target, batches, shares, self.rng)
         ):
-            self.trace.reason, self.ended = "converged", True
+            self.trace.reason, self.ended = CONVERGED, True
             if not one_shape:
-                with np.errstate(divide="ignore"):  # a share may be nothing
+                with np.errstate(divide="ignore"):  # a share may be zero
                     log_shares = np.log(shares)
                 self.unite([watch.block(batch) for batch in batches], log_shares)
             return
@@ -235,11 +236,11 @@ class Beginning:
             self.modes = [b for b, share in zip(batches, shares, strict=True) if share > LIGHT]
 
     def start_at(self, batch):
-        """Put the components at one mode, from which a mixture of its own starts."""
+        """Put the components at one mode, to start its mixture."""
         self.watch.put([batch], np.ones(1), spread=warm_start.SPREAD, rng=self.rng)
 
     def fitted_block(self):
-        """Return the mixture of one mode as it is now."""
+        """Return the present mixture of one mode."""
         group = self.approx.groups[0]
         return Block(group.mixture.used, group.coordinates)
 
@@ -262,9 +263,9 @@ class Beginning:
             self.unite(blocks, np.log(warm_start.shares_of(log_p, log_q, sizes)))
 
     def unite(self, blocks, log_weights):
-        """Make blocks the approximation; PyMC's own expressions see them with one metric."""
-        kept = [j for j, log_weight in enumerate(log_weights) if log_weight > np.log(LEAST_SHARE)]
-        union = BlockMixture.of([blocks[j] for j in kept], np.asarray(log_weights)[kept])
+        """Make blocks the approximation. PyMC's expressions use one metric."""
+        heavy = [j for j, log_weight in enumerate(log_weights) if log_weight > np.log(LEAST_SHARE)]
+        union = BlockMixture.of([blocks[j] for j in heavy], np.asarray(log_weights)[heavy])
         group = self.approx.groups[0]
         self.watch.put_mixture(union.with_one_metric(group.mixture.n_components))
         self.watch.put_coordinates(union.coordinates)

@@ -21,7 +21,7 @@ from pymc_isomix.model.compiled import has_minibatches
 
 BACKENDS = ("jax", "numba", "c")
 CLOSE = 0.78  # similarity of a misspelt name
-# Arguments of other samplers, and what to do here
+# arguments of other samplers, and what to do instead
 MEANT = {
     "chains": "draws are independent and form one chain. For many starts, use pmi.fit_ensemble",
     "cores": "a fit runs in one process. For parallel fits, use pmi.fit_ensemble(n_jobs=...)",
@@ -37,9 +37,9 @@ MEANT = {
 
 
 def check_fit(n, backend, callbacks):
-    """Raise unless the arguments of a fit are what they should be.
+    """Raise unless the arguments of a fit are valid.
 
-    PyMC compiles for some backends by a name of its own; others are PyTensor's names of modes.
+    A backend is a name of PyMC's or the name of a PyTensor mode.
     """
     check_count("n", n, least=0)
     known = backend in BACKENDS or isinstance(backend, Mode)
@@ -55,7 +55,7 @@ def check_fit(n, backend, callbacks):
 
 
 def refuse_unknown(function, given, known):
-    """Raise TypeError for arguments that a function does not have, and say what may be meant."""
+    """Raise TypeError for unknown arguments, and suggest what may be meant."""
     refuse_misspelt(function, given, known)
     for name in given:
         if name not in known:
@@ -98,7 +98,7 @@ def check_model(model):
 
 
 def given_model(model, hint=""):
-    """Return the model, or that of the context; raise TypeError where there is none."""
+    """Return the model, or that of the context; raise TypeError if there is none."""
     if model is not None and not isinstance(model, pm.Model):
         raise TypeError(f"model must be a pymc.Model; got {type(model).__name__}")
     try:
@@ -110,11 +110,11 @@ def given_model(model, hint=""):
 
 
 def _refuse_misfitting_coords(model):
-    """Raise ValueError where a variable has another length than the coords of its dim.
+    """Raise ValueError if the length of a variable differs from that of its coords.
 
-    Lengths are compared where they are known without a computation. What depends on a minibatch
-    has another length than its dim until it sees all data. A deterministic may have any length:
-    Bambi gives one to its cumulative models.
+    Lengths are compared if they are known without a computation. A variable that depends on a
+    minibatch is shorter than its dim. A deterministic may have any length, as in Bambi's cumulative
+    models.
     """
     if has_minibatches(model):
         return
@@ -140,14 +140,14 @@ def _known_shape(model, variable):
 
 
 def _known_value(variable):
-    """Value of a shared variable or a constant; None of anything else."""
+    """Value of a shared variable or a constant, else None."""
     if isinstance(variable, SharedVariable):
         return variable.get_value(borrow=True)
     return variable.data if isinstance(variable, Constant) else None
 
 
 def _improper(model):
-    """Names of free variables with a flat prior on which nothing depends."""
+    """Names of free variables with a flat prior that nothing depends on."""
     flat = [rv for rv in model.free_RVs if isinstance(rv.owner.op, FlatRV | HalfFlatRV)]
     if not flat:
         return []
@@ -157,9 +157,9 @@ def _improper(model):
 
 
 def _without_gradient(model):
-    """Name an Op between the free variables and the log density that has no gradient, or None.
+    """Name an Op without gradient between the free variables and the log density, or None.
 
-    A look at the graph costs nothing; only where there is a suspect is the gradient taken.
+    The gradient is built only if the graph has a suspect.
     """
     free = set(model.free_RVs)
     depends = set(free)
@@ -189,13 +189,13 @@ def _has_no_pullback(op):
 
 
 def refuse_what_pm_fit_drops(caller, model):
-    """Raise if ``pm.fit`` was given arguments that it drops beside an Inference instance.
+    """Raise if ``pm.fit`` got arguments that it drops for an Inference instance.
 
     Parameters
     ----------
     caller : frame
-        Of whoever called ``IsoMix.fit``; only a frame of ``pm.fit`` is looked into, since nothing
-        else tells what it was given.
+        Of the caller of ``IsoMix.fit``. If it is ``pm.fit``, its locals hold the arguments, which
+        are available nowhere else.
     """
     given = dropped_by_pm_fit(caller)
     if given is None:

@@ -1,4 +1,4 @@
-"""The family as PyMC knows it: a registered Group."""
+"""The family as a registered Group of PyMC."""
 
 from typing import ClassVar
 
@@ -19,8 +19,8 @@ from pymc_isomix.sites.blocks import Block, BlockMixture
 from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
 from pymc_isomix.sites.find import find_coordinates
 
-STATE_DRAWS = 2000  # draws behind the model-space moments of ``state``
-MOMENT_DRAWS = 2000  # behind the moments of a mixture with sites, and 40 of each component
+STATE_DRAWS = 2000  # draws for the model-space moments of ``state``
+MOMENT_DRAWS = 2000  # draws for the moments of a mixture with sites, or 40 per component
 
 
 @Group.register
@@ -29,25 +29,23 @@ class IsotropicMixtureGroup(Group):
 
     .. math:: q(z) = \sum_k w_k \, \mathcal N(z; \mu_k, \epsilon_k L L^T)
 
-    in unconstrained space, z in :math:`\mathbb R^d`. With an identity metric and uniform weights it
-    is the family of the paper.
+    Here z in :math:`\mathbb R^d` is unconstrained space. With an identity metric and uniform
+    weights this is the family of the paper.
 
     Parameters
     ----------
     group : list of variables or None
-        The variables, None for all that no other group has.
+        The variables; None for all that no other group has.
     vfam : str, optional
-        ``"isotropic_mixture"`` or ``"isomix"``, when made through
-        :class:`pymc.variational.opvi.Group`.
+        ``"isotropic_mixture"`` or ``"isomix"``, for :class:`pymc.variational.opvi.Group`.
     params : dict, optional
-        Parameters of your own instead of new ones: ``means`` (K, d) in unconstrained space,
-        ``log_variances`` (K,) or, of diagonal components, (K, d), ``log_weights`` (K,), normalised
-        here, and ``metric``: a scalar (a multiple of the identity), (d,) (diagonal) or (d, d)
-        (lower triangular).
+        Your own parameters: ``means`` (K, d) in unconstrained space; ``log_variances`` (K,), or (K,
+        d) for diagonal components; ``log_weights`` (K,), which are normalised; and ``metric``, a
+        scalar (a multiple of the identity), (d,) (diagonal) or (d, d) (lower triangular).
     n_components : int
         K.
     metric : {"identity", "diag", "dense", "auto"}
-        Kind of metric that new parameters get.
+        Kind of metric of new parameters.
     component_variances, start, start_sigma, init, init_width
         See :class:`pymc_isomix.IsoMix`.
     random_seed : int, optional
@@ -94,7 +92,7 @@ class IsotropicMixtureGroup(Group):
 
     @property
     def coordinates(self):
-        """The coordinates y as they are now, :class:`Coordinates`; set them with others."""
+        """The present coordinates y, :class:`Coordinates`; settable."""
         values = parameters.numbers(self.params_dict, self.coordinate_map.parameter_shapes)
         return Coordinates(self.coordinate_map, values)
 
@@ -107,7 +105,7 @@ class IsotropicMixtureGroup(Group):
             shared.set_value(np.asarray(value, dtype=shared.dtype))
 
     def _take_map(self, coordinates):
-        """Take coordinates that have a shape, or no more: the step has to be compiled anew."""
+        """Adopt coordinates with another shape, for which the step is compiled anew."""
         for name in set(self.coordinate_map.parameter_shapes) - set(coordinates.parameters):
             del self.shared_params[name]
         added = set(coordinates.parameters) - set(self.shared_params)
@@ -140,7 +138,7 @@ class IsotropicMixtureGroup(Group):
     def log_weights(self):
         """Normalised log weights (K,), without gradient.
 
-        The component of a draw is no function of the weights that a gradient could follow.
+        The component of a draw is not differentiable in the weights.
         """
         return zero_grad(density.log_normalise(self.params_dict["log_weights"]))
 
@@ -151,7 +149,7 @@ class IsotropicMixtureGroup(Group):
 
     @node_property
     def whitened_means(self):
-        """Component means (K, d) in whitened space, from the centre of the mixture."""
+        """Component means (K, d) in whitened space, relative to the centre of the mixture."""
         return metrics.whiten(self.metric, self.means - self.centre)
 
     @node_property
@@ -194,9 +192,9 @@ class IsotropicMixtureGroup(Group):
 
     @property
     def moments(self):
-        """Mean (d,), offsets from it and weights of the fixed draws that stand for moments.
+        """Mean (d,), and offsets and weights of the fixed draws behind the moments.
 
-        Moments in z have no closed form: these are of 2000 antithetic draws, always the same.
+        Moments in z have no closed form. These come from 2000 fixed antithetic draws.
         """
         n_components, n_dim = self.means.type.shape
         pairs = max(20, MOMENT_DRAWS // (2 * n_components))
@@ -219,7 +217,7 @@ class IsotropicMixtureGroup(Group):
         scale = self.whitened_deviations[component]
         noise = metrics.unwhiten(self.metric, scale * self.symbolic_initial)
         place = pt.switch((component < 0)[:, None], self.centre, self.means[component])
-        # a length of one that only rewrites find out is another type to a scan over draws
+        # a scan over draws needs a static length of one
         return pt.specify_shape(place + noise, (None, self.ddim))
 
     @node_property
@@ -243,7 +241,7 @@ class IsotropicMixtureGroup(Group):
         return log_q
 
     def make_size_and_deterministic_replacements(self, s, d, more_replacements=None):
-        """Replace the noise and, beside it, each draw's component; -1 is the mixture's mean."""
+        """Replace the noise and the component of each draw; -1 is the mixture's mean."""
         replacements = super().make_size_and_deterministic_replacements(s, d, more_replacements)
         size = pt.as_tensor(1 if s is None else s)
         component = pt.full((size,), -1, dtype="int64")
@@ -256,12 +254,12 @@ class IsotropicMixtureGroup(Group):
             )
             drawn = drawn.astype("int64")
             component = pt.switch(d, component, drawn) if isinstance(d, Variable) else drawn
-        # no gradient: PyTensor would call that of a categorical draw undefined
+        # no gradient, because PyTensor's gradient of a categorical draw is undefined
         return {**replacements, self.symbolic_component: disconnected_grad(component)}
 
     @property
     def mixture(self):
-        """Parameters as a :class:`~pymc_isomix.family.mixture.Mixture`; set them with another."""
+        """Parameters as a :class:`~pymc_isomix.family.mixture.Mixture`; settable."""
         if self.user_params is None:
             values = parameters.numbers(self.shared_params, NAMES)
         else:
@@ -296,15 +294,15 @@ class IsotropicMixtureGroup(Group):
         return self.mixture.log_density(points) + log_determinant
 
     def var_to_data(self, shared):
-        """Map a flat vector to a dataset by variable, as PyMC does, but compile it cheaply."""
+        """Map a flat vector to a dataset by variable, as PyMC does, with a cheap compilation."""
         return super().var_to_data(pt.as_tensor(shared.eval(mode=CHEAP)))
 
     @property
     def state(self):
-        """Mean and standard deviation of every variable of the group in model space, from draws.
+        """Mean and standard deviation of every variable in model space, from draws.
 
-        From 2000 draws, the same each time, since a moment does not pass through a transform.
-        Variables of other groups, on which one may depend, stay at the model's initial point.
+        Moments do not pass through a transform, so 2000 fixed draws give them. Variables of other
+        groups stay at the model's initial point.
         """
         points, _ = self.draw_unconstrained(STATE_DRAWS, np.random.default_rng(0))
         draws = traces.constrained_draws(self.space, points)

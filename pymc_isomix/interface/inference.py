@@ -14,7 +14,7 @@ from pymc.variational.inference import Inference, State
 
 from pymc_isomix.backend.compilation import JAXCompilationError, one_blas_thread, prefers_jax
 from pymc_isomix.fitting.controllers import controller
-from pymc_isomix.fitting.loop import Trace, run, saying_so
+from pymc_isomix.fitting.loop import Trace, run, showing_compilation
 from pymc_isomix.fitting.random_state import generator_states, restore_generators
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.approximation import IsotropicMixture
@@ -46,17 +46,18 @@ class IsoMix(Inference):
 
     Pass it to ``pm.fit(method=IsoMix(...))``.
 
-    Gradient descent on the means, entropic mirror or Bures descent on the variances, as in
-    Petit-Talamon, Lambert and Korba (2025), and, beyond them, a learned metric and learned weights.
+    The means take gradient steps, and the variances take entropic mirror or Bures steps, as in
+    Petit-Talamon, Lambert and Korba (2025). The metric and the weights are learned as well.
     :meth:`paper` is the paper's own algorithm.
 
     Parameters
     ----------
     n_components : int
-        K, the most components of the mixture, or of each mode where shapes differ. A default fit
-        uses fewer where Gaussians are exact.
+        K, the largest number of components of the mixture, or of each mode if their shapes differ.
+        A default fit uses fewer if Gaussians are exact.
     component_variances : {"isotropic", "diagonal"}
-        One variance of each component, or one for each dimension: for modes whose shapes differ.
+        One variance per component, or one per component and dimension, for modes of different
+        shapes.
     variance_update : {"mirror", "bures", "natural", "fixed"}
         Geometry of the variances: entropic mirror descent, Bures-Wasserstein, natural gradient, or
         none.
@@ -66,38 +67,37 @@ class IsoMix(Inference):
         Shape that all components share. ``"auto"`` is dense up to 2000 dimensions in a default
         fit, up to 500 in others, and diagonal above.
     coordinates : {"auto", "affine"}
-        ``"auto"`` sees effects of a hierarchy by the scales that the model gives them, where it has
-        any: in coordinates in which they do not depend on those scales. ``"affine"`` leaves
-        unconstrained space as it is, but for the metric.
+        ``"auto"`` measures the effects of a hierarchy in units of the scales that the model gives
+        them. ``"affine"`` uses plain unconstrained space, with the metric alone.
     weights : {"learned", "uniform"}
-        Learned weights end as shares of the evidence; uniform ones stay 1/K, as in the paper.
+        Learned weights end as shares of the evidence. Uniform weights stay 1/K, as in the paper.
     step_size : "auto" or float
-        Dimensionless step :math:`\gamma`, relative to each component's variance; 0.3 when
-        ``"auto"``.
+        Dimensionless step :math:`\gamma`, relative to each component's variance. ``"auto"`` means
+        0.3.
     schedule : {"auto", "constant", "sqrt", "linear"} or callable
         Factor of the step size by iteration t of n: 1, :math:`1/\sqrt{1 + t}`, :math:`1 - t/n`, or
-        a function of t. ``"auto"`` begins with Gaussians by second-order steps; where those are
-        not enough it explores at a constant step until the ELBO has stopped rising,
-        respawns components of negligible weight, then settles with decaying steps and averages
-        the last iterates; any other follows its n steps and keeps the last iterate.
+        a function of t. ``"auto"`` begins with Gaussians by second-order steps. If those are not
+        enough, it explores at a constant step until the ELBO stops rising, respawns components of
+        negligible weight, settles with decaying steps, and averages the last iterates. Any other
+        schedule takes its n steps and keeps the last iterate.
     n_samples : int, optional
-        Draws of each component, B; by default 3, or to make 150 (50 for over 500 effects of sites).
+        Draws per component and step, B. The default is 3, or more to make 150 draws per step (50
+        if sites have more than 500 effects).
     start : dict, list of K dicts, or (K, d) array, optional
-        Start in model space by variable name, for all components (then ``init`` spreads them around
-        it) or for each; or the first means in unconstrained space. They choose the modes that are
-        found: without them, chains at high temperatures look for more.
+        Values in model space by variable name, for all components (``init`` then spreads them
+        around it) or for each component; or the first means in unconstrained space. Your starts
+        choose the modes. Without them, chains at high temperatures look for more modes.
     start_sigma : float or dict, optional
-        First standard deviation of the components in unconstrained space, 0.1 when not given.
+        First standard deviation of the components in unconstrained space; 0.1 by default.
     init : {"jitter", "prior", "uniform"}
-        How components without a start of their own are placed: the model's initial point plus
-        uniform noise, draws from the prior, or uniformly in a box around zero, in unconstrained
-        space.
+        Place of components without a start: the model's initial point plus uniform noise, draws
+        from the prior, or uniform draws from a box around zero in unconstrained space.
     init_width : float
-        Half width of that noise or box.
+        Half width of the noise or the box.
     random_seed : int or Generator, optional
     convergence : "auto" or None
-        None runs all iterations; with ``"auto"`` the schedule of that name stops by itself once
-        the ELBO has stopped rising.
+        None runs all iterations. With ``"auto"``, the schedule ``"auto"`` stops when the ELBO stops
+        rising.
     model : pymc.Model, optional
         The model of the context when not given.
 
@@ -246,34 +246,36 @@ class IsoMix(Inference):
         n : int
             Iterations.
         score : bool, optional
-            False keeps no loss history.
+            False records no losses.
         callbacks : list of callables, optional
-            Each gets (approximation, losses so far, iteration from 1) after every step;
+            Each is called with (approximation, losses so far, iteration from 1) after every step.
             ``StopIteration`` ends the fit.
         progressbar, progressbar_theme, include_transformed
             As in :meth:`pymc.variational.inference.Inference.fit`.
         backend : str, optional
-            When not given, JAX where it is installed and can compile the model, unless
-            ``compile_kwargs`` or PyTensor's configuration name a mode; else PyMC's default. Numba
-            compiles the model alone; by ``compile_kwargs={"mode": "NUMBA"}`` the whole step.
+            The default is JAX if it is installed and can compile the model, unless
+            ``compile_kwargs`` or PyTensor's configuration name a mode. Otherwise it is PyMC's
+            default. Numba compiles only the model; ``compile_kwargs={"mode": "NUMBA"}`` compiles
+            the whole step.
         compile_kwargs : dict, optional
             Arguments of ``pytensor.function``.
         **kwargs
             As in :meth:`pymc.variational.inference.Inference.fit`: ``obj_optimizer`` (for the means
-            only), ``total_grad_norm_constraint``, and so on; and ``n_devices``, among which JAX
-            spreads the evaluations of the model.
+            only), ``total_grad_norm_constraint`` and so on. ``n_devices`` is the number of devices
+            over which JAX spreads the evaluations of the model.
 
         Returns
         -------
         IsotropicMixture
-            Its ``hist`` is the negative ELBO of each iteration, on the full data's scale.
+            Its ``hist`` is the negative ELBO per iteration, on the scale of the full data.
 
         Raises
         ------
         FloatingPointError
-            If no component has a draw with a finite log density (with uniform weights, if one has
-            none), or a parameter would not be finite. The default schedule first respawns such a
-            component, or halves the step size, up to ten times. The last finite parameters stay.
+            If no component has a draw with a finite log density (with uniform weights, if any
+            component has none), or a parameter would not be finite. Before that, the default
+            schedule respawns such a component, or halves the step size, up to ten times. The last
+            finite parameters stay.
         """
         refuse_what_pm_fit_drops(sys._getframe(1), self.approx.model)
         check_fit(n, backend, callbacks)
@@ -324,7 +326,7 @@ class IsoMix(Inference):
         Raises
         ------
         ValueError
-            If lengths of dims, or masks, have changed since: that step holds them as constants.
+            If lengths of dims, or masks, have changed: the compiled step holds them as constants.
         """
         if self.state is None:
             raise TypeError("Need to call `.fit` first")
@@ -352,15 +354,15 @@ class IsoMix(Inference):
         return {**self.__dict__, "state": None}
 
     def _iterate(self, step, *, n, score, began=None, starts_warm=False, restores=False, **options):
-        """Take up to n steps; however they end, history and parameters stay as they are then.
+        """Take up to n steps; whatever ends them, history and parameters are recorded.
 
-        ``step`` is what takes the steps of a mixture, or a function that compiles it. The fit goes
-        on with the random numbers of the record where it ``restores`` them. ``options`` are
-        callbacks, and how progress shows; see :func:`pymc_isomix.fitting.loop.run`.
+        ``step`` takes the steps of a mixture, or is a function that compiles it. With ``restores``
+        the fit continues with the recorded random numbers. ``options`` are those of
+        :func:`pymc_isomix.fitting.loop.run`.
         """
         operator, history, first = self.objective.op, self.approx.history, self._n_steps
         operator.info.n_dropped.set_value(np.int64(0))
-        # what was found and said before holds no more
+        # earlier results are no longer valid
         self.approx.union = self.approx._report = None
         trace = Trace(np.full(n, np.nan), began=began or time.perf_counter())
         options |= {"first": first, "score": score}
@@ -424,7 +426,7 @@ class IsoMix(Inference):
         if not callable(step):
             return step
         began = time.perf_counter()
-        with saying_so(progressbar):
+        with showing_compilation(progressbar):
             step = step()
         trace.compile_seconds += time.perf_counter() - began
         return step

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 def _is_set(value):
-    """Tell whether an argument is other than None, and not empty."""
+    """Tell whether an argument is neither None nor empty."""
     return value is not None and not (hasattr(value, "__len__") and len(value) == 0)
 
 
@@ -47,7 +47,7 @@ class MixtureObjective(ObjectiveFunction):
     """Builds the step: draws, model, estimates, and the updates of all parameters."""
 
     def mode_of(self, compile_kwargs):
-        """Return the PyTensor mode of a step, and note the backend that it stands for."""
+        """Return the PyTensor mode of a step, and record its backend."""
         mode = get_mode(compile_kwargs.get("mode"))
         self.op.backend = backend_name(mode)
         return mode
@@ -56,16 +56,15 @@ class MixtureObjective(ObjectiveFunction):
     def step_function(
         self, *, score=True, compile_kwargs=None, fn_kwargs=None, whole=False, **kwargs
     ):
-        """Compile the step; it always returns the loss, NaN when the step was refused.
+        """Compile the step, which returns the loss, NaN for a refused step.
 
-        For a backend that takes time for each Op only the model is compiled, unless the ``whole``
-        step is asked for; the mixture's own arithmetic runs in NumPy beside it. Further parameters
-        are those of :meth:`updates`.
+        On numba and C only the model is compiled, unless ``whole``; the arithmetic of the mixture
+        runs in NumPy. Further parameters are those of :meth:`updates`.
 
         Raises
         ------
         JAXCompilationError
-            If it is compiled for JAX, and JAX cannot.
+            If JAX cannot compile the step.
         """
         compile_kwargs = dict(compile_kwargs or fn_kwargs or {})  # the second is an older name
         mode, flags = self.mode_of(compile_kwargs), {}
@@ -88,9 +87,9 @@ class MixtureObjective(ObjectiveFunction):
 
     @compiling()
     def stepper(self, *, compile_kwargs, whole, **kwargs):
-        """Return what takes the steps of a fit: compiled now, or by an earlier fit of the model.
+        """Return the stepper of a fit, compiled now or by an earlier fit of the model.
 
-        On JAX it is a loop, kept with the model where nothing is set that changes the step.
+        On JAX it is a loop. The model stores it unless special settings change the step.
         """
         mode = self.mode_of(compile_kwargs)
         if not is_jax(mode) or set(compile_kwargs) - {"mode"}:
@@ -103,7 +102,7 @@ class MixtureObjective(ObjectiveFunction):
             return store[key].bind(self.op, seed)
         teach_jax()
         updates = self.updates(**kwargs)
-        # gradients of parameters of the model come after the model's own rewrites
+        # gradients of the model's parameters come after the rewrites of the model
         mode = mode if kwargs.get("more_obj_params") else mode_for_xla(mode)
         with jax_failure():
             looped = self._loop(updates, mode).bind(self.op, seed, self._get_ready if key else None)
@@ -113,7 +112,7 @@ class MixtureObjective(ObjectiveFunction):
         return looped
 
     def _get_ready(self):
-        """Have compiled what the fit's draws will need."""
+        """Compile the functions that judge the fit."""
         with jax_failure():
             get_ready(self.approx.compiled_model(self.op.backend))
 
@@ -150,11 +149,11 @@ class MixtureObjective(ObjectiveFunction):
         Parameters
         ----------
         obj_n_mc : int, optional
-            Draws of each component, instead of the rule's.
+            Draws per component, instead of the rule's.
         obj_optimizer : callable, optional
-            ``(gradients, params) -> updates``, ``pm.adam(learning_rate=0.01)`` for example:
-            replaces the step of the means, which gets the gradient :math:`K \partial F/\partial
-            \mu_k`. Variances, weights and metric keep theirs.
+            ``(gradients, params) -> updates``, for example ``pm.adam(learning_rate=0.01)``. It
+            replaces the step of the means and gets the gradient :math:`K \partial F/\partial
+            \mu_k`. Variances, weights and metric keep their rules.
         more_obj_params : list of shared variables, optional
             Parameters of the model itself, updated by ``obj_optimizer`` to increase the ELBO.
         more_updates, more_replacements : dict, optional
@@ -205,7 +204,7 @@ class MixtureObjective(ObjectiveFunction):
 
 
 def check_devices(n_devices, operator, n_samples=None):
-    """Raise unless JAX has so many devices, and each gets as many draws as the others."""
+    """Raise unless JAX has so many devices, and the draws divide evenly among them."""
     check_count("n_devices", n_devices)
     if n_devices == 1:
         return
@@ -239,13 +238,13 @@ class MixtureKL(Operator):
     Attributes
     ----------
     step_size : shared scalar
-        Of the next step.
+        Size of the next step.
     info : StepInfo
-        What the last step told beside the parameters.
+        Results of the last step besides the parameters.
     anchor : Anchor or None
         None without minibatches.
     backend : str
-        That the step, or the model in it, was compiled for.
+        Backend of the compiled step, or of the model in it.
     """
 
     objective_class = MixtureObjective
@@ -264,15 +263,15 @@ class MixtureKL(Operator):
 
     @property
     def n_draws(self):
-        """Draws of a step, of all components together."""
+        """Draws per step, over all components."""
         return len(self.info.n_finite.get_value(borrow=True)) * self.rule.n_samples
 
     def move_anchor(self):
-        """Put the anchor of minibatches at the mixture's mean, by one look at all the data."""
+        """Put the anchor of minibatches at the mixture's mean, with one evaluation of all data."""
         assert self.anchor is not None
         mixture, group = self.approx.mixture, self.approx.groups[0]
         point, _ = group.to_unconstrained(mixture.mean[None])
-        # of the fitted model, whatever the context's; beside what the approximation compiles
+        # of the fitted model, not that of the context; apart from the approximation's functions
         compiled = self.approx.__dict__.setdefault("_compiled", {})
         if "anchor" not in compiled:
             compiled["anchor"] = CompiledModel(group.space, mixture.means.dtype.name, self.backend)
@@ -282,13 +281,13 @@ class MixtureKL(Operator):
             log_density, gradient = compiled["anchor"].log_density_and_gradient(point)
         except ValueError as error:  # random by more than minibatches
             logger.info(f"minibatches are fitted without noise reduction: {error}")
-            compiled["anchor"] = None  # said once
+            compiled["anchor"] = None  # logged once
             return
         self.anchor.move(point[0], log_density[0], gradient[0])
 
     @property
     def shared(self):
-        """Shared variables of the step, by name, but for those of the model."""
+        """Shared variables of the step by name, without those of the model."""
         found = {"step_size": self.step_size, **self.approx.groups[0].shared_params}
         for name in ("info", "anchor"):
             if (record := getattr(self, name)) is not None:
@@ -297,7 +296,7 @@ class MixtureKL(Operator):
 
     @property
     def key(self):
-        """Return what tells steps apart that nothing was set for."""
+        """Return the key of a step without special settings."""
         group = self.approx.groups[0]
         if group.user_params is not None or len(self.approx.groups) > 1:
             return None

@@ -1,4 +1,4 @@
-"""The variational parameters of a group as PyMC wants them: shared variables, or the user's own."""
+"""The variational parameters of a group: shared variables, or the user's own."""
 
 import numpy as np
 import pytensor
@@ -11,7 +11,7 @@ from pymc_isomix.interface.settings import DENSE_UP_TO, metric_kind
 from pymc_isomix.model import starts
 from pymc_isomix.sites.find import FARTHEST, TYPICAL, starting_coordinates
 
-SEVERAL = {"metric": "(), (d,) or (d, d)", "log_variances": "(K,) or (K, d)"}  # shapes to choose
+SEVERAL = {"metric": "(), (d,) or (d, d)", "log_variances": "(K,) or (K, d)"}  # alternative shapes
 
 
 def first_values(
@@ -65,7 +65,7 @@ def allocate(values):
 
 def numbers(shared, names):
     """Return copies of the values of shared variables, {name: array}."""
-    # JAX, whose arrays they may hold, would compile a copy of its own for every shape
+    # with JAX's arrays, JAX would compile a copy for every shape
     return {name: np.array(shared[name].get_value(borrow=True)) for name in names}
 
 

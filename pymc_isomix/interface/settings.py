@@ -1,4 +1,4 @@
-"""What a user asked for, and what ``"auto"`` and ``None`` stand for."""
+"""The user's settings, and the meaning of ``"auto"`` and ``None``."""
 
 import logging
 import math
@@ -18,21 +18,21 @@ from pymc_isomix.step.updates import VARIANCE_UPDATES
 logger = logging.getLogger(__name__)
 
 STEP_SIZE = 0.3
-# Dimensions of a dense metric: steps of a mixture cost O(d^3) each, and learn it from few draws;
+# largest dense metrics: steps of a mixture cost O(d^3) and learn it from few draws;
 # second-order steps, at the start of a default fit, learn it from batches of 3 d draws
 DENSE_UP_TO, DENSE_AT_START = 500, 2000
-FEWEST_DRAWS = 150  # in a step: with fewer, noise keeps small mixtures from their optimum
-LARGE_SITES = 500  # elements: in their coordinates little noise is left, and every draw costs
-FEWEST_OF_MANY = 50  # draws then
+FEWEST_DRAWS = 150  # per step: with fewer, noise keeps small mixtures from their optimum
+LARGE_SITES = 500  # elements: their coordinates have little noise, and draws are expensive
+FEWEST_OF_MANY = 50  # draws per step then
 NOT_RECORDED = "not recorded"
-# what the paper's own algorithm fixes
+# settings that the paper's algorithm fixes
 PAPER: dict = {
     "metric": "identity",
     "coordinates": "affine",
     "weights": "uniform",
     "absolute_step": True,
 }
-# what an approximation fixes once it is made
+# settings that an existing approximation fixes
 OF_THE_START = (
     "n_components",
     "component_variances",
@@ -50,7 +50,7 @@ OF_THE_START = (
 class Settings:
     """Arguments of :class:`pymc_isomix.IsoMix`, which documents them.
 
-    ``absolute_step`` is that of :meth:`pymc_isomix.IsoMix.paper`.
+    ``absolute_step`` belongs to :meth:`pymc_isomix.IsoMix.paper`.
 
     Raises
     ------
@@ -92,7 +92,7 @@ class Settings:
 
     @property
     def first_step(self):
-        """The step size that ``"auto"`` stands for, or the user's."""
+        """The user's step size, or that of ``"auto"``."""
         auto = isinstance(self.step_size, str) and self.step_size == "auto"
         return STEP_SIZE if auto else self.step_size
 
@@ -108,7 +108,7 @@ class Settings:
         )
 
     def draws_of_each(self, n_elements=0):
-        """Draws of each component in a step, B, where sites have so many elements."""
+        """Draws per component and step, B, for sites with so many elements."""
         if self.n_samples is not None:
             return self.n_samples
         if n_elements > LARGE_SITES:
@@ -116,7 +116,7 @@ class Settings:
         return max(3, math.ceil(FEWEST_DRAWS / self.n_components))
 
     def rule(self, n_elements=0):
-        """Say what one step does, where sites have so many elements."""
+        """Return the settings of a step, for sites with so many elements."""
         return StepRule(
             variance_update=self.variance_update,
             shared_variance=self.shared_variance,
@@ -127,12 +127,12 @@ class Settings:
 
     @property
     def for_the_group(self):
-        """What a new :class:`pymc_isomix.IsotropicMixtureGroup` takes, by name."""
+        """Arguments of a new :class:`pymc_isomix.IsotropicMixtureGroup`, by name."""
         dense_up_to = DENSE_AT_START if self.starts_warm else DENSE_UP_TO
         return {name: getattr(self, name) for name in OF_THE_START} | {"dense_up_to": dense_up_to}
 
     def record(self):
-        """Describe the settings in what JSON can hold."""
+        """Describe the settings for JSON."""
         return self.record_of(field.name for field in fields(self))
 
     def record_of(self, names):
@@ -141,12 +141,13 @@ class Settings:
 
     @classmethod
     def from_record(cls, record, **changes):
-        """Read back what :meth:`record` gave, with some settings changed.
+        """Undo :meth:`record`, with some settings changed.
 
         Raises
         ------
         ValueError
-            If ``changes`` name what an approximation fixes, or leave out what is not recorded.
+            If ``changes`` name a setting that an approximation fixes, or lack one that is not
+            recorded.
         """
         if fixed := sorted(set(changes) & {*OF_THE_START, "model"}):
             raise ValueError(f"{', '.join(fixed)} cannot change: the approximation fixes it")
@@ -164,7 +165,7 @@ class Settings:
         return cls(**settings)
 
     def of(self, mixture):
-        """Return the settings with what a mixture fixes."""
+        """Return the settings with those that a mixture fixes."""
         return replace(
             self,
             n_components=mixture.n_components,
@@ -174,7 +175,7 @@ class Settings:
 
 
 def metric_kind(given, n_dim, dense_up_to=DENSE_UP_TO):
-    """Return the kind of metric, and say which was chosen for ``"auto"``."""
+    """Return the kind of metric, and log the choice for ``"auto"``."""
     if given != "auto":
         return given
     chosen = "dense" if n_dim <= dense_up_to else "diag"

@@ -1,1 +1,1 @@
-"""A PyMC model as the fit sees it."""
+"""The view that a fit has of a PyMC model."""

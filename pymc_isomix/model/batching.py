@@ -34,18 +34,18 @@ STOPS_GRADIENT = (DisconnectedGrad, ZeroGrad, GradClip, GradScale)
 
 
 class PointTarget(NamedTuple):
-    """A model's log density at one point y (d,), seen in its coordinates."""
+    """A model's log density at one point y (d,), in the coordinates of the fit."""
 
     point: TensorVariable  # (d,)
-    parameters: dict  # variables that stand for those of the coordinates, by name
+    parameters: dict  # symbolic parameters of the coordinates, by name
     log_density: TensorVariable  # log p(z) + log |dz/dy|
-    outputs: list  # it and its gradient, then what is given at the sites; finite far out
+    outputs: list  # log density, gradient, and what is given at the sites; finite far out
     given: list  # what is given at each site, tuples
     unconstrained: list  # z (d,) and log |dz/dy|, with sites
 
 
 class BatchedTarget(NamedTuple):
-    """The same at a batch of points (S, d)."""
+    """A model's log density at a batch of points (S, d)."""
 
     log_density: TensorVariable  # (S,)
     gradient: TensorVariable  # (S, d) in y
@@ -64,9 +64,9 @@ def batched_log_density(
 ):
     """Build the model's log joint density and gradient at a batch of points.
 
-    One vectorised graph serves all points, so that draws share what does not depend on them: a
-    minibatch above all, which keeps its ``total_size`` scale. A graph that contains a scan has no
-    vectorised form; there, each point is evaluated by itself.
+    One vectorised graph serves all points, which share everything that does not depend on them,
+    above all a minibatch, with its ``total_size`` scale. A graph with a scan cannot be vectorised,
+    so each point is evaluated separately.
 
     Parameters
     ----------
@@ -75,13 +75,13 @@ def batched_log_density(
     coordinates : CoordinateMap, optional
         The sites, if there are any.
     parameters : dict of TensorVariable, optional
-        Of the coordinates, by name.
+        Parameters of the coordinates, by name.
     more_replacements : dict, optional
         Applied to the model's log density first.
     mode : Mode or str, optional
-        Compile them by themselves with this mode, as one Op without a gradient.
+        Compile log density and gradient with this mode, as one Op without a gradient.
     on_jax : bool
-        Whether JAX compiles them: large matrices are then made for a few points at a time.
+        Whether JAX compiles the graph. Large matrices are then made for a few points at a time.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def batched_log_density(
     """
     slopes: list | None = None
     if coordinates and coordinates.has_shape:
-        # whatever the shape, the model is the same: what is compiled of it serves any
+        # the model does not depend on the shape, so its compiled functions serve any shape
         points, *slopes = shapes.bend(points, coordinates.shape(parameters))
         coordinates = coordinates.straight
         parameters = {name: parameters[name] for name in coordinates.parameter_shapes}
@@ -119,12 +119,12 @@ def batched_log_density(
 
 
 def target_at_point(space: FlatSpace, dtype: str, coordinates: Any = None) -> PointTarget:
-    """Build the model's log joint density and gradient at one point; kept with the model."""
+    """Build the model's log joint density and gradient at one point; cached with the model."""
     key = "target", dtype, coordinates.key if coordinates else None, graph_key(space)
     return cached(space.model, key, lambda: _target_at_point(space, dtype, coordinates))
 
 
-@compiling(cxx="")  # a constant that is computed here, once, would have C compiled
+@compiling(cxx="")  # otherwise constants would be computed by compiled C
 def _target_at_point(space, dtype, coordinates, more_replacements=None):
     point = pt.vector("point", shape=(space.n_dim,), dtype=dtype)
     values, unconstrained, given, parameters = space.unflatten(point), [], [], {}
@@ -152,7 +152,7 @@ def _target_at_point(space, dtype, coordinates, more_replacements=None):
 
 def _stable_gradient(log_density, check_bounds):
     """Rewrite a log density so that its gradient is finite as far out as it is."""
-    # as pm.compile does; vectorised, a check that fails at one point would fail at all
+    # as pm.compile does; otherwise a check that fails at one point would fail at all
     checks = (
         upstream.local_check_parameter_to_ninf_switch
         if check_bounds
@@ -160,28 +160,28 @@ def _stable_gradient(log_density, check_bounds):
     )
     flat: Any = rewrite_graph(log_density, include=(), custom_rewrite=dfs_rewriter(checks))
     if any(v.owner and isinstance(v.owner.op, STOPS_GRADIENT) for v in ancestors([flat])):
-        return flat  # the rewrites would take it out
+        return flat  # the rewrites would remove it
     # far out the gradient of log(1 - sigmoid(x)) is 0/0; that of softplus is not
     return upstream.rewrite_pregrad(flat)
 
 
 def stabilise(outputs):
-    """Rewrite expressions so that they stay finite as far out as PyMC's own functions do.
+    """Rewrite expressions to stay finite as far out as PyMC's own functions do.
 
-    log(1 - sigmoid(x)) becomes softplus, a softmax the one that subtracts the maximum, and so on.
-    The modes that compile cheaply leave this out, and once a graph is vectorised it has other forms
-    than the rewrites look for. What only depends on shapes is folded while they are plain
-    constants: batched, they would become tensors, which neither JAX nor the rewrites see through.
+    log(1 - sigmoid(x)) becomes softplus, a softmax subtracts its maximum, and so on. Cheap modes
+    skip these rewrites, and vectorised graphs have other forms than the rewrites look for.
+    Expressions of shapes are folded while they are plain constants. Batched shapes would be
+    tensors, which neither JAX nor the rewrites resolve.
     """
-    outputs = inline_own_gradients(outputs)  # of sites, whose gradient has been taken
-    # what a rewrite puts into one Op, the softmax for example, would be compiled by itself
+    outputs = inline_own_gradients(outputs)  # of sites, after the gradient
+    # an Op with an inner graph, such as the softmax, would be compiled separately
     last = dfs_rewriter(upstream.inline_symbolic_for_fusion, constant_mask_to_indices)
     rewrites = {"include": upstream.STABLE, "exclude": [upstream.SYMMETRY]}
     return rewrite_graph(outputs, custom_rewrite=last, clone=True, **rewrites)
 
 
 def inline_own_gradients(outputs):
-    """Put the graphs of what is one Op for its gradient's sake in its place."""
+    """Replace Ops that exist only for their gradient by their graphs."""
     if not any(v.owner and _has_own_gradient(v.owner.op) for v in ancestors(outputs)):
         return outputs
     inline = dfs_rewriter(node_rewriter([OpFromGraph])(_inline_own_gradient))
@@ -198,7 +198,7 @@ def _has_own_gradient(op):
 
 @node_rewriter([AdvancedSubtensor, AdvancedIncSubtensor])
 def constant_mask_to_indices(fgraph, node):
-    """Turn constant boolean masks into indices: vectorised, they are no constants to JAX."""
+    """Turn constant boolean masks into indices, which stay constant for JAX."""
     is_update = isinstance(node.op, AdvancedIncSubtensor)
     array, *inputs = node.inputs
     update = inputs.pop(0) if is_update else None

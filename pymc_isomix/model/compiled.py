@@ -1,4 +1,4 @@
-"""A model at draws of the approximation: compiled once, evaluated in chunks."""
+"""A model at draws of the approximation, compiled once and evaluated in chunks."""
 
 from copy import copy
 from functools import cached_property
@@ -41,14 +41,14 @@ from pymc_isomix.model.fitted_data import same, shared_variables
 from pymc_isomix.model.model_cache import cached, graph_key
 
 RANDOM = (RandomVariable, MinibatchOp)
-AT_ONCE, AT_ONCE_ON_JAX = 150, 50  # points; chunks are padded on JAX, where few draws are common
+AT_ONCE, AT_ONCE_ON_JAX = 150, 50  # points; on JAX chunks are padded, and often there are few draws
 
 
 class CompiledModel:
-    """What draws of an approximation need of a model; each part is compiled at its first use.
+    """Functions of a model at draws, each compiled at its first use.
 
-    Points are coordinates y (S, d); without sites they are unconstrained points z. One compiled
-    function gives log density, gradient and z to all that asks: weights, transitions, probes.
+    Points are coordinates y (S, d); without sites they are unconstrained points z. Weights,
+    transitions and ascents share one compiled function of log density, gradient and z.
 
     Parameters
     ----------
@@ -56,30 +56,30 @@ class CompiledModel:
     dtype : str
         Of points.
     backend : str
-        Of the fit. On JAX the model is evaluated there, in chunks of one size. Otherwise NumPy
-        evaluates it Op by Op, unless it has loops that would be slow in Python.
+        Backend of the fit. JAX evaluates the model in chunks of one size. Otherwise NumPy evaluates
+        it Op by Op, unless it has loops that are slow in Python.
     coordinates : Coordinates, optional
-        Where the points are; unconstrained space when not given.
+        Coordinates of the points; unconstrained space when not given.
     """
 
     def __init__(self, space, dtype, backend="", coordinates=None):
         self.space, self.dtype, self.backend = space, dtype, backend
         self.coordinates = coordinates
-        self.at_once = AT_ONCE_ON_JAX if self._on_jax else AT_ONCE
+        self.at_once = AT_ONCE_ON_JAX if self.is_on_jax else AT_ONCE
 
     def at(self, coordinates):
-        """Return the same in coordinates of other parameters: what is compiled serves both."""
+        """Return a copy with other parameters of the coordinates and the same functions."""
         other = copy(self)
         other.coordinates = coordinates
         return other
 
     def prepare(self):
-        """Compile what evaluates the model, so that copies by :meth:`at` share it."""
+        """Compile the evaluation, so that copies by :meth:`at` share it."""
         return self._function
 
     @staticmethod
     def key(model):
-        """Return what differs once something is added to a model."""
+        """Return a key that changes when something is added to a model."""
         parts = (*model.basic_RVs, *model.deterministics, *model.potentials)
         return id(model), *map(id, parts)
 
@@ -101,8 +101,10 @@ class CompiledModel:
         """Map points y (S, d) to z (S, d) and log |dz/dy| (S,)."""
         if not self.coordinates:
             return points, np.zeros(len(points), points.dtype)
-        if self._on_jax and self.is_quick:  # compiled by now; NumPy takes matrices one by one
-            return self._evaluate(points)[2:]
+        if (
+            self.is_on_jax and self.is_quick
+        ):  # already compiled; NumPy would take matrices one by one
+            return self._evaluate(points)[2:4]
         return self.coordinates.to_unconstrained(points)
 
     def from_unconstrained(self, points):
@@ -118,7 +120,7 @@ class CompiledModel:
 
     @cached_property
     def subsamples(self):
-        """Whether the log density is a random one, of a minibatch."""
+        """Whether the log density is that of a minibatch."""
         return self._has(RANDOM)
 
     @property
@@ -139,7 +141,7 @@ class CompiledModel:
         Returns
         -------
         log_density : (S,) array
-            As a density of y; of all the data, where the model has minibatches.
+            As a density of y; of all data if the model has minibatches.
         gradient : (S, d) array
             In y.
         unconstrained : (S, d) array
@@ -150,9 +152,9 @@ class CompiledModel:
         Raises
         ------
         ValueError
-            If the log density stays random without ``pm.Minibatch``.
+            If the log density is random without ``pm.Minibatch``, too.
         """
-        log_density, gradient, *mapped = self._evaluate(points)
+        log_density, gradient, *mapped = self._evaluate(points)[:4]
         return log_density, gradient, *(mapped or (points, np.zeros(len(points), points.dtype)))
 
     def log_density(self, points):
@@ -163,12 +165,20 @@ class CompiledModel:
         """Log density (S,) at points (S, d), and its gradient (S, d); see :meth:`evaluate`."""
         return self._evaluate(points)[:2]
 
+    def evaluate_to_learn(self, points):
+        """Log density (S,), gradient (S, d), and a list of what the sites learn from, (S, ...).
+
+        The list is that of the map's "given", or None if a site has more than elements.
+        """
+        log_density, gradient, *more = self._evaluate(points)
+        return log_density, gradient, more[2:] if self._map and self._map.is_elementwise else None
+
     def symbolic_log_density(self, point):
-        """Build the log density at one point (d,), a scalar expression; of all the data."""
+        """Build the log density of all data at one point (d,), a scalar expression."""
         target = self._full
         constants = {n: pt.constant(value) for n, value in self._parameters.items()}
         replacements = {target.parameters[n]: constants[n] for n in target.parameters}
-        # any sampler knows what is inside
+        # with Ops that any sampler knows
         [log_density] = batching.inline_own_gradients([target.log_density])
         data = {
             variable: pt.constant(np.array(self.space.value_of(variable)), dtype=variable.dtype)
@@ -191,7 +201,7 @@ class CompiledModel:
 
     @property
     def _map(self):
-        """The map without the shape, which takes no compiling."""
+        """The map without the shape, which needs no compilation."""
         return self.coordinates.map.straight if self.coordinates else None
 
     @property
@@ -200,7 +210,7 @@ class CompiledModel:
 
     @cached_property
     def _full(self):
-        """The log density of all the data, at one point."""
+        """The log density of all data, at one point."""
         if not self.subsamples:
             return self._target(self.space)
         target = self._target(self.space.with_model(without_minibatches(self.model)))
@@ -213,7 +223,8 @@ class CompiledModel:
         return target
 
     @property
-    def _on_jax(self):
+    def is_on_jax(self):
+        """Whether the model is evaluated on JAX."""
         return self.backend == "jax" and find_spec("jax") is not None
 
     @cached_property
@@ -223,36 +234,39 @@ class CompiledModel:
         return cached(self.model, key, self._compile)
 
     def _evaluate(self, points):
-        """Evaluate (log density, gradient), and (z, log |dz/dy|) where y is not z."""
+        """Evaluate (log density, gradient), and (z, log |dz/dy|, given values) if y is not z."""
         names = self._map.parameter_shapes if self._map else ()
         parameters = [np.asarray(self._parameters[name], self.dtype) for name in names]
 
         def at(chunk):
             return self._function(chunk, *parameters, value_of=self.space.value_of)
 
-        evaluate = _in_chunks(at, self.at_once, self.dtype, padded=self._on_jax)
+        evaluate = _in_chunks(at, self.at_once, self.dtype, padded=self.is_on_jax)
         if not self._has_shape:
             return evaluate(points)
         points = np.asarray(points, dtype=self.dtype)
         bent, *slopes = self.coordinates.map.bend(points, self._parameters)
-        log_density, gradient, *mapped = evaluate(bent)
-        z, log_determinant = mapped or (bent, 0)
+        log_density, gradient, *more = evaluate(bent)
+        z, log_determinant, *given = more or (bent, 0)
         with np.errstate(all="ignore"):
             moved = shapes.log_density_and_gradient(log_density, gradient, *slopes)
-        return [*moved, z, log_determinant + slopes[0].sum(axis=1)]
+        return [*moved, z, log_determinant + slopes[0].sum(axis=1), *given]
 
     def _compile(self):
         """Compile :meth:`evaluate` as a function of points and the coordinates' parameters."""
         with compiling(cxx=""):
             target = self._full
-            # JAX wants to know how many: the chunks are padded
-            shape = (self.at_once if self._on_jax else None, self.space.n_dim)
+            # JAX needs a static number of points, so chunks are padded
+            shape = (self.at_once if self.is_on_jax else None, self.space.n_dim)
             points = pt.matrix("points", shape=shape, dtype=self.dtype)
             outputs = [*target.outputs[:2], *target.unconstrained]
-            batch = vectorising.batch_in_chunks if self._on_jax else vectorising.batch
+            if self._map and self._map.is_elementwise:  # few numbers, which are computed anyway
+                given = self._map.by_site(target.outputs[2:], target.given)
+                outputs += self._map.learned_from(given)
+            batch = vectorising.batch_in_chunks if self.is_on_jax else vectorising.batch
             batched = batch(outputs, target.point, points)
             inputs = [points, *target.parameters.values()]
-            if self._on_jax:
+            if self.is_on_jax:
                 return compile_for_jax(inputs, batched, mode_for_xla("JAX"))
             mode = self._mode_beside_jax(batched)
             data = shared_variables(batched)
@@ -263,21 +277,21 @@ class CompiledModel:
             return lambda *values, value_of: function(*values, *map(value_of, data))
 
     def _mode_beside_jax(self, batched):
-        """Choose NumPy, which compiles at once, unless it would loop in Python."""
+        """Choose NumPy, which compiles immediately, unless it would loop in Python."""
         if self.backend == "numba" and _contains((Scan, Blockwise), batched):
             return without_wrong_rewrites("NUMBA")
         return without_wrong_rewrites(None) if _contains(Scan, batched) else CHEAP
 
 
 def has_minibatches(model):
-    """Whether a model's log density is of ``pm.Minibatch``, by a look at its graph alone."""
+    """Whether a model has ``pm.Minibatch``, by its graph."""
     return _contains(
         MinibatchOp, [*model.basic_RVs, *model.potentials, *model.rvs_to_values.values()]
     )
 
 
 def rows_per_row_of_minibatch(model):
-    """Say how many times as many rows as a minibatch all the data have; infinite if unknown."""
+    """Return the number of rows of the data per row of a minibatch; infinite if unknown."""
     outputs = [*model.basic_RVs, *model.potentials, *model.rvs_to_values.values()]
     nodes = {v.owner for v in ancestors(outputs) if v.owner and isinstance(v.owner.op, MinibatchOp)}
     ratios = [1.0]
@@ -291,14 +305,14 @@ def rows_per_row_of_minibatch(model):
 
 
 def n_observations(model):
-    """Count the elements of all observed variables, of all the data where there are minibatches."""
+    """Count the elements of all observed variables, with all data in place of minibatches."""
     sizes = [_size(model.rvs_to_values[rv]) for rv in model.observed_RVs]
     ratio = rows_per_row_of_minibatch(model)
     return sum(sizes) * (ratio if np.isfinite(ratio) else 1)
 
 
 def _size(variable):
-    """Elements of a variable, where its value or type tells; else none."""
+    """Return the number of elements of a variable, 0 if unknown."""
     if isinstance(variable, SharedVariable):
         return variable.get_value(borrow=True).size
     shape = variable.type.shape
@@ -306,7 +320,7 @@ def _size(variable):
 
 
 def _rows(variable):
-    """Length of the first axis, where the type or the value tells."""
+    """Length of the first axis if the type or the value shows it."""
     if not isinstance(variable.type, TensorType) or not variable.type.ndim:
         return None
     if isinstance(variable, SharedVariable):
@@ -315,14 +329,14 @@ def _rows(variable):
 
 
 class Rescaled(MinibatchRandomVariable):
-    """PyMC's, but one that can be cloned where ``total_size`` leaves a dimension out."""
+    """PyMC's class, which can be cloned even if ``total_size`` leaves a dimension out."""
 
     def make_node(self, rv, *total_size):  # noqa: D102
         return super().make_node(rv, *(None if NoneConst.equals(n) else n for n in total_size))
 
 
 def without_minibatches(model):
-    """Return a model of all the data: PyMC's ``remove_minibatched_nodes``, in any dimension."""
+    """Return a model of all data: PyMC's ``remove_minibatched_nodes`` for any dimension."""
     graph, _ = fgraph_from_model(without_initial_values(model))
     graph.replace_all(
         [
@@ -348,7 +362,7 @@ def without_minibatches(model):
     full_model = model_from_fgraph(whole, mutate_fgraph=True)
     share_data(model, full_model)
     for rv, value in model.rvs_to_initial_values.items():
-        if not isinstance(value, Variable):  # which would be of the other model
+        if not isinstance(value, Variable):  # which would belong to the other model
             full_model.rvs_to_initial_values[full_model[rv.name]] = value
     return full_model
 
@@ -368,9 +382,9 @@ def _in_chunks_by_name(function, size, dtype):
 
 
 def _in_chunks(function, size, dtype="float64", padded=False):
-    """Evaluate so many points at a time, and no more; where padded, always so many.
+    """Evaluate at most so many points at a time; exactly so many if padded.
 
-    In float32 too, points may be float64.
+    Points may be float64 even in float32.
     """
 
     def evaluate(points):
@@ -379,7 +393,7 @@ def _in_chunks(function, size, dtype="float64", padded=False):
             for start in range(0, max(len(points), 1), size):
                 chunk = points[start : start + size]
                 n_real = len(chunk)
-                if padded and n_real < size:  # JAX has been told how many
+                if padded and n_real < size:  # to the static number of points
                     last = chunk[-1:] if n_real else np.zeros((1, *chunk.shape[1:]), dtype)
                     chunk = np.concatenate([chunk, np.repeat(last, size - n_real, axis=0)])
                 parts.append([np.asarray(part)[:n_real] for part in function(chunk)])

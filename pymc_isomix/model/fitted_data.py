@@ -1,4 +1,4 @@
-"""The data that a fit has seen: ``pm.set_data`` changes those of the model, not these."""
+"""The data of a fit, which ``pm.set_data`` does not change."""
 
 import hashlib
 from contextlib import contextmanager
@@ -12,22 +12,22 @@ from pytensor.tensor.random.type import RandomType
 
 from pymc_isomix.backend.compilation import compile_lock
 
-LISTED = 5  # changes that a sentence names
+LISTED = 5  # changes named in a message
 
 
 @dataclass(frozen=True, eq=False)
 class FittedData:
-    """Values of the shared variables of a model, and its coords, as they were at one time.
+    """Values of the shared variables and coords of a model at one time.
 
-    Nothing is copied: ``set_value`` puts another array in the place of the old one.
+    Nothing is copied, because ``set_value`` replaces arrays.
 
     Parameters
     ----------
     variables : dict of Container to (SharedVariable, value)
-        By container, which clones of a shared variable have in common.
+        By container, which clones of a shared variable share.
     coords : dict
     lengths : list of SharedVariable
-        Those of dims among them.
+        Lengths of dims among the variables.
     """
 
     variables: Any = field(default_factory=dict)
@@ -36,7 +36,7 @@ class FittedData:
 
     @classmethod
     def of(cls, model):
-        """Take those that a model has now."""
+        """Record the present data of a model."""
         values = {
             variable.container: (variable, variable.get_value(borrow=True))
             for variable in [*shared_variables(_of_model(model)), *_dim_lengths(model)]
@@ -44,13 +44,13 @@ class FittedData:
         return cls(values, dict(model.coords), _dim_lengths(model))
 
     def value(self, variable):
-        """Value of a shared variable at the fit; of one that the fit did not see, its value now."""
+        """Value of a shared variable at the fit, or now if the fit did not have it."""
         found = self.variables.get(variable.container)
         return variable.get_value(borrow=True) if found is None else found[1]
 
     @contextmanager
     def in_place(self):
-        """Put these data in the place of the model's, for as long as a ``with`` lasts."""
+        """Set the model's data to these, within a ``with`` block."""
         with compile_lock:
             now = [(variable, variable.get_value(borrow=True)) for variable in self.changed()]
             try:
@@ -62,7 +62,7 @@ class FittedData:
                     variable.set_value(value, borrow=True)
 
     def changed(self):
-        """Return the shared variables whose values are others now, with their values at the fit."""
+        """Return the shared variables whose values have changed, with their values at the fit."""
         pairs = self.variables.values()
         return {
             variable: value
@@ -71,7 +71,7 @@ class FittedData:
         }
 
     def changes(self):
-        """Say which data are others now, from what to what; empty where none is."""
+        """Describe the changed data; empty if nothing has changed."""
         said = []
         changed = self.changed()
         if not all(variable in self.lengths for variable in changed):  # what else tells them
@@ -99,7 +99,7 @@ class FittedData:
 
 
 def same(value, other):
-    """Tell whether two values of data are the same."""
+    """Tell whether two values of data are equal."""
     if value is other:
         return True
     value, other = np.asarray(value), np.asarray(other)
@@ -114,7 +114,7 @@ def digest(value):
 
 
 def shared_variables(outputs):
-    """List the shared variables that expressions depend on, but for random generators."""
+    """List the shared variables of expressions, without random generators."""
     return [
         variable
         for variable in ancestors(outputs)

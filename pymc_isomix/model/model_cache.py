@@ -1,14 +1,14 @@
-"""What was compiled for a model, kept with the model: a second fit compiles nothing."""
+"""Compiled functions of a model, cached with it: a second fit compiles nothing."""
 
 import pytensor
 
 from pymc_isomix.backend.compilation import compile_lock
 
-MOST = 32  # things kept of one model; the oldest goes first
+MOST = 32  # entries per model; the oldest is dropped first
 
 
 class ModelCache(dict):
-    """A dictionary that a copy of its model, or a file of it, begins anew."""
+    """A dictionary that is empty in copies and pickles of its model."""
 
     def __reduce__(self):
         return type(self), ()
@@ -17,7 +17,7 @@ class ModelCache(dict):
         return type(self)()
 
     def add(self, key, value):
-        """Keep a value, and return it."""
+        """Store a value, and return it."""
         if len(self) >= MOST:
             del self[next(iter(self))]
         self[key] = value
@@ -25,25 +25,25 @@ class ModelCache(dict):
 
 
 def model_cache(model):
-    """Return what is kept of a model.
+    """Return the cache of a model.
 
-    It is an attribute of the model, so that it goes when the model does: what is compiled may refer
-    to the model, which a weak dictionary would keep alive.
+    It is an attribute of the model and is freed with it. Its functions may refer to the model, so a
+    weak dictionary would keep the model alive.
     """
     return model.__dict__.setdefault("_isomix_cache", ModelCache())
 
 
 def cached(model, key, make):
-    """Return what is kept of a model under a key, made now if it is not there yet."""
-    with compile_lock:  # a thread that wants the same waits for it
+    """Return the cached value of a key, and make it if it is missing."""
+    with compile_lock:  # other threads wait for the value
         store = model_cache(model)
         return store[key] if key in store else store.add(key, make())
 
 
 def graph_key(space):
-    """Return what a graph of a space's model holds as constants: the same key, the same graph.
+    """Return the key of a model's graph: everything that it holds as constants.
 
-    Shared variables are inputs of what is compiled: their values are those of the day.
+    Shared variables are inputs of compiled functions, so their values may change.
     """
     model = space.model
     constants = [

@@ -1,24 +1,24 @@
-"""What the user named, at draws: variables in their own units, and deterministics."""
+"""Model space at draws: variables in their own units, and deterministics."""
 
 import numpy as np
 from pymc.logprob.transforms import CircularTransform
 
 from pymc_isomix.model.space import axis_labels
 
-MOST_COLUMNS = 2000  # numbers of a draw: what is larger than the rest is left out
-CONSTANT = 1e-9  # spread, relative to the size, of what only rounding moves
+MOST_COLUMNS = 2000  # numbers per draw; the largest variables are left out
+CONSTANT = 1e-9  # relative spread of a constant with rounding errors
 
 
 def named_draws(compiled, *batches):
-    """Evaluate what the user named beyond the unconstrained space, at draws z.
+    """Evaluate variables in their own units, and deterministics, at draws z.
 
-    Variables that lie in model space as they lie in unconstrained space are left out, and so are
-    angles, integers, what is the same at all draws, and what is not finite at one of them.
+    Untransformed variables, angles, integers, constants, and variables that are not finite at some
+    draw are left out.
 
     Parameters
     ----------
     *batches : (S, d) array
-        Draws in unconstrained space; the first batch tells what varies.
+        Draws in unconstrained space; the first batch shows what varies.
 
     Returns
     -------
@@ -33,14 +33,14 @@ def named_draws(compiled, *batches):
         if not isinstance(model.rvs_to_transforms.get(variable, ...), CircularTransform | None)
         and np.issubdtype(variable.dtype, np.floating)
     ]
-    kept, total = set(), 0
+    chosen, total = set(), 0
     if variables:
         one = compiled.constrained(batches[0][:1])
         for variable in sorted(variables, key=lambda v: one[v.name].size):
             total += one[variable.name].size
             if total <= MOST_COLUMNS:
-                kept.add(variable.name)
-    names = [v.name for v in variables if v.name in kept]
+                chosen.add(variable.name)
+    names = [v.name for v in variables if v.name in chosen]
     labels = [label for name in names for label in _labels(model, name, one[name].shape[1:])]
     values = [_columns(compiled, batch, names) for batch in batches]
     with np.errstate(invalid="ignore"):
@@ -50,7 +50,7 @@ def named_draws(compiled, *batches):
 
 
 def _columns(compiled, points, names):
-    """Evaluate a piece at a time, so that what is left out takes no memory."""
+    """Evaluate in pieces, to save memory for variables that are left out."""
     pieces = []
     for start in range(0, len(points) if names else 0, compiled.at_once):
         found = compiled.constrained(points[start : start + compiled.at_once])

@@ -1,4 +1,4 @@
-"""Angles: value variables that run along the whole line, and mean the same each full turn."""
+"""Angles: value variables on the whole line that repeat after each full turn."""
 
 from dataclasses import replace
 
@@ -9,10 +9,10 @@ TURN = 2 * np.pi
 
 
 def periodic_dimensions(space):
-    """Tell which dimensions of a flat point are angles, (d,) booleans.
+    """Dimensions of a flat point that are angles, (d,) booleans.
 
-    PyMC's circular transform, that of ``pm.VonMises``, leaves an angle on the line, with a density
-    that repeats each turn.
+    PyMC's circular transform, as in ``pm.VonMises``, leaves an angle on the line, with a periodic
+    density.
     """
     periodic = np.zeros(space.n_dim, dtype=bool)
     for name, rv in space.variables.items():
@@ -22,7 +22,7 @@ def periodic_dimensions(space):
 
 
 def wrap(points, centre, periodic):
-    """Bring angles to within half a turn of a centre.
+    """Move angles to within half a turn of a centre.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def wrap(points, centre, periodic):
     Returns
     -------
     (..., d) array
-        The points themselves where no dimension is an angle.
+        The points themselves if no dimension is an angle.
     """
     if not periodic.any():
         return points
@@ -41,7 +41,7 @@ def wrap(points, centre, periodic):
 
 
 def circular_mean(points, weights, periodic):
-    """Mean (d,) of points (S, d); of angles the direction of their mean vector."""
+    """Mean (d,) of points (S, d); for angles, the direction of their mean vector."""
     angle = np.angle(weights @ np.exp(1j * points[:, periodic]))
     mean = weights @ points
     mean[periodic] = angle
@@ -49,7 +49,7 @@ def circular_mean(points, weights, periodic):
 
 
 def on_one_turn(mixture, periodic):
-    """Bring the components of a mixture to one turn: the same angles, where turns are one place."""
+    """Move the components of a mixture to one turn."""
     if not periodic.any():
         return mixture
     own = [block.mixture for block in mixture.blocks]

@@ -1,4 +1,4 @@
-"""Flat unconstrained space: where each variable of a model lies in a vector z (d,)."""
+"""Flat unconstrained space: the place of each variable in a vector z (d,)."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,8 +23,8 @@ class FlatSpace:
     ordering : mapping of value variable name to (name, slice, shape, dtype)
         As in ``pymc.variational.opvi.Group.ordering``; it may leave variables out.
     data : FittedData, optional
-        The data of a fit, which stand for those that the model has now. Without them the model's
-        own count, as they are at each time.
+        The data of a fit, which replace those of the model. Without them the present data of the
+        model count.
     """
 
     model: pm.Model
@@ -55,12 +55,12 @@ class FlatSpace:
 
     @cached_property
     def data_read(self):
-        """Values of shared variables that a graph took as constants; whoever does so notes them."""
+        """Values of shared variables that a graph holds as constants."""
         return {}
 
     @cached_property
     def elsewhere(self):
-        """Values, by name, of the value variables that have no place: the model's initial point."""
+        """Initial values, by name, of the value variables without a place."""
         missing = [v.name for v in self.model.value_vars if v.name not in self.ordering]
         if not missing:
             return {}
@@ -82,12 +82,12 @@ class FlatSpace:
         return np.concatenate([np.ravel(part) for part in parts])
 
     def replacements(self, values):
-        """Value variables of the model to what stands for them, given values by name."""
+        """Return replacements of the model's value variables, from values by name."""
         values = {**self.elsewhere, **values}
         return {value: pt.as_tensor(values[value.name]) for value in self.model.value_vars}
 
     def with_model(self, model):
-        """Return the same places for another model of the same variables."""
+        """Return the same places for another model with the same variables."""
         return replace(self, model=model)
 
     def with_data(self, data):
@@ -101,11 +101,11 @@ class FlatSpace:
         return self.data.value(variable)
 
     def changes(self):
-        """Say in what the model's data differ from those of the fit; empty where in nothing."""
+        """Describe how the model's data differ from those of the fit; empty if they do not."""
         return "" if self.data is None else self.data.changes()
 
     def refuse_other_dims(self):
-        """Raise ValueError where dims of free variables are others now than at the fit."""
+        """Raise ValueError if dims of free variables have changed since the fit."""
         if self.data is None:
             return
         for rv in self.variables.values():
@@ -124,7 +124,7 @@ class FlatSpace:
                     )
 
     def constants(self):
-        """Lengths of dims, and masks among the data, with constants to put in their place.
+        """Lengths of dims and masks in the data, with constants to replace them.
 
         They make shapes symbolic, which JAX cannot compile. Other data may change during a fit.
         """
@@ -140,8 +140,8 @@ class FlatSpace:
     def labels(self):
         """Label each dimension, ``tau_log__`` or ``beta[Intercept]``, (d,) strings.
 
-        By the value variable's name and the model's coords; by position where a transform changes
-        the shape.
+        Labels use the name of the value variable and the model's coords, or positions if a
+        transform changes the shape.
         """
         labels = []
         for name, _, shape, _ in self.ordering.values():
@@ -159,7 +159,7 @@ class FlatSpace:
         return np.array(labels)
 
     def describe(self):
-        """Describe the variables as they lie in a flat point: name, shape, transform."""
+        """Describe the variables in the order of a flat point: name, shape, transform."""
         return [
             {
                 "name": rv.name,
@@ -185,9 +185,9 @@ class FlatSpace:
 
 
 def axis_labels(model, dim, length):
-    """Labels of one axis: the coords of its dim where they fit, else positions.
+    """Labels of one axis: the coords of its dim if they fit, else positions.
 
-    ``model`` is any that has ``coords``.
+    ``model`` is any object with ``coords``.
     """
     labels = model.coords.get(dim)
     return np.arange(length) if labels is None or len(labels) != length else np.asarray(labels)

@@ -1,4 +1,4 @@
-"""Where the components start."""
+"""Starting points of the components."""
 
 import warnings
 from contextlib import nullcontext
@@ -15,7 +15,7 @@ from pymc_isomix.model.model_cache import cached, graph_key
 
 INITS = ("jitter", "prior", "uniform")
 RETRIES = 50
-PRIOR_TRIES = 10  # the last of them
+PRIOR_TRIES = 10  # the last of the tries
 START_SIGMA = 0.1  # first standard deviation of the components; they grow within tens of steps
 
 
@@ -95,7 +95,7 @@ def _starting_means(space, n_components, start, init, init_width, random_seed):
                 from_prior = from_prior or _prior_sampler(space)
                 means[k] = from_prior(rng.integers(2**30))
             else:
-                # the support may lie elsewhere, or be narrow: every other try comes closer
+                # the support may lie elsewhere or be narrow, so every other try is closer
                 width = init_width * (1.0 if attempt % 2 == 0 else 0.8**attempt)
                 means[k] = centre + rng.uniform(-width, width, size=n_dim)
             if (offenders := check(means[k])) is None:
@@ -117,10 +117,10 @@ def starting_scale(space, metric, start_sigma, *, diagonal=False):
     ----------
     metric : {"identity", "diag", "dense"}
     start_sigma : float, dict or None
-        As for :class:`pymc_isomix.IsoMix`. Isotropic components with an identity metric have one
-        for all dimensions: the root mean square.
+        As for :class:`pymc_isomix.IsoMix`. Isotropic components with an identity metric have the
+        root mean square in all dimensions.
     diagonal : bool
-        Whether components have a variance for each dimension.
+        Whether components have one variance per dimension.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def starting_scale(space, metric, start_sigma, *, diagonal=False):
     if isinstance(start_sigma, dict):
         values = {rv.name: name for name, rv in space.variables.items()}
         for name, value in start_sigma.items():
-            # PyMC's own start_sigma goes by value variables, tau_log__
+            # PyMC's own start_sigma names value variables, such as tau_log__
             value_name = values.get(name, name)
             if value_name not in space.ordering:
                 raise ValueError(
@@ -156,7 +156,7 @@ def starting_scale(space, metric, start_sigma, *, diagonal=False):
 
 
 def _centre(space, start, flat, component):
-    """Replace what is not finite of a point (d,) by zero; raise where ``start`` is to blame."""
+    """Replace non-finite values of a point (d,) by zero; raise if ``start`` caused them."""
     given = {str(getattr(variable, "name", variable)): v for variable, v in (start or {}).items()}
     for name, (_, place, _, _) in space.ordering.items():
         if np.all(np.isfinite(flat[place])):
@@ -167,14 +167,14 @@ def _centre(space, start, flat, component):
                 value = np.array2string(np.asarray(given[key]), threshold=5)
                 advice = f"start has {value} there: choose a start inside the support"
                 raise ValueError(_message(space, component, [rv_name], advice))
-    # PyMC's own initial point of an ordered variable, all equal, is -inf
+    # PyMC's initial point of an ordered variable has equal values, which map to -inf
     return np.where(np.isfinite(flat), flat, 0.0)
 
 
 def _prior_sampler(space):
-    """Return a function from a seed to a draw of the prior; of zeros where it is improper."""
+    """Return a function from a seed to a draw of the prior, or to zeros if it is improper."""
     try:
-        everywhere = {rv.name: "prior" for rv in space.model.free_RVs}  # instead of its initval
+        everywhere = {rv.name: "prior" for rv in space.model.free_RVs}  # overrides initval
         return _initial_point_sampler(space, everywhere, "prior")
     except ValueError:
         return lambda seed: np.zeros(space.n_dim)
@@ -183,8 +183,8 @@ def _prior_sampler(space):
 def _initial_point_sampler(space, start, strategy):
     """Return a function from a seed to a flat unconstrained point.
 
-    As ``pm.find_MAP`` gives it, ``start`` may hold unconstrained values, which count for variables
-    that it does not name otherwise, and deterministics, which do not.
+    ``start`` may come from ``pm.find_MAP``. Its unconstrained values count for variables that it
+    does not name otherwise, and its deterministics are ignored.
     """
     model = space.model
     known = {rv.name for rv in model.free_RVs}
@@ -204,7 +204,7 @@ def _initial_point_sampler(space, start, strategy):
             )
         if name not in known:
             continue
-        if not isinstance(value, str | Variable):  # those are PyMC's strategies and expressions
+        if not isinstance(value, str | Variable):  # not PyMC's strategies and expressions
             _broadcast("start", value, tuple(map(int, shapes[name])), name)
     named = {str(getattr(variable, "name", variable)) for variable in overrides}
     unconstrained = {n: v for n, v in unconstrained.items() if space.variables[n].name not in named}
@@ -229,7 +229,7 @@ def _initial_point_sampler(space, start, strategy):
 
 
 def _draw(sampler, seed):
-    """Draw a point, which may not be finite; None where a draw of a prior divides by zero."""
+    """Draw a point, which may not be finite; None if a draw of a prior divides by zero."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
@@ -239,7 +239,7 @@ def _draw(sampler, seed):
 
 
 def _point_function(space, overrides, strategy):
-    """Return PyMC's function from a seed to an initial point; kept, where no values are given."""
+    """Return PyMC's function from a seed to an initial point; cached unless values are given."""
     model, options = space.model, {"default_strategy": strategy, "return_transformed": True}
 
     def make():
@@ -277,9 +277,9 @@ def _finite_check(space):
     model = space.model
     terms_of = model.free_RVs + model.observed_RVs + model.potentials
     names = [variable.name for variable in terms_of]
-    terms = stabilise(model.logp(sum=False))  # one a variable, in that order
+    terms = stabilise(model.logp(sum=False))  # one per variable, in that order
     with warnings.catch_warnings():
-        # PyMC clones a minibatch that is a count or a truth value; here any one will do
+        # PyMC clones a minibatch of counts or booleans; any clone will do here
         warnings.filterwarnings("ignore", message="RNG Variable .* multiple distinct clients")
         options = {"inputs": model.value_vars, "mode": CHEAP, "on_unused_input": "ignore"}
         evaluate = one_at_a_time(model.compile_fn(terms, **options))

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def constrained_draws(space, points):
-    """Evaluate everything that a trace of the model holds, at draws from unconstrained space.
+    """Evaluate all variables of a trace at draws from unconstrained space.
 
     Parameters
     ----------
@@ -46,12 +46,12 @@ def compile_constrained(space, dtype="float64"):
     values = space.unflatten(point)
     variables, replacements = space.model.unobserved_value_vars, space.replacements(values)
     names = [variable.name for variable in variables]
-    # adding a zero makes every output depend on the point, so that each has a batch dimension
+    # adding a zero makes every output depend on the point and have a batch dimension
     outputs = [
         (variable + 0 * point[0]).astype(variable.dtype)
         for variable in stabilise(graph_replace(variables, replacements, strict=False))
     ]
-    # used a few times: compile cheaply, unless loops inside are slow in Python
+    # used only a few times, so compile cheaply, unless it has loops
     has_scan = any(v.owner and isinstance(v.owner.op, Scan) for v in ancestors(outputs))
     mode = None if has_scan else CHEAP
     evaluate = one_at_a_time(compile([batch], vectorize_graph(outputs, {point: batch}), mode=mode))
@@ -59,7 +59,7 @@ def compile_constrained(space, dtype="float64"):
 
 
 def to_trace(model, values, chains=1):
-    """Put draws, {name: (S, ...) array}, into a PyMC trace of S / chains draws a chain."""
+    """Put draws, {name: (S, ...) array}, into a PyMC trace."""
     variables = model.unobserved_value_vars
     n_draws = len(values[variables[0].name]) // chains
     traces = []
@@ -87,7 +87,7 @@ def to_datatree(model, trace, **kwargs):
 
 
 def _dims_of_their_own(model, draw):
-    """Name dims for each variable of a draw that has other lengths than the dims the model names.
+    """Name new dims for variables whose lengths differ from those of their dims in the model.
 
     Returns
     -------
@@ -107,12 +107,12 @@ def _dims_of_their_own(model, draw):
 
 
 def tell_data_apart(model, tree, data):
-    """Put the observed data of the fit in a tree of draws, and say of what data each group is.
+    """Put the observed data of the fit into a tree of draws, and record the data of each group.
 
     Parameters
     ----------
     model : pymc.Model
-        Whose data have changed since the fit.
+        Its data have changed since the fit.
     tree : DataTree
         Changed in place.
     data : FittedData
@@ -142,7 +142,7 @@ def tell_data_apart(model, tree, data):
 
 def to_dataset(model, values):
     """Convert draws, {name: (S, ...) array}, to a dataset of one chain with the model's dims."""
-    from arviz_base import dict_to_dataset  # imports JAX where NumPyro is not installed
+    from arviz_base import dict_to_dataset  # imports JAX if NumPyro is not installed
 
     coords, dims = coords_and_dims_for_inferencedata(model)
     return dict_to_dataset(

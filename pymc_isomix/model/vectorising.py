@@ -1,4 +1,4 @@
-"""Expressions of one point as those of many: at once, in chunks, or one by one."""
+"""From expressions of one point to those of many: at once, in chunks, or one by one."""
 
 import logging
 import math
@@ -19,7 +19,7 @@ from pymc_isomix.backend.jax_ops import InChunks
 
 logger = logging.getLogger(__name__)
 
-CACHE = 2**20  # bytes that the matrices of the points evaluated at once may take
+CACHE = 2**20  # bytes for the matrices of the points that are evaluated at once
 
 
 def batch(outputs, point, points):
@@ -37,7 +37,7 @@ def batch(outputs, point, points):
 
 
 def batch_in_chunks(outputs, point, points):
-    """Do the same on JAX, a few points at a time where matrices of all of them fill the cache.
+    """Do the same on JAX, in chunks if the matrices of all points fill the cache.
 
     A step of a Gaussian process of 100 points takes 60 ms of computing instead of 155.
     """
@@ -57,7 +57,7 @@ def batch_in_chunks(outputs, point, points):
 
 
 def _bytes_of_root(variable):
-    """Bytes of a Cholesky factor, where its size is known; zero for what is none."""
+    """Bytes of a Cholesky factor of known size; zero for other Ops."""
     op = variable.owner.op if variable.owner else None
     op = op.core_op if isinstance(op, Blockwise) else op
     if not isinstance(op, Cholesky) or None in variable.type.shape:
@@ -66,7 +66,7 @@ def _bytes_of_root(variable):
 
 
 def _repeated(output, points):
-    """Repeat what does not depend on the point, for every point."""
+    """Repeat values that do not depend on the point."""
     return pt.alloc(output, points.shape[0], *output.shape)
 
 
@@ -91,10 +91,10 @@ def _evaluate_one_by_one(outputs, point, points):
 
 
 def closed(outputs, point):
-    """Close a graph over its inputs: (other inputs, outputs, what the inputs stand for).
+    """Close a graph over its inputs: (other inputs, outputs, originals of the inputs).
 
-    What depends on shared variables but not on the point, a minibatch for example, is computed
-    once, outside, and passed in.
+    Values that do not depend on the point, for example a minibatch, are computed once outside and
+    passed in.
     """
     outside = _boundary(point, list(toposort(outputs)))
     inner = [variable.type() for variable in outside]
@@ -103,7 +103,7 @@ def closed(outputs, point):
 
 
 def _boundary(point, nodes):
-    """Tensors that do not depend on the point, are not constant, and feed what depends on it.
+    """Variable tensors that do not depend on the point and feed nodes that do.
 
     ``nodes`` are the graph's, in topological order.
     """
@@ -126,7 +126,7 @@ def _boundary(point, nodes):
             continue
         if isinstance(variable.type, TensorType):
             boundary[variable] = None
-        else:  # a scalar or a slice: what it is made of
+        else:  # a scalar or a slice: its inputs
             waiting.extend(variable.owner.inputs)
     return list(boundary)
 

@@ -1,15 +1,15 @@
-"""How the plots use arviz-plots."""
+"""The use of arviz-plots."""
 
 import numpy as np
 import xarray as xr
 
-SAMPLED = 4000  # draws, of an approximation given instead of a DataTree
+SAMPLED = 4000  # draws from an approximation that was given in place of a DataTree
 TICKS = 25  # labels that an axis has room for
 MOST_LOG_TICKS = 7
 
 
 def import_arviz_plots():
-    """Import arviz-plots with its visuals, or say which extra has it."""
+    """Import arviz-plots with its visuals, or raise an error that names the extra."""
     try:
         import arviz_plots
         import arviz_plots.backend.matplotlib
@@ -23,7 +23,7 @@ def import_arviz_plots():
 
 
 def figure_options(pc_kwargs, **defaults):
-    """Return the options of the figure, with room for what is outside the axes."""
+    """Return the options of the figure, with room outside the axes."""
     from arviz_base import rcParams
 
     backend = pc_kwargs.get("backend") or rcParams["plot.backend"]
@@ -61,7 +61,7 @@ def group_of(dt, name):
 
 
 def sparse(positions, most=TICKS):
-    """Leave out positions, evenly, until there are few enough to label."""
+    """Drop positions evenly until there are few enough to label."""
     return positions[:: int(np.ceil(len(positions) / most))]
 
 
@@ -75,12 +75,14 @@ def log_ticks(da, target, *, low, high):
     if len(inside) > MOST_LOG_TICKS:
         inside = sparse(decades[(decades >= low) & (decades <= high)], MOST_LOG_TICKS)
     backend_from_object(target).xticks(inside, [f"{tick:g}" for tick in inside], target)
-    if hasattr(target, "minorticks_off"):  # Matplotlib labels those too where there are few others
+    if hasattr(
+        target, "minorticks_off"
+    ):  # Matplotlib labels minor ticks, too, if there are few others
         target.tick_params(axis="x", which="minor", labelbottom=False)
 
 
 class Plot:
-    """A PlotCollection of one plot, with the visuals that its user asked for."""
+    """A PlotCollection of one plot, with the user's options of its visuals."""
 
     def __init__(self, azp, data, visuals, pc_kwargs, *, figsize, **aes):
         options = {

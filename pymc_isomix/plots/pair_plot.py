@@ -21,13 +21,13 @@ COLUMNS = (
     "dead",
     "metric",
 )
-SHOWN = 5  # dimensions that a pair plot has room for
+SHOWN = 5  # dimensions in a pair plot, at most
 DRAWS = 1000
 CIRCLE = np.linspace(0, 2 * np.pi, 61)
-DEVIATIONS = np.linspace(-3.5, 3.5, 36)  # where around each mean a density is drawn
+DEVIATIONS = np.linspace(-3.5, 3.5, 36)  # points around each mean where the density is drawn
 LABEL_WIDTH = 18  # characters
-MOST_COLOURS = 10  # of modes that a legend can tell apart
-SAME_PLACE = 1e-3  # standard deviations: means are of antithetic draws, exact but for rounding
+MOST_COLOURS = 10  # modes in a legend, at most
+SAME_PLACE = 1e-3  # standard deviations, for rounding errors of means of antithetic draws
 FAINTEST = 0.15  # opacity of the lightest component
 
 
@@ -91,7 +91,7 @@ def draw(azp, group, var_names, visuals, pc_kwargs):
 
 
 def _labeller(mixture):
-    """Break long names into lines, which have but the width of a plot; say which have no units."""
+    """Break long names into lines of the width of a plot, and mark standardised ones."""
     from arviz_base.labels import MapLabeller
 
     labels = {name: textwrap.fill(name, LABEL_WIDTH) for name in mixture.names}
@@ -133,7 +133,7 @@ def _align_axes(azp, matrix, mixture):
 
 
 def choose_dimensions(group, var_names):
-    """Return the places of the dimensions to show, in order, and a title if some are left out."""
+    """Return the dimensions to show, in order, and a title if some are left out."""
     labels = [str(label) for label in group["unconstrained"].values]
     if var_names is not None:
         names = [var_names] if isinstance(var_names, str) else list(var_names)
@@ -168,7 +168,7 @@ def _matching(labels, name):
 def own_columns(group):
     """Return our columns of group ``isomix`` by their plain names.
 
-    Beside a variable or dim of the model with the same name, ours have a prefix there.
+    They have a prefix there if the model has a variable or dim of the same name.
     """
     columns = (f"isomix_{name}" if f"isomix_{name}" in group else name for name in COLUMNS)
     ours = group[[name for name in columns if name in group]]
@@ -177,7 +177,7 @@ def own_columns(group):
 
 
 def _place(group):
-    """Name where the components are Gaussian: coordinates y where the model has sites."""
+    """Name the columns of the components' means in y, or in z for a model without sites."""
     return "coordinate_mean" if "coordinate_mean" in group else "unconstrained_mean"
 
 
@@ -196,7 +196,9 @@ def marginal(group, chosen):
         factors = sd[:, :, None] * np.eye(len(chosen))
     labels = [str(label) for label in group["unconstrained"].values[chosen]]
     elsewhere = np.zeros(len(labels), bool)
-    if "coordinate_sd" in group:  # of what is no site both are the same, but for the quadrature
+    if (
+        "coordinate_sd" in group
+    ):  # for dimensions of no site, y and z agree up to the error of the quadrature
         seen, itself = (group[f"{kind}_mean"] for kind in ("coordinate", "unconstrained"))
         apart = np.abs(seen.values - itself.values)[:, chosen]
         elsewhere = (apart > SAME_PLACE * group["coordinate_sd"].values[:, chosen]).any(axis=0)
@@ -211,7 +213,7 @@ def marginal(group, chosen):
 
 
 def draws(mixture, n_draws=DRAWS):
-    """Draw from the mixture, always the same: (mode, draw) by dimension, NaN in other modes."""
+    """Draw from the mixture with a fixed seed: (mode, draw) by dimension, NaN in other modes."""
     rng = np.random.default_rng(0)
     probability = mixture.weights / mixture.weights.sum()
     component = rng.choice(len(probability), size=n_draws, p=probability)
@@ -242,7 +244,7 @@ def _components(mixture):
 
 
 def _by_mode(mixture, values, modes, dims):
-    """Spread values (n, ...) over modes, with NaN where one is of another mode."""
+    """Spread values (n, ...) over modes, with NaN in other modes."""
     own = modes == mixture.mode_names[:, None]  # (modes, ...)
     own = own.reshape(own.shape + (1,) * (len(dims) - 1))
     spread = {
@@ -257,7 +259,7 @@ def _without_single_mode(dataset):
 
 
 def _ellipses(da_x, da_y, target, *, strength, **options):
-    """Draw one standard deviation of each component, wider and darker the more weight it has."""
+    """Draw one standard deviation of each component, with width and darkness by its weight."""
     from arviz_plots.plot_collection import backend_from_object
 
     backend = backend_from_object(target)

@@ -30,22 +30,21 @@ def plot_components(
 ) -> Any:
     """Plot the components of the mixture as ellipses over draws, two dimensions at a time.
 
-    In the coordinates where the components are Gaussian and the ellipses of one standard deviation
-    exact: unconstrained space, so that variables with a transform show as ``tau_log__``, but for
-    effects of a hierarchy that the fit sees by their own scale (see :func:`plot_shares`). The more
-    weight a component has, the darker and wider its line; the colour tells its mode. On the
-    diagonal are the exact marginal densities, each mode's part by itself. Draws are made anew from
-    the mixture, so that they do not depend on how many ``dt`` has. Components flagged ``dead`` are
-    left out.
+    The axes are the coordinates in which the ellipses of one standard deviation are exact. These
+    are unconstrained space, where a transformed variable shows as ``tau_log__``, and units of their
+    own scale for the effects of a hierarchy (see :func:`plot_shares`). A heavier component has a
+    darker and wider line, and the colour shows its mode. The diagonal has the exact marginal
+    densities, one curve per mode. The draws are new ones from the mixture. Components flagged
+    ``dead`` are left out.
 
     Parameters
     ----------
     dt : DataTree or IsotropicMixture
         With the group ``isomix``: of :func:`fit` or :meth:`IsotropicMixture.sample`.
     var_names : str or list of str, optional
-        Variables (``"beta"``, ``"tau"`` or ``"tau_log__"``) or elements (``"beta[Intercept]"``). By
-        default all, but no more than five dimensions: those along which the means differ the most,
-        by the share of the variance that they make up.
+        Variables (``"beta"``, ``"tau"`` or ``"tau_log__"``) or elements (``"beta[Intercept]"``).
+        The default is the five dimensions in which the means of the components explain the largest
+        share of the variance, or all dimensions if there are fewer.
     visuals : mapping of {str : mapping or bool}, optional
         Options of each visual, False to leave it out: ``scatter`` (the draws), ``ellipse`` and
         ``dist`` (lines), ``xlabel``, ``ylabel``, ``legend`` (of up to ten modes), ``title``.
@@ -220,7 +219,7 @@ def plot_khat(dt: Any, *, visuals: dict | None = None, **pc_kwargs: Any) -> Any:
         weight[: n_tail + 1], n_draws, {"k-hat": smooth.khat, "good up to": good_k, "bad from": 1.0}
     )
     plot = Plot(azp, curves, visuals, pc_kwargs, figsize=(6, 4), color=["k"], linestyle=["k"])
-    # down to the median: what is left of it is no tail
+    # down to the median, where the tail surely ends
     shown = weight >= max(weight[n_draws // 2], 1e-2 * weight[n_tail], np.finfo(float).tiny)
     above = points(weight[shown], share[shown])
     plot.draw("weights", azp.visuals.scatter_xy, above, color="B1", size=8, width=0)
@@ -240,8 +239,8 @@ def plot_khat(dt: Any, *, visuals: dict | None = None, **pc_kwargs: Any) -> Any:
 
 
 def _of_the_modes(group):
-    """Say what masses alone do not: that there is one mode, and what is outside."""
-    says = ["one mode: all of the mixture"] if group["mode_mass"].size == 1 else []
+    """Say whether there is one mode, and what mass is missing."""
+    says = ["one mode holds the whole mixture"] if group["mode_mass"].size == 1 else []
     if "n_ascents" in group and (n_ascents := int(group["n_ascents"])):
         says.append(f"{int(group['n_ascents_at_modes'])} of {n_ascents} ascents ended at a mode")
         says.append(f"missing mass {float(group['missing_mass']):.3f}")
@@ -269,10 +268,10 @@ def _spans(da, target, **options):
 
 
 def _late_range(elbo):
-    """Range of values that shows how the ELBO went on, not where it came from.
+    """Range of values that shows the late ELBO.
 
-    From the level of the last tenth down five times as far as half of the steps are below it, but
-    no less than ten times the noise of that tenth, and two nats.
+    The range reaches below the level of the last tenth by five times the median distance of the
+    steps from it, and by at least ten times the noise of that tenth and two nats.
     """
     finite = elbo[np.isfinite(elbo)]
     late = finite[-max(1, finite.size // 10) :]

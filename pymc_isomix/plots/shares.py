@@ -1,4 +1,4 @@
-"""The plot of the sites: how much of each effect the data tell."""
+"""The plot of the shares of the data."""
 
 from typing import Any
 
@@ -87,7 +87,7 @@ def shares_by_site(group):
     ValueError
         If group ``isomix`` has no shares.
     """
-    # with the prefix where the model has such a name itself
+    # with the prefix if the model uses the name
     ours = [group[name] for name in ("isomix_share", "share") if name in group]
     found = next((s for s in ours if s.dims[0].endswith("pseudo_observation")), None)
     if found is None:
@@ -127,7 +127,7 @@ def _arranged(sites):
 
 
 def _titled(name, elements):
-    """Say of a site whose elements are rows, or directions, what they are."""
+    """Add to the name of a site that its elements are rows or directions."""
     kinds = {element.rpartition(", ")[2].partition(" ")[0] for element in elements}
     return f"{name}, by {kinds.pop()}" if kinds in ({"row"}, {"direction"}) else name
 
@@ -151,7 +151,7 @@ def _elements(da, target, *, names):
 
 
 def _fitting(names):
-    """Cut long names: in the middle, at the end where that keeps more of them apart, or not."""
+    """Cut long names where that keeps most of them distinct."""
     cut = [n if len(n) <= LONGEST_NAME else f"{n[: LONGEST_NAME - 1]}…" for n in names]
     in_the_middle = shorten(names)
     fits = max(map(len, in_the_middle)) <= LONGEST_NAME or len(set(cut)) < len(set(names))

@@ -1,1 +1,1 @@
-"""What is done with a fitted approximation."""
+"""Results of a fit: diagnostics, tables and files."""

@@ -118,7 +118,7 @@ def _where(chosen, one, other):
 
 
 def _unexplained(at, log_p, gradient):
-    """Size of what the gradient leaves of a difference of values; 0 at the edge of the support."""
+    """Part of a difference of values that gradients leave; 0 at the edge of the support."""
     step = at[1] - at[0]
     explained = 0.5 * ((gradient[0] + gradient[1]) * step).sum(axis=-1)
     return np.nan_to_num(np.abs(log_p[1] - log_p[0] - explained), nan=0.0, posinf=0.0)
@@ -168,7 +168,7 @@ def flat_direction(compiled: CompiledModel, points: np.ndarray, gradient: np.nda
     with np.errstate(all="ignore"):
         log_p = compiled.log_density(away.reshape(-1, n_dim)).reshape(len(base), -1)
         here = compiled.log_density(base)[:, None]
-        # of a density that is astronomically small, the last digits say nothing
+        # the last digits of an extremely small density mean nothing
         allowed = FALL + ROUNDING * np.finfo(compiled.dtype).eps * np.abs(here)
         falls = here - log_p
     if not np.all(np.isfinite(falls) & (np.abs(falls) <= allowed)):
@@ -220,5 +220,5 @@ def vague_variables(space, z):
 
 def sites_of(space):
     """Names of the variables that ``coordinates="auto"`` would treat as sites."""
-    sites = find_coordinates(space, say=False).sites
+    sites = find_coordinates(space, log=False).sites
     return tuple(space.variables[site.name].name for site in sites)

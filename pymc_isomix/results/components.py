@@ -6,7 +6,7 @@ import xarray as xr
 from pymc_isomix.family import modes
 from pymc_isomix.model.space import axis_labels
 
-SD_PAIRS = 50  # antithetic draws of a component, behind its moments in unconstrained space
+SD_PAIRS = 50  # antithetic pairs per component, for its moments in unconstrained space
 DUPLICATE_OVERLAP = 0.95  # Bhattacharyya coefficient; 1 for equal components
 
 
@@ -16,7 +16,7 @@ def to_dataset(space, mixture, compiled, responsibilities, weight=None):
     Parameters
     ----------
     compiled : CompiledModel
-        For the maps from the mixture's coordinates to unconstrained space and to the model's.
+        Maps the mixture's coordinates to unconstrained space and to model space.
     responsibilities : (S, K) array
         At draws from the mixture.
     weight : (S,) array, optional
@@ -25,8 +25,7 @@ def to_dataset(space, mixture, compiled, responsibilities, weight=None):
     Returns
     -------
     xarray.Dataset
-        A name or dim that the model uses itself gets the prefix ``isomix_`` here, and the
-        model's keeps its own.
+        A name or dim that the model uses, too, gets the prefix ``isomix_`` here.
     """
     model, sketch = space.model, mixture.sketch
     taken = {*model.named_vars, *model.coords}
@@ -61,7 +60,7 @@ def to_dataset(space, mixture, compiled, responsibilities, weight=None):
 
 
 def _places(mixture, compiled, dims):
-    """Mean and standard deviation of each component, in z and, where that differs, in y."""
+    """Mean and standard deviation of each component, in z and, if that differs, in y."""
     if not compiled.coordinates:
         places = {"mean": mixture.sketch.means, "sd": mixture.standard_deviations}
         return {f"unconstrained_{name}": (dims, values) for name, values in places.items()}
@@ -79,7 +78,7 @@ def _places(mixture, compiled, dims):
 
 
 def _model_space_means(model, means, component):
-    """Each free variable at the components' means, as the image under its transform."""
+    """Each free variable at the components' means, mapped to model space."""
     arrays = {}
     for rv in model.free_RVs:
         value = means[rv.name]

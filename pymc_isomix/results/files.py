@@ -37,7 +37,7 @@ DIMS = {
 
 
 class SavedBlock(NamedTuple):
-    """What a file holds of a block."""
+    """The contents of a file about one block."""
 
     mixture: Mixture
     coordinates: dict  # parameters of the coordinates, arrays by name
@@ -46,21 +46,21 @@ class SavedBlock(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What a file holds of an approximation: one block of a fit, several of joined fits."""
+    """The contents of a file: one block for a fit, several for joined fits."""
 
     blocks: tuple[SavedBlock, ...]
-    structure: dict  # of the coordinates but for shapes, as CoordinateMap.describe gives it
-    variables: list  # as FlatSpace.describe gives them
+    structure: dict  # of the coordinates except shapes, from CoordinateMap.describe
+    variables: list  # from FlatSpace.describe
     labels: np.ndarray  # (d,)
     history: History
     hist: np.ndarray
     random_state: dict  # of a RandomState
     table: xr.Dataset | None = None  # of the pieces of joined fits
-    data: dict | None = None  # shape and digest of what the fit saw, by name, where it is known
+    data: dict | None = None  # shape and digest of the fit's data, by name, if known
 
     @classmethod
     def of(cls, density, space, history, hist, rng, table=None, data=None):
-        """Take what a file holds from a :class:`BlockMixture` and what belongs to it."""
+        """Collect the contents of a file from a :class:`BlockMixture` and its record."""
         pairs = zip(density.blocks, density.log_block_weights, strict=True)
         blocks = tuple(
             SavedBlock(block.mixture, block.coordinates.parameters, float(log_weight), block.source)
@@ -133,13 +133,13 @@ def _block_from_dataset(dataset):
 
 
 def write_tree(path, groups):
-    """Write datasets by group to a file, whole or not at all."""
+    """Write datasets by group to a file, completely or not at all."""
     path, tree = checked_path(path), xr.DataTree.from_dict(groups)
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"path must be in an existing folder; there is no {str(path.parent)!r}: create it first"
         )
-    # beside the file, so that renaming stays within its file system
+    # in the same folder, because renaming needs one file system
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
     try:
         tree.to_netcdf(temporary)
@@ -156,7 +156,7 @@ def read(path):
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no whole file of an approximation, or of a format that is not known.
+        If it is damaged, holds no approximation, or has an unknown format.
     """
     path = checked_path(path)
     if not path.exists():
@@ -164,7 +164,7 @@ def read(path):
     try:
         with xr.open_datatree(path) as file:
             tree = file.load()
-    except Exception as error:  # each library that reads has errors of its own
+    except Exception as error:  # the libraries that read files raise different errors
         raise ValueError(_not_whole(path)) from error
     if "format" not in tree.attrs:
         listed = f", with groups {', '.join(tree.children)}" if tree.children else ""
@@ -204,7 +204,7 @@ def _saved(groups, attrs):
 
 
 def refuse_other_variables(saved, here):
-    """Raise ValueError unless a file's variables are the model's, as FlatSpace describes them."""
+    """Raise ValueError unless a file has the variables of the model."""
     if saved == here:
         return
     by_name = [{variable["name"]: variable for variable in side} for side in (saved, here)]
@@ -229,7 +229,7 @@ def refuse_other_variables(saved, here):
 
 
 def warn_of_other_data(saved, here):
-    """Say which data of a model are not those that the fit of a file saw, as digests."""
+    """Warn of data of the model that differ from those of the saved fit, by digests."""
     others = [
         f"{name} (shape {tuple(shape)} then, {tuple(here[name][0])} now)"
         if shape != here[name][0]
@@ -246,7 +246,7 @@ def warn_of_other_data(saved, here):
 
 
 def refuse_other_sites(saved, coordinate_map):
-    """Raise ValueError unless a file's coordinates are of the structure found in the model."""
+    """Raise ValueError unless the coordinates of a file have the structure found in the model."""
     if saved.structure != coordinate_map.straight.describe():
         raise ValueError(
             f"the sites of the file ({', '.join(saved.structure['sites'])}) are not those of the "
@@ -255,7 +255,7 @@ def refuse_other_sites(saved, coordinate_map):
 
 
 def checked_path(path):
-    """Return the path, of a kind that can be written."""
+    """Return the path; raise unless it can be written."""
     path = Path(path)
     if path.suffix != ".nc":
         raise ValueError(f"path must end in .nc (netCDF); got {str(path)!r}")
@@ -268,7 +268,7 @@ def checked_path(path):
 
 
 def _checksum(groups, attrs):
-    """Checksum of all that counts: a file may be changed, or damaged where netCDF has no check."""
+    """Return the checksum of the contents, because netCDF does not detect all damage."""
     texts = [attrs[name] for name in ("variables", "structure", "random_state", "generators")]
     texts.append(groups["/fit"].attrs["settings"])
     for name in sorted(name for name in groups if name.startswith("/block_")):
@@ -297,6 +297,6 @@ def pack(state):
 
 
 def unpack(text):
-    """Read back what :func:`pack` gave."""
+    """Undo :func:`pack`."""
     state = json.loads(text)
     return {**state, "state": {**state["state"], "key": np.array(state["state"]["key"], "uint32")}}

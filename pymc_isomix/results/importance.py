@@ -8,22 +8,22 @@ import numpy as np
 
 logger = logging.getLogger(__name__)
 
-REDRAWS = 50  # of a draw that lies outside the support
-FEWEST_DRAWS = 25  # below, the tail that Pareto smoothing fits has fewer than five draws
+REDRAWS = 50  # tries to replace a draw outside the support
+FEWEST_DRAWS = 25  # with fewer, Pareto smoothing has fewer than five draws in its tail
 
 
 class Importance(NamedTuple):
-    """Smoothed importance weights, and what they say."""
+    """Smoothed importance weights with their diagnostics."""
 
     weight: np.ndarray  # (S,) sums to 1
-    khat: float  # -inf where all weights are equal
+    khat: float  # -inf if all weights are equal
     log_evidence: float  # nats
     log_evidence_se: float
     effective: float  # importance ESS, in draws
 
 
 def good_khat(n_draws):
-    r"""Return the k-hat below which S draws can be believed, :math:`\min(1 - 1/\log_{10} S, 0.7)`.
+    r"""Return the bound of k-hat for S draws, :math:`\min(1 - 1/\log_{10} S, 0.7)`.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def good_khat(n_draws):
 def smooth(log_weight: np.ndarray) -> Importance:
     r"""Pareto-smooth importance weights :math:`\log p - \log q`.
 
-    A draw whose log weight is not finite gets weight zero, and counts as a draw.
+    A draw whose log weight is not finite gets weight zero and still counts as a draw.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def smooth(log_weight: np.ndarray) -> Importance:
             smoothed, khat = raw - np.logaddexp.reduce(raw), np.nan
     weight[finite] = np.exp(smoothed)
     weight /= weight.sum()
-    smallest = np.argmin(raw)  # never in the tail: its smoothing is the normalisation alone
+    smallest = np.argmin(raw)  # never in the tail, so smoothing only normalises it
     log_evidence = raw[smallest] - smoothed[smallest] - np.log(n_draws)
     effective = 1 / np.sum(weight**2)
     error = np.sqrt(max(1 / effective - 1 / n_draws, 0.0))
@@ -72,7 +72,7 @@ def smooth(log_weight: np.ndarray) -> Importance:
 
 
 def import_psis():
-    """Import ArviZ's Pareto smoothing: half a second, which importing the package need not take."""
+    """Import ArviZ's Pareto smoothing only here, because it takes half a second."""
     from arviz_stats.base import array_stats  # type: ignore[attr-defined]
 
     return array_stats
@@ -80,7 +80,7 @@ def import_psis():
 
 def _psis(log_weight):
     try:
-        smoothed, khat = import_psis().psislw(-log_weight)  # which negates what it gets
+        smoothed, khat = import_psis().psislw(-log_weight)  # which takes negated log weights
     except ValueError:  # the largest weights are all equal: no tail to fit
         return log_weight - np.logaddexp.reduce(log_weight), -np.inf
     return smoothed, khat
@@ -138,29 +138,33 @@ def weigh_by_model(compiled, mixture, points, component):
 
 
 def get_ready(compiled):
-    """Have compiled and imported what weighs draws, where no density takes long."""
+    """Compile and import the code that weighs draws, if no density takes long."""
     if compiled.is_quick:
         compiled.log_density(np.zeros((1, compiled.space.n_dim)))
         import_psis()
 
 
 def weigh_if_possible(compiled, mixture, points, component):
-    """Weigh draws; without the model's density where it is of a minibatch, or data do not fit."""
+    """Weigh draws; without weights for a minibatch, or if the data do not fit."""
     if not compiled.subsamples:
         try:
             return weigh_by_model(compiled, mixture, points, component)
-        except (AssertionError, TypeError, ValueError) as error:  # of shapes, in each backend
+        except (
+            AssertionError,
+            TypeError,
+            ValueError,
+        ) as error:  # shape errors of the different backends
             logger.info(f"the draws have no weights, because their log density failed: {error}")
     return weigh(mixture, points, component, compiled.to_unconstrained(points))
 
 
 def draw_inside(mixture, weighted, compiled, rng):
-    """Draw anew where the model's log density is not finite: the mixture cut to the support.
+    """Replace draws without a finite log density: draw from the mixture cut to the support.
 
     Returns
     -------
     WeightedDraws
-        The same where all are finite.
+        Unchanged if all are finite.
     """
     points, component, log_p, *mapped = map(
         np.array,
@@ -195,7 +199,7 @@ def draw_inside(mixture, weighted, compiled, rng):
 
 
 def resample_draws(weighted, n_draws, rng, *, force=False):
-    """Draw from weighted draws by their weights, after which all weights are equal.
+    """Resample draws by their weights; all weights are then equal.
 
     Raises
     ------
@@ -203,7 +207,7 @@ def resample_draws(weighted, n_draws, rng, *, force=False):
         If k-hat is above 1, unless forced.
     """
     khat = weighted.importance.khat
-    if not khat <= 1 and not (force and np.isfinite(khat)):  # NaN, of too few draws, is not good
+    if not khat <= 1 and not (force and np.isfinite(khat)):  # NaN means too few draws
         raise ValueError(
             f'importance="psis" needs a Pareto k-hat of at most 1; it is {khat:.2f}, so a few '
             "draws would dominate. Improve the fit (approx.diagnostics() says how), or pass "

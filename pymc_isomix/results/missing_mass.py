@@ -1,4 +1,4 @@
-"""Posterior mass where the approximation has none: what weights of its own draws cannot show."""
+"""Posterior mass that the approximation lacks, which weights of its own draws cannot show."""
 
 from typing import NamedTuple
 
@@ -14,21 +14,21 @@ LARGEST_DIMENSION = 300  # above, Hessians would cost too much
 NEWTON_STEPS = 10
 DRAWS = 500  # around each mode found
 DEGREES_OF_FREEDOM = 5
-UNCOVERED = np.log(20)  # nats by which log q lies below the posterior where it has next to no mass
+UNCOVERED = np.log(20)  # nats of log q below the log posterior, where q has next to no mass
 SAME = 0.1  # standard deviations per root of d between ends that count as one
 AROUND = 3.0, 100.0  # standard deviations from the centre, under an improper prior
-NEAREST = 5  # components, to which a mode may be joined
+NEAREST = 5  # components that a mode may be part of
 FLAT = 1e-2  # largest slope at a mode, in nats a standard deviation
-LEVEL = 0.5  # the same, at the end of an ascent in many dimensions
+LEVEL = 0.5  # the same for many dimensions
 STEP = 1e-4  # of finite differences, in standard deviations
 
 
 class MissingMass(NamedTuple):
-    """What ascents from spread starts found."""
+    """The result of ascents from spread-out starts."""
 
-    share: float = np.nan  # of the posterior, outside the approximation; NaN: not looked for
+    share: float = np.nan  # of the posterior, outside the approximation; NaN if not checked
     n_ascents: int = 0
-    n_reached: int = 0  # ascents that ended at a mode, the approximation's or another
+    n_reached: int = 0  # ascents that ended at any mode
 
 
 NOT_LOOKED_FOR = MissingMass()
@@ -37,29 +37,28 @@ NOT_LOOKED_FOR = MissingMass()
 def missing_mass(compiled, mixture, log_evidence, n_probes, rng, *, periodic=None):
     r"""Estimate the share of the posterior that the approximation misses.
 
-    Climbs the log density from spread starts: prior draws (where a prior is improper, jittered
-    initial points, and points three to a hundred standard deviations away), and points that hot
-    chains find (:func:`pymc_isomix.fitting.ascents.explore`). Around each mode found,
-    draws from a Student t with its curvature estimate the posterior mass of where q is less than a
-    twentieth of the posterior density. What is no proper mode, a density without bound as in a
-    funnel for example, does not count; nor does a mode that no valley of the log density divides
-    from the nearest components: there q is poor, as weights and transitions tell, but no mode is
-    missing.
+    The log density is climbed from spread-out starts: prior draws (for an improper prior, jittered
+    initial points, and points 3 to 100 standard deviations away) and points of hot chains
+    (:func:`pymc_isomix.fitting.ascents.explore`). Around each mode, draws from a Student t with its
+    curvature estimate the posterior mass of the region where q is less than a twentieth of the
+    posterior density. An unbounded density, as in a funnel, is not a mode. A mode that no valley of
+    the log density separates from the nearest components is not missing: weights and transitions
+    judge q there.
 
     Parameters
     ----------
     log_evidence : float
         Log mass under the approximation's own draws, nats.
     n_probes : int
-        Spread starts; and as many hot chains.
+        Number of spread-out starts, and of hot chains.
     periodic : (d,) booleans, optional
-        Dimensions that are angles, all turns of which are one place.
+        Dimensions that are angles, whose turns are all one place.
 
     Returns
     -------
     MissingMass
-        Its share is NaN where the evidence is unknown. Above 300 dimensions a mode's mass is taken
-        for that of a Gaussian as wide as the mixture's components: it tells much from little.
+        The share is NaN if the evidence is unknown. Above 300 dimensions the mass of a mode is that
+        of a Gaussian as wide as the mixture's components, which is a rough estimate.
     """
     n_dim = mixture.n_dim
     if not np.isfinite(log_evidence):
@@ -80,7 +79,7 @@ def missing_mass(compiled, mixture, log_evidence, n_probes, rng, *, periodic=Non
     def excess(log_p, points):
         return log_p - log_evidence - mixture.log_density(at(points))
 
-    with np.errstate(all="ignore"):  # starts may be astronomically far
+    with np.errstate(all="ignore"):  # starts may be extremely far away
         spread = scaled.whiten(_spread_starts(compiled, scaled, n_probes, rng) - centre)
         homes = components[rng.integers(len(components), size=n_probes)]
         ends, log_p = ascend(evaluate, np.concatenate([spread, explore(evaluate, homes, rng)]))
@@ -100,7 +99,7 @@ def missing_mass(compiled, mixture, log_evidence, n_probes, rng, *, periodic=Non
             if not is_apart(evaluate, mode, height, components[nearest], modes.VALLEY):
                 continue
             log_volume = np.log(np.abs(_diagonal(metric, n_dim))).sum()
-            if n_dim > LARGEST_DIMENSION:  # draws would tell nothing
+            if n_dim > LARGEST_DIMENSION:  # draws would not tell anything
                 log_masses.append(height + log_volume + 0.5 * n_dim * np.log(2 * np.pi))
                 continue
             draws = around.rvs(DRAWS, random_state=rng).reshape(DRAWS, n_dim)
@@ -114,13 +113,13 @@ def missing_mass(compiled, mixture, log_evidence, n_probes, rng, *, periodic=Non
 
 
 class AsWide(NamedTuple):
-    """A mode of which no more is known than its place."""
+    """A mode of which only the place is known."""
 
     loc: np.ndarray
 
 
 def _as_wide_as_the_mixture(evaluate, mode):
-    """Take the end of an ascent for a mode, if it is level there."""
+    """Return the end of an ascent as a mode if the density is level there."""
     slopes = evaluate(mode[None])[1]
     return AsWide(mode) if np.abs(slopes).max() < LEVEL else None
 
@@ -135,7 +134,7 @@ def _nearest(points, others):
 
 
 def _spread_starts(compiled, mixture, n_probes, rng):
-    """Prior draws; under an improper prior jittered initial points, and points all around q.
+    """Return prior draws; for an improper prior, jittered initial points and points around q.
 
     Returns
     -------
@@ -157,22 +156,22 @@ def _spread_starts(compiled, mixture, n_probes, rng):
 
 
 def _distinct(points, limit):
-    """Keep one of each group of neighbours, by their distance a square root of d."""
-    kept: list[np.ndarray] = []
+    """Keep one point per group of neighbours, by their distance divided by the square root of d."""
+    distinct: list[np.ndarray] = []
     for point in points:
-        if all(np.linalg.norm(point - other) > limit * np.sqrt(len(point)) for other in kept):
-            kept.append(point)
-    return kept
+        if all(np.linalg.norm(point - other) > limit * np.sqrt(len(point)) for other in distinct):
+            distinct.append(point)
+    return distinct
 
 
 def _distinct_modes(modes):
-    """Keep one Student t of each mode: ends of ascents may have been apart on the way to it."""
-    kept = _distinct([mode.loc for mode in modes], SAME)
-    return [next(mode for mode in modes if mode.loc is loc) for loc in kept]
+    """Keep one Student t per mode, because ascents to one mode may have ended apart."""
+    distinct = _distinct([mode.loc for mode in modes], SAME)
+    return [next(mode for mode in modes if mode.loc is loc) for loc in distinct]
 
 
 def _student_around(evaluate, mode):
-    """Climb the rest by Newton steps; a Student t with the curvature there, or None.
+    """Finish the ascent by Newton steps, and return a Student t with the curvature there, or None.
 
     None where there is no proper mode.
     """
@@ -188,11 +187,11 @@ def _student_around(evaluate, mode):
         except np.linalg.LinAlgError:
             return None
         root = scipy.linalg.solve_triangular(lower, np.eye(n_dim), lower=True)
-        # what is left to climb, in nats a standard deviation of the mode itself
+        # the remaining slope, in nats per standard deviation of the mode
         if np.abs(root @ slopes[-1]).max() < FLAT:
             try:
                 return scipy.stats.multivariate_t(mode, root.T @ root, df=DEGREES_OF_FREEDOM)
-            except np.linalg.LinAlgError:  # deep in the neck of a funnel, too thin for SciPy
+            except np.linalg.LinAlgError:  # in the neck of a funnel, too thin for SciPy
                 return None
         mode = mode + root.T @ (root @ slopes[-1])
     return None

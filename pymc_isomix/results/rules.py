@@ -9,26 +9,29 @@ from pymc_isomix.fitting.plateau import MAX_WINDOW, recent_fall
 from pymc_isomix.results.causes import NONE_FOUND
 from pymc_isomix.sampling.drift import TAIL
 
-FEWEST_EFFECTIVE = 50  # draws: below, reweighted moments say nothing
-NEARLY_EQUAL = 0.95  # importance ESS a draw: k-hat is the tail index of next to nothing
-EQUAL_ENOUGH = 0.5  # the same, where exact transitions were made and move next to nothing
+FEWEST_EFFECTIVE = 50  # draws: with fewer, reweighted moments mean nothing
+NEARLY_EQUAL = 0.95  # importance ESS per draw: above, k-hat does not matter
+EQUAL_ENOUGH = 0.5  # the same if transitions are quiet
 SHIFT_DOUBTFUL, SHIFT_BAD = 0.2, 0.5  # of a mean, in standard deviations of the posterior
 SD_DOUBTFUL, SD_BAD = 1.25, 1.6  # ratio of standard deviations, either way, by weights
-DRIFT_DOUBTFUL, DRIFT_BAD = 1.15, 1.5  # the same by transitions, less two standard errors
-THIN_TAIL_DOUBTFUL, THIN_TAIL_BAD = 0.085, 0.15  # beyond the quantiles .05 and .95, less the same
-HEAVY_TAIL = 0.02  # the same, with two standard errors more
-LOUD = 0.12  # of a mean or a log standard deviation: as much drift is not quiet
-FEW_DIMENSIONS = 100  # up to which two standard errors are what noise may be
-SLOW_CHAINS = 0.015  # share of chains whose transitions are seldom accepted: three of 150
+DRIFT_DOUBTFUL, DRIFT_BAD = 1.15, 1.5  # the same by transitions, beyond two standard errors
+THIN_TAIL_DOUBTFUL, THIN_TAIL_BAD = (
+    0.085,
+    0.15,
+)  # share beyond the quantiles .05 and .95, less two standard errors
+HEAVY_TAIL = 0.02  # the same, plus two standard errors
+LOUD = 0.12  # drift of a mean or a log standard deviation that is not quiet
+FEW_DIMENSIONS = 100  # up to here, noise is two standard errors
+SLOW_CHAINS = 0.015  # share of chains that seldom accept: three of 150
 GAP_DOUBTFUL, GAP_BAD = 0.5, 1.0  # nats between evidence and ELBO
-GAP_DOUBTFUL_PER_DIMENSION, GAP_BAD_PER_DIMENSION = 0.005, 0.1  # where those are more
-GAP_QUIET_PER_DIMENSION = 0.015  # all widths within 12 %
+GAP_DOUBTFUL_PER_DIMENSION, GAP_BAD_PER_DIMENSION = 0.005, 0.1  # in nats, if larger
+GAP_QUIET_PER_DIMENSION = 0.015  # if transitions are quiet: all widths within 12 %
 MASS_DOUBTFUL, MASS_BAD = 0.04, 0.15  # change of a mode's mass, less two standard errors
 MISSING_DOUBTFUL, MISSING_BAD = 0.01, 0.05  # posterior mass outside the approximation
 RISE = 0.5  # nats, over a third of the recorded steps
-FAR_BELOW = 100.0  # nats a dimension: no fit that has arrived is so far below the evidence
+FAR_BELOW = 100.0  # nats per dimension: a converged fit is closer to the evidence
 NON_FINITE = 0.05  # of the draws
-ENOUGH_COMPONENTS = 50  # the default: more of them help little
+ENOUGH_COMPONENTS = 50  # the default; more help little
 
 RANKS = ("good", "doubtful", "bad")
 
@@ -42,7 +45,7 @@ class Finding(NamedTuple):
     names: tuple[str, ...] = ()  # labels of the dimensions that the text names
 
 
-# what mends a fit, from what costs least
+# remedies, the cheapest first
 REMEDIES = {
     "longer": "`pmi.resume(approx).fit(n)` or a larger n",
     "starts": '`init="prior"` or `init="uniform"` with a larger `init_width`',
@@ -82,9 +85,9 @@ def judge(dataset, mixture, history=None, causes=NONE_FOUND):
         _missing,
     ]
     explained = [*_of_causes(dataset, causes)]
-    if causes.flat:  # nothing else that is seen means anything
+    if causes.flat:  # no other figure means anything
         return explained
-    if causes.jumps:  # at which transitions fail, with no neck
+    if causes.jumps:  # transitions fail at jumps, without a neck
         checks.remove(_neck)
     found = [f for check in checks if (f := check(dataset, mixture, history)) is not None]
     return [*explained, *found]
@@ -134,9 +137,9 @@ def _remedies_of_causes(causes):
 
 
 def advise(findings, dataset, mixture, causes=NONE_FOUND):
-    """Put findings into words, with the remedies that the fit leaves open, and what was left out.
+    """Put findings into words, with the remedies that apply and the checks that were skipped.
 
-    Where a cause is known, its remedy is the only one.
+    If a cause is known, its remedy is the only one.
     """
     notes = _left_out(dataset, causes)
     if not findings:
@@ -155,13 +158,13 @@ def _general_remedies(findings, dataset, mixture):
         wanted.discard("components")
     if not _weights_are_good(dataset):
         wanted.discard("psis")
-    if dataset["slow_chains"].item() > SLOW_CHAINS:  # they are stuck there, too
+    if dataset["slow_chains"].item() > SLOW_CHAINS:  # more transitions would be stuck, too
         wanted.discard("transitions")
     return [text for key, text in REMEDIES.items() if key in wanted]
 
 
 def _left_out(dataset, causes):
-    """Say which checks were not made."""
+    """Name the checks that were skipped."""
     if causes.flat:
         return []
     checks = {
@@ -180,7 +183,7 @@ def _weights_are_good(dataset):
 
 
 def weights_hardly_differ(dataset):
-    """Tell whether the importance weights are all but equal, so that k-hat says nothing."""
+    """Tell whether the importance weights are nearly equal, so that k-hat does not matter."""
     return dataset["importance_ess"].item() > NEARLY_EQUAL * dataset["n_draws"].item()
 
 
@@ -195,9 +198,9 @@ def _support(dataset, mixture, history):
 
 
 def _unsettled(dataset, mixture, history):
-    rise = 0.0 if history is None else still_rising(history.elbo)
+    rise = 0.0 if history is None else still_rising(history.elbo_of_last_rule)
     if _weights_are_good(dataset) or weights_hardly_differ(dataset):
-        # what is left to rise is KL(q || p), which the weights then tell
+        # the ELBO can rise by KL(q || p) at most, which good weights measure
         rise = min(rise, (dataset["log_evidence"] - dataset["elbo"]).item())
     if rise <= RISE:
         return None
@@ -211,7 +214,7 @@ def _unsettled(dataset, mixture, history):
 def still_rising(elbo):
     """Rise of the ELBO over the last steps beyond two standard errors, nats.
 
-    Means of the latest third of the steps (300 at most) and of as many before it.
+    It compares the mean of the last third of the steps (300 at most) with that of as many before.
     """
     elbo = elbo[np.isfinite(elbo)]
     window = min(len(elbo) // 3, MAX_WINDOW)
@@ -222,19 +225,20 @@ def still_rising(elbo):
 
 
 def drift_beyond_noise(dataset, prefix=""):
-    """Drift of means, in standard deviations, and ratios of standard deviations, less noise.
+    """Return the drift of means and the ratios of standard deviations, less noise.
 
     Parameters
     ----------
     dataset : xarray.Dataset
     prefix : {"", "model_"}
-        Of unconstrained space, or of what the user named.
+        Unconstrained space, or model space.
 
     Returns
     -------
     shift, ratio : (d,) array
-        Absolute values less two standard errors; 0 and 1 where nothing was measured. Less more of
-        them beyond 100 dimensions, so that no more go beyond by chance than of 100.
+        Absolute values less two standard errors; 0 and 1 if nothing was measured. Beyond 100
+        dimensions more standard errors are subtracted, so that chance findings do not become more
+        frequent.
     """
     errors = _errors_of_noise(dataset)
     shift, log_ratio = (
@@ -245,7 +249,7 @@ def drift_beyond_noise(dataset, prefix=""):
 
 
 def _errors_of_noise(dataset):
-    """How many standard errors are noise."""
+    """Return the number of standard errors that count as noise."""
     n_dim = sum(dataset.sizes.get(name, 0) for name in ("unconstrained", "model_space"))
     if n_dim <= FEW_DIMENSIONS:
         return 2.0
@@ -253,23 +257,23 @@ def _errors_of_noise(dataset):
 
 
 class Drift(NamedTuple):
-    """What exact transitions change the most, in the unit of what is doubtful."""
+    """The largest change by transitions, relative to the bound of "doubtful"."""
 
     kind: str  # mean, scale, lower_tail or upper_tail
     name: str
     size: float  # raw: standard deviations, log ratio, or a probability
     se: float
-    beyond: float  # noise, in units of what is doubtful
+    beyond: float  # noise, relative to the bound of "doubtful"
     bad: bool
-    others: int  # names that are doubtful, too
+    others: int  # number of other doubtful names
 
 
 def worst_drift(dataset):
-    """Find what transitions change the most, in unconstrained and in model space.
+    """Find the largest change by transitions, in unconstrained and in model space.
 
     Returns
     -------
-    Drift, or None where no transitions were made
+    Drift, or None without transitions
     """
     if not dataset["n_transitions"].item():
         return None
@@ -292,12 +296,12 @@ def worst_drift(dataset):
                 others=others,
             )
             found.append(one)
-    # a tail is thin, too, where the mean or the width is wrong
+    # a wrong mean or width makes a tail thin, too
     return max(found, key=lambda one: (one.beyond > 1, "tail" not in one.kind, one.beyond))
 
 
 def _sizes(dataset, prefix, errors):
-    """By kind: raw sizes, standard errors, those beyond noise in units of a doubt, what is bad."""
+    """Return by kind: sizes, standard errors, sizes beyond noise by the bound, and what is bad."""
     shift, ratio = drift_beyond_noise(dataset, prefix)
     means, scales = (
         [dataset[f"{prefix}{name}{end}"].values for end in ("", "_se")]
@@ -318,7 +322,7 @@ def _sizes(dataset, prefix, errors):
 
 
 def drift_in_words(drift):
-    """Say a drift: of what, and by how much."""
+    """Put a drift into words: of what, and by how much."""
     growth = np.exp(abs(drift.size))
     return {
         "mean": ("mean of", f"{abs(drift.size):.2f} ± {drift.se:.2f} sd"),
@@ -361,7 +365,7 @@ def _drift(dataset, mixture, history):
 
 
 def _is_quiet(dataset):
-    """Tell whether transitions were made, and moved next to nothing."""
+    """Tell whether transitions were made and changed next to nothing."""
     if not dataset["n_transitions"].item():
         return False
     errors = _errors_of_noise(dataset)
@@ -376,11 +380,11 @@ def _is_quiet(dataset):
 
 
 def _neck(dataset, mixture, history):
-    """Find a neck, as of a funnel: there the posterior narrows, and a shared step is too long.
+    """Find a neck, as of a funnel, where the posterior is too narrow for the shared step.
 
-    Modes of different widths look alike, so that only one mode tells. Nor does it count where all
-    weights are nearly equal and nothing drifts: there the approximation is as steep as the
-    posterior, at an edge for example.
+    Slow chains count only with one mode, because modes of different widths cause them, too. They do
+    not count if all weights are nearly equal and nothing drifts: the approximation is then as steep
+    as the posterior, for example at an edge.
     """
     slow = dataset["slow_chains"].item()
     if not slow > SLOW_CHAINS or dataset["n_modes"].item() > 1:  # NaN without transitions
@@ -401,8 +405,8 @@ def _weights(dataset, mixture, history):
     n_draws, n_dim = dataset["n_draws"].item(), dataset.sizes["unconstrained"]
     remedies = ("components", "dense", "nuts")
     if dataset["n_nonfinite"].item() == n_draws:
-        return None  # which has been said
-    if not gap <= max(GAP_BAD, GAP_BAD_PER_DIMENSION * n_dim):  # NaN is no gap to trust
+        return None  # already reported
+    if not gap <= max(GAP_BAD, GAP_BAD_PER_DIMENSION * n_dim):  # also true for NaN
         return Finding(
             "bad",
             f"The ELBO is at least {gap:.3g} nats below the log evidence, and Pareto k-hat is "
@@ -444,13 +448,13 @@ def khat_se(n_draws):
 
 
 def _moment_shifts(dataset, mixture, history):
-    # weights that are all but equal move moments by a few draws of a heavy tail alone
+    # nearly equal weights move moments only by a few draws of a heavy tail
     if dataset["importance_ess"].item() < FEWEST_EFFECTIVE or weights_hardly_differ(dataset):
         return None
     sd = dataset["sd_reweighted"].values
     shift = np.abs(dataset["mean_reweighted"].values - dataset["mean"].values) / sd
     ratio = np.exp(np.abs(np.log(sd / dataset["sd"].values)))
-    # what may be the noise of the reweighting is no finding
+    # a change within the noise of the reweighting is no finding
     shift = np.where(np.abs(dataset["mean_shift"].values) > 3, shift, 0.0)
     worst = int(np.argmax(np.maximum(shift / SHIFT_BAD, (ratio - 1) / (SD_BAD - 1))))
     if shift[worst] <= SHIFT_DOUBTFUL and ratio[worst] <= SD_DOUBTFUL:

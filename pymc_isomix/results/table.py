@@ -1,4 +1,4 @@
-"""A fit in words: the line that ends it, and its diagnostics as tables, in text and in HTML."""
+"""Text about a fit: its closing line, and its diagnostics as tables in text and HTML."""
 
 import io
 from collections.abc import Sequence
@@ -10,14 +10,15 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from pymc_isomix.fitting.record import GAUSSIAN
 from pymc_isomix.results import rules
 
-WORST = 5  # dimensions listed beside those that the verdict names
+WORST = 5  # dimensions in a table, besides those that the verdict names
 WIDTH = 88
 LARGEST_IN_FULL = 1e8
 NEGLIGIBLE = 0.01  # of the draws
-RECENT = 100  # steps that an ELBO is averaged over
-LONGEST_NAME = 22  # characters: longer names lose their middle
+RECENT = 100  # steps that are averaged for an ELBO
+LONGEST_NAME = 22  # characters; the middle of longer names is cut
 
 
 class Rows(NamedTuple):
@@ -30,8 +31,7 @@ class Rows(NamedTuple):
 def closing_line(mixture, history, n_steps):
     """Say in one line how a fit ended.
 
-    Nothing is evaluated for it: how good the fit is, :func:`pymc_isomix.results.verdict.examine`
-    says.
+    It evaluates nothing. :func:`pymc_isomix.results.verdict.examine` judges the fit.
     """
     parts = [f"Stopped after {n_steps:,d} iterations: {history.stop_reason}."]
     n_modes = mixture.mode_labels.max() + 1
@@ -43,9 +43,9 @@ def closing_line(mixture, history, n_steps):
 
 
 def recent_elbo(history):
-    """Return the mean ELBO of the latest steps of the last phase, or NaN; of a Gaussian, the last.
+    """Return the mean ELBO of the latest steps of the last phase, or NaN.
 
-    A batch of a Gaussian has many draws, and those before it are of Gaussians that were worse.
+    For Gaussians it is the last one. Its batch has many draws, and earlier Gaussians were worse.
     """
     finite = np.isfinite(history.elbo)
     elbo = history.elbo[finite]
@@ -53,12 +53,12 @@ def recent_elbo(history):
     phase = history.phase[finite] if known else np.full(len(elbo), "")
     if not len(elbo):
         return np.nan
-    n_recent = 1 if phase[-1] == "gaussian" else RECENT
+    n_recent = 1 if phase[-1] == GAUSSIAN else RECENT
     return float(elbo[phase == phase[-1]][-n_recent:].mean())
 
 
 def summary(mixture, history, report, sites=()):
-    """Say in one line what an approximation is, and what its last diagnostics said.
+    """Describe an approximation in one line, with the verdict of its last diagnostics.
 
     Parameters
     ----------
@@ -85,13 +85,13 @@ def summary(mixture, history, report, sites=()):
 def as_text(diagnostics):
     """Render diagnostics as text: verdict, figures, modes, and the dimensions that move most."""
     text = io.StringIO()
-    # in Jupyter rich would show the table itself, beside what it writes
+    # in Jupyter, rich would also display the table
     console = Console(file=text, width=WIDTH, force_terminal=False, force_jupyter=False)
     console.print(f"Verdict: {diagnostics.verdict}. {diagnostics.advice}", markup=False)
     for header, rows in _tables(diagnostics):
         table = Table(*(Column(Text(name), overflow="fold") for name in header))
         for row in rows:
-            table.add_row(*map(Text, row))  # a label's brackets are no markup
+            table.add_row(*map(Text, row))  # brackets in labels are not markup
         console.print(table)
     return text.getvalue().rstrip("\n")
 
@@ -195,7 +195,7 @@ def _modes(dataset):
 
 
 def _dimensions(dataset, names):
-    """List the unconstrained dimensions that the verdict names, and those that move the most."""
+    """List the unconstrained dimensions in the verdict, and those with the largest moves."""
     header = ["unconstrained", "mean", "reweighted", "sd", "reweighted"]
     columns = ["mean", "mean_reweighted", "sd", "sd_reweighted"]
     moves = np.abs(np.nan_to_num(dataset["mean_shift"].values, posinf=0.0, neginf=0.0))
@@ -208,7 +208,7 @@ def _dimensions(dataset, names):
 
 
 def _in_model_space(dataset, names):
-    """List the same of variables in their own units, and of deterministics."""
+    """List variables in their own units, and deterministics, in the same way."""
     header = ["in the model's units", "mean", "by HMC", "sd", "by HMC"]
     columns = ["mean", "transitions_mean", "sd", "transitions_sd"]
     columns = [f"model_{name}" for name in columns]
@@ -235,7 +235,7 @@ def _chosen(dataset, header, columns, labels, moves, names):
 
 
 def shorten(names, longest=LONGEST_NAME):
-    """Cut the middle out of long names, except where they would become the same.
+    """Cut the middle out of long names, unless they would become equal.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Whether to trust a fit: what draws, weighted and moved, say of it, with a verdict."""
+"""The verdict on a fit, from weighted and moved draws."""
 
 from dataclasses import dataclass
 
@@ -15,17 +15,19 @@ from pymc_isomix.sampling import drift
 from pymc_isomix.sampling.transitions import transitions
 
 DRAWS = 4000
-MOST_NUMBERS = 40_000_000  # among all draws together: 10 000 dimensions have the full number
+MOST_NUMBERS = (
+    40_000_000  # in all draws together: up to 10 000 dimensions have the full number of draws
+)
 CHAINS = 150
-# Observations up to which all of that is done; above, a part of it, but no less than the second
+# observations with the full effort; above, a part of it, but at least the second number
 FULL_EFFORT = 20_000
 LEAST_DRAWS, LEAST_CHAINS, LEAST_CHECKS = 500, 50, 5
-STATES = 5  # of each chain that are compared with its start
+STATES = 5  # per chain, which are compared with its start
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnostics:
-    """The figures of a fit, with a verdict and advice; prints as a table.
+    """The figures of a fit with a verdict and advice; prints as a table.
 
     ``report["khat"]`` is a figure of its dataset.
 
@@ -96,11 +98,10 @@ def examine(
 ):
     """Draw from an approximation, weigh and move the draws, look for other modes, and judge.
 
-    What is done does not depend on time, and so not on the machine or on what else it does: 4000
-    draws (fewer above 10 000 dimensions), 150 chains, and as many transitions and ascents as asked
-    for, about 30 000 evaluations of the log density by default. Above 20 000 observations it is as
-    much less as there are more of them: at the least 500 draws, 50 chains, and five transitions and
-    ascents.
+    The effort does not depend on time or on the machine: 4000 draws (fewer above 10 000
+    dimensions), 150 chains, and the given numbers of transitions and ascents, about 30 000
+    evaluations of the log density by default. Above 20 000 observations it falls in proportion, to
+    no less than 500 draws, 50 chains, five transitions and five ascents.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ def examine(
     Raises
     ------
     KeyboardInterrupt
-        Of the user: half of the transitions would give another verdict.
+        If the user interrupts, because half of the transitions would give another verdict.
     """
     part = min(1.0, FULL_EFFORT / max(n_observations(compiled.model), 1))
     affordable = max(1, min(DRAWS, MOST_NUMBERS // mixture.n_dim))
@@ -136,7 +137,7 @@ def examine(
     weighted = importance.weigh(mixture, points, component, mapped, log_p)
     causes = find_causes(compiled, points, gradient, history)
     moved, missing = None, NOT_LOOKED_FOR
-    if causes.flat:  # transitions and ascents have nowhere to go
+    if causes.flat:  # transitions and ascents would run off
         n_transitions = n_probes = 0
     if n_transitions:
         options = {"progressbar": progressbar, "n_recent": STATES}
@@ -162,7 +163,7 @@ def diagnose(
     moved=None,
     causes=NONE_FOUND,
 ):
-    """Judge an approximation by weighted draws from it, and by what else was seen.
+    """Judge an approximation by weighted draws, and by transitions and ascents if given.
 
     Parameters
     ----------
@@ -189,7 +190,7 @@ def diagnose(
         mode_labels, mixture.weights, draws.responsibilities, weights.weight
     )
     columns = {
-        # of the mixture cut to the support, which is what sample() draws from
+        # of the mixture cut to the support, from which sample() draws
         "elbo": log_weight[finite].mean() + np.log(finite.mean()) if finite.any() else -np.inf,
         "elbo_se": log_weight[finite].std() / np.sqrt(finite.sum()) if finite.any() else np.inf,
         "khat": weights.khat,
@@ -226,7 +227,7 @@ def diagnose(
 
 
 def _moments(draws):
-    """Moments by plain and by weighted draws, (d,) each, and the shift in its standard errors."""
+    """Return moments of plain and weighted draws, and the shift in standard errors, (d,) each."""
     points, weight = draws.unconstrained, draws.importance.weight
     counts = np.isfinite(draws.log_weight)
     counts |= not counts.any()

@@ -1,1 +1,1 @@
-"""Exact sampling from where the approximation stands: transitions, NUTS."""
+"""Exact sampling that starts from the approximation: transitions and NUTS."""

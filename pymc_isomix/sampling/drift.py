@@ -1,13 +1,13 @@
-"""How far exact transitions move means and standard deviations, with standard errors."""
+"""The change of means and standard deviations under transitions, with standard errors."""
 
 import numpy as np
 
 from pymc_isomix.model.named import named_draws
 from pymc_isomix.model.periodic import circular_mean, wrap
 
-SLOW = 0.4  # acceptance rate of a chain, where 0.8 is aimed at
+SLOW = 0.4  # acceptance rate of a chain; the target is 0.8
 HEAVY = 9.0  # kurtosis, 3 for a Gaussian
-LEAST_VARIANCE = 0.1  # of that of the states after, as the regression may have it
+LEAST_VARIANCE = 0.1  # of the variance of the states after, at least, in the regression
 SCALARS = ("n_transitions", "acceptance_rate", "slow_chains")
 COLUMNS = (
     "transitions_mean",
@@ -21,24 +21,24 @@ COLUMNS = (
     "upper_tail",
     "upper_tail_se",
 )
-NAMED_DRAWS = 1000  # of those before, in model space
-TAIL = 0.05  # of the draws before, below the one quantile and above the other
+NAMED_DRAWS = 1000  # draws before, in model space
+TAIL = 0.05  # share of the draws before in each tail
 
 
 def drift(before, after):
     r"""Compare the moments of draws before and after transitions.
 
-    Each chain's average over the states after is compared with where it began, by regression:
-    where chains forget their start, as many states count; where they hardly move, the difference
-    does. Standard errors are those of the regression. That of the logarithm of a standard deviation
-    uses its influence :math:`\psi = ((x - \bar x)^2 / s^2 - 1) / 2`. Where the kurtosis is above 9,
-    a few draws make the standard deviation; there, scales are compared by the mean of :math:`\psi =
-    \log |x - \operatorname{median}|`.
+    The average of each chain over the states after is compared with its start by regression. If
+    chains forget their starts, their states count. If they hardly move, the difference counts.
+    Standard errors are those of the regression. For the logarithm of a standard deviation they use
+    the influence :math:`\psi = ((x - \bar x)^2 / s^2 - 1) / 2`. If the kurtosis is above 9, a few
+    draws determine the standard deviation, so scales are compared by the mean of :math:`\psi = \log
+    |x - \operatorname{median}|`.
 
     Parameters
     ----------
     before : (N, d) array
-        Draws in unconstrained space; the first S are where the chains began.
+        Draws in unconstrained space; the first S are the starts of the chains.
     after : (T, S, d) array
         States of the chains.
 
@@ -46,9 +46,9 @@ def drift(before, after):
     -------
     dict of str to (d,) array
         By :data:`COLUMNS`: moments after; the difference of the means, in standard deviations
-        after; that of the log standard deviations, or scales; the probabilities after of what lies
-        below the quantile .05 before, and above .95; and the standard errors of these. NaN where
-        the draws before are all alike.
+        after; the difference of the log standard deviations, or scales; the shares after below the
+        quantile .05 of the draws before, and above .95; and standard errors. NaN if all draws
+        before are equal.
 
     References
     ----------
@@ -93,7 +93,7 @@ def drift(before, after):
 
 
 def _change(before, after):
-    """Change of the mean from before (N, d) to the chains' after (T, S, d), and standard error."""
+    """Change of the mean from before (N, d) to after (T, S, d), and its standard error."""
     n_chains = after.shape[1]
     own, latest = before[:n_chains], after.mean(axis=0)
     apart = own - own.mean(axis=0)
@@ -105,27 +105,27 @@ def _change(before, after):
 
 
 def _log_sizes(before, after):
-    """Log distances of draws to their median, whose mean is well known under heavy tails too."""
+    """Log distances of draws to their median, whose mean is stable under heavy tails, too."""
     centre = np.median(before, axis=0)
     least = 0.01 * np.median(np.abs(before - centre), axis=0)
     return [np.log(np.maximum(np.abs(draws - centre), least)) for draws in (before, after)]
 
 
 def figures(compiled, before, moved, angles=None):
-    """Return what transitions tell of an approximation: :func:`drift`, and how they went.
+    """Return the figures of transitions: :func:`drift`, acceptance and slow chains.
 
     Parameters
     ----------
     before : (N, d) array
-        Draws in unconstrained space, of which the chains began at the first.
+        Draws in unconstrained space; the first ones are the starts of the chains.
     angles : (d,) booleans, optional
-        Dimensions all turns of which are one place.
+        Dimensions whose turns are all one place.
 
     Returns
     -------
     dict
-        By :data:`SCALARS` and :data:`COLUMNS`; and ``model_space``, where there is more than the
-        unconstrained draws say: labels, and the same columns of what the user named.
+        By :data:`SCALARS` and :data:`COLUMNS`. ``model_space`` has labels and the same columns for
+        variables in their own units, if these differ from unconstrained space.
     """
     if not moved.n_done:
         return unknown(before.shape[1])
@@ -153,7 +153,7 @@ def _with_moments_before(labels, draws, found):
 
 
 def unknown(n_dim):
-    """Return the same where no transitions were made."""
+    """Return the figures without transitions."""
     return {
         **dict.fromkeys(COLUMNS, np.full(n_dim, np.nan)),
         **dict(zip(SCALARS, (0, np.nan, np.nan), strict=True)),

@@ -66,7 +66,7 @@ def stratified_components(weights, modes, chains, rng):
 
 
 def _mass_matrix(density, rng):
-    """Covariance within the modes, in unconstrained space: from draws where there are sites."""
+    """Covariance within the modes, in unconstrained space; from draws if there are sites."""
     if not density.coordinates:
         return density.within_mode_covariance
     points, component = density.draw_unconstrained(COVARIANCE_DRAWS * density.n_dim, rng)
@@ -79,7 +79,7 @@ def _mass_matrix(density, rng):
 
 
 def _finite_draws(density, component, rng, space):
-    """Draw a point (chains, d) of each component at which the model's log density is finite."""
+    """Draw a point (chains, d) of each component with a finite log density."""
     points = np.empty((len(component), density.n_dim))
     check = starts.finite_check(space)
     for chain, k in enumerate(component):

@@ -21,43 +21,41 @@ from pymc_isomix.sites.blocks import BlockMixture
 def as_prior(
     approx: Any, var_names: Sequence[str] | None = None, *, name: str = "prior"
 ) -> dict[str, TensorVariable]:
-    r"""Make the fitted mixture the prior of variables of the model of the context.
+    r"""Make the fitted mixture the prior of variables in the model of the context.
 
-    For data that come later: what the first fit learned, with its correlations and its modes, is
-    what the next model starts from. The joint prior is the approximation exactly, transforms and
-    coordinates of a hierarchy included, and nothing is estimated from draws.
+    Use it for data that arrive later. The joint prior is exactly the approximation, with its
+    correlations, modes, transforms and coordinates. Nothing is estimated from draws.
 
     Parameters
     ----------
     approx : IsotropicMixture
-        Or one mixture group of an approximation of several.
+        Or one mixture group of an approximation with several groups.
     var_names : str or list of str, optional
-        Free variables, or deterministics, of the fitted model; all free variables when not given.
-        What is left out is integrated out.
+        Free variables or deterministics of the fitted model; all free variables by default.
+        Variables that are left out are integrated out.
     name : str
-        Of the one free variable that this adds, a vector u with mean zero and unit covariance, of
-        which the others are deterministic functions.
+        Name of the free variable that is added: a vector u with mean zero and unit covariance. The
+        others are deterministic functions of it.
 
     Returns
     -------
     dict of str to TensorVariable
-        The variables by their names, deterministics of the model of the context, with their dims.
+        The variables by name: deterministics of the model of the context, with their dims.
 
     Raises
     ------
     TypeError
-        If ``approx`` is no approximation, or there is no model in the context.
+        If ``approx`` is not an approximation, or there is no model in the context.
     ValueError
-        If a name is none of the fitted model's or is taken in the new one, a dim has other coords
-        there, or a variable depends on what the approximation does not have.
+        If a name is unknown in the fitted model or taken in the new one, a dim has different coords
+        there, or a variable depends on something that the approximation does not have.
 
     Notes
     -----
-    A mixture in coordinates y, :math:`y = \bar\mu + R u` with :math:`R R^T` its covariance; u is
-    the free variable, and z and the values of the variables follow. Of y only the part
-    is kept that the variables depend on: their own places and, where the fit saw effects by the
-    scales that the model gives them, those of the scales. Data that a deterministic depends on stay
-    as they are now.
+    The mixture lives in coordinates :math:`y = \bar\mu + R u`, and :math:`R R^T` is its covariance.
+    u is the free variable; z and the values of the variables follow from it. Only the part of y
+    remains that the variables depend on: their own places and, for effects of a hierarchy, those of
+    their scales. Data that a deterministic depends on stay as they are now.
 
     Examples
     --------
@@ -94,14 +92,14 @@ def as_prior(
         raise ValueError(f"the new model already has a variable {taken!r}; {way_out}")
     dims = {own: _agreed_dims(space.model, model, own) for own in expressions}
     mixture, coordinates = density.sketch, density.coordinates
-    kept = _places(space, mixture, coordinates, expressions)
-    standard = standardise(mixture, kept)
+    dimensions = _places(space, mixture, coordinates, expressions)
+    standard = standardise(mixture, dimensions)
     with model:
         u = _standard_variable(name, standard)
         part = standard.centre + (
             standard.root @ u if standard.root.ndim == 2 else standard.root * u
         )
-        y = pt.set_subtensor(pt.zeros(space.n_dim, dtype=part.dtype)[kept], part)
+        y = pt.set_subtensor(pt.zeros(space.n_dim, dtype=part.dtype)[dimensions], part)
         values, _ = coordinates.forward(y)
         replaced = graph_replace(
             list(expressions.values()),
@@ -117,8 +115,8 @@ def as_prior(
 class Standard(NamedTuple):
     """A mixture of some dimensions, standardised: y = centre + root u, v = whitening u.
 
-    v is where the components are ``means``, ``log_variances`` and ``log_weights``, without a
-    metric. Matrices (n, n) where the metric is dense, else their diagonals (n,).
+    In v the components have ``means``, ``log_variances`` and ``log_weights``, without a metric.
+    ``root`` and ``whitening`` are (n, n) for a dense metric, else diagonals (n,).
     """
 
     centre: np.ndarray
@@ -130,29 +128,33 @@ class Standard(NamedTuple):
     log_weights: np.ndarray
 
 
-def standardise(mixture: Mixture, kept: np.ndarray) -> Standard:
+def standardise(mixture: Mixture, dimensions: np.ndarray) -> Standard:
     """Standardise the marginal of a mixture: mean zero, unit covariance.
 
     Parameters
     ----------
-    kept : (n,) integer array
+    dimensions : (n,) integer array
         Dimensions of the marginal; of diagonal components with a dense metric, all.
     """
-    weights, means, log_variances = mixture.weights, mixture.means[:, kept], mixture.log_variances
+    weights, means, log_variances = (
+        mixture.weights,
+        mixture.means[:, dimensions],
+        mixture.log_variances,
+    )
     centre, own = weights @ means, np.exp(log_variances)
     if log_variances.ndim == 2:
-        log_variances, own = log_variances[:, kept], own[:, kept]
+        log_variances, own = log_variances[:, dimensions], own[:, dimensions]
     within, offsets = weights @ own, means - centre
     if mixture.metric.ndim == 2:
         metric = mixture.metric
-        if len(kept) < mixture.n_dim:
-            metric = np.linalg.cholesky((metric @ metric.T)[np.ix_(kept, kept)])
+        if len(dimensions) < mixture.n_dim:
+            metric = np.linalg.cholesky((metric @ metric.T)[np.ix_(dimensions, dimensions)])
         between = (weights[:, None] * offsets).T @ offsets
         root = np.linalg.cholesky(metric * within @ metric.T + between)
         whitening, unwhitening = np.linalg.solve(metric, root), np.linalg.solve(root, metric)
         whitened = np.linalg.solve(metric, offsets.T).T
     else:
-        metric = np.broadcast_to(mixture.metric, (mixture.n_dim,))[kept]
+        metric = np.broadcast_to(mixture.metric, (mixture.n_dim,))[dimensions]
         root = np.sqrt(metric**2 * within + weights @ offsets**2)
         whitening, unwhitening, whitened = root / metric, metric / root, offsets / metric
     parts = (centre, root, whitening, unwhitening, whitened, log_variances, mixture.log_weights)
@@ -258,5 +260,5 @@ def _places(space, mixture, coordinates, expressions):
         needed = needed.union(*(others for own, others in groups if not needed.isdisjoint(own)))
     places = [place for name, (_, place, _, _) in space.ordering.items() if name in needed]
     if mixture.metric.ndim == 2 and mixture.log_variances.ndim == 2:
-        places = [slice(0, space.n_dim)]  # a marginal of these is none of the family
+        places = [slice(0, space.n_dim)]  # their marginals are not in the family
     return np.concatenate([np.arange(place.start, place.stop) for place in places])

@@ -1,4 +1,4 @@
-"""Progress of what may take long, shown only once it does."""
+"""Progress bars that appear only if a computation takes long."""
 
 import time
 
@@ -26,7 +26,7 @@ class LateProgress:
         return self
 
     def update(self, done):
-        """Say how much is done."""
+        """Show how much is done."""
         if self.disable or (self.bar is None and time.perf_counter() - self.began < PATIENCE):
             return
         if self.bar is None:

@@ -1,4 +1,4 @@
-"""A few exact Markov transitions of many chains at once, from draws of the approximation."""
+"""A few HMC transitions of many chains at once, from draws of the approximation."""
 
 import logging
 from collections.abc import Callable
@@ -14,19 +14,19 @@ logger = logging.getLogger(__name__)
 LEAPFROGS = 8  # in a transition
 TARGET_ACCEPTANCE = 0.8
 FIRST_STEP = 0.8  # in standard deviations, for one dimension
-GAIN = 2.0  # of the logarithm of the step size, an excess of the acceptance rate
-APART = 2  # transitions between two states of a chain that are kept
-RIDGE = 1e-8  # of each variance, added to a covariance without a root
-JITTER = 0.6, 1.0  # of each chain's step: no trajectory returns to where it began
+GAIN = 2.0  # change of the log step size per excess of the acceptance rate
+APART = 2  # transitions between two recorded states of a chain
+RIDGE = 1e-8  # of each variance, added to a singular covariance
+JITTER = 0.6, 1.0  # of each chain's step, so that no trajectory returns to its start
 
 
 class Moved(NamedTuple):
-    """Where transitions took the chains."""
+    """The result of transitions."""
 
     points: np.ndarray  # (S, d), coordinates y
-    recent: np.ndarray  # (T, S, d), the same at some of the latest transitions, the last included
+    recent: np.ndarray  # (T, S, d), states at some of the latest transitions, with the last
     log_density: np.ndarray  # (S,) of y
-    acceptance_rate: np.ndarray  # (S,) mean, the first quarter of the transitions left out
+    acceptance_rate: np.ndarray  # (S,) mean without the first quarter of the transitions
     energy: np.ndarray  # (S,) at the last transition
     n_done: int
     step_size: float  # in standard deviations
@@ -43,12 +43,12 @@ def transitions(
     leapfrogs=LEAPFROGS,
     n_recent=1,
 ):
-    r"""Move draws by Hamiltonian Monte Carlo, each as a chain of its own.
+    r"""Move draws by Hamiltonian Monte Carlo, one chain per draw.
 
-    In coordinates :math:`u = R^{-1}(y - \bar\mu)` that are whitened by the covariance of the
-    mixture within its modes, :math:`R R^T`. All chains share one step size, which moves towards an
-    acceptance of 0.8 from transition to transition, and each has a jitter of its own. Draws of the
-    posterior stay draws of the posterior; others come nearer to it.
+    The chains move in coordinates :math:`u = R^{-1}(y - \bar\mu)`, where :math:`R R^T` is the
+    covariance of the mixture within its modes. All chains share one step size with separate jitter.
+    It adapts to an acceptance rate of 0.8. Draws of the posterior stay draws of the posterior, and
+    others come closer to it.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ def transitions(
     leapfrogs : int
         Steps of a trajectory.
     n_recent : int
-        States to return of each chain, at every other of the latest half of the transitions.
+        States to return per chain, at every other transition of the last half.
 
     Returns
     -------
     Moved
-        After fewer transitions where the user interrupts.
+        After fewer transitions if the user interrupts.
 
     References
     ----------
@@ -95,9 +95,9 @@ def transitions(
                 rate = np.exp(np.minimum(start.energy - end.energy, 0.0))
                 rate = np.where(np.isfinite(end.energy), rate, 0.0)
                 accepted = rng.random(n_chains) < rate
-                # by a quarter, the step size has settled
+                # the step size settles in the first quarter
                 first, total = (done, rate) if done == n // 4 else (since, rates + rate)
-                # one assignment: an interrupt finds all of the old state or all of the new
+                # one assignment, so that an interrupt finds a complete state
                 chains, rates, since, done = _choose(accepted, end, start), total, first, done + 1
                 step *= np.exp(GAIN / np.sqrt(done) * (rate.mean() - TARGET_ACCEPTANCE))
                 if done > n // 2 and n - done in range(0, APART * n_recent, APART):
@@ -116,7 +116,7 @@ def transitions(
 
 
 class Chains(NamedTuple):
-    """Where chains are on their trajectories."""
+    """The state of chains on their trajectories."""
 
     at: np.ndarray  # (S, d) whitened
     momentum: np.ndarray  # (S, d)
@@ -148,7 +148,7 @@ def leapfrog(density: Callable, start: Chains, step: Any, n_steps: int) -> Chain
 
 
 def _choose(accepted, end, start):
-    """Take each chain from one or the other."""
+    """Choose per chain between two states."""
     pairs = zip(end, start, strict=True)
     rows = accepted[:, None]
     return Chains(*(np.where(rows if new.ndim == 2 else accepted, new, old) for new, old in pairs))
@@ -157,8 +157,8 @@ def _choose(accepted, end, start):
 def whitening_root(mixture):
     """Root R of the covariance within the modes: lower triangular (d, d), or a diagonal (d,).
 
-    A covariance that is singular to machine precision, as of a fit that runs off along a line,
-    gets the least diagonal that gives it a root.
+    A covariance that is singular to machine precision, as in a fit that runs off along a line, gets
+    the smallest diagonal that makes it regular.
     """
     covariance = mixture.within_mode_covariance.astype(float)
     if covariance.ndim == 1:

@@ -1,4 +1,4 @@
-"""NUTS on the model as the approximation sees it: in whitened coordinates."""
+"""NUTS in the whitened coordinates of the approximation."""
 
 import numpy as np
 import pymc as pm
@@ -7,7 +7,7 @@ from pymc_isomix.model import traces
 from pymc_isomix.sampling.nuts import RETRIES, stratified_components
 from pymc_isomix.sampling.transitions import from_whitened, to_whitened, whitening_root
 
-NAME = "coordinates_of_the_fit"  # of the one variable that samplers see, and name
+NAME = "coordinates_of_the_fit"  # of the variable that samplers see and name
 SAMPLERS = ("pymc", "nutpie", "numpyro", "blackjax")
 
 
@@ -51,7 +51,7 @@ def sample_nuts(
 def seen_from_u(compiled, mixture):
     """Build a model of one flat variable u (d,), whose log density is that of y at y(u)."""
     root, centre = whitening_root(mixture), mixture.mean
-    with pm.Model(model=None) as model:  # no part of a model of the context
+    with pm.Model(model=None) as model:  # not nested in a model of the context
         u = pm.Flat(NAME, shape=mixture.n_dim)
         y = centre + (u * root if root.ndim == 1 else root @ u)
         pm.Potential("density", compiled.symbolic_log_density(y.astype(compiled.dtype)))

@@ -1,1 +1,1 @@
-"""Effects of a hierarchy: found in the model graph, mapped to easy coordinates, learned."""
+"""Effects of a hierarchy: search in the model graph, map to easy coordinates, learning."""

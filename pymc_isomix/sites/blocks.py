@@ -1,4 +1,4 @@
-r"""The approximation as numbers: blocks, each a mixture in coordinates of its own.
+r"""The approximation as numbers: blocks, each a mixture in its own coordinates.
 
 .. math:: q(z) = \sum_j W_j \, q_j(z), \qquad
     \log q(z) = \operatorname{logsumexp}_j \left[\log W_j + \log q_j(y_j(z)) +
@@ -20,16 +20,16 @@ from pymc_isomix.sites.coordinates import Coordinates
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A mixture, and the coordinates that it lies in.
+    """A mixture and its coordinates.
 
     Parameters
     ----------
     mixture : Mixture
-        Coordinates y of its own.
+        In the coordinates y of the block.
     coordinates : Coordinates
         The map between y and unconstrained space.
     source : int
-        Number of the fit that it comes from.
+        Number of its fit.
     """
 
     mixture: Mixture
@@ -64,9 +64,9 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class BlockMixture:
-    """A weighted union of blocks, seen in the coordinates y of the first one, the heaviest.
+    """A weighted union of blocks, in the coordinates y of the first and heaviest one.
 
-    Draws and densities are exact. With one block they are those of its mixture, at no extra cost.
+    Draws and densities are exact. With one block they are those of its mixture.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class BlockMixture:
 
     @cached_property
     def places(self):
-        """Slices of the components that each block has."""
+        """Slice of the components of each block."""
         ends = np.cumsum([0, *(block.mixture.n_components for block in self.blocks)]).tolist()
         return [slice(*pair) for pair in pairwise(ends)]
 
@@ -143,9 +143,9 @@ class BlockMixture:
     def sketch(self):
         """A :class:`Mixture` in y that has the places and scales of the components.
 
-        It serves whitening, distances between components, and ascents. One block is its own sketch.
-        That of several has means in y, one metric, and variances by component and dimension; it is
-        exact where no block has sites and all metrics are diagonal.
+        It is used for whitening, distances between components, and ascents. The sketch of one block
+        is its mixture. The sketch of several blocks has means in y, one metric, and variances by
+        component and dimension. It is exact if no block has sites and all metrics are diagonal.
         """
         if len(self.blocks) == 1:
             return self.blocks[0].mixture
@@ -165,8 +165,8 @@ class BlockMixture:
     def with_one_metric(self, n_components):
         """Return a :class:`Mixture` of K components with one metric, which is not exact.
 
-        Means are those of the heaviest components, and each keeps its volume. PyMC's symbolic
-        expressions see this.
+        It has the means of the heaviest components, and each keeps its volume. PyMC's symbolic
+        expressions use it.
         """
         sketch = self.sketch
         chosen = np.argsort(-self.log_weights, kind="stable")[:n_components]
@@ -183,7 +183,7 @@ class BlockMixture:
 
     @property
     def mean(self):
-        """Mean (d,) in y, of one block; of several, that of the components' centres."""
+        """Mean (d,) in y; for several blocks, the mean of the centres of the components."""
         return self.sketch.mean
 
     @property
@@ -248,7 +248,7 @@ class BlockMixture:
             return evaluated[0]
         log_joint = np.stack([log_q for log_q, _ in evaluated], axis=1) + self.log_block_weights
         log_q = np.logaddexp.reduce(log_joint, axis=1)
-        with np.errstate(invalid="ignore"):  # where all are zero
+        with np.errstate(invalid="ignore"):  # if all are zero
             share = np.nan_to_num(np.exp(log_joint - log_q[:, None]))
         parts = [share[:, [j]] * own for j, (_, own) in enumerate(evaluated)]
         return log_q, np.concatenate(parts, axis=1)
@@ -261,7 +261,7 @@ class BlockMixture:
 def _common_scale(mixtures, weights):
     """One metric for all components, and their variances (K, d) in its coordinates."""
     if any(mixture.metric.ndim == 2 for mixture in mixtures):
-        # the triangle of a QR decomposition: no squares, which would lose half of the digits
+        # a QR decomposition avoids squares, which would lose half of the digits
         upper = np.zeros((0, mixtures[0].n_dim))
         for weight, mixture in zip(weights, mixtures, strict=True):
             part = np.sqrt(weight) * mixture.scaled.root.T

@@ -1,7 +1,7 @@
 r"""Sites whose elements are a chain in time: walks, autoregressions, sums of noise.
 
-As :mod:`pymc_isomix.sites.matrices`, where the precision of the effect is banded: in time and
-memory proportional to the number of steps.
+As :mod:`pymc_isomix.sites.matrices`, for effects with a banded precision. Time and memory are
+proportional to the number of steps.
 """
 
 import numpy as np
@@ -9,34 +9,38 @@ import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 
-from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
+from pymc_isomix.backend.compilation import CHEAP, compiling, mode_for_xla, one_at_a_time
+from pymc_isomix.backend.jax_compilation import compile_for_jax
 from pymc_isomix.backend.recursions import Linear, Riccati, closed_loop, companion
 from pymc_isomix.sites.regression import TINY, newton_step
 
-N_GIVEN = 8  # what the model gives; the rest is kept
+N_GIVEN = 8  # values given by the model; the others are cached
 
-LARGEST_LOG_SCALE = 10.0  # of a chain that explodes at the start
+AT_ONCE = 50  # points, on JAX
+LONG = 500  # steps times lags from where on JAX is worth its compiling
+
+LARGEST_LOG_SCALE = 10.0  # bound for a chain that explodes at the start
 
 
 class Chain:
     r"""A chain :math:`x_t = b_t + \sum_k a_{tk} x_{t-k} + s_t \zeta_t`, seen as :math:`h + e x`.
 
-    Pseudo-observations of what is seen tell, from time t on, a precision :math:`\Lambda_t` of the
-    state at t and an information vector :math:`\eta_t`. What is left of :math:`\zeta_t` given those
-    and the past, standardised, is y. With v, d and :math:`\tilde a` of
+    Pseudo-observations from time t on give a precision :math:`\Lambda_t` of the state at t and an
+    information vector :math:`\eta_t`. y is the standardised remainder of :math:`\zeta_t` given
+    these and the past. With v, d and :math:`\tilde a` of
     :func:`pymc_isomix.backend.recursions.closed_loop`, and :math:`\eta'_t = \eta_t - v_t b_t`,
 
     .. math:: x_t = b_t + \frac{s_t^2 \eta'_{t1}}{d_t} + \sum_k \tilde a_{tk} x_{t-k} +
         \frac{s_t}{\sqrt{d_t}} y_t,
 
-    which is a Kalman smoother's draw of the chain. It is exact where the data are Gaussian and
-    independent in x, and without pseudo-observations y is :math:`\zeta`.
+    which is a draw of a Kalman smoother. It is exact if the data are Gaussian and independent in x.
+    Without pseudo-observations y is :math:`\zeta`.
 
     What is given, with B chains of T steps: ``offset`` b (..., B, T), ``coefs`` a (..., B, p, T),
     ``scale`` s, ``added`` h and ``factor`` e (..., B, T), ``noise`` (..., B, T), in whose units
     pseudo-observations are precise: they have :math:`c / \text{noise}^2`; and of each element of z
-    ``prior_location`` and ``prior_scale`` (..., B T). z is x itself where that is what the model
-    draws, and prior location + prior scale :math:`\zeta` otherwise.
+    ``prior_location`` and ``prior_scale`` (..., B T). z is x itself in a centred model, and prior
+    location + prior scale :math:`\zeta` otherwise.
 
     Parameters
     ----------
@@ -56,6 +60,11 @@ class Chain:
         self.n_dim = self.n_pseudo = batch * n_time
         self.pseudo_names = None if centred else "step"
         self.functions: dict = {}
+        self.on_jax = False
+
+    def run_on_jax(self):
+        """Compute with JAX what has to do with arrays, where the chain is long."""
+        self.on_jax = self.n_time * self.order >= LONG
 
     def __getstate__(self):
         """Leave out the compiled functions: they are made again when asked for."""
@@ -67,7 +76,7 @@ class Chain:
         return z, log_determinant
 
     def forward(self, y, given, log_precision, value):
-        """Map one point, and return what is given with what the pseudo-observations make of it."""
+        """Map one point, and return what is given, with the results of the pseudo-observations."""
         offset, coefs, scale, _, _, _, prior_location, prior_scale = given[:N_GIVEN]
         seen, odds, closed, pull = smoothed = self._smoothed(given, log_precision, value)
         noise = self._chains(y, self.last) / pt.sqrt(odds)
@@ -78,12 +87,12 @@ class Chain:
         if self.centred:
             log_determinant += pt.log(pt.abs(scale)).sum(axis=(-1, -2))
             return self._flat(x, self.last), log_determinant, given
-        zeta = scale * self._told(x, coefs, seen, pull) / odds + noise
+        zeta = scale * self._information(x, coefs, seen, pull) / odds + noise
         log_determinant += pt.log(pt.abs(prior_scale)).sum(axis=-1)
         return prior_location + prior_scale * self._flat(zeta, self.last), log_determinant, given
 
     def to_coordinates(self, z, given, log_precision, value):
-        """Map z (..., B T) back to y (..., B T); whatever pseudo-observations were used forward."""
+        """Map z (..., B T) back to y (..., B T), for any pseudo-observations."""
         offset, coefs, scale, _, _, _, prior_location, prior_scale = given[:N_GIVEN]
         seen, odds, closed, pull = self._smooth(given, log_precision, value)
         if self.centred:
@@ -92,17 +101,17 @@ class Chain:
             return self._flat(y - scale * pull / pt.sqrt(odds), self.last)
         zeta = self._chains((z - prior_location) / prior_scale, self.last)
         x = chain(coefs, offset + scale * zeta)
-        y = (zeta - scale * self._told(x, coefs, seen, pull) / odds) * pt.sqrt(odds)
+        y = (zeta - scale * self._information(x, coefs, seen, pull) / odds) * pt.sqrt(odds)
         return self._flat(y, self.last)
 
     def share(self, given, log_precision, value):
-        r"""Share :math:`c e^2 \operatorname{var} x / \text{noise}^2` of each one, (..., B T)."""
+        r"""Share :math:`c e^2 \operatorname{var} x / \text{noise}^2` of each, (..., B T)."""
         factor = given[4]
         variance = self._variance(given, log_precision, value)
         return self._flat(self._precision(given, log_precision) * factor**2 * variance)
 
     def deviation(self, given, log_precision, value):
-        r"""Return the standard deviation of what is seen given those, (..., B T)."""
+        r"""Return the standard deviation of :math:`h + e x` given these, (..., B T)."""
         return self._flat(pt.abs(given[4]) * pt.sqrt(self._variance(given, log_precision, value)))
 
     def pullback(self, y, given, log_precision, value, cotangent):
@@ -112,11 +121,11 @@ class Chain:
         return pytensor.grad((cotangent * again).sum(), [log_precision, value])
 
     def slope(self, y, gradient, given, log_precision, value):
-        r"""Return what the data say beside the pseudo-observations, for a regression.
+        r"""Return the slope of the data without the pseudo-observations, for a regression.
 
-        What :math:`\nabla_y \log p + y` is, comes from the slope of the log likelihood in what is
-        seen, :math:`\theta`, less :math:`c (m - \theta)`. y is banded in x, so that this slope is a
-        sum of p + 1 terms.
+        :math:`\nabla_y \log p + y` comes from the slope of the log likelihood in :math:`\theta = h
+        + e x`, minus :math:`c (m - \theta)`. y is banded in x, so this slope is a sum of p + 1
+        terms.
 
         Parameters
         ----------
@@ -126,32 +135,32 @@ class Chain:
         Returns
         -------
         left, weight, theta : (S, B T) TensorVariable
-            The slope times the variance of :math:`\theta`; that variance, times the square of
-            what the noise is typically beside what it is here; and :math:`\theta` - m.
+            The slope times the variance of :math:`\theta`; that variance over that of the noise;
+            and :math:`\theta` - m.
         """
         scale, added, factor, noise = given[2:6]
         if len(given) == N_GIVEN:
             given = self.forward(y, given, log_precision, value)[2]
         _, odds, closed, _, x = given[N_GIVEN:]
         variance = self._variance(given, log_precision, value)
-        told = self._chains(gradient + y, self.last) * pt.sqrt(odds) / scale
-        later = [_later(closed[..., k, :] * told, k + 1) for k in range(self.order)]
-        left = factor * variance * (told - sum(later))
+        slope = self._chains(gradient + y, self.last) * pt.sqrt(odds) / scale
+        later = [_later(closed[..., k, :] * slope, k + 1) for k in range(self.order)]
+        left = factor * variance * (slope - sum(later))
         theta = added + factor * x - self._pseudo(value)
-        weight = factor**2 * variance * (self._typical(noise) / noise) ** 2
+        weight = factor**2 * variance / noise**2
         return self._flat(left), self._flat(weight), self._flat(theta)
 
-    def log_precision(self, given, log_precision):
-        """Return the typical log precision of pseudo-observations at draws, (B T,)."""
-        return log_precision - 2 * pt.log(self._typical(given[5])).ravel()
+    def noise(self, given):
+        """Return the typical noise over draws, flat, whose axis has length one where it is one."""
+        return abs(given[5]).mean(axis=0).ravel()
 
     def log_unit(self, given, log_precision, value):
-        """Log of what a unit of y is in the noise, given the past, (..., B T)."""
+        """Log of a unit of y, in units of the noise, given the past, (..., B T)."""
         _, odds, *_ = self._smoothed(given, log_precision, value)
         return -0.5 * self._flat(pt.log(odds), self.last)
 
     def typical(self, given):
-        """Typical location and log scale of what is seen, (B T,) arrays each, from K points.
+        """Typical location and log scale of :math:`h + e x`, (B T,) arrays each, from K points.
 
         The scale is in units of the noise.
         """
@@ -172,7 +181,7 @@ class Chain:
         return np.median(location, axis=0), np.median(log_scale, axis=0)
 
     def learn(self, y, gradient, given, own, damping=1.0):
-        """Regress the slope of the log likelihood on what is seen, with arrays.
+        """Regress the slope of the log likelihood on :math:`h + e x`, with arrays.
 
         Parameters
         ----------
@@ -181,7 +190,7 @@ class Chain:
         given : tuple of arrays
         own : log c and m, (B T,) arrays
         damping : float
-            Part of the step that is taken, 0 to 1.
+            Part of the step to take, 0 to 1.
 
         Returns
         -------
@@ -189,13 +198,10 @@ class Chain:
             The new pseudo-observations.
         """
         slope = self._numbers("slope", y, gradient, given=given, own=own)
-        noise = np.broadcast_to(self._typical(given[5]), (self.batch, self.n_time))
-        log_unit = 2 * np.log(noise).ravel()
-        log_precision, value = newton_step(slope, (own[0] - log_unit, own[1]), damping)
-        return log_precision + log_unit, value
+        return newton_step(slope, own, damping, self.noise(given))
 
     def moved(self, y, given, old, new):
-        """Map y (S, B T), an array, to that of the same z under other pseudo-observations."""
+        """Map y (S, B T), an array, to y of the same z under other pseudo-observations."""
         z, _ = self._numbers("to_unconstrained", y, given=given, own=old)
         return self._numbers("to_coordinates", z, given=given, own=new)
 
@@ -207,16 +213,24 @@ class Chain:
     def _numbers(self, method, *arrays, given, own):
         """Evaluate a method with arrays."""
         at_points = [np.asarray(value) for value in (*arrays, *given[:N_GIVEN])]
-        key = method, *(value.shape[1:] for value in at_points), own[0].dtype.name
+        key = method, self.on_jax, *(value.shape[1:] for value in at_points), own[0].dtype.name
         if key not in self.functions:
-            shapes = [((None, *value.shape[1:]), value.dtype) for value in at_points]
+            n_points = AT_ONCE if self.on_jax else None
+            shapes = [((n_points, *value.shape[1:]), value.dtype) for value in at_points]
             points = [pt.tensor(shape=shape, dtype=dtype) for shape, dtype in shapes]
             own_variables = [pt.tensor(shape=value.shape, dtype=value.dtype) for value in own]
             n = len(arrays)
             outputs = getattr(self, method)(*points[:n], tuple(points[n:]), *own_variables)
             inputs = [*points, *own_variables]
-            with compiling(cxx=""):
-                function = pytensor.function(inputs, outputs, mode=CHEAP, on_unused_input="ignore")
+            if self.on_jax:
+                several = outputs if isinstance(outputs, tuple) else [outputs]
+                function = compile_for_jax(inputs, list(several), mode_for_xla("JAX"))
+                function = _padded(function, len(at_points), alone=several is not outputs)
+            else:
+                with compiling(cxx=""):
+                    function = pytensor.function(
+                        inputs, outputs, mode=CHEAP, on_unused_input="ignore"
+                    )
             self.functions[key] = one_at_a_time(function)
         return self.functions[key](*at_points, *own)
 
@@ -226,17 +240,17 @@ class Chain:
         precision, variance = self._precision(given, log_precision), scale**2
         information = Riccati()(coefs, variance, precision * factor**2)
         seen, odds, closed = closed_loop(coefs, variance, information)
-        told = precision * factor * (self._pseudo(value) - added)
-        told = _first(told, self.order) - seen * offset[..., None, :]
-        pull = Linear(reverse=True)(companion(closed), told)
+        seen_value = precision * factor * (self._pseudo(value) - added)
+        seen_value = _first(seen_value, self.order) - seen * offset[..., None, :]
+        pull = Linear(reverse=True)(companion(closed), seen_value)
         return seen, odds, closed, pull[..., 0, :]
 
     def _smoothed(self, given, log_precision, value):
-        """Return what :meth:`_smooth` does, which :meth:`forward` may have kept."""
+        """Return the result of :meth:`_smooth`, which :meth:`forward` may have cached."""
         return given[N_GIVEN:-1] or self._smooth(given, log_precision, value)
 
-    def _told(self, x, coefs, seen, pull):
-        """Return what later observations say of the noise, but for its scale."""
+    def _information(self, x, coefs, seen, pull):
+        """Return the information of later observations about the noise, up to its scale."""
         lags = _lags(x, self.order)
         before = (coefs * lags).sum(axis=-2)
         return pull - seen[..., 0, :] * before - (seen[..., 1:, :] * lags[..., :-1, :]).sum(axis=-2)
@@ -250,10 +264,6 @@ class Chain:
 
     def _precision(self, given, log_precision):
         return self._pseudo(pt.exp(log_precision)) / given[5] ** 2
-
-    @staticmethod
-    def _typical(noise):
-        return abs(noise).mean(axis=0)
 
     def _pseudo(self, flat):
         return flat.reshape((self.batch, self.n_time))
@@ -269,7 +279,7 @@ class Chain:
 
 
 def chain(coefs, steps):
-    r"""Run a chain :math:`x_t = \sum_k a_{tk} x_{t-k} + u_t`, (..., T), from nothing.
+    r"""Run a chain :math:`x_t = \sum_k a_{tk} x_{t-k} + u_t`, (..., T), from zero.
 
     Parameters
     ----------
@@ -281,7 +291,7 @@ def chain(coefs, steps):
 
 
 def _first(values, order, axis=-2):
-    """Put values where the first element of a vector of states is, zeros elsewhere."""
+    """Put values into the first element of state vectors, and zeros elsewhere."""
     values = pt.expand_dims(values, axis)
     if order == 1:
         return values
@@ -301,7 +311,7 @@ def _lags(x, order):
 
 
 def _later(values, k):
-    """Values (..., T) of k steps later; zero behind the last."""
+    """Values (..., T) of k steps later; zero after the last."""
     nothing = pt.zeros_like(values[..., :k])
     return pt.concatenate([values[..., k:], nothing], axis=-1)
 
@@ -313,6 +323,25 @@ def _companion(coefs):
         np.eye(p - 1, p)[..., None], (*coefs.shape[:-2], p - 1, p, coefs.shape[-1])
     )
     return np.concatenate([coefs[..., None, :, :], below], axis=-3)
+
+
+def _padded(function, n_by_point, *, alone):
+    """Evaluate so many points at a time, the last ones padded: JAX has been told how many."""
+
+    def evaluate(*arrays):
+        at_points, own = arrays[:n_by_point], arrays[n_by_point:]
+        parts = []
+        for start in range(0, len(at_points[0]), AT_ONCE):
+            chunk = [values[start : start + AT_ONCE] for values in at_points]
+            missing = AT_ONCE - len(chunk[0])
+            if missing:
+                chunk = [np.concatenate([v, np.repeat(v[-1:], missing, axis=0)]) for v in chunk]
+            found = function(*chunk, *own)
+            parts.append([np.asarray(part)[: AT_ONCE - missing] for part in found])
+        joined = [np.concatenate(part) for part in zip(*parts, strict=True)]
+        return joined[0] if alone else joined
+
+    return evaluate
 
 
 def _run(recursion, *arrays):

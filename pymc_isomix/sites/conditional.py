@@ -1,13 +1,12 @@
-r"""The Gaussian conditional of a matrix site as one map, with a gradient of few operations.
+r"""The Gaussian conditional of a matrix site as one Op, with a cheap gradient.
 
 .. math:: P = I + G^T C G = L L^T, \quad H = G L^{-T}, \quad t = H^T C (m - f), \quad
     \zeta = L^{-T} (t + y)
 
-with :math:`C = \operatorname{diag} c`. Derived step by step, by the Cholesky factor and the
-triangular solves, the gradient costs a dozen operations of order n^3; here it costs two products,
-since the cotangents of L are of rank one. Products are several times as fast as triangular solves,
-so that :math:`L^{-1}` is formed once: P has no eigenvalue below one, and L is as well conditioned
-as the data are precise.
+with :math:`C = \operatorname{diag} c`. The gradient through the Cholesky factor and the triangular
+solves costs a dozen operations of order n^3. Here it costs two products, because the cotangents of
+L have rank one. Products are several times as fast as triangular solves, so :math:`L^{-1}` is
+formed once. This is safe because P has no eigenvalue below one.
 """
 
 from functools import cache
@@ -40,7 +39,7 @@ def gaussian_map(y, location, factor, log_precision, value):
     log_determinant : scalar
         Of their map.
     inverse, pull, whitened : (B, n, n), (B, n), (B, r, n)
-        The inverse of L, t and H: for other uses at the same point, without a gradient.
+        The inverse of L, t and H, without a gradient, for other uses at the same point.
     """
     inputs = [y, location, factor, log_precision, value]
     return _op(tuple(variable.type for variable in inputs))(*inputs)
@@ -73,7 +72,7 @@ def _backward(inputs, outputs, cotangents):
     of_factor += _outer(precision * residual, _times(inverse.mT, q))
     seen = _times(whitened, q)
     of_precision = precision * ((product * whitened).sum(axis=-1) + residual * seen)
-    if isinstance(cotangents[0].type, DisconnectedType):  # the determinant knows nothing of these
+    if isinstance(cotangents[0].type, DisconnectedType):  # the determinant does not depend on these
         nothing = disconnected_type()
         return [nothing, nothing, of_factor, of_precision, nothing]
     return [q, -precision * seen, of_factor, of_precision, precision * seen]
@@ -93,7 +92,7 @@ def _of_root(y, outputs, cotangents):
 
 
 def conditional_map(y, precision, pull):
-    r"""Map y (B, n) of one point, given what the pseudo-observations say of zeta.
+    r"""Map y (B, n) of one point, given the information of the pseudo-observations on zeta.
 
     Parameters
     ----------
@@ -134,11 +133,11 @@ def _conditional_backward(inputs, outputs, cotangents):
 
 
 def for_pullback(y, pull, whitened):
-    r"""Prepare what :func:`gaussian_pullback` needs, and the variances of the effects.
+    r"""Prepare values for :func:`gaussian_pullback`, and the variances of the effects.
 
-    All that it sums over a matrix but the cotangent, while the matrices of one point are at hand:
-    with :math:`\Phi` the lower triangle with half of the diagonal, :math:`h^T \Phi(y s^T) h` is
-    linear in s.
+    The sums over matrices are made here, for one point at a time, except for the cotangent: with
+    :math:`\Phi` the lower triangle with half of the diagonal, :math:`h^T \Phi(y s^T) h` is linear
+    in s.
 
     Parameters
     ----------
@@ -149,13 +148,13 @@ def for_pullback(y, pull, whitened):
     Returns
     -------
     variance, fitted : (B, r)
-        Of the effects, :math:`|h|^2`, and their mean less the location, H t.
+        The variances :math:`|h|^2` of the effects, and their means minus the location, H t.
     of_root : (B, r, n)
-        What is linear in s.
+        The coefficients of s.
     """
     n = whitened.type.shape[-1]
     below = lower_half(pt.ones((n, n), dtype=whitened.dtype))
-    # a kernel of XLA that has the product and more in it is ten times as slow
+    # an XLA kernel with more than the product in it is ten times as slow
     of_root = whitened * compute_once(compute_once(whitened * y[..., None, :]) @ below)
     return (whitened**2).sum(axis=-1), _times(whitened, pull), of_root
 
@@ -170,7 +169,7 @@ def gaussian_pullback(location, log_precision, value, whitened, prepared, cotang
     whitened : (..., B, r, n) TensorVariable
         H.
     prepared : tuple of TensorVariable
-        Of :func:`for_pullback`.
+        From :func:`for_pullback`.
     cotangent : (..., B, n) TensorVariable
 
     Returns

@@ -1,7 +1,7 @@
 """Coordinates y of a model's unconstrained space z.
 
-:class:`CoordinateMap` is the map between y and z that a model has, with parameters still open:
-symbolic code gives it variables. :class:`Coordinates` is that map at given parameters.
+:class:`CoordinateMap` is the map between y and z of a model, with symbolic parameters.
+:class:`Coordinates` is that map at given parameters.
 """
 
 import math
@@ -22,9 +22,9 @@ from pymc_isomix.model.batching import stabilise
 from pymc_isomix.model.vectorising import batch, batch_in_chunks
 from pymc_isomix.sites.chains import Chain
 
-PSEUDO = ("log_precisions", "values")  # parameters that all sites share, flat
-SHEAR = "shear"  # the parameter of what is of no site
-SHEARED_FROM, LARGEST_SHEAR = 100, 200  # dimensions: of all, above; of what is of no site, up to
+PSEUDO = ("log_precisions", "values")  # parameters of all sites, flat
+SHEAR = "shear"  # the parameter of dimensions without a site
+SHEARED_FROM, LARGEST_SHEAR = 100, 200  # dimensions of all, and at most so many without a site
 SHAPE = {field: f"shape_{field}" for field in Shape._fields}  # their names as parameters
 
 
@@ -39,15 +39,17 @@ class Site:
     form : Elementwise or Matrix
         The map between y and z.
     given : tuple of TensorVariable
-        What it needs, as expressions of the model's other value variables.
+        Location, scale and so on, as expressions of the model's other value variables.
     parents : frozenset of str
-        Names of those.
+        Names of these value variables.
     part : slice, optional
-        Of a vector, where the rest of it is none of the site's, and may be among the parents.
+        The part of a vector that belongs to the site; the rest may be among the parents.
     others : tuple of str
-        Names of further value variables that the site is of, as a whole.
+        Names of further value variables that belong to the site completely.
     woven : (n,) integer array, optional
-        Which elements of all these variables, one behind the other, those of the site are.
+        Places of the elements of the site among the concatenated elements of these variables.
+    slopes : tuple of TensorVariable
+        What else the form learns from, as expressions of all value variables.
     """
 
     name: str
@@ -57,31 +59,32 @@ class Site:
     part: slice | None = None
     others: tuple = ()
     woven: Any = None
+    slopes: tuple = ()
 
     @property
     def variables(self):
-        """Names of the value variables that the site is of."""
+        """Names of the value variables of the site."""
         return (self.name, *self.others)
 
 
 class CoordinateMap:
     """The map between coordinates y and unconstrained space z, both (d,), for any parameters.
 
-    y is bent to x by a shape, if there is one, and x is mapped to z by the sites. False where
-    neither is there, and y is z. Beside chains, of which there may be thousands of steps, the few
-    dimensions of no site are *sheared*: a constant matrix, lower triangular with a unit diagonal,
-    has their correlations, for which a diagonal metric is enough then.
+    A shape, if there is one, bends y to x, and the sites map x to z. The map is false if it has
+    neither, because y is then z. Next to chains, which may have thousands of steps, the few
+    dimensions without a site are *sheared*: a constant lower triangular matrix with a unit diagonal
+    holds their correlations, so that a diagonal metric is enough.
 
     Parameters
     ----------
     space : FlatSpace
-        Of the model in which the sites were found.
+        The space of the model.
     sites : list of Site
-        Parents come before what depends on them.
+        Parents come first.
     data : dict of shared variable to array, optional
         Data that the sites hold as constants.
     straight : CoordinateMap, optional
-        The same without the shape that this one has; :meth:`with_shape` gives it.
+        The map without the shape that this one has; set by :meth:`with_shape`.
     """
 
     def __init__(self, space, sites=(), data=None, *, straight=None):
@@ -97,7 +100,7 @@ class CoordinateMap:
         self.sheared = self._what_is_sheared()
 
     def _what_is_sheared(self):
-        """Places in a point of what is of no site, beside chains; empty elsewhere."""
+        """Places of the sheared dimensions in a point; empty without chains."""
         is_long = self.space.n_dim > SHEARED_FROM and any(
             isinstance(site.form, Chain) for site in self.sites
         )
@@ -115,17 +118,17 @@ class CoordinateMap:
         return self._bent
 
     def of(self, parameters):
-        """Return the map that has these parameters, by name: this one, with or without a shape."""
+        """Return the map for these parameters, by name: with or without a shape."""
         return self.with_shape() if set(SHAPE.values()) <= set(parameters) else self.straight
 
     @property
     def n_elements(self):
-        """Elements of the sites whose map takes no more than linear time."""
+        """Number of elements of the sites whose map takes linear time."""
         return sum(site.form.n_pseudo for site in self.sites if not site.form.is_dense)
 
     @property
     def elements(self):
-        """Which dimensions of y are a site's, (d,) booleans; None where all are."""
+        """Dimensions of y that belong to sites, (d,) booleans; None if all do."""
         of_sites = np.zeros(self.space.n_dim, bool)
         for site in self.sites:
             of_sites[self.place_of(site)] = True
@@ -133,7 +136,7 @@ class CoordinateMap:
 
     @property
     def parameter_shapes(self):
-        """Shapes of the parameters, by name; empty where the map is the identity."""
+        """Shapes of the parameters, by name; empty for the identity."""
         shapes: dict[str, tuple] = dict.fromkeys(PSEUDO, (self.n_pseudo,)) if self.sites else {}
         if len(self.sheared):
             shapes[SHEAR] = 2 * (len(self.sheared),)
@@ -143,17 +146,17 @@ class CoordinateMap:
 
     @property
     def key(self):
-        """What tells maps apart: those without a shape themselves, unless they are the identity."""
+        """The identity of a map, for comparisons: the map without its shape."""
         if self.has_shape:
             return "shape", self.straight.key
         return self if self else None
 
     def shape(self, parameters):
-        """Shape among the parameters, of a map that has one."""
+        """Return the shape among the parameters."""
         return Shape(*(parameters[name] for name in SHAPE.values()))
 
     def describe(self):
-        """Describe the structure as JSON can hold it; equal for maps with the same parameters."""
+        """Describe the structure for JSON; equal for maps with the same parameters."""
         shape = {"has_shape": True} if self.has_shape else {}
         shear = {"n_sheared": len(self.sheared)} if len(self.sheared) else {}
         return {"sites": self.names, "n_pseudo": self.n_pseudo, **shear, **shape}
@@ -166,14 +169,14 @@ class CoordinateMap:
         return bool(self.sites) or self.has_shape
 
     def variables(self, dtype):
-        """Variables that stand for the parameters, by name."""
+        """Symbolic variables of the parameters, by name."""
         return {
             name: pt.tensor(name, shape=shape, dtype=dtype)
             for name, shape in self.parameter_shapes.items()
         }
 
     def forward(self, point, parameters):
-        """Map a symbolic point y (d,), and say what is given at each site.
+        """Map a symbolic point y (d,), and return what is given at each site.
 
         Parameters
         ----------
@@ -209,7 +212,7 @@ class CoordinateMap:
     def backward(self, point, parameters):
         """Map a symbolic unconstrained point z (d,) to y (d,), with log |dy/dz| and what is given.
 
-        Everything that is given depends on z alone, so that the sites have no order here.
+        All that is given depends on z alone, so the order of the sites does not matter.
         """
         if self.has_shape:
             shape = self.shape(parameters)
@@ -234,8 +237,13 @@ class CoordinateMap:
             points = self.space.unflatten(pt.set_subtensor(flat[self.sheared], straight))
         return points, log_determinant, given
 
-    def batched(self, points, parameters, *, backward=False, on_jax=False):
+    def batched(self, points, parameters, *, backward=False, on_jax=False, learning=False):
         """Map symbolic points (S, d), y to z or backward, with log determinant and what is given.
+
+        Parameters
+        ----------
+        learning : bool
+            Whether what is given is what the forms learn from.
 
         Returns
         -------
@@ -243,20 +251,28 @@ class CoordinateMap:
         log_determinant : (S,) TensorVariable
         given : list of tuples of (S, ...) TensorVariable
         """
-        point, variables, outputs, given = self._at_point(points.dtype, backward)
+        point, variables, outputs, given = self._at_point(points.dtype, backward, learning)
         replacements = {variable: parameters[name] for name, variable in variables.items()}
         outputs = graph_replace(outputs, replacements, strict=False)
         many = batch_in_chunks if on_jax else batch
         flat, log_determinant, *rest = many(outputs, point, points)
         return flat, log_determinant, self.by_site(rest, given)
 
-    def _at_point(self, dtype, backward):
+    def _at_point(self, dtype, backward, learning):
         """Return the map of one point: (y or z, parameters, image, what is given)."""
-        if (key := ("point", dtype, backward)) not in self.functions:
+        if (key := ("point", dtype, backward, learning)) not in self.functions:
             point = pt.vector("point", shape=(self.space.n_dim,), dtype=dtype)
             variables = self.variables(dtype)
             through = self.backward if backward else self.forward
             values, log_determinant, given = through(point, variables)
+            if learning:
+                given = [
+                    (
+                        *here[: site.form.n_learned_from],
+                        *self._at_values(site.slopes, values, dtype),
+                    )
+                    for site, here in zip(self.sites, given, strict=True)
+                ]
             outputs = [
                 self.space.flatten(values),
                 log_determinant,
@@ -278,15 +294,13 @@ class CoordinateMap:
         if (what, dtype) not in self.functions:
             points = pt.matrix("points", shape=(None, self.space.n_dim), dtype=dtype)
             variables = self.variables(dtype)
-            *outputs, given = self.batched(points, variables, backward=what == "coordinates")
+            *outputs, given = self.batched(
+                points, variables, backward=what == "coordinates", learning=what == "given"
+            )
             if what == "coordinates":
                 outputs += [part for here in given for part in here]
             if what == "given":
-                outputs = [
-                    part
-                    for site, here in zip(self.sites, given, strict=True)
-                    for part in here[: site.form.n_learned_from]
-                ]
+                outputs = [part for here in given for part in here]
             if what == "share":
                 shares = [
                     form.share(here, *own).mean(axis=0)
@@ -345,7 +359,7 @@ class CoordinateMap:
 
     @property
     def labels(self):
-        """Label each pseudo-observation, (P,) strings: by its element, or by site and row."""
+        """Labels of the pseudo-observations, (P,) strings: element, or site and row."""
         labels = []
         for site in self.sites:
             own = list(self.space.labels[self.place_of(site)])
@@ -353,6 +367,19 @@ class CoordinateMap:
                 own = [f"{site.name}, {kind} {i}" for i in range(site.form.n_pseudo)]
             labels += own
         return np.array(labels)
+
+    @property
+    def is_elementwise(self):
+        """Whether all sites are of elements, in some basis, and learn from given values alone."""
+        return all(site.form.is_elementwise and not site.slopes for site in self.sites)
+
+    def learned_from(self, given):
+        """Return the given values that the regressions of the sites need, a flat list."""
+        return [
+            part
+            for site, here in zip(self.sites, given, strict=True)
+            for part in here[: site.form.n_learned_from]
+        ]
 
     def by_site(self, flat, given=None):
         """Group a flat list of what is given by site, as ``given`` is, or the sites' own."""
@@ -366,8 +393,8 @@ class CoordinateMap:
             yield site.form, self.place_of(site), self._own(parameters, place)
 
     def place_of(self, site):
-        """Return what of a point is a site's, a slice or integers."""
-        if site.others:
+        """Return the places of a site in a point, a slice or integers."""
+        if site.woven is not None:
             places = [self.space.ordering[name][1] for name in site.variables]
             return np.concatenate([np.arange(p.start, p.stop) for p in places])[site.woven]
         whole = self.space.ordering[site.name][1]
@@ -380,38 +407,38 @@ class CoordinateMap:
 
     def _given(self, values, dtype, sites=None):
         """Evaluate what is given at sites, from z by the name of the value variable."""
+        sites = self.sites if sites is None else sites
+        return [self._at_values(site.given, values, dtype, site.parents) for site in sites]
+
+    def _at_values(self, expressions, values, dtype, names=None):
+        """Evaluate expressions of value variables, those of some names, or of all."""
+        if not expressions:
+            return ()
         variables = {v.name: v for v in self.space.model.value_vars}
-        return [
-            tuple(
-                pt.as_tensor(part).astype(dtype)
-                for part in graph_replace(
-                    list(site.given),
-                    {variables[name]: values[name] for name in site.parents},
-                    strict=False,
-                )
-            )
-            for site in (self.sites if sites is None else sites)
-        ]
+        names = values if names is None else names
+        replacements = {variables[name]: values[name] for name in names}
+        found = graph_replace(list(expressions), replacements, strict=False)
+        return tuple(pt.as_tensor(part).astype(dtype) for part in found)
 
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
     """Coordinates y of unconstrained space z: a map at given parameters.
 
-    False where y is z. Parameters are passed on by name wherever they go: files, averages of
-    iterates and joined fits need not know what they mean.
+    False if y is z. Parameters have names, so files, averages of iterates and joined fits need not
+    know their meaning.
 
     Parameters
     ----------
     map : CoordinateMap
         The structure.
     parameters : dict of array
-        By the names of ``map.parameter_shapes``; empty where y is z.
+        By the names of ``map.parameter_shapes``; empty if y is z.
 
     Raises
     ------
     ValueError
-        If names or shapes are not those of the map.
+        If names or shapes differ from those of the map.
 
     Examples
     --------
@@ -460,7 +487,7 @@ class Coordinates:
         return Coordinates(self.map, {**self.parameters, **parameters})
 
     def equals(self, other):
-        """Whether other coordinates are of the same map, at the same parameters."""
+        """Whether other coordinates have the same map and parameters."""
         return self.map.key == other.map.key and all(
             np.array_equal(value, other.parameters[name], equal_nan=True)
             for name, value in self.parameters.items()
@@ -487,15 +514,15 @@ class Coordinates:
 
 def _taken(values, site):
     """Take the elements of a site from the values of variables, flat."""
-    if site.others:
+    if site.woven is not None:
         return pt.concatenate([values[name].ravel() for name in site.variables])[site.woven]
     value = values[site.name]
     return value.ravel() if site.part is None else value[site.part]
 
 
 def _put(values, site, new):
-    """Put the elements of a site in place: {name: value}."""
-    if not site.others:
+    """Put the elements of a site into the values of its variables: {name: value}."""
+    if site.woven is None:
         value = values[site.name]
         whole = site.part is None
         new = new.reshape(value.shape) if whole else pt.set_subtensor(value[site.part], new)

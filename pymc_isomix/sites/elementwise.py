@@ -2,10 +2,10 @@ r"""Sites: coordinates in which the effects of a hierarchy do not depend on thei
 
 A site is a block z of unconstrained space whose effect :math:`\theta` has, given the rest, a prior
 with known location and scale: :math:`\theta = f + g \zeta` elementwise, or :math:`\theta = f + G
-\zeta`, with :math:`\zeta` standardised. A *pseudo-observation* of each element of
-:math:`\theta`, a value m with precision c, both learned, turns y into
-:math:`\zeta`: its mean and its standard deviation given the pseudo-observations. At c = 0 that is
-the non-centred parametrisation, at :math:`c \to \infty` the centred one.
+\zeta`, with :math:`\zeta` standardised. A *pseudo-observation* of each element of :math:`\theta` is
+a value m with precision c, both learned. y is :math:`\zeta` standardised by its mean and standard
+deviation given the pseudo-observations. c = 0 is the non-centred parametrisation, and :math:`c \to
+\infty` the centred one.
 
 Pure functions of PyTensor variables, for one point or, with leading axes, many.
 """
@@ -25,8 +25,8 @@ class Elementwise:
         \qquad z = a + b \zeta
 
     What is given of each element, arrays (..., n): ``location`` f and ``scale`` g of
-    :math:`\theta`, and ``prior_location`` a and ``prior_scale`` b of z: the same as f and g where
-    the model is centred, 0 and 1 where it multiplies z by g itself.
+    :math:`\theta`, and ``prior_location`` a and ``prior_scale`` b of z: equal to f and g in a
+    centred model, and 0 and 1 in a non-centred one.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ class Elementwise:
         Elements.
     """
 
-    pseudo_names: str | None = None  # of what is observed, where it is not the elements of z
+    pseudo_names: str | None = None  # of the rows, if these are not the elements of z
     is_elementwise, is_dense = True, False
-    n_learned_from = 2  # of what is given, that a regression needs
+    n_learned_from = 2  # number of given values that a regression needs
 
     def __init__(self, n):
         self.n_dim = self.n_pseudo = n
@@ -49,7 +49,7 @@ class Elementwise:
         return prior_location + prior_scale * (shift + y / root), log_determinant
 
     def forward(self, y, given, log_precision, value):
-        """Map one point, and return what is given with what else later uses would compute again."""
+        """Map one point, and return what is given, with intermediate results for later uses."""
         return *self.to_unconstrained(y, given, log_precision, value), given
 
     def to_coordinates(self, z, given, log_precision, value):
@@ -87,12 +87,11 @@ class Elementwise:
         return by_log_precision.sum(axis=0), by_value.sum(axis=0)
 
     def slope(self, y, gradient, given, log_precision, value):
-        r"""Return what the data say beside the pseudo-observations, for a regression.
+        r"""Return the slope of the data without the pseudo-observations, for a regression.
 
-        By what the gradient leaves, :math:`e = \nabla_y \log p + y`, the slope of the log
-        likelihood in :math:`\theta` differs from :math:`c (m - \theta)`: :math:`e = (g / r) (a - b
-        (\theta - m))`, with a and b by least squares. Then c becomes c + b, and m moves by a / (c +
-        b).
+        The remainder :math:`e = \nabla_y \log p + y` shows how the slope of the log likelihood in
+        :math:`\theta` differs from :math:`c (m - \theta)`: :math:`e = (g / r) (a - b (\theta -
+        m))`, with a and b by least squares. c then becomes c + b, and m moves by a / (c + b).
 
         Returns
         -------
@@ -101,7 +100,7 @@ class Elementwise:
         """
         location, scale = given[:2]
         _, root, _ = self._posterior(given, log_precision, value)
-        unit = scale / root  # of theta, that of y
+        unit = scale / root  # unit of y, in theta
         return unit * (gradient + y), unit**2, (location - value) / root**2 + unit * y
 
     def learn(self, y, gradient, given, own, damping=1.0):
@@ -109,7 +108,7 @@ class Elementwise:
         return newton_step(self.slope(y, gradient, given, *own), own, damping)
 
     def moved(self, y, given, old, new):
-        """Map y (S, n), an array, to that of the same z under other pseudo-observations."""
+        """Map y (S, n), an array, to y of the same z under other pseudo-observations."""
         shift, root, _ = self._posterior(given, *old)
         new_shift, new_root, _ = self._posterior(given, *new)
         return (shift + y / root - new_shift) * new_root
@@ -129,19 +128,19 @@ class Elementwise:
 
 
 class Rotated(Elementwise):
-    r"""Correlated elements that one constant basis makes independent.
+    r"""Correlated elements that are independent in a constant basis.
 
-    For :math:`\theta = f + s A \zeta` with a constant matrix :math:`A = U S V^T` and a scale s: in
-    the basis of U, :math:`\theta` is elementwise, with location :math:`U^T f` and scale s S, and z
-    is rotated back by V, or by U where z is :math:`\theta` itself. A random walk, a field on a
-    graph, or a Gaussian process of known length scale, costs one matrix product.
+    In :math:`\theta = f + s A \zeta`, the matrix :math:`A = U S V^T` is constant and s is a scale.
+    In the basis of U, :math:`\theta` is elementwise, with location :math:`U^T f` and scale s S. z
+    is rotated back by V, or by U if z is :math:`\theta` itself. A field on a graph, or a Gaussian
+    process with a known length scale, costs one matrix product.
 
     Parameters
     ----------
     basis : (n, n) array
         Its columns are directions of z.
     inverse : (n, n) array, optional
-        Of the basis; by default its transpose, where the basis is orthogonal.
+        Inverse of the basis; its transpose by default, for an orthogonal basis.
     """
 
     pseudo_names = "direction"
@@ -156,7 +155,7 @@ class Rotated(Elementwise):
         """Map y (..., n) to z (..., n); with the log absolute determinant (...)."""
         rotated, log_determinant = super().to_unconstrained(y, given, log_precision, value)
         log_determinant += np.asarray(self.log_determinant, dtype=y.dtype)
-        # a kernel of XLA that has more in it than the product is slower than both
+        # an XLA kernel with more than the product in it is slower than two kernels
         rotated = compute_once(rotated)
         return compute_once(rotated @ self.basis.T.astype(y.dtype)), log_determinant
 
@@ -167,10 +166,10 @@ class Rotated(Elementwise):
 
 
 class Whitened(Rotated):
-    r"""Correlated elements z = f + G :math:`\zeta`, whose noise is elementwise in a constant basis.
+    r"""Correlated elements z = f + G :math:`\zeta` with elementwise noise in a constant basis.
 
-    Given beside what an elementwise site needs of :math:`\zeta`: ``mean`` f (..., n) and ``factor``
-    G (..., n, n), lower triangular. What a matrix site costs, without a Cholesky factor of its own.
+    In addition to the values of an elementwise site, ``mean`` f (..., n) and ``factor`` G (..., n,
+    n), lower triangular, are given. It costs as much as a matrix site without its Cholesky factor.
     """
 
     def to_unconstrained(self, y, given, log_precision, value):

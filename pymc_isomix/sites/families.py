@@ -1,4 +1,4 @@
-"""Families of random variables with a location and a scale: what a site is given by its prior."""
+"""Families of random variables with a location and a scale."""
 
 import math
 from functools import singledispatch
@@ -26,8 +26,8 @@ def location_scale(op, rv, transform):
     Returns
     -------
     location, scale : TensorVariable
-        Expressions that broadcast to the variable; for a scale family under the logarithm its log
-        scale, and the standard deviation of the logarithm.
+        Expressions that broadcast to the variable. For a scale family under the logarithm they are
+        its log scale, and the standard deviation of the logarithm.
     """
     return None
 

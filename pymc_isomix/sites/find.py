@@ -1,4 +1,4 @@
-"""Find the sites of a model in its graph: effects whose scale depends on other variables."""
+"""The search for the sites of a model: effects whose scale depends on other variables."""
 
 import logging
 import math
@@ -11,7 +11,7 @@ from pymc.distributions.transforms import ZeroSumTransform
 
 from pymc_isomix.model.fitted_data import same
 from pymc_isomix.model.model_cache import graph_key, model_cache
-from pymc_isomix.sites import values
+from pymc_isomix.sites import predictors, values
 from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, SHEAR, CoordinateMap, Site
 from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
@@ -24,26 +24,26 @@ from pymc_isomix.sites.usage import constant_of, follow, varies
 
 logger = logging.getLogger(__name__)
 
-# how far off an effect starts, in standard deviations given the scales: where somebody chose the
-# start, and where nobody did (jitter of a smooth process is a thousand of them away)
+# largest distance of an effect at the start, in standard deviations given the scales: if the user
+# chose the start, and if not (jitter of a smooth process is a thousand of them away)
 FARTHEST, TYPICAL = 100.0, 3.0
-LARGEST_MATRIX = 128**2  # entries of the factors of one site; above, in a basis that stays
+LARGEST_MATRIX = 128**2  # entries of the factor of a site; larger ones keep a constant basis
 LARGEST_BASIS = 2000  # rows and columns of a constant matrix
-LEAST_LOG_SCALE = -5.0  # of an element beside the largest, where pseudo-observations start
+LEAST_LOG_SCALE = -5.0  # relative to the largest, for the start of pseudo-observations
 
 
-def find_coordinates(space, *, say=True):
-    """Find the sites of the variables of a space, and say which.
+def find_coordinates(space, *, log=True):
+    """Find the sites of the variables of a space, and log them.
 
     Parameters
     ----------
-    say : bool
-        False where they are not in use.
+    log : bool
+        False if they are not in use.
 
     Returns
     -------
     CoordinateMap
-        Without sites where the model has none that are recognised.
+        Without sites if none are recognised.
     """
     key = "coordinates", graph_key(space)
     coordinates = model_cache(space.model).get(key)
@@ -52,12 +52,14 @@ def find_coordinates(space, *, say=True):
     ):
         weaker: dict = {}
         candidates = {name: _candidates(space, name, weaker) for name in space.variables}
+        for site in reversed(predictors.find(space, candidates)):  # the best, and first of all
+            candidates = {site.name: [site, *candidates.pop(site.name)], **candidates}
         sites = _without_circles(space, candidates, weaker)
         coordinates = model_cache(space.model).add(
             key, CoordinateMap(space, sites, space.data_read)
         )
         model_cache(space.model).add(("weaker", key), weaker)
-    if not say:
+    if not log:
         return coordinates
     if coordinates:
         names = ", ".join(space.variables[site.name].name for site in coordinates.sites)
@@ -72,9 +74,9 @@ def find_coordinates(space, *, say=True):
 
 
 def _candidates(space, name, weaker):
-    """Return the sites that a value variable may be, the best first.
+    """Return the possible sites of a value variable, the best first.
 
-    What is weaker than its kind could be, or not there, is named in ``weaker``, with the reason.
+    ``weaker`` gets the reason if a site is missing, or weaker than its kind could be.
     """
     rv, shape = space.variables[name], space.ordering[name][2]
     if 0 in shape:
@@ -154,7 +156,7 @@ def _elementwise(space, name, rv, shape):
         _site(space, name, form, [option, scale, prior_location, prior_scale], [shape] * 4)
         for option in options
     ]
-    # what is added to an effect makes no site of it
+    # additions alone do not make an effect a site
     return [one for sites in found for one in sites] if found[-1] else []
 
 
@@ -169,6 +171,12 @@ def _of_linear_map(space, name, rv, shape, weaker):
         return []
     wide = linear.scale.type.broadcastable != (True,) * linear.scale.ndim
     if linear.varying or wide or batch > 1:
+        basis = None if wide or linear.basis is None else values.at_start(space, linear.basis)
+        to_rows = None
+        if basis is not None and batch * rows * n > LARGEST_MATRIX >= batch * n * n:
+            # data of many rows determine as many combinations as there are columns
+            to_rows, basis = np.linalg.qr(basis)
+            rows = n
         if not batch * max(rows, n) * n <= LARGEST_MATRIX:
             found = _rotated(space, name, linear, rows) if batch == 1 else []
             what = "in the basis of the start" if found else "by element"
@@ -176,7 +184,6 @@ def _of_linear_map(space, name, rv, shape, weaker):
             return found or _by_elements(space, name, linear, rows)
         form: Any
         factor_shape: tuple
-        basis = None if wide or linear.basis is None else values.at_start(space, linear.basis)
         if basis is not None:
             form, factor_shape = Scaled(basis, batch, last=linear.last), (batch, n)
             factor = linear.column_scales * linear.scale.squeeze()
@@ -190,13 +197,28 @@ def _of_linear_map(space, name, rv, shape, weaker):
         return [
             site
             for location in _locations(linear)
-            for site in _site(space, name, form, [location, factor, *prior], shapes, flat=False)
+            for site in _site(
+                space,
+                name,
+                form,
+                [_combined(location, to_rows), factor, *prior],
+                shapes,
+                flat=False,
+            )
         ]
     return _rotated(space, name, linear, rows)
 
 
+def _combined(location, to_rows):
+    """Project a location (B, r) onto combinations of its rows (r, n)."""
+    if to_rows is None:
+        return location
+    whole = pt.broadcast_to(location, (location.shape[0], len(to_rows)))
+    return whole @ to_rows.astype(location.dtype)
+
+
 def _by_elements(space, name, linear, rows):
-    """Return a site of the elements of a matrix too large for any basis, by its rows or columns."""
+    """Return an elementwise site for a matrix that is too large for a basis."""
     if linear.batch > 1:
         return []
     square = (linear.matrix * pt.broadcast_to(linear.scale, (1, rows))[0, :, None]) ** 2
@@ -209,15 +231,14 @@ def _by_elements(space, name, linear, rows):
 
 
 def _locations(linear):
-    """Return the location of a linear map and, where it is only what else is added, none."""
+    """Return the location of a linear map, or none if it is only an addition."""
     return [linear.location] if linear.centred else [linear.location, pt.zeros((1, 1))]
 
 
 def _rotated(space, name, linear, rows):
-    """Return the site of a matrix with one scale, in the basis that it has at the start.
+    """Return the site of a matrix with one scale, in its basis at the start.
 
-    Exact where the matrix is constant; elsewhere each direction is given the scale that it has
-    there.
+    It is exact for a constant matrix. Otherwise each direction has its scale at the start.
     """
     if max(rows, linear.columns) > LARGEST_BASIS:
         return []
@@ -242,7 +263,7 @@ def _rotated(space, name, linear, rows):
     to_basis[:least] = left.T[:least]
     if constant:
         scale = linear.scale.squeeze() * np.pad(singular, (0, n - least)).astype(dtype)
-    elif basis is not None:  # the product of two constants, once, in place of one at each draw
+    elif basis is not None:  # the product of two constants, computed once
         of_columns = ((to_basis @ basis) * right).astype(dtype)
         scale = linear.scale.squeeze() * (of_columns @ linear.column_scales)
     else:
@@ -301,7 +322,7 @@ def _site(
     others=(),
     woven=None,
 ):
-    """Make a site of expressions in the model's graph, in a list; none where they are of no use."""
+    """Make a site from expressions in the model's graph, in a list; empty if they are unusable."""
     given = values.in_values(space, expressions, shapes, flat=flat)
     if given is None or (part is None and not given.parents.isdisjoint((name, *others))):
         return []
@@ -311,21 +332,21 @@ def _site(
 
 
 def _without_circles(space, candidates, weaker):
-    """Put sites after those that they depend on, leaving out what would close a circle.
+    """Sort sites after those that they depend on, without circles.
 
     Parameters
     ----------
     candidates : dict of str to list of Site
-        Of each variable, the best first.
+        Per variable, the best first.
     weaker : dict of str to str
-        Gets the reason for what is left out.
+        Gets the reason for each site that is left out.
     """
-    kept: list = []
+    placed: list = []
     for name, options in candidates.items():
-        if any(name in s.others for s in kept):
+        if any(name in s.others for s in placed):
             continue
         for site in options:
-            others = [s for s in kept if s.name not in site.others]
+            others = [s for s in placed if s.name not in site.others]
             owner = {name: s.name for s in [*others, site] for name in s.variables}
             graph = {
                 s.name: {owner.get(name, name) for name in s.parents} - {s.name}
@@ -335,25 +356,25 @@ def _without_circles(space, candidates, weaker):
                 order = list(TopologicalSorter(graph).static_order())
             except CycleError:
                 continue
-            kept = sorted([*others, site], key=lambda s: order.index(s.name))
+            placed = sorted([*others, site], key=lambda s: order.index(s.name))
             break
         else:
             # a factor of a product with a fixed prior loses nothing: another factor is the scale
             rv, free = space.variables[name], set(space.model.free_RVs)
             if options and any(varies(one, free, rv) for one in rv.owner.inputs):
                 weaker[name] = "it scales effects that its own scale depends on"
-    return kept
+    return placed
 
 
 def starting_coordinates(coordinates, points, farthest=FARTHEST):
-    """Place the pseudo-observations where the effects are, each worth half of what is known.
+    """Place the pseudo-observations at the effects, with shares of one half.
 
     Parameters
     ----------
     points : (K, d) array
-        Where the components start, unconstrained space.
+        Starts of the components, unconstrained space.
     farthest : float
-        Effects that lie farther out, in standard deviations given the scales, start at that.
+        Largest distance of an effect at the start, in standard deviations given the scales.
 
     Returns
     -------
@@ -372,7 +393,7 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
         site.form.typical(given) for site, given in zip(coordinates.sites, given, strict=True)
     ]
     pseudo = {
-        # elements whose scale is next to nothing beside the others' have no data to speak of
+        # elements with a relatively tiny scale have no information from data
         "log_precisions": np.concatenate(
             [-2 * np.maximum(scale, scale.max() + LEAST_LOG_SCALE) for _, scale in typical]
         ),
@@ -382,6 +403,6 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
     pseudo = {name: value.astype(points.dtype) for name, value in pseudo.items()}
     means = coordinates.evaluate("coordinates", points, pseudo)[0]
     for _, place, _ in coordinates.at(pseudo):
-        # an effect may start 1e40 of its own standard deviations away
+        # an effect may start 1e40 standard deviations away
         means[:, place] = np.clip(means[:, place], -farthest, farthest)
     return means, pseudo

@@ -1,9 +1,9 @@
 r"""The step of the sites: path gradients in log c and m, divided by their Fisher information.
 
 The components stay where they are in unconstrained space, as far as means and metric can keep them
-there, so that what counts of a pseudo-observation is what neither of them could do. Between narrow
-components that is nothing, whatever c and m; so a regression, which needs no components, draws them
-to the data's own, as much as the Fisher information leaves open.
+there. Only the part of the gradient that neither of them can absorb updates a pseudo-observation.
+For narrow components this part vanishes for any c and m. A regression, which needs no components,
+therefore draws c and m to those of the data, as much as the Fisher information leaves open.
 """
 
 from typing import Any, NamedTuple
@@ -16,22 +16,23 @@ from pymc_isomix.sites.coordinates import PSEUDO
 from pymc_isomix.sites.regression import RIDGE, least_squares
 
 STEP = 1 / 3  # relative to that of the means, as for the metric
-LARGEST_LOG_PRECISION, LARGEST_VALUE = 0.1, 0.3  # of one step; of m in standard deviations
-FLOOR = RIDGE  # of the Fisher information, where pseudo-observations hardly matter to components
+LARGEST_LOG_PRECISION, LARGEST_VALUE = 0.1, 0.3  # bounds of a step; of m in standard deviations
+LEAST_TYPICAL = 1e-15  # standard deviation: a block of a predictor may have fewer rows than others
+FLOOR = RIDGE  # of the Fisher information, for pseudo-observations that hardly affect components
 
 
 class AtSites(NamedTuple):
-    """What the step of the sites needs of points y."""
+    """Values at points y for the step of the sites."""
 
     points: Any  # (S, d) coordinates y
     given: list  # at each site, tuples of (S, ...)
     bent: Any  # (S, d) x, coordinates y without their shape
-    slope: Any = None  # (S, d) dx/dy; None where there is no shape
+    slope: Any = None  # (S, d) dx/dy; None without a shape
     slope_of_log_slope: Any = None  # (S, d)
 
     @classmethod
     def of(cls, coordinates, parameters, points, given):
-        """See points as coordinates with a shape have it, or without."""
+        """Make the values for coordinates with a shape or without."""
         if not coordinates.has_shape:
             return cls(points, given, points)
         bent, log_slope, slope_of_log_slope = shapes.bend(points, coordinates.shape(parameters))
@@ -56,20 +57,20 @@ def new_pseudo(
     .. math:: \frac{dF}{d\phi} = \sum_k w_k \, \mathbb E\left[s_k \cdot \left(\frac{\partial
         y}{\partial \phi}(\mu_k) - \frac{\partial y}{\partial \phi}(z)\right)\right]
 
-    with :math:`\partial y / \partial \phi` at fixed z, where the means stay where they are. A
-    change of log c scales y by half the share, too; where the site is elementwise, the rows of the
-    metric take back what that is on average, :math:`\tfrac12 \bar s \, d \log c`, with the
-    gradient :math:`\tfrac12 \bar s \, dF / d \log \ell` of its own. The Fisher information is half
-    the variance of the share for log c (half its mean square where no metric helps), and the
-    mean square of share / standard deviation less that at the component's mean for m. The floor
-    that both have is the information of a regression, where the site is elementwise.
+    with :math:`\partial y / \partial \phi` at fixed z, so the means do not move in z. A change of
+    log c also scales y by half the share. For an elementwise site, the rows of the metric
+    compensate the average, :math:`\tfrac12 \bar s \, d \log c`, which adds the gradient
+    :math:`\tfrac12 \bar s \, dF / d \log \ell`. The Fisher information of log c is half the
+    variance of the share (half its mean square if no metric compensates). That of m is the mean
+    square of share / standard deviation, less the value at the component's mean. For an elementwise
+    site, the floor of both is the information of a regression.
 
     Parameters
     ----------
     draws, means : AtSites
         The S draws, and the K means.
     gradient : (S, d) TensorVariable
-        Of the log density of y, at the draws; zero for a draw left out.
+        Gradient of the log density of y at the draws; zero for a draw left out.
     scores : (S, d) TensorVariable
         Path gradients at the draws, in y.
     draw_weights : (S,) TensorVariable
@@ -79,7 +80,7 @@ def new_pseudo(
     -------
     new : dict of (P,) TensorVariable
     scaling : (d,) TensorVariable
-        What the rows of the metric are multiplied by.
+        Factors of the rows of the metric.
     """
     n_components, n_dim = means.points.type.shape
 
@@ -91,7 +92,7 @@ def new_pseudo(
     offsets = by_component(draws.points) - means.points[:, None]
     by_log_scale = (by_component(weighted) * offsets).sum(axis=(0, 1))  # (d,), of the metric's rows
     scaling = pt.ones(n_dim, dtype=scores.dtype)
-    # the sites know x alone
+    # the sites see only x
     weighted, of_means = draws.to_bent(weighted), means.to_bent(of_means)
     gradient = draws.gradient_to_bent(gradient)
     new: dict = {name: [] for name in PSEUDO}
@@ -110,17 +111,21 @@ def new_pseudo(
         here = form.pullback(draws.bent[:, place], at_draws, *own, weighted[:, place])
         there = form.pullback(means.bent[:, place], at_means, *own, of_means[:, place])
         by_log_precision, by_value = (t - h for t, h in zip(there, here, strict=True))
-        share, deviation = form.share(at_draws, *own), form.deviation(at_draws, *own)
-        typical = deviation.mean(axis=0)
+        share, deviation = (
+            pt.specify_shape(part, (None, form.n_pseudo))
+            for part in (form.share(at_draws, *own), form.deviation(at_draws, *own))
+        )
+        typical = pt.maximum(deviation.mean(axis=0), LEAST_TYPICAL)
         fisher = draw_weights @ share**2 / 2
         scaled = form.is_elementwise and metric.ndim > 0
         if scaled:
             half = draw_weights @ share / 2
             by_log_precision += half * by_log_scale[place]
             fisher = pt.maximum(fisher - 2 * half**2, 0)
-        at_centre = form.share(at_means, *own) / form.deviation(at_means, *own)  # (K, n)
-        varying = by_component(share / deviation) - at_centre[:, None]
-        fisher_value = draw_weights @ varying.reshape(share.shape) ** 2 + FLOOR / typical**2
+        varying = by_component(deviation) - form.deviation(at_means, *own)[:, None]  # (K, B, n)
+        # the share is precision times variance, which may be zero
+        varying = pt.exp(own[0]) * varying.reshape(share.shape)
+        fisher_value = draw_weights @ varying**2 + FLOOR / typical**2
         if form.is_elementwise:
             slope = form.slope(draws.bent[:, place], gradient[:, place], at_draws, *own)
             wanted = least_squares(slope, own[0], draw_weights)
@@ -142,18 +147,17 @@ def new_pseudo(
 def _new_of_chain(form, draws, place, given, own, gradient, draw_weights, step_size):
     """Take one step on the pseudo-observations of a chain, by regression alone.
 
-    A pseudo-observation changes y at all times before it, and of what a path gradient says of it
-    most is about its neighbours. The regression is about itself.
+    A pseudo-observation changes y at all earlier times, so its path gradient is mostly about its
+    neighbours. The regression is about itself.
 
     Returns
     -------
     new : log c and m, (n,) TensorVariable
     factor : (n,) TensorVariable
-        What the rows of the metric are multiplied by: the unit of y changes.
+        Factors of the rows of the metric, because the unit of y changes.
     """
     slope = form.slope(draws.bent[:, place], gradient[:, place], given, *own)
-    precision = form.log_precision(given, own[0])
-    change, move, variance = least_squares(slope, precision, draw_weights)
+    change, move, variance = least_squares(slope, own[0], draw_weights, form.noise(given))
     typical = pt.sqrt(variance)
     step = STEP * step_size
     change = pt.clip(step * change, -LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION)
@@ -165,7 +169,7 @@ def _new_of_chain(form, draws, place, given, own, gradient, draw_weights, step_s
 
 
 def moved_means(coordinates, means, old, new):
-    """Keep means where they are in z while the pseudo-observations move: y (K, d).
+    """Return means y (K, d) that stay in place in z while the pseudo-observations move.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 r"""Sites whose elements are correlated: :math:`\theta = f + G \zeta` with a matrix G.
 
-As :mod:`pymc_isomix.sites.elementwise`, with a matrix in place of a scale for each element.
+As :mod:`pymc_isomix.sites.elementwise`, with a matrix in place of scales.
 """
 
 import numpy as np
@@ -19,11 +19,11 @@ from pymc_isomix.sites.conditional import (
 )
 from pymc_isomix.sites.regression import TINY
 
-# Places in what is given of a matrix site: first by the model, then what `Matrix.forward` adds.
+# Places in the given values of a matrix site: those of the model, then those of `Matrix.forward`.
 GIVEN_BY_MODEL = 4  # location f, factor G (or scales s), and a and b of the prior
 FACTORS = slice(4, 6)  # the inverse of the root of P, and the pull G^T C (m - f)
-FOR_PULLBACK = slice(6, None)  # H, and what `for_pullback` has prepared of it
-VARIANCE = 7  # the first of that: diag(G P^-1 G^T)
+FOR_PULLBACK = slice(6, None)  # H, and the results of `for_pullback`
+VARIANCE = 7  # the first of these: diag(G P^-1 G^T)
 
 
 class Matrix:
@@ -36,13 +36,13 @@ class Matrix:
     pseudo-observations.
 
     What is given: ``location`` f (..., B, r), ``factor`` G (..., B, r, n), and of each element of z
-    ``prior_location`` a and ``prior_scale`` b (..., B n). z is :math:`\theta` itself where that is
-    what the model draws (then r = n), and :math:`a + b \zeta` otherwise.
+    ``prior_location`` a and ``prior_scale`` b (..., B n). z is :math:`\theta` itself in a centred
+    model (then r = n), and :math:`a + b \zeta` otherwise.
 
     Parameters
     ----------
     batch : int
-        Blocks that share nothing but their form, B; everything has B before its last axes.
+        Number of independent blocks of the same form, B; arrays have B before their last axes.
     rows, columns : int
         r and n.
     centred : bool
@@ -58,7 +58,7 @@ class Matrix:
         self.last = last
         self.n_dim, self.n_pseudo = batch * columns, batch * rows
         self.pseudo_names = None if centred else "row"
-        # of what is given, that a regression needs
+        # given values that a regression needs
         self.n_learned_from = 2 if rows <= matrix_regression.MOST_ROWS else 0
 
     def to_unconstrained(self, y, given, log_precision, value):
@@ -76,7 +76,7 @@ class Matrix:
         return *self._placed(zeta, log_determinant, given), (*given, *factors)
 
     def to_coordinates(self, z, given, log_precision, value):
-        """Map z (..., B n) back to y (..., B n); whatever pseudo-observations were used forward."""
+        """Map z (..., B n) back to y (..., B n), for any pseudo-observations."""
         location, factor, prior_location, prior_scale = given[:GIVEN_BY_MODEL]
         mean, root = self._posterior(given, log_precision, value)
         if self.centred:
@@ -91,7 +91,7 @@ class Matrix:
         return self._flat(precision * self._variance(given, log_precision, value))
 
     def deviation(self, given, log_precision, value):
-        r"""Return the standard deviation of :math:`\theta` given those, (..., B r)."""
+        r"""Return the standard deviation of :math:`\theta` given these, (..., B r)."""
         return self._flat(pt.sqrt(self._variance(given, log_precision, value)))
 
     def pullback(self, y, given, log_precision, value, cotangent):
@@ -114,7 +114,7 @@ class Matrix:
         return [part.ravel() for part in learned]
 
     def moved(self, y, given, old, new):
-        """Map points y (S, B n) of old pseudo-observations to those of the same z under new."""
+        """Map points y (S, B n) of old pseudo-observations to y of the same z under new ones."""
         pairs = [[self._pseudo(part) for part in own] for own in (old, new)]
         blocks = self._blocks(y, self.last)
         return self._flat(matrix_regression.moved(blocks, *self._arrays(given), *pairs), self.last)
@@ -142,7 +142,7 @@ class Matrix:
         return given[1]
 
     def _observed(self, given, log_precision, value):
-        """Return what pseudo-observations say of zeta: G^T C G and G^T C (m - f)."""
+        """Return the information of pseudo-observations on zeta: G^T C G and G^T C (m - f)."""
         location, factor = given[:2]
         precision = self._pseudo(pt.exp(log_precision))
         weighted = factor.mT * precision[..., None, :]  # (..., n, r)
@@ -150,7 +150,7 @@ class Matrix:
         return weighted @ factor, pull
 
     def _map(self, blocks, given, log_precision, value):
-        """Zeta, log determinant, L^-1 and t, and what :meth:`_pullback` needs."""
+        """Return zeta, log determinant, L^-1, t, and values for :meth:`_pullback`."""
         own = map(self._pseudo, (log_precision, value))
         *results, pull, whitened = gaussian_map(blocks, *given[:2], *own)
         return *results, pull, whitened, *for_pullback(blocks, pull, whitened)
@@ -214,8 +214,8 @@ class Scaled(Matrix):
 
     .. math:: P = I + \operatorname{diag}(s) (A^T \operatorname{diag}(c) A) \operatorname{diag}(s)
 
-    A basis whose coefficients have scales of their own. What is in brackets is the same at all
-    points, and G = A diag(s), of as many rows as there are data, is made at none of them.
+    This is a basis whose coefficients have their own scales. The term in brackets is the same at
+    all points. G = A diag(s), which has as many rows as there are data, is never formed.
 
     What is given: ``location`` f (..., B, r), ``scales`` s (..., B, n), and a and b.
 
@@ -258,7 +258,7 @@ class Scaled(Matrix):
         return given[4] * given[1][..., None, :]
 
     def _pullback(self, blocks, given, log_precision, value, cotangent):
-        """As :func:`gaussian_pullback`, summed over points before the basis comes in."""
+        """As :func:`gaussian_pullback`, with the sum over points before the basis."""
         basis, half, n = self.basis.astype(blocks.dtype), self._half(given), self.columns
         precision = pt.exp(log_precision)
 
@@ -274,3 +274,29 @@ class Scaled(Matrix):
         seen = at_rows(cotangent)
         of_mean = (seen * (at_rows(given[5]) - (value - given[0]))).sum(axis=0)
         return precision * (of_root + of_mean), -precision * seen.sum(axis=0)
+
+
+class Predictor(Matrix):
+    r"""Elements that the rows of a predictor depend on, of which the likelihood is known by row.
+
+    As :class:`Matrix`, with pseudo-observations that are learned from the slope of the log
+    likelihood in each row: of Gaussian data it is :math:`c (m - \theta)`.
+
+    What it learns from: f, G, and that slope (S, B, r).
+    """
+
+    pseudo_names = "row"
+
+    def __init__(self, batch, rows, columns):
+        super().__init__(batch, rows, columns, centred=False)
+        self.n_learned_from = 2
+
+    def learn(self, y, gradient, given, own, damping):
+        """Learn log c and m, (B r,) arrays, from draws y (S, B n); all are NumPy arrays."""
+        location, factor, slope = given
+        log_precision, value = (self._pseudo(part) for part in own)
+        conditional = matrix_regression.Conditional.of(location, factor, log_precision, value)
+        effect = conditional.effect(self._blocks(y, self.last))
+        theta = location + (factor @ effect[..., None])[..., 0]
+        new = matrix_regression.learn_rows(theta, slope, (log_precision, value), damping)
+        return [part.ravel() for part in new]

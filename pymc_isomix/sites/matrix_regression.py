@@ -1,11 +1,11 @@
 r"""Pseudo-observations of sites with matrices, by regression on a batch of draws, in NumPy.
 
-With :math:`\theta = f + G \zeta` and :math:`H = G L^{-T}`, :math:`L L^T = I + G^T C G`, what the
-gradient leaves of the prior and the pseudo-observations is
+With :math:`\theta = f + G \zeta`, :math:`H = G L^{-T}` and :math:`L L^T = I + G^T C G`, the
+remainder of the gradient is
 
 .. math:: \nabla_y \log p + y = H^T (a - b \circ (\theta - m))
 
-where data are Gaussian and independent in :math:`\theta`. Least squares give a and b of all rows
+for data that are Gaussian and independent in :math:`\theta`. Least squares give a and b of all rows
 together; c becomes c + b, and m moves by a / (c + b). For elementwise sites see
 :mod:`pymc_isomix.sites.regression`.
 """
@@ -15,9 +15,18 @@ from typing import NamedTuple
 import numpy as np
 import scipy  # which loads its parts when they are used
 
-from pymc_isomix.sites.regression import LARGEST_RATIO, LEAST_RATIO, RIDGE, TINY, bounded
+from pymc_isomix.sites.regression import (
+    LARGEST_LOG_PRECISION,
+    LARGEST_MOVE,
+    LARGEST_RATIO,
+    LEAST_RATIO,
+    RIDGE,
+    TINY,
+    bounded,
+)
 
-MOST_ROWS = 1000  # of a matrix: above, the equations of all rows together would cost too much
+LEAST_SHARE = 1e-3  # of the precision of a row of a predictor: what its data add at least
+MOST_ROWS = 1000  # of a matrix: above, joint equations of all rows would cost too much
 
 
 class Conditional(NamedTuple):
@@ -60,7 +69,7 @@ def learn(y, gradient, location, factor, own, damping=1.0):
     """
     log_precision, value = own
     given = Conditional.of(location, factor, *own)
-    theta = location + (factor @ given.effect(y)[..., None])[..., 0] - value  # less m
+    theta = location + (factor @ given.effect(y)[..., None])[..., 0] - value  # minus m
     half = np.linalg.solve(given.root, factor.mT)  # (S, B, n, r), H^T
     left = gradient + y
     new = [
@@ -84,14 +93,14 @@ def _of_block(half, theta, left, own, damping):
     a, b = solved[:n_rows], solved[n_rows:]
     precision, centre = np.exp(own[0]), theta.mean(axis=0)
     ratio = np.clip(1 + b / precision, LEAST_RATIO, LARGEST_RATIO)
-    # where b is bounded, the slope at the centre stays
+    # if b is bounded, the slope at the centre stays
     a = a + (precision * (ratio - 1) - b) * centre
     move = a / (precision * ratio + RIDGE / total)
     return bounded(own, np.log(ratio), move, total, damping)
 
 
 def moved(y, location, factor, old, new):
-    """Map y (S, B, n) of old pseudo-observations (log c, m) to y of the same z under new ones."""
+    """Map y (S, B, n) of old pseudo-observations (log c, m) to y of the same z with new ones."""
     effect = Conditional.of(location, factor, *old).effect(y)
     return Conditional.of(location, factor, *new).coordinates(effect)
 
@@ -101,3 +110,31 @@ def unit_change(location, factor, old, new):
     before, after = (Conditional.of(location, factor, *own).root for own in (old, new))
     diagonals = [np.diagonal(root, axis1=-2, axis2=-1) for root in (before, after)]
     return np.median(diagonals[1] / diagonals[0], axis=0)
+
+
+def learn_rows(theta, slope, own, damping):
+    """Regress the slope of the log likelihood in each row on the row itself.
+
+    Parameters
+    ----------
+    theta, slope : (S, B, r) array
+    own : (B, r) arrays
+        Log c and m.
+
+    Returns
+    -------
+    log_precision, value : (B, r) array
+        The new pseudo-observations. A row on which the data have no slope keeps its own.
+    """
+    log_precision, value = own
+    centre, variance = theta.mean(axis=0), theta.var(axis=0)
+    precision = -(slope * (theta - centre)).mean(axis=0) / (variance + TINY)
+    precision = np.maximum(precision, LEAST_SHARE / (variance + TINY))
+    change = np.log(np.clip(precision / np.exp(log_precision), LEAST_RATIO, LARGEST_RATIO))
+    move = centre + slope.mean(axis=0) / precision - value
+    is_row = variance > 0
+    change, move = (damping * np.where(is_row, part, 0.0) for part in (change, move))
+    new = np.clip(log_precision + change, -LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION)
+    # of one row, whose data lie farther from it than all data together
+    largest = LARGEST_MOVE * np.exp(-0.5 * new)
+    return new, value + np.clip(move, -largest, largest)

@@ -1,4 +1,4 @@
-"""Linear maps in the model graph: effects that are a matrix times a standardised variable."""
+"""Linear maps in the model graph: a matrix times a standardised variable."""
 
 import math
 from typing import Any, NamedTuple
@@ -23,15 +23,15 @@ class LinearMap(NamedTuple):
     batch: int
     columns: int
     centred: bool
-    last: bool  # whether the blocks are the last axis of the variable
+    last: bool  # whether blocks are the last axis of the variable
     varying: bool
-    prior: tuple = (0.0, 1.0)  # location and scale by which zeta is standardised
-    basis: Any = None  # where A is a constant matrix times scales (n,) of the columns: these
+    prior: tuple = (0.0, 1.0)  # location and scale that standardise zeta
+    basis: Any = None  # the constant matrix and its column scales (n,), if A is their product
     column_scales: Any = None
 
 
 class Use(NamedTuple):
-    """A node that a variable enters as one of its inputs, and what the variable is by then."""
+    """A node that a variable enters, and the variable as its input."""
 
     node: Any
     place: int
@@ -39,12 +39,12 @@ class Use(NamedTuple):
 
 
 def linear_map(model, rv, shape):
-    """Return the linear map of a random variable, by its family or its use; None without one."""
+    """Return the linear map of a random variable, by its family or its use, or None."""
     return _of_family(model, rv, shape) or _of_use(model, rv, shape)
 
 
 def _of_family(model, rv, shape):
-    """Return the linear map that the variable's own family has."""
+    """Return the linear map of the variable's family."""
     op, free = rv.owner.op, set(model.free_RVs)
     if len(shape) == 0 or model.rvs_to_transforms[rv] is not None:
         return None
@@ -54,7 +54,7 @@ def _of_family(model, rv, shape):
         mean, covariance = map(pt.as_tensor, op.dist_params(rv.owner))
         if any(not b for b in covariance.type.broadcastable[:-2]):
             return None
-        # anew, since a root that the model has may be no triangle
+        # a new root, because the model's root may not be triangular
         covariance = covariance.squeeze(axis=tuple(range(covariance.ndim - 2)))
         factor = pt.linalg.cholesky(covariance, lower=True)
         return LinearMap(
@@ -105,7 +105,7 @@ def _of_node(use, model, rv, shape, clients):
         shift = mean if before.factor is None else before.factor * mean
         added = shift if added is None else added + shift
     common = None
-    if all(scales.type.broadcastable):  # one scale for all: the matrix stays as it is
+    if all(scales.type.broadcastable):  # one scale for all columns: the matrix stays as it is
         common, scales = scales.ravel()[0], pt.ones(())
     scales = _along(scales, inner, outer, shape)
     shift = None if added is None else _along(added, inner, outer, shape)
@@ -143,7 +143,7 @@ def _of_node(use, model, rv, shape, clients):
 
 
 def _along(part, inner, outer, shape):
-    """Take what goes with the elements of a variable along one axis; None where it varies else."""
+    """Return an expression along one axis of a variable; None if it also varies elsewhere."""
     if part.ndim < len(shape):
         part = part.dimshuffle(*["x"] * (len(shape) - part.ndim), *range(part.ndim))
     if outer is not None:
@@ -158,5 +158,5 @@ def _is_product(op):
 
 
 def _by_block(part, rows, blocks):
-    """Arrange what goes with the elements of a product as (B, r)."""
+    """Arrange an expression of the elements of a product as (B, r)."""
     return part.dimshuffle("x", rows) if blocks is None else part.dimshuffle(blocks, rows)

@@ -1,27 +1,27 @@
 r"""Pseudo-observations by regression on draws, for PyTensor variables and NumPy arrays alike.
 
-Of Gaussian data the slope of the log density in :math:`\theta` is :math:`c (m - \theta)`. What the
-gradient at the draws leaves of that tells how c and m have to change, exactly where the data are
-Gaussian; else, by Stein's lemma, c becomes the mean precision of the data.
+For Gaussian data, the slope of the log density in :math:`\theta` is :math:`c (m - \theta)`. The
+remainder of the gradient at the draws shows how c and m have to change. This is exact for Gaussian
+data. For others, by Stein's lemma, c becomes the mean precision of the data.
 """
 
 import numpy as np
 import pytensor.tensor as pt
 
 TINY = 1e-30
-RIDGE = 0.01  # of the information that the draws have
-LEAST_RATIO, LARGEST_RATIO = 0.1, 100.0  # of a precision, in one regression
+RIDGE = 0.01  # of the information in the draws
+LEAST_RATIO, LARGEST_RATIO = 0.1, 100.0  # of a precision, per regression
 LARGEST_MOVE = 3.0  # of m, in typical standard deviations of theta
 LARGEST_LOG_PRECISION = 14.0  # of either sign
 
 
 def operations(values):
-    """Return the module whose functions take values: NumPy or PyTensor."""
+    """Return the module of functions for values: NumPy or PyTensor."""
     return np if isinstance(values, np.ndarray) else pt
 
 
-def least_squares(slope, log_precision, draw_weights):
-    r"""Regress what is left of the slope of the log likelihood on :math:`\theta`.
+def least_squares(slope, log_precision, draw_weights, noise=1.0):
+    r"""Regress the remaining slope of the log likelihood on :math:`\theta`.
 
     Parameters
     ----------
@@ -30,15 +30,18 @@ def least_squares(slope, log_precision, draw_weights):
         and :math:`\theta` - m.
     log_precision : (n,)
         Log c.
+    noise : (n,), optional
+        The typical one. Where pseudo-observations are precise in its units, the weight is the
+        variance divided by the square of the noise at the draw.
 
     Returns
     -------
     change, move, variance : (n,)
-        Of log c and of m; and the mean weight.
+        Changes of log c and of m, and the mean weight.
     """
     left, weight, theta = slope
     ops = operations(left)
-    precision = ops.exp(log_precision)
+    precision, weight = ops.exp(log_precision) / noise**2, weight * noise**2
     total = draw_weights @ weight + TINY
     centre = draw_weights @ (weight * theta) / total
     apart = theta - centre
@@ -50,15 +53,15 @@ def least_squares(slope, log_precision, draw_weights):
     return ops.log(ratio), a / (precision * ratio + RIDGE / total), total
 
 
-def newton_step(slope, own, damping):
-    """Take a damped step, within bounds, from own log c and m to new ones, with arrays (n,)."""
+def newton_step(slope, own, damping, noise=1.0):
+    """Take a damped and bounded step of log c and m, with arrays (n,)."""
     n_draws = len(slope[0])
-    change, move, variance = least_squares(slope, own[0], np.full(n_draws, 1 / n_draws))
+    change, move, variance = least_squares(slope, own[0], np.full(n_draws, 1 / n_draws), noise)
     return bounded(own, change, move, variance, damping)
 
 
 def bounded(own, change, move, variance, damping):
-    """Add a part of a change of log c and m, within bounds."""
+    """Add part of a change of log c and m, within bounds."""
     largest = LARGEST_MOVE * np.sqrt(variance)
     new = np.clip(own[0] + damping * change, -LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION)
     return new, own[1] + damping * np.clip(move, -largest, largest)

@@ -23,10 +23,10 @@ CHAINS = (RandomWalkRV, AutoRegressiveRV, EulerMaruyamaRV)
 
 
 class ChainPrior(NamedTuple):
-    """A chain of B series and T steps in the model's graph, and how it is seen.
+    """A chain of B series and T steps in the model's graph, and its observation.
 
-    As :class:`pymc_isomix.sites.chains.Chain` has it: coefficients are (B, p, T), the other
-    expressions (B, T). ``noise`` is None where it is not known.
+    As in :class:`pymc_isomix.sites.chains.Chain`, coefficients are (B, p, T) and the other
+    expressions (B, T). ``noise`` is None if it is unknown.
     """
 
     offset: Any
@@ -39,18 +39,17 @@ class ChainPrior(NamedTuple):
     n_time: int
     order: int
     centred: bool
-    last: bool = False  # whether the series are the last axis of the variable
-    prior: tuple = (0.0, 1.0)  # location and scale by which its noise is standardised
-    part: slice | None = None  # of the variable, where it is not all of it
+    last: bool = False  # whether series are the last axis of the variable
+    prior: tuple = (0.0, 1.0)  # location and scale that standardise its noise
+    part: slice | None = None  # part of the variable, if not all of it
     slope: Any = None  # the other variable of a trend
-    woven: Any = None  # places of the elements among those of the variable and of the slope
+    woven: Any = None  # places of the elements among those of variable and slope
 
 
 class Steps(NamedTuple):
     """Location, coefficients of the lags, and scale of the steps of a family.
 
-    They broadcast to (..., T); ``first`` is location and scale of what comes before, if that has
-    such.
+    They broadcast to (..., T). ``first`` is the location and scale of the first values, if known.
     """
 
     location: Any
@@ -60,7 +59,7 @@ class Steps(NamedTuple):
 
 
 def chain_prior(model, rv, shape, sums=2):
-    """Return the chain that a variable is, or that its sums are; None for neither.
+    """Return the chain of a variable or of its cumulative sums, or None.
 
     Parameters
     ----------
@@ -69,7 +68,7 @@ def chain_prior(model, rv, shape, sums=2):
     shape : tuple of int
         Of ``rv``.
     sums : int
-        Sums one after the other, at most.
+        Largest number of successive sums.
     """
     if model.rvs_to_transforms[rv] is not None or len(shape) == 0:
         return None
@@ -93,11 +92,13 @@ def chain_prior(model, rv, shape, sums=2):
         scale = pt.concatenate([deviation, scale], axis=-1)
         nothing = pt.zeros((math.prod(series), order, order), dtype=rv.dtype)
         coefs = pt.concatenate([nothing, coefs], axis=-1)
-    elif not series and later >= order:  # from where it starts, whatever the distribution of that
+    elif (
+        not series and later >= order
+    ):  # starts from its first value, which may have any distribution
         part, n_time = slice(order, None), later
         for k in range(1, order + 1):
-            told = coefs[:, k - 1, :k] * rv[order - k : order]
-            offset = pt.inc_subtensor(offset[:, :k], told)
+            known = coefs[:, k - 1, :k] * rv[order - k : order]
+            offset = pt.inc_subtensor(offset[:, :k], known)
     else:
         return None
     seen = zip(follow(model, rv, shape), (0.0, 1.0), strict=True)
@@ -111,7 +112,7 @@ def chain_prior(model, rv, shape, sums=2):
 
 
 def _steps(rv, series, n_time):
-    """Return the steps of a family of chains; None for any other."""
+    """Return the steps of a family of chains, else None."""
     op = rv.owner.op
     if isinstance(op, RandomWalkRV):
         return _of_walk(rv, series, n_time)
@@ -124,7 +125,7 @@ def _of_walk(rv, series, n_time):
     if rv.owner.op.ndim_supp > 1:
         return None
 
-    def known(part, length):  # time is the first axis of what is inside
+    def known(part, length):  # time is the first axis inside
         of_part = _known(part)
         if of_part is None:
             return None
@@ -148,7 +149,7 @@ def _of_autoregression(rv):
 
 
 def _of_diffusion(rv, series):
-    """Of a drift that is linear in the state, or else of its tangent where it starts."""
+    """Return the steps of a diffusion, with the tangent at the start for a nonlinear drift."""
     op, (first, _, *parameters, _) = rv.owner.op, rv.owner.inputs
     start = _known(first)
     if start is None:
@@ -172,18 +173,18 @@ def _known(rv):
 
 
 def trend_prior(model, rv, shapes):
-    """Return the chain that a variable and its slope, a chain itself, are together; or None.
+    """Return the joint chain of a variable and its slope, which is itself a chain, or None.
 
-    A local linear trend: walks, the second one the drift of the first; or sums of noise and of
-    sums of noise. Two steps of two lags stand for one of the two.
+    This is a local linear trend: a walk whose drift is a second walk, or sums of noise and of sums
+    of noise. Two steps of two lags represent one step of both.
 
     Parameters
     ----------
     model : pymc.Model
     rv : TensorVariable
-        Of the level.
+        The level.
     shapes : dict of TensorVariable to tuple of int
-        Of all variables that may be the slope.
+        Shapes of all variables that may be the slope.
     """
     if isinstance(rv.owner.op, RandomWalkRV):
         return _trend_of_walks(model, rv, shapes)
@@ -244,10 +245,10 @@ def _trend_of_sums(model, rv, shapes):
 
 
 def _trend(level, own, slope, factor, *, lagged, sums=None):
-    """Weave a level and its slope, whose factor in the level's steps is given."""
+    """Weave a level and its slope, given its factor in the steps of the level."""
     n_time = level.n_time
     known = sums if sums is not None else slope
-    # without the slope, which the lags have
+    # without the slope, which is in the lags
     offset = graph_replace(
         [level.offset], {known: pt.zeros(n_time, dtype=known.dtype)}, strict=False
     )[0]
@@ -290,17 +291,17 @@ def _trend(level, own, slope, factor, *, lagged, sums=None):
 
 
 class Sums(NamedTuple):
-    """Cumulative sums that a variable enters: where, and what of the steps is known before."""
+    """Cumulative sums that a variable enters, and the known first steps."""
 
     output: Any
     time: int  # axis of the output
-    start: Any  # what is summed before the variable comes in, or None
-    skipped: Any  # so many steps of the output come before
+    start: Any  # sum before the variable enters, or None
+    skipped: Any  # number of earlier steps of the output
     before: Effect
 
 
 def _of_sums(model, rv, shape, most=2):
-    """Return the chain that cumulative sums of a normal variable are."""
+    """Return the chain of cumulative sums of a normal variable."""
     clients = clients_of(model)
     found = next(_sums(rv, clients), None)
     if found is None or sorted(map(str, found.before.axes)) != [str(i) for i in range(len(shape))]:
@@ -349,7 +350,7 @@ def _of_sums(model, rv, shape, most=2):
         if again.start is not None:
             start = pt.broadcast_to(again.start, offset[:, 0].shape)
             offset = pt.inc_subtensor(offset[:, 0], start)
-            # the second step counts from the first sum alone, which the start is not of
+            # the second step counts only from the first sum, which excludes the start
             offset = pt.inc_subtensor(offset[:, 1], -start)
         lags = [2 * lags[0], -lags[0]]
         found = again
@@ -370,7 +371,7 @@ def _of_sums(model, rv, shape, most=2):
 
 
 def _sums(variable, clients):
-    """Yield the cumulative sums that a variable enters, alone or behind what it is joined to."""
+    """Yield the cumulative sums that a variable enters, alone or joined to others."""
     ndim = variable.ndim
     for before, here, _ in ways(variable, Effect(tuple(range(ndim))), clients, ndim):
         if not before.whole or before.picked:
@@ -386,7 +387,7 @@ def _sums(variable, clients):
 
 
 def _joined(earlier, after, axis, before):
-    """Yield sums of what a variable is joined to, where lengths are known."""
+    """Yield sums of joins of a variable, if lengths are known."""
     lengths = [_length(one, axis) for one in earlier]
     if None not in lengths:
         start = sum((one.sum(axis=axis) for one in earlier), pt.zeros(()))
@@ -394,7 +395,7 @@ def _joined(earlier, after, axis, before):
 
 
 def _length(variable, axis):
-    """Length of an axis; None where it is not constant."""
+    """Length of an axis; None if it is not constant."""
     try:
         return int(constant_fold([variable.shape[axis]])[0])
     except NotConstantValueError:
@@ -410,7 +411,7 @@ def _axis(op, variable):
 
 
 def _may_sum_again(first, again):
-    """Tell whether sums of sums are a chain of two lags: same time, factors that stay."""
+    """Tell whether sums of sums are a chain of two lags: the same time axis, constant factors."""
     factor = again.before.factor
     constant = factor is None or factor.type.broadcastable[again.time]
     return (

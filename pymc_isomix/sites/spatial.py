@@ -1,4 +1,4 @@
-"""Priors of a constant eigenbasis: a Gaussian field on the nodes of a graph."""
+"""Priors with a constant eigenbasis: Gaussian fields on the nodes of a graph."""
 
 from functools import singledispatch
 from typing import Any, NamedTuple
@@ -52,8 +52,8 @@ def _(op, rv):
         return None
     values, vectors = np.linalg.eigh(np.diag(weights.sum(axis=0)) - weights)
     if values[1] < 1e-9 * values[-1]:
-        return None  # of several islands: it says nothing of the level of each
-    vectors[:, 0] = len(values) ** -0.5  # the level, which is kept near zero
+        return None  # several islands, whose levels have no prior
+    vectors[:, 0] = len(values) ** -0.5  # the level, whose prior is near zero
     level = stdev.ravel() * len(values) ** 0.5
     scales = pt.concatenate([level, sigma.ravel() * values[1:] ** -0.5])
     return Spectral(pt.zeros((1,)), vectors, vectors.T, scales)
@@ -89,14 +89,14 @@ def _(op, rv, transform):
 
 
 def _degrees(adjacency):
-    """Return sums of the rows of an adjacency matrix; one for a node without neighbours."""
+    """Return row sums of an adjacency matrix; one for a node without neighbours."""
     data = _data(adjacency)
     total = adjacency.sum(axis=-1) if data is None else np.asarray(data.sum(axis=-1)).ravel()
     return pt.maximum(total, 1.0)
 
 
 def _constant(adjacency):
-    """Return a constant matrix, dense, whether or not the graph made it dense; else None."""
+    """Return a constant matrix as a dense array, else None."""
     if (data := _data(adjacency)) is None:
         return None
     dense = np.asarray(data.toarray() if hasattr(data, "toarray") else data, dtype=float)
@@ -104,7 +104,7 @@ def _constant(adjacency):
 
 
 def _data(adjacency):
-    """Return the data of a constant matrix, dense or sparse; None for another."""
+    """Return the data of a constant matrix, dense or sparse, else None."""
     from pytensor.sparse.basic import DenseFromSparse  # imports much
 
     while adjacency.owner and isinstance(adjacency.owner.op, DimShuffle | DenseFromSparse):

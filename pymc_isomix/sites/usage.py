@@ -1,4 +1,4 @@
-"""Follow a variable through the model: what multiplies it, and what is added, by element."""
+"""Follow a variable through the model: its factors and added terms, by element."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,23 +19,23 @@ from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor
 
 from pymc_isomix.sites.families import location_scale
 
-ROWS = "rows"  # an axis that an index made, where elements may stand several times
+ROWS = "rows"  # an axis made by an index, in which elements may repeat
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A variable on its way: a + b z, with z the random variable, elementwise.
+    """A variable on its way through the graph: a + b z, with the random variable z, elementwise.
 
     Parameters
     ----------
     axes : tuple
-        Of the graph's variable: the axis of z that each is, None for one of length one, or ROWS.
+        For each axis of the graph's variable, its axis of z, None for length one, or ROWS.
     added, factor : TensorVariable or None
         a and b, which broadcast to z; None for 0 and 1.
     whole : bool
-        Whether a + b z is all there is, with nothing multiplied in that varies by row.
+        Whether a + b z is complete, without factors that vary by row.
     picked : tuple of (axis, index)
-        Elements of z that it is of, where numbers index z.
+        Elements of z, if numbers index z.
     """
 
     axes: tuple
@@ -45,7 +45,7 @@ class Effect:
     picked: tuple = ()
 
     def multiplied(self, by, ndim):
-        """Multiply by an operand, or note that it varies by row."""
+        """Multiply by an operand, or record that it varies by row."""
         mapped = self._mapped(by, ndim)
         if mapped is None:
             return replace(self, whole=False)
@@ -64,7 +64,7 @@ class Effect:
         return replace(self, added=mapped if self.added is None else self.added + mapped)
 
     def _mapped(self, operand, ndim):
-        """Arrange the axes of an operand as those of z; None where it varies along others."""
+        """Arrange the axes of an operand as those of z; None if it varies along others."""
         broadcastable = operand.type.broadcastable
         order: list = ["x"] * ndim
         for i, axis in enumerate(self.axes):
@@ -72,23 +72,23 @@ class Effect:
                 order[axis] = "x" if broadcastable[i] else i
             elif not broadcastable[i]:
                 return None
-        kept = [i for i in order if i != "x"]
-        dropped = [i for i in range(operand.ndim) if i not in kept]
+        ordered = [i for i in order if i != "x"]
+        dropped = [i for i in range(operand.ndim) if i not in ordered]
         squeezed = operand.squeeze(axis=tuple(dropped)) if dropped else operand
-        place = {i: kept_i for kept_i, i in enumerate(sorted(kept))}
+        place = {i: new_i for new_i, i in enumerate(sorted(ordered))}
         return squeezed.dimshuffle([i if i == "x" else place[i] for i in order])
 
 
 def follow(model, rv, shape):
-    """Return what is added to a random variable, and what it is multiplied by.
+    """Return the added terms and the factors of a random variable.
 
-    Of the first use in which it is multiplied by something that depends on other free variables, or
-    of each part's first, where numbers index it; else of the first use at all.
+    They come from the first use with a factor that depends on other free variables, or from the
+    first such use of each part if numbers index it; else from the first use.
 
     Returns
     -------
     added, factor : TensorVariable or None
-        They broadcast to ``rv``; None where there is nothing.
+        They broadcast to ``rv``; None if there is nothing.
     """
     clients, free = clients_of(model), set(model.free_RVs)
     start = Effect(tuple(range(rv.ndim)))
@@ -97,12 +97,12 @@ def follow(model, rv, shape):
     if scaled:
         return _by_part(scaled, shape)
     best = next((end for end in ends if end.added is not None and not end.picked), start)
-    # a constant factor says nothing of the effect's own scale
+    # a constant factor is not a scale of the effect
     return (best.added, None) if best.factor is None else (None, None)
 
 
 def _by_part(ends, shape):
-    """Put together what is added to parts of a variable, and what they are multiplied by."""
+    """Combine the added terms and factors of parts of a variable."""
     first, *others = ends
     if not first.picked:
         return first.added, first.factor
@@ -118,7 +118,7 @@ def _by_part(ends, shape):
 
 
 def ways(variable, effect, clients, ndim):
-    """Yield (effect, variable, whether the way ends there) along each way that is understood."""
+    """Yield (effect, variable, whether the way ends there) along each recognised way."""
     onward = [
         (output, step)
         for node, i in clients.get(variable, ())
@@ -131,9 +131,9 @@ def ways(variable, effect, clients, ndim):
 
 
 def noise_scale(variable, clients):
-    """Return the scale of the noise with which a variable is seen, by element; None if unknown.
+    """Return the scale of the observation noise of a variable, by element; None if unknown.
 
-    Of the first family with a location and a scale whose location it enters.
+    It is that of the first location-scale family whose location the variable enters.
 
     Parameters
     ----------
@@ -153,13 +153,13 @@ def noise_scale(variable, clients):
 
 
 def best(found):
-    """Return the effect, of all ways of :func:`ways`, that says the most."""
+    """Return the most informative effect of all ways of :func:`ways`."""
     effects = [effect for effect, _, is_end in found if is_end]
     return max(effects, key=lambda e: (e.factor is not None) + (e.added is not None))
 
 
 def _through(node, i, effect, ndim):
-    """Return the effect behind a node that it enters as input i; None where it ends."""
+    """Return the effect after a node that it enters as input i; None if it ends there."""
     op, others = node.op, [v for j, v in enumerate(node.inputs) if j != i]
     if isinstance(op, Elemwise):
         scalar = op.scalar_op
@@ -189,7 +189,7 @@ def _through(node, i, effect, ndim):
 
 
 def _indexed(node, effect):
-    """Return the effect behind an index; None for one that is not understood."""
+    """Return the effect after an index; None if the index is not recognised."""
     axes, picked = effect.axes, list(effect.picked)
     out: list = []
     for axis, entry in enumerate(node.op.idx_list):
@@ -206,7 +206,7 @@ def _indexed(node, effect):
 
 
 def constant_of(expression):
-    """Return the number that an expression is everywhere, None where it is not one."""
+    """Return the constant value of an expression, or None."""
     try:
         return float(get_underlying_scalar_constant_value(expression))
     except NotScalarConstantError:
@@ -214,12 +214,12 @@ def constant_of(expression):
 
 
 def varies(expression, free, rv):
-    """Tell whether an expression depends on free variables other than one."""
+    """Tell whether an expression depends on free variables other than a given one."""
     return any(v in free and v is not rv for v in ancestors([expression]))
 
 
 def clients_of(model):
-    """Return nodes and places by the variables that enter them, in the model's order."""
+    """Return nodes and input places by variable, in the model's order."""
     clients: dict = {}
     roots = [*model.basic_RVs, *model.deterministics, *model.potentials]
     for node in toposort(roots):

@@ -1,4 +1,4 @@
-"""Express parts of the model's graph in value variables, and evaluate them at the start."""
+"""Parts of the model's graph in terms of value variables, and their values at the start."""
 
 from typing import NamedTuple
 
@@ -13,14 +13,14 @@ from pymc_isomix.backend.upstream import MinibatchOp
 
 
 class Given(NamedTuple):
-    """Expressions in value variables, and the names of those that they depend on."""
+    """Expressions in value variables, with the names of these."""
 
     expressions: tuple
     parents: frozenset
 
 
 def in_values(space, expressions, shapes, *, flat=False):
-    """Express in value variables, flat, and None where that cannot be."""
+    """Express in flat value variables; None if that is impossible."""
     model = space.model
     expressions = model.replace_rvs_by_values(expressions)
     above = list(ancestors(expressions))
@@ -42,7 +42,7 @@ def in_values(space, expressions, shapes, *, flat=False):
 
 
 def _fits(expression, shape):
-    """Tell whether an expression broadcasts to a shape, as far as is known."""
+    """Tell whether an expression broadcasts to a shape, as far as known."""
     known = expression.type.shape
     return len(known) <= len(shape) and all(
         length in (None, 1, wanted)
@@ -51,7 +51,7 @@ def _fits(expression, shape):
 
 
 def n_rows(space, matrix):
-    """Return the rows of a matrix in the model's graph: what its shape is at the start."""
+    """Return the number of rows of a matrix in the model's graph, at the start."""
     if (rows := matrix.type.shape[0]) is not None:
         return rows
     found = at_start(space, matrix.shape[0])
@@ -59,7 +59,7 @@ def n_rows(space, matrix):
 
 
 def at_start(space, expression):
-    """Evaluate an expression in the model's graph at the initial point; None where it cannot be."""
+    """Evaluate an expression in the model's graph at the initial point; None if that fails."""
     found = in_values(space, [expression], None)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""Less noise from minibatches: what they say at a point where all the data are known."""
+"""Less noise from minibatches, by their error at a point where all data are evaluated."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -10,7 +10,7 @@ from pytensor.gradient import disconnected_grad
 
 from pymc_isomix.family import metric as metrics
 
-MEMORY = 0.9  # of the products that tell whether the correction helps
+MEMORY = 0.9  # of the running products that decide whether the correction helps
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,29 +20,30 @@ class Anchor:
     .. math:: \log \hat p(y) + [\log p - \log \hat p](y_0)
         + (y - y_0) \cdot [\nabla \log p - \nabla \log \hat p](y_0)
 
-    has the expectation of the minibatch's :math:`\log \hat p(y)` and little of its noise where y is
-    near :math:`y_0`. Where the model is so curved that the minibatch says other things at the draws
-    than at :math:`y_0`, as in a neural network, it would add noise, and is not made. It takes noise
-    off if the gradients at the draws have more than half of that at the anchor,
-    :math:`\delta = [\nabla \log \hat p - \nabla \log p](y_0)`:
+    has the expectation of the minibatch's :math:`\log \hat p(y)` and little of its noise if y is
+    near :math:`y_0`. In a strongly curved model, such as a neural network, the errors of the
+    minibatch at the draws and at :math:`y_0` differ, and the correction would add noise. It is made
+    only if it removes noise: if the gradients at the draws contain more than half of the error at
+    the anchor, :math:`\delta = [\nabla \log \hat p - \nabla \log p](y_0)`, which means
     :math:`\langle \nabla \log \hat p(y), \delta \rangle > \tfrac12 \langle \delta, \delta \rangle`
-    in whitened coordinates, on average over the steps before, so that the expectation stays.
+    in whitened coordinates, on average over earlier steps. Earlier steps leave the expectation
+    unchanged.
 
-    Coordinates y, whose log Jacobian is part of both densities; the anchor itself stays where it is
-    in unconstrained space while the coordinates are learned.
+    The formula is in coordinates y, whose log Jacobian is part of both densities. The anchor itself
+    stays fixed in unconstrained space while the coordinates are learned.
 
     Parameters
     ----------
     point : (d,)
         The anchor :math:`z_0`, unconstrained space.
     log_density : scalar
-        Of all the data, at the anchor.
+        Log density of all data at the anchor.
     gradient : (d,)
         Its gradient in z.
     is_set : scalar
         0 until there is an anchor, then 1.
     products : (2,)
-        Running means of both sides, the half apart; 0 before the first step.
+        Running means of both inner products; 0 before the first step.
 
     References
     ----------
@@ -58,7 +59,7 @@ class Anchor:
 
     @classmethod
     def allocate(cls, n_dim, dtype):
-        """Make the shared variables, of no anchor yet."""
+        """Make the shared variables, without an anchor yet."""
         shapes = {"point": (n_dim,), "log_density": (), "gradient": (n_dim,), "is_set": ()}
         shapes["products"] = (2,)
         return cls(
@@ -71,7 +72,7 @@ class Anchor:
         )
 
     def move(self, point, log_density, gradient):
-        """Put the anchor elsewhere, unless something there is not finite."""
+        """Move the anchor, unless something there is not finite."""
         values = {"point": point, "log_density": log_density, "gradient": gradient, "is_set": 1.0}
         if not all(np.isfinite(value).all() for value in values.values()):
             return
@@ -80,7 +81,7 @@ class Anchor:
             shared.set_value(np.asarray(value, dtype=shared.dtype))
 
     def at(self, coordinates, parameters):
-        """Return the anchor y (d,), and log density and gradient (d,) of all the data there."""
+        """Return the anchor y (d,), and the log density and gradient (d,) of all data there."""
         if not coordinates:
             return self.point, self.log_density, self.gradient
         values, *_ = coordinates.backward(self.point, parameters)
@@ -90,7 +91,7 @@ class Anchor:
         return point, self.log_density + log_determinant, pytensor.grad(rest, point)
 
     def correct(self, points, at_anchor, log_density, gradient, metric):
-        """Correct values of a minibatch at points y (S, d) and, behind them, the anchor.
+        """Correct the values of a minibatch at points y (S, d), the last of which is the anchor.
 
         Returns
         -------
@@ -101,7 +102,9 @@ class Anchor:
         is_set = pt.gt(self.is_set, 0)
         slope = pt.switch(is_set, slope - gradient[-1], 0.0)
         level = pt.switch(is_set, level - log_density[-1], 0.0)
-        both = pt.stack([gradient[:-1].mean(axis=0), -slope])  # at the draws, and what is wrong
+        both = pt.stack(
+            [gradient[:-1].mean(axis=0), -slope]
+        )  # at the draws, and the error at the anchor
         both = metrics.whiten_gradient(metric, both)
         now = both @ both[1]
         known = is_set & pt.isfinite(now).all()

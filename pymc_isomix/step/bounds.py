@@ -1,4 +1,4 @@
-"""What one step does with the estimates: the updates, and the bounds that keep them safe."""
+"""Safe steps: the updates of one step, with bounds."""
 
 from dataclasses import dataclass
 
@@ -9,23 +9,23 @@ from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.step import updates
 
-# Bounds that keep a scale-free step safe far from the optimum, where the first steps are taken
+# Bounds that keep dimensionless steps safe far from the optimum
 MAX_MEAN_SHIFT = (
     0.3  # in units of sqrt(d eps_k), the typical distance of a component's draws from its mean
     # (root mean square over the dimensions, each in its own units, of a diagonal component)
 )
 MAX_VARIANCE_CHANGE = 0.6  # of a log variance
 MAX_METRIC_CHANGE = 0.2  # spectral norm of the relative change
-MAX_EXCESS = 3.0  # nats, of a component's divergence over the mean of all
-# Steps of the metric and the weights relative to that of the means and variances
+MAX_EXCESS = 3.0  # nats, of the divergence of a component over the mean
+# Steps of the metric and the weights, relative to those of the means and variances
 METRIC_STEP = 1 / 3
 WEIGHT_STEP = 1 / 3
-ACROSS_STEP = 0.2  # off the metric's diagonal, times draws a dimension, where those are below one
+ACROSS_STEP = 0.2  # off the metric's diagonal, times draws per dimension if below one
 
 
 @dataclass(frozen=True)
 class StepRule:
-    r"""What one step does.
+    r"""The settings of a step.
 
     Parameters
     ----------
@@ -34,10 +34,10 @@ class StepRule:
         One variance, or one diagonal, for all components.
     learn_weights : bool
     absolute_step : bool
-        The paper's step :math:`\gamma`, in squared units of z, without bounds. Otherwise
-        dimensionless, :math:`\gamma \epsilon_k`, and bounded.
+        Use the paper's step :math:`\gamma`, in squared units of z, without bounds. Otherwise steps
+        are dimensionless, :math:`\gamma \epsilon_k`, and bounded.
     n_samples : int
-        Draws of each component, B.
+        Draws per component, B.
     """
 
     variance_update: str = "mirror"
@@ -48,7 +48,7 @@ class StepRule:
 
     @property
     def has_own_variances(self):
-        """Whether the variance of each component is its own, and learned."""
+        """Whether each component learns its own variance."""
         return not self.shared_variance and self.variance_update != "fixed"
 
     def new_log_variances(self, log_variances, curvature, step_size):
@@ -63,7 +63,7 @@ class StepRule:
         return update.step(log_variances, change, step_size=1.0)
 
     def variances_of_mean_step(self, old, new):
-        """Log variances that the step of the means uses, of those before and after."""
+        """Choose the log variances for the step of the means, from those before and after."""
         return new if self._update.relative else old
 
     @property
@@ -73,8 +73,8 @@ class StepRule:
     def new_means(self, means, gradient, log_variances, metric, step_size, *, elements=None):
         """Means (K, d) in z after a step along the whitened gradient g_k (K, d).
 
-        The elements of sites, where (d,) booleans tell them, have a bound of their own: it grows
-        with their number, too far for the few scales that all of them pull at.
+        The elements of sites, given by (d,) booleans, have a separate bound. A common bound would
+        grow with their number, too far for the few scales that all of them pull at.
         """
         if self.absolute_step and not self._update.relative:
             return updates.mean_step(means, metrics.unwhiten(metric, gradient), step_size=step_size)
@@ -100,7 +100,7 @@ class StepRule:
     def new_log_weights(self, log_weights, divergences, step_size, *, lost):
         """Log weights (K,) after a step against the divergences f_k (K,).
 
-        A component without a finite draw, one of ``lost`` (K,), loses as much as one can.
+        A component without a finite draw, one of ``lost`` (K,), takes the largest possible loss.
         """
         worst = pt.switch(lost, -np.inf, divergences).max() + MAX_EXCESS
         divergences = pt.switch(lost, worst, divergences)

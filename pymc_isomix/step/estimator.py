@@ -20,7 +20,7 @@ class Draws(NamedTuple):
 
 
 class Estimates(NamedTuple):
-    """What one batch of draws says of each component, and of the metric."""
+    """The estimates of one batch of draws, per component and for the metric."""
 
     mean_gradient: TensorVariable  # (K, d) g_k, whitened
     curvature: TensorVariable  # (K,) or (K, d) c_k, dimensionless
@@ -33,14 +33,14 @@ class Estimates(NamedTuple):
 
 
 def draw(noise, means, whitened_means, log_variances, metric):
-    r"""Place standard normal noise at every component.
+    r"""Draw from every component, from standard normal noise.
 
     .. math:: u_{kb} = m_k + \sqrt{\epsilon_k} \, \xi_{kb}
 
     Parameters
     ----------
     means, whitened_means : (K, d) TensorVariable
-        Component means in z and in u, whatever the origin of u.
+        Component means in z and in u, with any origin of u.
     """
     n_components, n_samples, n_dim = noise.shape
     flat = (n_components * n_samples, n_dim)
@@ -98,7 +98,7 @@ def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weight
         summed = values.reshape((n_components, -1, *values.shape[1:])).sum(axis=1)
         return summed / (count[:, None] if values.ndim == 2 else count)
 
-    # of the mixture cut to the support: what lies outside does not count against a component
+    # of the mixture cut to the support, so that draws outside do not count against a component
     log_importance = pt.switch(finite, -log_ratio, -np.inf).reshape((n_components, -1))
     log_evidence = pt.logsumexp(log_importance, axis=1) - pt.log(count)
     moments = scores * draws.offsets  # (S, d)

@@ -18,16 +18,16 @@ from pymc_isomix.step import estimator
 
 @dataclass(frozen=True, eq=False)
 class StepInfo:
-    """What a step tells beside the parameters, in shared variables.
+    """Results of a step besides the parameters, in shared variables.
 
     Parameters
     ----------
     n_finite : (K,) integers
-        Draws of each component with a finite log density and gradient.
+        Draws per component with a finite log density and gradient.
     finite_components, finite_dimensions : (K,) and (d,) booleans
         Whether the new parameters were finite, before a step was refused.
     log_evidence : (K,)
-        Log mean of p/q over each component's draws, nats.
+        Log mean of p/q over the draws of each component, nats.
     n_dropped : integer
         Draws left out so far.
     """
@@ -59,18 +59,18 @@ class StepInfo:
 
     @property
     def lost_components(self):
-        """Which components had no finite draw, (K,) booleans."""
+        """Components without a finite draw, (K,) booleans."""
         return np.asarray(self.n_finite.get_value(borrow=True)) == 0
 
 
 @dataclass(frozen=True)
 class StepOptions:
-    r"""What is set for one fit alone.
+    r"""Settings of a single fit.
 
     Parameters
     ----------
     n_samples : int, optional
-        Draws of each component, instead of the rule's.
+        Draws per component, instead of the rule's.
     model_mode : Mode, optional
         Compile the model by itself with this mode.
     more_replacements : dict, optional
@@ -78,12 +78,12 @@ class StepOptions:
     constrain : callable, optional
         Bounds the list of gradients [g (K, d), c (K,) or (K, d)].
     optimiser : callable, optional
-        ``(loss, gradient) -> (new means, more updates)``: takes the step of the means, from their
+        ``(loss, gradient) -> (new means, more updates)`` takes the step of the means from their
         gradient :math:`K \partial F/\partial \mu_k`.
     anchor : Anchor, optional
-        Takes noise out of a minibatch's log density.
+        Removes noise from the log density of a minibatch.
     n_devices : int
-        Devices of JAX among which the draws are spread.
+        JAX devices over which the draws are spread.
     on_jax : bool
         Whether JAX compiles the step, for one device.
     """
@@ -149,7 +149,7 @@ def step_updates(rule, params, space, step_size, info, coordinates=None, options
     estimates = estimator.estimate(
         draws, log_p, gradient_p, whitened_means, log_variances, log_weights, metric
     )
-    # of the mixture where the model is finite, which is what its draws say something of
+    # of the mixture cut to the support, about which the finite draws say something
     mass = pt.exp(log_weights) * estimates.n_finite.astype(means.dtype) / n_samples
     loss = mass @ estimates.divergence / mass.sum() - pt.log(mass.sum())
 
@@ -184,11 +184,11 @@ def step_updates(rule, params, space, step_size, info, coordinates=None, options
             step_size,
             metric,
         )
-        # the means' own step is added to where the new coordinates put them
+        # the step of the means is added to their places in the new coordinates
         new["means"] += moved_means(coordinates, at_means, of_coordinates, moved) - means
         new |= moved
     if metric.ndim > 0:
-        # without sites the correlations are all that a dense metric is for
+        # without sites, a dense metric is only for the correlations
         enough = n_components * n_samples / n_dim if has_sites else 1.0
         new["metric"] = rule.new_metric(
             metric, estimates.metric_gradient, step_size, draws_a_dimension=enough
@@ -201,10 +201,10 @@ def step_updates(rule, params, space, step_size, info, coordinates=None, options
 
 
 def guarded(new, params, n_finite, n_samples, loss, extra, info):
-    """Refuse the step as a whole, and keep the old values, when one would not be finite.
+    """Refuse the whole step and keep the old values if one would not be finite.
 
-    Or when a component has no finite draw: any, or all of them where the weights are learned and
-    such a component pays with its own.
+    A component without a finite draw also refuses the step. With learned weights, only a step
+    without any finite draw is refused, because a single component then loses its weight instead.
     """
     finite = pt.isfinite(new["means"])
     variances_finite = pt.isfinite(density.as_matrix(new["log_variances"])).all(axis=1)
@@ -215,7 +215,7 @@ def guarded(new, params, n_finite, n_samples, loss, extra, info):
     else:
         accepted = rows.all() & has_draws.all()
     for name, value in new.items():
-        if name not in ("means", "log_variances", "log_weights"):  # which have been looked at
+        if name not in ("means", "log_variances", "log_weights"):  # which are checked above
             accepted &= pt.isfinite(value).all()
     values = {params[name]: value for name, value in new.items()} | extra
     updates = {

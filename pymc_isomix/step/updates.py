@@ -1,10 +1,9 @@
 r"""The update rules of the paper, one function each.
 
 Step sizes here are dimensionless: :math:`\gamma_k` relative to the component's variance. The
-paper's absolute step
-:math:`\gamma` is :math:`\gamma_k = \gamma / \epsilon_k` (natural gradient is relative already). All
-take and return log variances, so that no variance can turn negative, and all work elementwise: on
-one variance of each component, or on the diagonal of each.
+paper's absolute step :math:`\gamma` is :math:`\gamma_k = \gamma / \epsilon_k` (the natural gradient
+is already relative). All functions take and return log variances, so no variance turns negative.
+They work elementwise, on one variance or one diagonal per component.
 """
 
 import math
@@ -15,10 +14,10 @@ import pytensor.tensor as pt
 
 from pymc_isomix.family import density
 
-# Bures overshoots where its bracket nears zero or turns negative, mirror overflows: no step changes
+# Bures overshoots if its bracket is near zero or negative, and mirror overflows. No step changes
 # a log variance by more than this. Beyond it, fits of a funnel end in NaN.
 MAX_LOG_CHANGE = 2.0
-MIN_PRECISION_FACTOR = 0.1  # natural may make a precision negative: it shrinks tenfold at most
+MIN_PRECISION_FACTOR = 0.1  # the natural gradient may make a precision negative
 
 
 def mean_step(means, shift, *, step_size):
@@ -48,8 +47,8 @@ def bures_step(log_variances, curvature, *, step_size):
 
     .. math:: \log\epsilon_k \leftarrow \log\epsilon_k + 2 \log(1 - \gamma_k c_k)
 
-    A bracket at or below zero, which the square of Eq. 12 would turn into growth, shrinks the
-    variance as far as one step may.
+    If the bracket is at or below zero, the square in Eq. 12 would let the variance grow. Here the
+    variance shrinks as far as one step may.
 
     Parameters
     ----------
@@ -75,8 +74,8 @@ def mirror_step(log_variances, curvature, *, step_size):
 
     .. math:: \log\epsilon_k \leftarrow \log\epsilon_k - \gamma_k c_k
 
-    Parameters are those of :func:`bures_step`; to first order it moves half as far at the same step
-    size.
+    Parameters are those of :func:`bures_step`. To first order this step is half as long at the same
+    step size.
 
     References
     ----------
@@ -106,13 +105,11 @@ def fixed_step(log_variances, curvature, *, step_size):
 
 
 class VarianceUpdate(NamedTuple):
-    """An update rule of the variances, and all that the rest of a step has to know of it."""
+    """An update rule of the variances, with its properties."""
 
     step: Callable
-    factor: float  # of the dimensionless step: to first order Bures moves twice as far as the rest
-    relative: bool = (
-        False  # whether the paper's step is relative already, and the means' uses the new variance
-    )
+    factor: float  # of the dimensionless step; to first order Bures moves twice as far
+    relative: bool = False  # the paper's step is relative, and means use the new variance
 
 
 VARIANCE_UPDATES = {

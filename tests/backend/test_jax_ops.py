@@ -5,7 +5,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 from pymc.pytensorf import compile as pymc_compile
-from scipy import stats
+from scipy import special, stats
 
 from pymc_isomix.backend import jax_ops
 from pymc_isomix.fitting.random_state import generator_states, generators
@@ -50,6 +50,22 @@ def test_compute_once_is_a_barrier_of_xla():
     x = pt.vector("x", shape=(3,))
     function = pytensor.function([x], pt.exp(jax_ops.compute_once(x**2)), mode="JAX")
     assert "optimization_barrier" in jax.jit(function.vm.jit_fn).lower(np.ones(3)).as_text()
+
+
+def test_what_jax_lacks_is_computed_by_scipy():
+    """With its gradient, and at many points at once."""
+    pytest.importorskip("jax")
+    jax_ops.teach_jax()
+    x, order = pt.vector("x"), np.arange(3.0)
+    value = pt.ive(order, x[:, None]).sum(axis=1) + pt.gammaincinv(2.0, pt.exp(-x))
+    outputs = [value, pt.grad(pt.ive(order, x[:, None]).sum(), x)]
+    at = np.array([0.1, 1.0, 30.0])
+    found = pytensor.function([x], outputs, mode="JAX")(at)
+    ive = special.ive(order, at[:, None])
+    np.testing.assert_allclose(found[0], ive.sum(axis=1) + special.gammaincinv(2, np.exp(-at)))
+    step = 1e-6
+    up, down = (special.ive(order, at[:, None] + s * step).sum(axis=1) for s in (1, -1))
+    np.testing.assert_allclose(found[1], (up - down) / (2 * step), rtol=1e-6)
 
 
 def test_noise_on_jax_is_standard_normal(draws):

@@ -27,7 +27,12 @@ def outcomes(folder, faults):
     payload = workers.Payload(square_or_die, str(folder))
     found = {}
     failures, interrupted = workers.run(
-        payload, tasks, n_jobs=2, keep=found.__setitem__, progressbar=False, description="Squares"
+        payload,
+        tasks,
+        n_jobs=2,
+        on_result=found.__setitem__,
+        progressbar=False,
+        description="Squares",
     )
     assert not interrupted
     return found, failures
@@ -58,7 +63,7 @@ def test_a_fault_in_keeping_results_is_none_of_a_worker(tmp_path):
             workers.Payload(square_or_die, str(tmp_path)),
             [workers.Task(i, i, None) for i in range(2)],
             n_jobs=1,
-            keep=keep,
+            on_result=keep,
             progressbar=False,
             description="Tasks",
         )

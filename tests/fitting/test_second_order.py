@@ -58,6 +58,39 @@ def test_a_gaussian_is_found_from_afar():
     assert target.n_gradients < 4000
 
 
+def test_many_small_falls_are_no_gain():
+    """Each is within its noise; all together are not."""
+    calls = []
+
+    def sinking(points):
+        calls.append(len(points))
+        log_p, slopes = normal(points)
+        # noise of one nat that is none of the gradient's, and less at each batch
+        return log_p + np.sqrt(2) * np.cos(1e6 * points[:, 0]) - 0.15 * len(calls), slopes
+
+    elbos = []
+    batch = second_order.fit(
+        Analytic(sinking),
+        Gaussian(MEAN, ROOT, {}),
+        np.random.default_rng(0),
+        most=10,
+        on_batch=lambda batch: elbos.append(batch.elbo),
+    )
+    assert batch.elbo == max(elbos)
+    assert elbos[-1] < batch.elbo - 2 * np.hypot(batch.standard_error, batch.standard_error)
+
+
+def test_a_fit_ends_where_it_is_told_to():
+    target = Analytic(normal)
+    rng = np.random.default_rng(0)
+    second_order.fit(target, start(), rng, should_stop=lambda batch: batch.elbo > -1e3)
+    assert target.n_gradients < 2000
+    assert target.n_gradients % second_order.LEAST_DRAWS == 0
+    fewest = target.n_gradients
+    second_order.fit(target, start(), rng)
+    assert target.n_gradients > 2 * fewest
+
+
 def test_the_optimum_of_a_skewed_target():
     """Minimise KL(q || p) over mean and deviation by quadrature, in one dimension."""
 
@@ -106,7 +139,7 @@ def test_a_step_that_lowers_the_elbo_is_refused():
     elbos = []
     gaussian = Gaussian(np.full(3, 8.0), np.eye(3) * 0.01, {})
     target, rng = Analytic(student), np.random.default_rng(0)
-    batch = second_order.fit(target, gaussian, rng, tell=lambda b: elbos.append(b.elbo))
+    batch = second_order.fit(target, gaussian, rng, on_batch=lambda b: elbos.append(b.elbo))
     assert batch.elbo == elbos[-1] > elbos[0]
     falls = -np.diff(elbos)
     assert falls.max() < second_order.LARGEST_FALL

@@ -68,6 +68,30 @@ def test_sites_learn_from_what_they_see(target, points):
     assert all(got[0][name] is not None for name in SHAPE.values())
 
 
+def test_what_sites_learn_from_is_that_of_the_latest_evaluation(target, points, monkeypatch):
+    """Nothing is evaluated again but at the centre; the same as if it were."""
+    target, parameters = target
+    for at in (parameters, {**parameters, **dict(zip(SHAPE.values(), SHAPED, strict=True))}):
+        gradients = target.evaluate(points, at)[1]
+        evaluated = []
+
+        def evaluate(what, rows, *rest, _evaluate=target.map.evaluate, _evaluated=evaluated):
+            _evaluated.append(len(rows))
+            return _evaluate(what, rows, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(target.map), "evaluate", lambda _, *given: evaluate(*given))
+            some = points[3:20], gradients[3:20], points[:2], at, 0.5
+            got = target.learn(*some)
+            target.evaluate(points[:1], at)  # another one: what was given is not known
+            wanted = target.learn(*some)
+        assert evaluated == [2, 19]
+        for name in PSEUDO:
+            np.testing.assert_allclose(got[0][name], wanted[0][name], rtol=1e-10)
+        np.testing.assert_allclose(got[1], wanted[1], rtol=1e-10)
+        np.testing.assert_allclose(got[2], wanted[2], rtol=1e-10)
+
+
 def test_points_keep_their_place_in_z(target, points):
     """From parameters without a shape to others with one, and back."""
     target, parameters = target
@@ -114,6 +138,11 @@ def test_a_sheared_point_comes_back_and_has_the_same_volume(sheared):
     np.testing.assert_allclose(z, plain, rtol=1e-12)
     np.testing.assert_allclose(forward, volume, rtol=1e-12)
     np.testing.assert_allclose(target.moved(expected, parameters, moved), y, rtol=1e-9, atol=1e-9)
+
+
+def test_no_points_are_moved(sheared):
+    target, parameters = sheared
+    assert target.moved(np.ones((0, 8)), parameters, with_shear(parameters)).shape == (0, 8)
 
 
 def test_a_shear_is_learned_that_has_the_correlations(sheared):

@@ -122,6 +122,48 @@ def test_hot_chains_find_the_mode_that_no_start_leads_to():
     assert found == [2, 1]
 
 
+class HeavyTails:
+    """Two modes of Student's t, in coordinates whose origin is learned: it follows the draws."""
+
+    n_gradients, freedom = 0, 10
+
+    def evaluate(self, points, parameters):
+        terms, slopes = [], []
+        for weight, mean, root in zip(WEIGHTS, MEANS, ROOTS, strict=True):
+            apart = points + parameters["origin"] - mean
+            scaled = np.linalg.solve(root @ root.T, apart.T).T
+            squares = (apart * scaled).sum(axis=1)
+            terms.append(
+                np.log(weight) - 0.5 * (self.freedom + 2) * np.log1p(squares / self.freedom)
+            )
+            terms[-1] -= np.linalg.slogdet(root)[1]
+            slopes.append(-(self.freedom + 2) * scaled / (self.freedom + squares)[:, None])
+        log_p = np.logaddexp(*terms)
+        shares = [np.exp(term - log_p)[:, None] for term in terms]
+        return log_p, shares[0] * slopes[0] + shares[1] * slopes[1]
+
+    def learn(self, points, gradients, centre, parameters, damping):
+        move = damping * points.mean(axis=0)
+        return {"origin": parameters["origin"] + move}, centre - move, np.ones(2)
+
+    def moved(self, points, old, new):
+        return points + old["origin"] - new["origin"]
+
+
+def test_all_modes_are_fitted_in_the_coordinates_of_the_first():
+    """Where each learned its own, a Gaussian lay elsewhere for the others, and was Laplace's."""
+    starts = np.random.default_rng(0).uniform(-10, 10, (20, 2))
+    origin = {"origin": np.ones(2)}
+    rng = np.random.default_rng(1)
+    found = warm_start.warm_start(HeavyTails(), starts, origin, rng, explores=False)
+    assert len(found) == 2
+    for batch, root in zip(found, ROOTS[::-1], strict=True):
+        covariances = (batch.gaussian.root @ batch.gaussian.root.T, root @ root.T)
+        variances = [np.diagonal(covariance) for covariance in covariances]
+        # Laplace's are 10 / 12 of the scales'; heavier tails want more than those
+        assert (variances[0] > variances[1]).all()
+
+
 class ManyEffects:
     """Effects N(0, s^2) of 120 data with a noise of one; log s before them, N(0, 1).
 
@@ -152,6 +194,28 @@ class ManyEffects:
         return weights @ grid / weights.sum()
 
 
+class TwoModesOfMany:
+    """Two Gaussians in 121 dimensions, twelve standard deviations apart in the first."""
+
+    n_gradients = 0
+
+    def evaluate(self, points, parameters):
+        centres = 6.0 * np.eye(1, 121)
+        apart = [points - sign * centres for sign in (-1, 1)]
+        terms = [-0.5 * (one**2).sum(axis=1) for one in apart]
+        log_p = np.logaddexp(*terms)
+        shares = [np.exp(term - log_p)[:, None] for term in terms]
+        return log_p, -sum(share * one for share, one in zip(shares, apart, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_start_below_that_leads_no_higher_leaves_the_modes(seed):
+    starts = np.random.default_rng(seed).uniform(-4, 4, (10, 121))
+    rng = np.random.default_rng(seed)
+    found = warm_start.warm_start(TwoModesOfMany(), starts, {}, rng, explores=False)
+    assert sorted(round(batch.gaussian.mean[0]) for batch in found) == [-6, 6]
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered")  # in the spike
 def test_a_spike_in_which_all_ascents_end_is_left():
     target = ManyEffects()
@@ -159,3 +223,54 @@ def test_a_spike_in_which_all_ascents_end_is_left():
     [batch] = warm_start.warm_start(target, starts, {}, np.random.default_rng(1))
     # a Gaussian of the effects and their scale is no exact one
     assert batch.gaussian.mean[0] == pytest.approx(target.log_scale(), abs=0.1)
+
+
+class TwoModesBesideAChain:
+    """Two modes of the first dimension, of unequal mass; the others are elements of a chain."""
+
+    of_chains = np.arange(4) > 0
+
+    def evaluate(self, points, parameters):
+        own = points[:, 0]
+        terms = np.stack([np.log(0.01) - 2 * (own + 6) ** 2, np.log(0.99) - 2 * (own - 6) ** 2])
+        log_p = np.logaddexp(*terms)
+        slope = (np.exp(terms - log_p) * np.stack([-4 * (own + 6), -4 * (own - 6)])).sum(axis=0)
+        rest = points[:, 1:]
+        gradient = np.concatenate([slope[:, None], -rest], axis=1)
+        return log_p - 0.5 * (rest**2).sum(axis=1), gradient
+
+    def moved(self, points, old, new):
+        return points.copy()
+
+    def sheared_by(self, places, root, centre, parameters):
+        assert places.tolist() == [0]
+        return parameters, centre, root[0]
+
+
+def test_the_rest_of_a_chain_leads_to_the_heavier_mode():
+    """All starts have elements far out; a Gaussian has been found at the lighter mode."""
+    target, rng = TwoModesBesideAChain(), np.random.default_rng(5)
+    light = Gaussian(np.array([-6.0, 0, 0, 0]), np.array([0.5, 1, 1, 1]), {})
+    batch = second_order.draw(target, light, 100, rng)
+    starts = np.array([[-3.0, 90, 90, 90], [4.0, -90, 90, 9]])
+    best, ends = warm_start._modes_of_the_rest(target, batch, starts, {}, rng, lambda batch: None)
+    np.testing.assert_allclose(best.gaussian.mean, [6, 0, 0, 0], atol=1e-3)
+    assert best.deviation < 1e-6
+    np.testing.assert_allclose(ends, [[6, 0, 0, 0], light.mean], atol=1e-3)
+
+
+def test_modes_of_next_to_no_mass_are_left_out():
+    class Unequal(TwoModes):
+        def evaluate(self, points, parameters):
+            terms = [
+                -20 - 2 * ((points + 6) ** 2).sum(axis=1),
+                -2 * ((points - 6) ** 2).sum(axis=1),
+            ]
+            log_p = np.logaddexp(*terms)
+            slopes = [-4 * (points + 6), -4 * (points - 6)]
+            shares = [np.exp(term - log_p)[:, None] for term in terms]
+            return log_p, shares[0] * slopes[0] + shares[1] * slopes[1]
+
+    starts = np.random.default_rng(0).uniform(-10, 10, (20, 2))
+    [batch] = warm_start.warm_start(Unequal(), starts, {}, np.random.default_rng(1))
+    np.testing.assert_allclose(batch.gaussian.mean, [6, 6], atol=1e-3)

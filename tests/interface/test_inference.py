@@ -984,7 +984,7 @@ def test_what_pm_fit_would_drop_is_refused(paper, arguments, dropped):
 def test_another_model_given_to_pm_fit_is_refused(paper, small_model):
     with pytest.raises(ValueError, match="a different model from the one that IsoMix was made for"):
         pm.fit(5, method=paper, model=small_model, **QUIET)
-    with pytest.raises(ValueError, match="another model"), small_model:
+    with pytest.raises(ValueError, match="a different model"), small_model:
         pm.fit(5, method=paper, **QUIET)
 
 
@@ -1094,7 +1094,7 @@ def test_one_component_among_modes_that_all_starts_find():
 
 def test_gaussians_of_no_use_leave_the_start_of_the_mixture_as_it_was(monkeypatch):
     """Callbacks, which see the Gaussians, change nothing; nor is the mixture's exploring short."""
-    monkeypatch.setattr(Batch, "is_of_use", property(lambda batch: False))
+    monkeypatch.setattr(Batch, "is_useful", property(lambda batch: False))
     hists = []
     for callbacks in (None, [lambda approx, losses, i: None]):
         with pm.Model() as model:

@@ -392,7 +392,7 @@ def test_the_labels_of_many_modes_are_thinned():
 def test_one_mode_says_so_and_what_is_outside():
     group = modes_group([1.0], [0.0])
     assert only_axes(pmi.plot_modes(tree(diagnostics=group))).get_title() == (
-        "one mode: all of the mixture"
+        "one mode holds the whole mixture"
     )
     group = modes_group([0.6, 0.4], [0.01, 0.01])
     assert only_axes(pmi.plot_modes(tree(diagnostics=group))).get_title() == ""

@@ -186,6 +186,23 @@ def test_ill_settled_fit(normal):
     assert "still rising" not in exact.diagnostics(n_probes=0).advice
 
 
+def test_gaussians_that_begin_anew_are_not_rising(normal):
+    """Nor is a mixture that starts from them; one that is told to stop may be."""
+    elbo = np.linspace(-500, -3, 90) + np.random.default_rng(1).normal(size=90)
+    gaussians = np.full(90, "gaussian")
+    level = -2 + 0.01 * np.random.default_rng(2).normal(size=90)
+    both = np.concatenate([gaussians, np.full(90, "exploring")])
+    for history, rises in (
+        (History(elbo=elbo, phase=gaussians, stop_reason="converged"), False),
+        (History(elbo=elbo, phase=gaussians, stop_reason="all iterations done"), True),
+        (History(elbo=np.concatenate([elbo, level]), phase=both, stop_reason="converged"), False),
+        (History(elbo=np.concatenate([level, elbo]), phase=both, stop_reason="converged"), True),
+    ):
+        narrow = gaussian(normal, sd=0.2 * SD)
+        narrow.history = history
+        assert ("still rising" in narrow.diagnostics(n_probes=0).advice) is rises
+
+
 @pytest.mark.parametrize("n_steps", [0, 1, 5, 100, 5000])
 def test_a_level_elbo_is_not_rising(n_steps):
     elbo = np.random.default_rng(1).normal(size=n_steps)

@@ -7,6 +7,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
+from pymc_isomix.sites import chains
 from pymc_isomix.sites.chains import N_GIVEN, Chain
 
 POINTS, STEPS = 4, 6
@@ -220,12 +221,11 @@ def test_regression_finds_gaussian_data(numbers):
     data = Data(numbers)
     gradient = data.gradient(numbers)
     left, weight, theta = numbers("slope", numbers.y, gradient)
-    # in units of the noise, times its typical one
-    slope = left / weight
+    slope = left / (weight * flat_noise(numbers) ** 2)
     log_precision, value = numbers.own
     theta += value
     expected = data.precision * (data.value - theta) - np.exp(log_precision) * (value - theta)
-    expected /= flat_noise(numbers).mean(axis=0) ** 2
+    expected /= flat_noise(numbers) ** 2
     np.testing.assert_allclose(slope, expected, rtol=1e-6, atol=1e-6)
     own = numbers.own
     for _ in range(60):  # with a ridge, and bounds of each step
@@ -276,6 +276,30 @@ def test_a_pickled_form_compiles_anew():
     before = form.moved(y, given, own, own)
     again = pickle.loads(pickle.dumps(form))
     np.testing.assert_array_equal(again.moved(y, given, own, own), before)
+
+
+def test_on_jax_as_in_numpy(monkeypatch):
+    """Of more points than at once, the last ones padded."""
+    pytest.importorskip("jax")
+    monkeypatch.setattr(chains, "AT_ONCE", 3)
+    monkeypatch.setattr(chains, "LONG", 1)
+    numbers = Numbers("several")
+    gradient = numbers.y[::-1].copy()
+    new = [numbers.own[0] + 0.3, numbers.own[1] - 0.1]
+
+    def everything():
+        learned = numbers.form.learn(numbers.y, gradient, numbers.given, numbers.own)
+        moved = numbers.form.moved(numbers.y, numbers.given, numbers.own, new)
+        return *learned, moved, numbers.form.unit_change(numbers.given, numbers.own, new)
+
+    expected = everything()
+    numbers.form.run_on_jax()
+    assert numbers.form.on_jax
+    try:
+        for found, wanted in zip(everything(), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-10)
+    finally:
+        numbers.form.on_jax = False
 
 
 def test_no_data_are_the_noise_itself():

@@ -104,7 +104,8 @@ def weighted_basis():
 def weighted_standard_basis():
     """The same, as PyMC writes it."""
     beta = pm.Normal("beta", 0.0, 1.0, shape=3)
-    pm.Normal("y", X @ (beta * scale() ** np.arange(3)), NOISE, observed=ROWS)
+    mean = pm.Normal("mu") + X @ (beta * scale() ** np.arange(3))
+    pm.Normal("y", mean, NOISE, observed=ROWS)
 
 
 def latent_process():
@@ -429,9 +430,7 @@ EXACT = [f for f in FOUND if f not in (student, zero_sum, zero_sum_multiplied)]
 def test_gaussian_data_as_pseudo_observations_leave_a_standard_gaussian(function):
     """Whatever the scales, p(z | data, scales) is N(0, I) in y: location and scale are right."""
     coordinates, pseudo, points, rng = start(function)
-    name = FOUND[function][0]
-    site = site_of(coordinates, name)
-    here = coordinates.places[coordinates.sites.index(site)]
+    site = site_of(coordinates, FOUND[function][0])
     values, precisions = MEANS, PRECISIONS
     if function in BY_ROW:
         values = BY_ROW[function]
@@ -442,6 +441,13 @@ def test_gaussian_data_as_pseudo_observations_leave_a_standard_gaussian(function
         values = MEANS
     if isinstance(site.form, Rotated):
         values, precisions = site.form.inverse @ ROWS[:5], np.full(5, NOISE**-2)
+    expect_standard_gaussian(coordinates, site, (pseudo, values, precisions), points, rng)
+
+
+def expect_standard_gaussian(coordinates, site, data, points, rng):
+    """Check that the log density of y given the rest is that of N(0, I), but for a constant."""
+    (pseudo, values, precisions), place = data, coordinates.place_of(site)
+    here = coordinates.places[coordinates.sites.index(site)]
     pseudo["values"][here] = values
     pseudo["log_precisions"][here] = np.log(precisions)
     target = CompiledModel(
@@ -450,7 +456,6 @@ def test_gaussian_data_as_pseudo_observations_leave_a_standard_gaussian(function
         coordinates=Coordinates(coordinates, pseudo),
     )
     y, _ = coordinates.from_unconstrained(points, pseudo)
-    place = coordinates.place_of(site)
     y[:, place] = rng.normal(size=y[:, place].shape)
     other = y.copy()
     other[:, place] = rng.normal(size=y[:, place].shape)
@@ -630,6 +635,16 @@ def test_too_large_a_process_keeps_the_basis_that_it_has_at_the_start(function, 
         forward[1], np.linalg.slogdet(up - down)[1] - 6 * np.log(2e-6), atol=1e-4
     )
     assert type(site.form) is form
+
+
+def test_a_tall_basis_is_observed_in_as_many_combinations_of_rows_as_it_has_columns(monkeypatch):
+    """Those of its QR decomposition; Gaussian data in them leave a standard Gaussian."""
+    monkeypatch.setattr(find, "LARGEST_MATRIX", 9)  # 3 x 3, of the 10 x 3
+    coordinates, pseudo, points, rng = start(weighted_standard_basis)
+    site = site_of(coordinates, "beta")
+    assert (type(site.form), site.form.n_pseudo) == (Scaled, 3)
+    data = pseudo, np.linalg.qr(X)[0].T @ ROWS, np.full(3, NOISE**-2)
+    expect_standard_gaussian(coordinates, site, data, points, rng)
 
 
 def test_effects_far_out_start_within_reach():

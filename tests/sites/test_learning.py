@@ -22,11 +22,9 @@ K, B = 2, 3
 class Nested:
     """A nested hierarchy with means, draws and scores as numbers; with a shape, or without."""
 
-    def __init__(self, has_shape):
+    def __init__(self, has_shape, build=None):
         with pm.Model() as model:
-            tau = pm.HalfNormal("tau")
-            region = pm.Normal("region", pm.Normal("mu"), tau, shape=2)
-            pm.Normal("county", region, tau**2, shape=2)
+            (build or self.effects)()
         self.coordinates = find_coordinates(FlatSpace.of(model))
         rng, n_dim = np.random.default_rng(1), self.coordinates.space.n_dim
         starts = 0.5 * rng.normal(size=(K, n_dim))
@@ -43,6 +41,12 @@ class Nested:
             bent, log_slope, slope_of_log_slope = shapes.bend(self.points, shape)
             self.gradient = -bent * np.exp(log_slope) + slope_of_log_slope
         self.draw_weights = rng.dirichlet(np.ones(K * B))
+
+    @staticmethod
+    def effects():
+        tau = pm.HalfNormal("tau")
+        region = pm.Normal("region", pm.Normal("mu"), tau, shape=2)
+        pm.Normal("county", region, tau**2, shape=2)
 
     def step(self, step_size, metric):
         """New pseudo-observations, the means that belong to them, and the metric's scaling."""
@@ -185,6 +189,21 @@ def test_no_step_without_a_score(nested):
     for name in PSEUDO:
         np.testing.assert_array_equal(new[name], nested.pseudo[name])
     np.testing.assert_allclose(means, nested.means, atol=1e-14)
+
+
+def test_a_block_with_fewer_rows_keeps_what_the_others_learn():
+    def abilities():
+        ability, factor = pm.Normal("ability", shape=2), pm.LogNormal("factor", shape=2)
+        mean = (ability[:, None] * factor).ravel()[:3]  # the second person has one row
+        pm.Normal("y", mean, 1, observed=[0.1, 0.2, 0.3])
+
+    with pytensor.config.change_flags(cxx=""):
+        uneven = Nested(False, abilities)
+        new, means, _ = uneven.step(0.3, np.ones(4))
+    assert np.isfinite(means).all()
+    changes = np.array([new[name] - uneven.pseudo[name] for name in PSEUDO])
+    assert (changes[:, :3] != 0).all()
+    assert (changes[:, 3] == 0).all()
 
 
 def test_narrow_components_do_not_hide_the_data(nested):

@@ -1,0 +1,148 @@
+"""Sites of predictors: which are found, and that they are the Gaussian conditionals."""
+
+import numpy as np
+import pymc as pm
+import pytest
+
+from pymc_isomix.model.compiled import CompiledModel
+from pymc_isomix.model.space import FlatSpace
+from pymc_isomix.sites import matrix_regression
+from pymc_isomix.sites.coordinates import Coordinates
+from pymc_isomix.sites.find import find_coordinates
+from pymc_isomix.sites.matrices import Predictor
+
+RNG = np.random.default_rng(0)
+TIME = np.linspace(0, 2, 7)
+CURVE = 1 + 2 * np.exp(-TIME) + 0.2 * RNG.normal(size=7)
+PERSON, ITEM = np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3)
+RATING = RNG.normal(size=12)
+GROUP = np.array([0, 0, 1, 1, 2, 2, 2])
+
+
+def decay():
+    level, height = pm.Normal("level", 1, 2), pm.Normal("height", 0, 3)
+    rate = pm.LogNormal("rate", 0, 0.5)
+    pm.Normal("y", level + height * np.exp(-1.0 * TIME) ** rate, 0.2, observed=CURVE)
+
+
+def abilities():
+    ability = pm.Normal("ability", shape=3)
+    discrimination, ease = pm.LogNormal("discrimination", shape=4), pm.Normal("ease", shape=4)
+    mean = discrimination[ITEM] * ability[PERSON] + ease[ITEM]
+    pm.Normal("y", mean, 0.5, observed=RATING)
+
+
+def unequal():
+    """The last person has fewer ratings than the others."""
+    ability = pm.Normal("ability", 0.3, pm.HalfNormal("spread"), shape=3)
+    discrimination = pm.LogNormal("discrimination", shape=4)
+    mean = (discrimination[ITEM] * ability[PERSON])[:10]
+    pm.Normal("y", mean, 0.5, observed=RATING[:10])
+
+
+def potential():
+    slope, power = pm.Normal("slope", 1, 2), pm.LogNormal("power")
+    pm.Potential("fit", -2 * ((CURVE - slope * TIME**power) ** 2).sum())
+
+
+EXACT = {
+    decay: {"level", "height"},
+    abilities: {"ability", "ease"},
+    unequal: {"ability"},
+    potential: {"slope"},
+}
+
+
+def found(build):
+    with pm.Model() as model:
+        build()
+    return FlatSpace.of(model), find_coordinates(FlatSpace.of(model), say=False)
+
+
+@pytest.fixture(scope="module", params=EXACT, ids=lambda build: build.__name__)
+def exact(request):
+    """Space, coordinates after two regressions on draws, and the names of the site."""
+    space, coordinates = found(request.param)
+    compiled = CompiledModel(space, "float64")
+    rng = np.random.default_rng(1)
+    parameters = {name: np.zeros(n) for name, (n,) in coordinates.parameter_shapes.items()}
+    [site] = coordinates.sites
+    for _ in range(6):
+        points = rng.normal(size=(40, space.n_dim))
+        given = coordinates.evaluate("given", points, parameters)
+        place = coordinates.place_of(site)
+        own = list(parameters.values())
+        learned = site.form.learn(points[:, place], None, given, own, 1.0)
+        parameters = dict(zip(parameters, learned, strict=True))
+    return compiled, Coordinates(coordinates, parameters), EXACT[request.param]
+
+
+def test_is_found(exact):
+    _, coordinates, names = exact
+    [site] = coordinates.map.sites
+    assert isinstance(site.form, Predictor)
+    assert set(site.variables) == names
+
+
+def test_map_has_an_inverse_and_its_determinant(exact):
+    _, coordinates, _ = exact
+    y = RNG.normal(size=(5, coordinates.space.n_dim))
+    z, log_determinant = coordinates.to_unconstrained(y)
+    again, backward = coordinates.from_unconstrained(z)
+    np.testing.assert_allclose(again, y, atol=1e-8)
+    np.testing.assert_allclose(backward, -log_determinant, atol=1e-8)
+    step = 1e-6 * np.eye(y.shape[1])
+    moved = coordinates.to_unconstrained(np.concatenate([y[0] + step, y[0] - step]))[0]
+    jacobian = (moved[: len(step)] - moved[len(step) :]) / 2e-6
+    np.testing.assert_allclose(np.linalg.slogdet(jacobian)[1], log_determinant[0], atol=1e-6)
+
+
+def test_is_standard_normal_given_the_rest_where_data_are_gaussian(exact):
+    compiled, coordinates, _ = exact
+    [site] = coordinates.map.sites
+    place = coordinates.map.place_of(site)
+    y = np.repeat(RNG.normal(size=(1, coordinates.space.n_dim)), 20, axis=0)
+    y[:, place] = RNG.normal(size=(20, site.form.n_dim))
+    z, log_determinant = coordinates.to_unconstrained(y)
+    log_p = compiled.log_density(z) + log_determinant
+    normal = -0.5 * (y[:, place] ** 2).sum(axis=1)
+    np.testing.assert_allclose(log_p - normal, np.full(20, (log_p - normal)[0]), atol=1e-6)
+
+
+def linear():
+    pm.Normal("y", pm.Normal("a") + pm.Normal("b") * TIME, pm.HalfNormal("s"), observed=CURVE)
+
+
+def varying_intercepts():
+    effect = pm.HalfNormal("tau") * pm.Normal("effect", shape=3)
+    pm.Normal("y", pm.Normal("mu") + effect[GROUP] + pm.Normal("b") * TIME, 1, observed=CURVE)
+
+
+def log_link():
+    pm.Poisson("y", pm.math.exp(pm.Normal("a") + pm.Normal("b") * TIME), observed=[1] * 7)
+
+
+@pytest.mark.parametrize("build", [linear, varying_intercepts, log_link])
+def test_nothing_is_found_where_all_is_linear_in_effects(build):
+    _, coordinates = found(build)
+    assert not any(isinstance(site.form, Predictor) for site in coordinates.sites)
+
+
+def test_rows_learn_gaussian_data_at_once():
+    rng = np.random.default_rng(2)
+    value, precision = rng.normal(size=(2, 5)), np.exp(rng.normal(size=(2, 5)))
+    theta = value + rng.normal(size=(30, 2, 5)) / np.sqrt(precision)
+    own = np.log(precision) + rng.normal(size=(2, 5)), value + 0.5 / np.sqrt(precision)
+    log_precision, learned = matrix_regression.learn_rows(
+        theta, precision * (value - theta), own, 1.0
+    )
+    np.testing.assert_allclose(log_precision, np.log(precision), rtol=1e-10)
+    np.testing.assert_allclose(learned, value, rtol=1e-10)
+
+
+def test_rows_without_data_keep_their_own():
+    own = np.array([[0.3, 0.3]]), np.array([[1.0, 1.0]])
+    theta = np.stack([np.zeros(9), np.linspace(-1, 1, 9)], axis=1)[:, None]
+    log_precision, learned = matrix_regression.learn_rows(theta, -theta, own, 1.0)
+    np.testing.assert_allclose(log_precision[0], [0.3, 0.0], atol=1e-10)
+    np.testing.assert_allclose(learned[0], [1.0, 0.0], atol=1e-10)
