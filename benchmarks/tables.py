@@ -107,6 +107,7 @@ BLOCKS = {
             (f"verdicts-{kind}", Listing(f"verdicts_{kind}", "fits", "case", VERDICT)),
         )
     },
+    "large": Computed("large", rows.large),
     "nuts-in-coordinates": Listing(
         "nuts_in_coordinates",
         "runs",
