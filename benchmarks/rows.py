@@ -1,5 +1,7 @@
 """Rows of the tables that are more than a listing of records."""
 
+from collections import Counter
+
 import numpy as np
 from results import RESULTS, grouped, read, summary
 
@@ -108,6 +110,7 @@ def confusion(result):
         [f"**{agree} of {len(fits)} verdicts right**", *[""] * 3],
         ['"good" though wrong (at most 1 per 100 asked)', str(wrong_good), "", ""],
         ["not good though right (at most 3 per 100 asked)", str(alarms), "", ""],
+        *[[f"no fit, but an error: {f['case']}", *[""] * 3] for f in result.get("failures", [])],
     ]
 
 
@@ -237,3 +240,49 @@ def waiting_beside(result):
         rows.append([model, caches, repeats, *cells, beside, start])
     headings = ["model", "caches", "repeats", *WAITS.values(), "ours / faster NUTS"]
     return [*headings, "first step / ADVI's"], rows
+
+
+def large(result):
+    """A row per design: nutpie once, and our seeds beside it, the median and the worst of them."""
+    headings = [
+        "design",
+        "d",
+        "nutpie, s",
+        "R-hat",
+        "ours, s",
+        "ours / nutpie",
+        "processor s, ours / nutpie",
+        "gradients",
+        "W1 max",
+        "widest error of a 90 % width",
+        "k-hat",
+        "verdicts",
+    ]
+    rows = []
+    for (design,), fits in grouped(result["fits"], ("design",)).items():
+        [nuts] = [fit for fit in fits if fit["method"] == "nutpie"]
+        ours = [fit for fit in fits if fit["method"] == "isomix"]
+        if not ours:
+            continue
+        seconds, cpu, gradients, khat = (
+            np.median([fit[key] for fit in ours]) for key in ("seconds", "cpu", "gradients", "khat")
+        )
+        width = max((fit["width"] for fit in ours), key=lambda ratio: abs(np.log(ratio)))
+        verdicts = Counter(fit["verdict"] for fit in ours).most_common()
+        rows.append(
+            [
+                design,
+                nuts["d"],
+                f"{nuts['seconds']:.0f}",
+                f"{nuts['rhat']:.3f}",
+                f"{seconds:.0f}",
+                f"{seconds / nuts['seconds']:.2f}",
+                f"{cpu / nuts['cpu']:.2f}",
+                f"{gradients:,.0f}",
+                f"{max(fit['w1_max'] for fit in ours):.2f}",
+                f"{width:.2f}",
+                f"{khat:.2f}",
+                ", ".join(f"{n} {verdict}" for verdict, n in verdicts),
+            ]
+        )
+    return headings, rows

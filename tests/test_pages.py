@@ -26,6 +26,7 @@ def load_script():
 
 
 print_pages = load_script()
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [str(path.relative_to(ROOT)) for path in print_pages.pages()]
 
 
@@ -111,3 +112,18 @@ def test_output_is_written_into_the_page(tmp_path):
 def test_words_alone_see_another_verdict():
     assert words_alone("Verdict: good. 1.2 ━━━ 3") == words_alone("Verdict: good. 10 ━━ -1e-05")
     assert words_alone("Verdict: good.") != words_alone("Verdict: bad.")
+
+
+@pytest.mark.parametrize(
+    ("word", "page"),
+    [
+        ("predict", "predict"),
+        ("hierarchy", "hierarchies"),
+        ("slow", "slow"),
+        ("doubtful", "doubtful"),
+    ],
+)
+def test_a_search_finds_the_right_page_first(word, page):
+    """Sphinx ranks pages with the word in their title first; only one page may have it."""
+    titles = {path.stem: path.read_text(encoding="utf-8").split("\n")[0] for path in DOCS}
+    assert [stem for stem, title in titles.items() if word in title.lower().split()] == [page]

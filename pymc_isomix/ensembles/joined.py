@@ -242,7 +242,7 @@ def load(path: str | Path, model: pm.Model | None = None) -> IsotropicMixture | 
         differ in name, shape or transform.
     """
     saved = files.read(path)
-    model = given_model(model, ": a file does not hold it")
+    model = given_model(model, ", because a file does not contain the model")
     space = FlatSpace.of(model).with_data(FittedData.of(model))
     files.refuse_other_variables(saved.variables, space.describe())
     files.warn_of_other_data(saved.data, space.data.digests())

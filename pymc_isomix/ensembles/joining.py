@@ -18,6 +18,7 @@ import numpy as np
 import scipy  # which loads its parts when they are used
 
 from pymc_isomix.family import modes
+from pymc_isomix.family.shares import balance, responsibilities
 from pymc_isomix.results.importance import smooth
 from pymc_isomix.sites.blocks import Block, BlockMixture
 
@@ -30,8 +31,7 @@ FLOOR = np.log(1e-6)  # of the density where no chosen piece is yet, relative to
 SAME_PLACE, SAME_SCALE = 0.5, 0.35  # standard deviations and log ratio, root mean square
 COPIES = 2
 LEAST_WEIGHT = 1e-4
-EM_STEPS, EM_STEPS_TO_CHOOSE = 300, 20
-EM_CHANGE = 1e-7
+EM_STEPS_TO_CHOOSE = 20
 
 
 class Draws(NamedTuple):
@@ -195,31 +195,6 @@ def densities(pieces, points):
         y, log_determinant = seen[1]
         columns.append(piece.mixture.log_density(y) + log_determinant)
     return np.nan_to_num(np.stack(columns, axis=1), nan=-np.inf, neginf=-np.inf)
-
-
-def balance(log_q, weight, steps=EM_STEPS):
-    """Weights (U,) of the pieces that maximise the mean log density of weighted draws."""
-    log_w = np.full(log_q.shape[1], -np.log(log_q.shape[1]))
-    counts = weight > 0
-    log_q, weight = log_q[counts], weight[counts]
-    for _ in range(steps):
-        shares = weight @ responsibilities(log_q, log_w)
-        with np.errstate(divide="ignore"):
-            new = np.log(shares / shares.sum())
-        change = np.abs(np.exp(new) - np.exp(log_w)).max()
-        log_w = new
-        if change < EM_CHANGE:
-            break
-    return np.exp(log_w)
-
-
-def responsibilities(log_q, log_w):
-    """Probability (S, U) of each piece given a draw."""
-    log_joint = log_q + log_w
-    largest = log_joint.max(axis=1, keepdims=True)
-    joint = np.exp(log_joint - np.where(np.isfinite(largest), largest, 0.0))
-    total = joint.sum(axis=1, keepdims=True)
-    return joint / np.where(total > 0, total, 1.0)
 
 
 def standard_errors(draws, weight):

@@ -236,9 +236,8 @@ class Phased(Controller):
         if lost.all() or self.n_in_a_row > MOST_REFUSED_IN_A_ROW:
             return False
         if lost.any():
-            logger.info(
-                f"step {i + 1}: respawned component {', '.join(map(str, np.flatnonzero(lost)))}"
-            )
+            names = ", ".join(map(str, np.flatnonzero(lost)))
+            logger.info(f"step {i + 1}: respawned component{'s' * bool(lost.sum() > 1)} {names}")
             self.respawn(lost)
             return True
         self.n_halvings += 1

@@ -3,6 +3,7 @@
 import numpy as np
 
 from pymc_isomix.family.mixture import Mixture
+from pymc_isomix.family.shares import balance
 from pymc_isomix.fitting import second_order, shaping
 from pymc_isomix.fitting.ascents import ascend, explore, is_apart
 from pymc_isomix.fitting.second_order import Gaussian
@@ -368,12 +369,7 @@ def shares_of(log_p, log_q, sizes):
     sizes = np.asarray(sizes)
     log_weights = log_p - np.logaddexp.reduce(log_q + np.log(sizes / sizes.sum()), axis=1)
     weights = np.exp(log_weights - np.logaddexp.reduce(log_weights))
-    shares = np.full(len(sizes), 1 / len(sizes))
-    for _ in range(EM_STEPS):
-        with np.errstate(divide="ignore"):
-            joint = log_q + np.log(shares)
-        shares = weights @ np.exp(joint - np.logaddexp.reduce(joint, axis=1, keepdims=True))
-    return shares / shares.sum()
+    return balance(log_q, weights, EM_STEPS)
 
 
 def log_joint(batches):

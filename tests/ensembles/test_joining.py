@@ -8,6 +8,7 @@ from scipy.special import logsumexp
 
 from pymc_isomix.ensembles import joining
 from pymc_isomix.family.mixture import Mixture
+from pymc_isomix.family.shares import balance
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.blocks import Block
 from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
@@ -75,7 +76,7 @@ def test_standard_errors_are_the_spread_over_seeds(overlapping):
     for seed in range(60):
         draws = joining.draw(pieces, log_density, 200, np.random.default_rng(seed))
         # one step: at the optimum the split between overlapping pieces is not determined
-        weight = joining.balance(draws.log_q, draws.weight, steps=1)
+        weight = balance(draws.log_q, draws.weight, steps=1)
         weights.append(weight)
         uniform = np.full(len(pieces), 1 / len(pieces))
         errors.append(joining.standard_errors(draws, uniform)[0])

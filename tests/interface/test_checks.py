@@ -173,7 +173,7 @@ def test_loading_without_a_model_says_to_pass_one(tmp_path):
     fits = [pmi.IsotropicMixture(n_components=1, model=model, random_seed=s) for s in (1, 2)]
     for name, approx in (("one.nc", fits[0]), ("joined.nc", pmi.join(fits, random_seed=1))):
         approx.save(tmp_path / name)
-        with pytest.raises(TypeError, match="or pass model=: a file does not hold it"):
+        with pytest.raises(TypeError, match="or pass model=, because a file does not contain"):
             pmi.load(tmp_path / name)
 
 
