@@ -88,14 +88,6 @@ BLOCKS = {
         " | error of a mass {mass_error:.3f} ({mass_error_worst:.3f}) | run, s {seconds:.1f}"
         " | steps {steps:,.0f}",
     ),
-    "chains": Listing(
-        "chains",
-        "fits",
-        "chain",
-        "chain {chain} | d {n_dim:,.0f} | ELBO short of the evidence {kl:.2f}"
-        " | worst 90 % width {ratio:.2f} {width_of} | states within {width_of_states:.2f}"
-        " | largest W1 {w1_max:.2f} {w1_of} | gradients {gradients:,.0f} | verdict {verdict}",
-    ),
     "paper-targets": Computed(
         "paper_targets",
         rows.paper("mirror", "bures", "mirror, shared", "bures, shared", "fixed", digits=4),
