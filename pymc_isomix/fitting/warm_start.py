@@ -106,14 +106,16 @@ def warm_start(
         least = max(b.log_evidence for b in (batch, *further)) - NEGLIGIBLE
         batches += [b for b in further if b.log_evidence > least]
     if with_shape and len(batches) == 1:
-        n_draws, most = None, MOST_WITH_SHAPE
+        options: dict = {"on_batch": on_batch, "most": MOST_WITH_SHAPE}
         if getattr(target, "has_chains", False) and batch.gaussian.root.ndim == 1:
-            # skew of the rest is seen through the noise of all elements
-            n_draws, most = N_WITH_CHAINS, MOST_WITH_CHAINS
-            batch = second_order.draw(target, batch.gaussian, N_WITH_CHAINS, rng)
+            if is_exact(target, batches, np.ones(1), rng):
+                return batches
+            # what the elements say of the rest, and its skew, are seen through their noise
+            options |= {"n_draws": N_WITH_CHAINS, "most": MOST_WITH_CHAINS}
+            batch = second_order.fit(target, batch.gaussian, rng, **options)
         if shaping.is_wanted(batch):
-            options = {"n_draws": n_draws, "most": most, "with_shape": True, "on_batch": on_batch}
-            return [second_order.fit(target, batch.gaussian, rng, **options)]
+            batch = second_order.fit(target, batch.gaussian, rng, with_shape=True, **options)
+        return [batch]
     return batches
 
 
