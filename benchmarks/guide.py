@@ -47,7 +47,7 @@ def expected(_):
         for caches in ("cold", "filled")
     }
     ratios = [fit["sd_ratio"] for fit in read("hierarchies")["fits"] if "sd_ratio" in fit]
-    verdicts = read("verdicts_exact")["fits"]
+    verdicts = [fit for kind in ("exact", "sampled") for fit in read(f"verdicts_{kind}")["fits"]]
     rows = [
         [
             "from the call to the first step, twelve models, compiled for the first time",
@@ -181,9 +181,9 @@ def which_seconds(_):
 
 def verdict_counts(result):
     """How many fits got each verdict, and how many of them are wrong."""
-    rows = []
+    rows, every = [], result["fits"] + read("verdicts_sampled")["fits"]
     for verdict in ("good", "doubtful", "bad"):
-        fits = [fit for fit in result["fits"] if fit["verdict"] == verdict]
+        fits = [fit for fit in every if fit["verdict"] == verdict]
         ratios, shifts = ([fit[key] for fit in fits] for key in ("ratio", "shift"))
         right = sum(fit["right_verdict"] for fit in fits)
         errors = (_range(ratios, ".2f"), _range(shifts, ".2f")) if fits else ("", "")

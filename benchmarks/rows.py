@@ -110,6 +110,7 @@ def confusion(result):
         [f"**{agree} of {len(fits)} verdicts right**", *[""] * 3],
         ['"good" though wrong (at most 1 per 100 asked)', str(wrong_good), "", ""],
         ["not good though right (at most 3 per 100 asked)", str(alarms), "", ""],
+        *[[f"no fit, but an error: {f['case']}", *[""] * 3] for f in result.get("failures", [])],
     ]
 
 

@@ -40,7 +40,7 @@ BLOCKS = {
     "expected": Computed(
         "accuracy_planted",
         guide.expected,
-        ("accuracy_posteriordb", "hierarchies", "waiting", "verdicts_exact"),
+        ("accuracy_posteriordb", "hierarchies", "waiting", "verdicts_exact", "verdicts_sampled"),
     ),
     "front": Computed("peers", guide.front),
     "which-method": Computed(
@@ -49,7 +49,7 @@ BLOCKS = {
         ("accuracy_planted", "hierarchies", "nuts", "nuts_in_coordinates", "scaling"),
     ),
     "which-seconds": Computed("peers", guide.which_seconds),
-    "verdict-counts": Computed("verdicts_exact", guide.verdict_counts),
+    "verdict-counts": Computed("verdicts_exact", guide.verdict_counts, ("verdicts_sampled",)),
     "planted-short": Listing(
         "accuracy_planted",
         "fits",

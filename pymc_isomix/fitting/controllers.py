@@ -237,7 +237,7 @@ class Phased(Controller):
             return False
         if lost.any():
             names = ", ".join(map(str, np.flatnonzero(lost)))
-            logger.info(f"step {i + 1}: respawned component{'s' * (lost.sum() > 1)} {names}")
+            logger.info(f"step {i + 1}: respawned component{'s' * bool(lost.sum() > 1)} {names}")
             self.respawn(lost)
             return True
         self.n_halvings += 1

@@ -64,9 +64,10 @@ class ModelTarget:
             shape = of_map.shape(parameters)
             both, log_slope, slope_of_log_slope = of_map.bend(both, parameters)
             gradients = (gradients - slope_of_log_slope[:n]) / np.exp(log_slope[:n])
-        known = self._given_latest(points, parameters)
+        known, straight = self._given_latest(points, parameters), both
+        both = self.map.shear(both, parameters)
         points, centre = both[:n], both[n:].copy()
-        for form, place, of_site, given in self._sites(both, parameters, known):
+        for form, place, of_site, given in self._sites(straight, parameters, known):
             at_draws, at_centre = [part[:n] for part in given], [part[n:] for part in given]
             old = [parameters[name][of_site] for name in PSEUDO]
             learned = form.learn(points[:, place], gradients[:, place], at_draws, old, damping)
@@ -76,6 +77,7 @@ class ModelTarget:
                 new[name][of_site] = value
             centre[:, place] = form.moved(centre[:, place], at_centre, old, learned)
             factor[place] = form.unit_change(at_draws, old, learned)
+        centre = self.map.unshear(centre, parameters)
         return new, centre if shape is None else shapes.straighten(centre, shape), factor
 
     def decorrelate(self, points, gradients, centre, parameters):
@@ -95,14 +97,18 @@ class ModelTarget:
         places, factor = self.map.sheared, np.ones(points.shape[1])
         if not len(places) or self.map.of(parameters).has_shape:
             return parameters, centre, factor
-        y = points[:, places]
-        correlations, deviations = _given_others(y - y.mean(axis=0), gradients[:, places])
+        offsets = points - points.mean(axis=0)
+        correlations, deviations = _given_others(offsets[:, places], gradients[:, places])
         root = deviations[:, None] * np.linalg.cholesky(np.linalg.inv(correlations))
-        new, centre, scales = self.sheared_by(places, root, centre, parameters)
+        # what the gradient of a site's element says beside itself
+        variances = (offsets**2).mean(axis=0)
+        values = gradients * variances + offsets
+        means = _regression(offsets[:, places], values, self.of_chains)
+        new, centre, scales = self.sheared_by(places, root, centre, parameters, means)
         factor[places] = scales / deviations
         return new, centre, factor
 
-    def sheared_by(self, places, root, centre, parameters):
+    def sheared_by(self, places, root, centre, parameters, means=0.0):
         """Shear what is of no site, so that a Gaussian of this root has no correlations.
 
         Parameters
@@ -114,6 +120,8 @@ class ModelTarget:
             Lower triangular.
         centre : (C, d) array
         parameters : dict of arrays
+        means : (d, n) array, optional
+            By which the means of the other dimensions follow these.
 
         Returns
         -------
@@ -126,9 +134,13 @@ class ModelTarget:
         if not np.array_equal(places, self.map.sheared):
             return parameters, centre, np.sqrt((root**2).sum(axis=1))
         scales = np.diagonal(root)
-        change, centre = root / scales, centre.copy()
-        centre[:, places] = np.linalg.solve(change, centre[:, places].T).T
-        shear = (parameters[SHEAR] @ change).astype(centre.dtype)
+        change = np.zeros((centre.shape[1], len(places)))
+        own = root / scales
+        change += means @ own if np.ndim(means) else 0.0
+        change[places] = own - np.eye(len(places))
+        centre = self.map.unshear(centre, {SHEAR: change.astype(centre.dtype)})
+        # one shear after the other
+        shear = (change + parameters[SHEAR] @ own).astype(centre.dtype)
         return {**parameters, SHEAR: shear}, centre, scales
 
     def moved(self, points, old, new):
@@ -136,13 +148,12 @@ class ModelTarget:
         if not len(points):
             return points
         before, after = self.map.of(old), self.map.of(new)
-        points = before.bend(points, old)[0] if before.has_shape else points.copy()
-        if len(places := self.map.sheared):
-            z = points[:, places] @ old[SHEAR].T
-            points[:, places] = np.linalg.solve(new[SHEAR], z.T).T
-        for form, place, of_site, given in self._sites(points, old):
+        straight = before.bend(points, old)[0] if before.has_shape else points
+        points = self.map.shear(straight, old).copy()
+        for form, place, of_site, given in self._sites(straight, old):
             pairs = [[values[name][of_site] for name in PSEUDO] for values in (old, new)]
             points[:, place] = form.moved(points[:, place], given, *pairs)
+        points = self.map.unshear(points, new)
         return shapes.straighten(points, after.shape(new)) if after.has_shape else points
 
     def _given_latest(self, points, parameters):
@@ -199,3 +210,21 @@ def _given_others(offsets, gradients):
     values, vectors = np.linalg.eigh(correlations)
     correlations = (vectors * np.maximum(values, LEAST_EIGENVALUE)) @ vectors.T
     return correlations, 1 / np.sqrt(own)
+
+
+def _regression(offsets, values, rows):
+    """Regress values (S, d) on offsets (S, n): slopes (d, n), nothing but in some rows.
+
+    Each column is shrunk by what noise has made of it as a whole: thousands of small slopes may
+    count together, where each alone is hardly beyond its error.
+    """
+    n_draws, n = offsets.shape
+    normal = offsets.T @ offsets
+    normal[np.diag_indices(n)] *= 1 + 1e-8
+    slopes = np.linalg.solve(normal, offsets.T @ values)
+    left = values - values.mean(axis=0) - offsets @ slopes
+    noise = (left**2).sum(axis=0) / max(n_draws - n - 1, 1)
+    errors = np.diagonal(np.linalg.inv(normal))[:, None] * noise
+    total = (slopes[:, rows] ** 2).sum(axis=1) + 1e-300
+    signal = np.clip(1 - errors[:, rows].sum(axis=1) / total, 0, 1)
+    return (slopes * signal[:, None] * rows).T

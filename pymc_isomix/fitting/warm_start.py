@@ -6,7 +6,7 @@ from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.family.shares import balance
 from pymc_isomix.fitting import second_order, shaping
 from pymc_isomix.fitting.ascents import ascend, explore, is_apart
-from pymc_isomix.fitting.second_order import Gaussian
+from pymc_isomix.fitting.second_order import LEAST_DRAWS, Gaussian
 
 VERY_FEW = 10  # dimensions, up to which a Gaussian covers the peak of a density that it fits
 FEW_DIMENSIONS = 100  # up to so many, finite differences give the first metric
@@ -25,6 +25,7 @@ LIGHTEST = 5.0  # nats of log mass below all other modes: lighter ones are not f
 MOST_AGAIN = 4  # ends that lead to a known mode
 NEAR = 0.3  # standard deviations per root of d between equal ends
 LOW = 30.0  # nats below the middle of a Gaussian, where chains look for no other mode
+MOST_OF_REST = 200  # dimensions beside chains that are looked at by finite differences
 MOST_ELSEWHERE = 2  # Gaussians of other modes that may become the first
 NEGLIGIBLE = 12.0  # nats of log mass below another mode, where a mode is left out
 NEARLY = 1.0  # nats: standard deviation of log weights, below which chains need no dense metric
@@ -106,14 +107,16 @@ def warm_start(
         least = max(b.log_evidence for b in (batch, *further)) - NEGLIGIBLE
         batches += [b for b in further if b.log_evidence > least]
     if with_shape and len(batches) == 1:
-        n_draws, most = None, MOST_WITH_SHAPE
+        options: dict = {"on_batch": on_batch, "most": MOST_WITH_SHAPE}
         if getattr(target, "has_chains", False) and batch.gaussian.root.ndim == 1:
-            # skew of the rest is seen through the noise of all elements
-            n_draws, most = N_WITH_CHAINS, MOST_WITH_CHAINS
-            batch = second_order.draw(target, batch.gaussian, N_WITH_CHAINS, rng)
+            if is_exact(target, batches, np.ones(1), rng):
+                return batches
+            # what the elements say of the rest, and its skew, are seen through their noise
+            options |= {"n_draws": N_WITH_CHAINS, "most": MOST_WITH_CHAINS}
+            batch = second_order.fit(target, batch.gaussian, rng, **options)
         if shaping.is_wanted(batch):
-            options = {"n_draws": n_draws, "most": most, "with_shape": True, "on_batch": on_batch}
-            return [second_order.fit(target, batch.gaussian, rng, **options)]
+            batch = second_order.fit(target, batch.gaussian, rng, with_shape=True, **options)
+        return [batch]
     return batches
 
 
@@ -195,6 +198,8 @@ def _modes_of_the_rest(target, batch, starts, first, rng, on_batch):
         Ends of ascents elsewhere, in the coordinates of the Gaussian that was given.
     """
     gaussian = batch.gaussian
+    if (~target.of_chains).sum() > MOST_OF_REST:
+        return batch, starts[:0]
     points = target.moved(starts, first, gaussian.parameters)
     points[:, target.of_chains] = gaussian.mean[target.of_chains]
     points = points[np.isfinite(points).all(axis=1)]
@@ -311,6 +316,12 @@ def _gaussian_at(target, mean, below, parameters, rng, few, dense, on_batch):
     error = 2 * np.hypot(climbed.standard_error, low.standard_error)
     best = int(low.elbo > climbed.elbo + max(error, len(mean) * CLEARLY_HIGHER))
     gaussian = settled[best]
+    if getattr(target, "has_chains", False) and (~target.of_chains).sum() <= MOST_OF_REST:
+        # directions of the rest may be too narrow for steps with few draws
+        local = _of_the_rest(target, gaussian, gaussian.mean)
+        both = [second_order.draw(target, g, LEAST_DRAWS, rng) for g in (gaussian, local)]
+        if both[1].elbo > both[0].elbo:
+            gaussian = local
     if dense and getattr(target, "has_chains", False):
         # steps that are nearly exact in their coordinates need no correlations of their own
         plain = second_order.fit(target, gaussian, rng, on_batch=on_batch)

@@ -252,7 +252,8 @@ def _places(space, mixture, coordinates, expressions):
     owners = [name for name, (_, p, _, _) in space.ordering.items() for _ in range(p.start, p.stop)]
     sheared = {owners[i] for i in coordinates.map.sheared}
     sites = [
-        ({*site.variables}, {*site.variables, *site.parents}) for site in coordinates.map.sites
+        ({*site.variables}, {*site.variables, *site.parents, *sheared})
+        for site in coordinates.map.sites
     ]
     groups, before = [(sheared, sheared), *sites], 0
     while len(needed) > before:

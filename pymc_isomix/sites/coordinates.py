@@ -109,6 +109,26 @@ class CoordinateMap:
         of_none = np.flatnonzero(~self.elements)
         return of_none[: len(of_none) if 2 <= len(of_none) <= LARGEST_SHEAR else 0]
 
+    def shear(self, points, parameters):
+        r"""Shear points (..., d), symbols or arrays: :math:`y + W y_g`, with the places g.
+
+        W (d, n) is strictly lower triangular in the rows of those, so that no volume changes.
+        """
+        if not len(self.sheared):
+            return points
+        return points + points[..., self.sheared] @ parameters[SHEAR].T
+
+    def unshear(self, points, parameters):
+        """Undo :meth:`shear`."""
+        if not len(self.sheared):
+            return points
+        own = parameters[SHEAR][self.sheared] + np.eye(len(self.sheared), dtype=points.dtype)
+        if isinstance(points, np.ndarray):
+            straight = np.linalg.solve(own, points[..., self.sheared].T).T
+        else:
+            straight = solve(own, points[..., self.sheared])
+        return points - straight @ parameters[SHEAR].T
+
     def with_shape(self):
         """Return the map whose coordinates have a shape, with the same sites."""
         if self.has_shape:
@@ -139,7 +159,7 @@ class CoordinateMap:
         """Shapes of the parameters, by name; empty for the identity."""
         shapes: dict[str, tuple] = dict.fromkeys(PSEUDO, (self.n_pseudo,)) if self.sites else {}
         if len(self.sheared):
-            shapes[SHEAR] = 2 * (len(self.sheared),)
+            shapes[SHEAR] = self.space.n_dim, len(self.sheared)
         return shapes | (
             dict.fromkeys(SHAPE.values(), (self.space.n_dim,)) if self.has_shape else {}
         )
@@ -194,9 +214,7 @@ class CoordinateMap:
             bent, log_slope, _ = shapes.bend(point, self.shape(parameters))
             values, log_determinant, given = self.straight.forward(bent, parameters)
             return values, log_determinant + log_slope.sum(), given
-        if len(self.sheared):
-            sheared = parameters[SHEAR] @ point[self.sheared]
-            point = pt.set_subtensor(point[self.sheared], sheared)
+        point = self.shear(point, parameters)
         values, given = self.space.unflatten(point), []
         log_determinant = pt.zeros((), point.dtype)
         for site, place in zip(self.sites, self.places, strict=True):
@@ -233,8 +251,7 @@ class CoordinateMap:
             log_determinant -= site.form.to_unconstrained(y, here, *own)[1]
         if len(self.sheared):
             flat = self.space.flatten(points)
-            straight = solve(parameters[SHEAR], flat[self.sheared])
-            points = self.space.unflatten(pt.set_subtensor(flat[self.sheared], straight))
+            points = self.space.unflatten(self.unshear(flat, parameters))
         return points, log_determinant, given
 
     def batched(self, points, parameters, *, backward=False, on_jax=False, learning=False):

@@ -385,7 +385,8 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
     """
     if not coordinates:
         return points, {}
-    shear = {SHEAR: np.eye(len(coordinates.sheared))} if len(coordinates.sheared) else {}
+    n_sheared = len(coordinates.sheared)
+    shear = {SHEAR: np.zeros((points.shape[1], n_sheared))} if n_sheared else {}
     nothing = dict.fromkeys(PSEUDO, np.zeros(coordinates.n_pseudo)) | shear
     nothing = {name: value.astype(points.dtype) for name, value in nothing.items()}
     given = coordinates.by_site(coordinates.evaluate("coordinates", points, nothing)[2:])

@@ -34,8 +34,9 @@ class AtSites(NamedTuple):
     def of(cls, coordinates, parameters, points, given):
         """Make the values for coordinates with a shape or without."""
         if not coordinates.has_shape:
-            return cls(points, given, points)
+            return cls(points, given, coordinates.shear(points, parameters))
         bent, log_slope, slope_of_log_slope = shapes.bend(points, coordinates.shape(parameters))
+        bent = coordinates.shear(bent, parameters)
         return cls(points, given, bent, pt.exp(log_slope), slope_of_log_slope)
 
     def to_bent(self, scores):
@@ -181,6 +182,7 @@ def moved_means(coordinates, means, old, new):
     ):
         z, _ = form.to_unconstrained(means.bent[:, place], given, *own)
         points = pt.set_subtensor(points[:, place], form.to_coordinates(z, given, *moved))
+    points = coordinates.unshear(points, old)
     if coordinates.has_shape:
         return shapes.straighten(points, coordinates.shape(old))
     return points

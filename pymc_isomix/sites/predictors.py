@@ -15,11 +15,10 @@ import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
+import scipy  # which loads its parts when they are used
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random import basic
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from pymc_isomix.backend.compilation import CHEAP, compiling
 from pymc_isomix.model.vectorising import batch
@@ -127,8 +126,8 @@ class Rows(NamedTuple):
         if not np.isfinite(columns).all() or len(np.unique(element)) < n_elements:
             return None  # an element that no row depends on
         entries = np.ones(len(element)), (element, n_elements + row)
-        graph = coo_array(entries, shape=(n_elements + n_rows,) * 2)
-        _, label = connected_components(graph, directed=False)
+        graph = scipy.sparse.coo_array(entries, shape=(n_elements + n_rows,) * 2)
+        _, label = scipy.sparse.csgraph.connected_components(graph, directed=False)
         blocks = [
             (np.flatnonzero(label[:n_elements] == one), np.flatnonzero(label[n_elements:] == one))
             for one in dict.fromkeys(label[:n_elements].tolist())
