@@ -433,7 +433,7 @@ class CoordinateMap:
             return ()
         variables = {v.name: v for v in self.space.model.value_vars}
         names = values if names is None else names
-        replacements = {variables[name]: values[name] for name in names}
+        replacements = {variables[n]: values[n].astype(variables[n].dtype) for n in names}
         found = graph_replace(list(expressions), replacements, strict=False)
         return tuple(pt.as_tensor(part).astype(dtype) for part in found)
 

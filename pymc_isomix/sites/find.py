@@ -62,7 +62,7 @@ def find_coordinates(space, *, log=True):
     if not log:
         return coordinates
     if coordinates:
-        names = ", ".join(space.variables[site.name].name for site in coordinates.sites)
+        names = ", ".join(space.variables[name].name for name in coordinates.names)
         logger.info(f"coordinates='auto' adapts {names} to the scales in the model")
     weaker = model_cache(space.model).get(("weaker", key)) or {}
     if weaker:

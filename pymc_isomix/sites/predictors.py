@@ -26,6 +26,7 @@ from pymc_isomix.sites import values
 from pymc_isomix.sites.affine import Affine
 from pymc_isomix.sites.coordinates import Site
 from pymc_isomix.sites.elementwise import Elementwise
+from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.matrices import Predictor
 from pymc_isomix.sites.usage import clients_of
 
@@ -229,9 +230,14 @@ def _site(space, names, rows):
     def at(replaced):
         """Rows (B, r) with replaced variables."""
         ends = graph_replace(rows.ends, dict(zip(variables, replaced, strict=True)), strict=False)
-        flat = pt.concatenate([end.ravel() for end in ends])
-        return pt.where(rows.is_row, flat[rows.rows], 0.0)
+        return in_blocks(
+            (end - shift) / unit for end, (shift, unit) in zip(ends, noise, strict=True)
+        )
 
+    def in_blocks(ends):
+        return pt.where(rows.is_row, pt.concatenate([end.ravel() for end in ends])[rows.rows], 0.0)
+
+    noise = [_noise(space.model, end, variables) for end in rows.ends]
     nothing = at([pt.zeros_like(one) for one in means])
     starts = np.cumsum([0, *(math.prod(shape) for shape in shapes)])
     columns = []
@@ -247,17 +253,18 @@ def _site(space, names, rows):
         columns.append(at(parts) - nothing)
     order = rows.elements.ravel()
     prior = [pt.concatenate([one.ravel() for one in part])[order] for part in (means, deviations)]
-    slope = _slope(space.model, rows)
-    if slope is None:
+    slopes = _slopes(space.model, rows.ends)
+    if slopes is None:
         return None
+    slope = in_blocks(one * unit for one, (_, unit) in zip(slopes, noise, strict=True))
     r = rows.rows.shape[1]
     given = values.in_values(
         space,
         [at(means), pt.stack(columns, axis=-1), *prior],
         [(n_blocks, r), (n_blocks, r, n), (n_blocks * n,), (n_blocks * n,)],
     )
-    slopes = values.in_values(space, [slope], [(n_blocks, r)])
-    if given is None or slopes is None or not given.parents.isdisjoint(names):
+    learned_from = values.in_values(space, [slope], [(n_blocks, r)])
+    if given is None or learned_from is None or not given.parents.isdisjoint(names):
         return None
     form = Predictor(n_blocks, r, n)
     first, *others = names
@@ -269,20 +276,32 @@ def _site(space, names, rows):
         None,
         tuple(others),
         order,
-        slopes.expressions,
+        learned_from.expressions,
     )
 
 
-def _slope(model, rows):
-    """Slope (B, r) of the log likelihood in the rows; None without one."""
-    moves = [end.type() for end in rows.ends]
-    moved = {end: end + move for end, move in zip(rows.ends, moves, strict=True)}
+def _noise(model, end, variables):
+    """Return data and scale of the noise with which rows are observed; 0 and 1 if unknown.
+
+    In units of the noise the precision of Gaussian data is one, whatever the scale is.
+    """
+    for rv in model.observed_RVs:
+        location, scale = location_scale(rv.owner.op, rv, None) or (None, None)
+        value = model.rvs_to_values[rv]
+        alike = location is end and end.type.broadcastable == value.type.broadcastable
+        if alike and set(variables).isdisjoint(ancestors([scale])):
+            return value.astype(end.dtype), pt.broadcast_to(scale, value.shape)
+    return 0.0, 1.0
+
+
+def _slopes(model, ends):
+    """Slopes of the log likelihood in affine expressions; None without one."""
+    moves = [end.type() for end in ends]
+    moved = {end: end + move for end, move in zip(ends, moves, strict=True)}
     total: Any = 0.0
     try:
         for rv in model.observed_RVs:
             inputs = graph_replace(rv.owner.inputs, moved, strict=False)
-            if all(new is old for new, old in zip(inputs, rv.owner.inputs, strict=True)):
-                continue
             node = rv.owner.clone_with_new_inputs(inputs)
             new = node.outputs[rv.owner.outputs.index(rv)]
             total += pm.logp(new, model.rvs_to_values[rv], warn_rvs=False).sum()
@@ -291,7 +310,5 @@ def _slope(model, rows):
         slopes: Any = pytensor.grad(total, moves, disconnected_inputs="ignore")
     except (NotImplementedError, ValueError, TypeError):
         return None
-    flat = pt.concatenate([slope.ravel() for slope in slopes])
-    nowhere = {move: pt.zeros_like(end) for end, move in zip(rows.ends, moves, strict=True)}
-    flat = graph_replace(flat, nowhere)
-    return pt.where(rows.is_row, flat[rows.rows], 0.0)
+    nowhere = {move: pt.zeros_like(end) for end, move in zip(ends, moves, strict=True)}
+    return graph_replace(slopes, nowhere, strict=False)

@@ -25,6 +25,13 @@ def decay():
     pm.Normal("y", level + height * np.exp(-1.0 * TIME) ** rate, 0.2, observed=CURVE)
 
 
+def noise():
+    """Exact whatever the scale of the noise is."""
+    level, rate = pm.Normal("level", 1, 2), pm.LogNormal("rate", 0, 0.5)
+    scale = pm.HalfNormal("scale") * np.linspace(0.5, 1, 7)
+    pm.Normal("y", level + np.exp(-1.0 * TIME) ** rate, scale, observed=CURVE)
+
+
 def abilities():
     ability = pm.Normal("ability", shape=3)
     discrimination, ease = pm.LogNormal("discrimination", shape=4), pm.Normal("ease", shape=4)
@@ -47,6 +54,7 @@ def potential():
 
 EXACT = {
     decay: {"level", "height"},
+    noise: {"level"},
     abilities: {"ability", "ease"},
     unequal: {"ability"},
     potential: {"slope"},
@@ -56,7 +64,7 @@ EXACT = {
 def found(build):
     with pm.Model() as model:
         build()
-    return FlatSpace.of(model), find_coordinates(FlatSpace.of(model), say=False)
+    return FlatSpace.of(model), find_coordinates(FlatSpace.of(model), log=False)
 
 
 @pytest.fixture(scope="module", params=EXACT, ids=lambda build: build.__name__)
