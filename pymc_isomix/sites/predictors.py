@@ -286,9 +286,10 @@ def _noise(model, end, variables):
     In units of the noise the precision of Gaussian data is one, whatever the scale is.
     """
     for rv in model.observed_RVs:
-        location, scale = location_scale(rv.owner.op, rv, None) or (None, None)
-        value = model.rvs_to_values[rv]
-        alike = location is end and end.type.broadcastable == value.type.broadcastable
+        prior, value = location_scale(rv.owner.op, rv, None), model.rvs_to_values[rv]
+        if prior is None or prior[0] is not end:
+            continue
+        scale, alike = prior[1], end.type.broadcastable == value.type.broadcastable
         if alike and set(variables).isdisjoint(ancestors([scale])):
             return value.astype(end.dtype), pt.broadcast_to(scale, value.shape)
     return 0.0, 1.0
