@@ -30,7 +30,7 @@ from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.matrices import Predictor
 from pymc_isomix.sites.usage import clients_of
 
-MOST_ENTRIES = 2**15  # of G, all blocks together
+MOST_ENTRIES, MOST_PRODUCTS = 2**15, 2**17  # of G, and of G^T C G; all blocks together
 MOST_COLUMNS = 32  # of a block
 MOST_ELEMENTS = 2000  # elements with evaluated columns
 AT_ONCE = 2**22  # entries of columns that are evaluated together
@@ -126,8 +126,8 @@ class Rows(NamedTuple):
         element, row = np.nonzero(columns)
         if not np.isfinite(columns).all() or len(np.unique(element)) < n_elements:
             return None  # an element that no row depends on
-        entries = np.ones(len(element)), (element, n_elements + row)
-        graph = scipy.sparse.coo_array(entries, shape=(n_elements + n_rows,) * 2)
+        edges = np.ones(len(element)), (element, n_elements + row)
+        graph = scipy.sparse.coo_array(edges, shape=(n_elements + n_rows,) * 2)
         _, label = scipy.sparse.csgraph.connected_components(graph, directed=False)
         blocks = [
             (np.flatnonzero(label[:n_elements] == one), np.flatnonzero(label[n_elements:] == one))
@@ -136,7 +136,8 @@ class Rows(NamedTuple):
         if len({len(elements) for elements, _ in blocks}) > 1:
             blocks = [(np.arange(n_elements), np.unique(row))]
         n, most = len(blocks[0][0]), max(len(rows) for _, rows in blocks)
-        if n > MOST_COLUMNS or len(blocks) * most * n > MOST_ENTRIES:
+        entries = len(blocks) * most * n
+        if n > MOST_COLUMNS or entries > MOST_ENTRIES or entries * n > MOST_PRODUCTS:
             return None
         padded = np.array([np.resize(rows, most) for _, rows in blocks])
         is_row = np.arange(most) < np.array([[len(rows)] for _, rows in blocks])
