@@ -101,14 +101,24 @@ class Affine:
         degree, varies = _degree(op, parts)
         return Dependence(degree, varies, random)
 
-    def ends(self, variable):
-        """Yield the affine expressions through which a variable depends on the leaves."""
+    def ends(self, variable, *, is_term=False):
+        """Yield the affine expressions by which a variable depends on the leaves.
+
+        Parameters
+        ----------
+        is_term : bool
+            Whether the variable is a term of a log density: what is affine there has no curvature.
+        """
         degree = self(variable).degree
-        if degree == 1:
+        if degree == 1 and not is_term:
             yield variable
         elif degree == 2:
-            for one in variable.owner.inputs:
-                yield from self.ends(one)
+            node = variable.owner
+            parts = [self(v) for v in node.inputs]
+            linear = [part._replace(degree=min(part.degree, 1)) for part in parts]
+            is_term = is_term and _degree(node.op, linear)[0] == 1
+            for one in node.inputs:
+                yield from self.ends(one, is_term=is_term)
 
 
 def _degree(op, parts):

@@ -72,7 +72,7 @@ def find(space, candidates):
     known = set().union(*scales.values())
     leaves = {one for own in effects.values() for one in own} - known
     together = Affine(leaves, search.free)
-    if all(together(root).degree < 2 for root in search.roots):
+    if all(together(one).degree < 2 for one in (*search.arguments, *model.potentials)):
         return []
     parents = set(ancestors([v for rv in search.free for v in rv.owner.inputs]))
     wanted = []
@@ -80,7 +80,7 @@ def find(space, candidates):
         if rv in parents:  # its scale belongs to another variable, and a predictor says less
             continue
         own = Affine(effects[name], search.free, scales[name])
-        ends = [end for root in search.roots for end in own.ends(root)]
+        ends = search.ends(own)
         if any(own(end).varies or together(end).degree == 2 for end in ends):
             wanted.append(name)
     found: list = []
@@ -155,8 +155,7 @@ class Search:
     def __init__(self, space):
         self.space, self.free = space, set(space.model.free_RVs)
         # the expressions between the variables and the data
-        self.roots = [v for rv in space.model.observed_RVs for v in rv.owner.inputs]
-        self.roots += space.model.potentials
+        self.arguments = [v for rv in space.model.observed_RVs for v in rv.owner.inputs]
 
     @cached_property
     def point(self):
@@ -166,6 +165,13 @@ class Search:
             name: value + TYPICAL * rng.normal(size=np.shape(value))
             for name, value in self.space.model.initial_point(0).items()
         }
+
+    def ends(self, affine):
+        """Return the affine expressions by which the data depend on the leaves."""
+        found = [end for one in self.arguments for end in affine.ends(one)]
+        terms = self.space.model.potentials
+        found += [end for term in terms for end in affine.ends(term, is_term=True)]
+        return list(dict.fromkeys(found))
 
     def grow(self, names):
         """Return the first variable with as many others as share a predictor, and the rows."""
@@ -182,7 +188,7 @@ class Search:
         """Return the rows of the predictor of some variables; None if there are too many."""
         n_elements = sum(math.prod(self.space.ordering[name][2]) for name in names)
         affine = self._affine_in(names)
-        ends = list(dict.fromkeys(end for root in self.roots for end in affine.ends(root)))
+        ends = self.ends(affine)
         found = values.in_values(self.space, ends, None)
         if found is None or n_elements > MOST_ELEMENTS:
             return None

@@ -61,3 +61,13 @@ def test_ends_are_the_last_affine_expressions():
         root = pt.exp(location) + pt.log(scale) + other
     ends = list(Affine([x], set(model.free_RVs)).ends(root))
     assert ends == [location, scale]
+
+
+def test_an_affine_term_of_a_log_density_has_no_curvature():
+    with pm.Model() as model:
+        x, other = pm.Normal("x", shape=3), pm.Normal("other")
+        rate = other * x
+        term = (2 * rate - pt.exp(rate)).sum() + other
+    affine = Affine([x], set(model.free_RVs))
+    assert list(affine.ends(term, is_term=True)) == [rate]
+    assert len(list(affine.ends(term))) == 2

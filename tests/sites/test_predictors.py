@@ -130,7 +130,14 @@ def log_link():
     pm.Poisson("y", pm.math.exp(pm.Normal("a") + pm.Normal("b") * TIME), observed=[1] * 7)
 
 
-@pytest.mark.parametrize("build", [linear, varying_intercepts, log_link])
+def hazard():
+    """What is nonlinear in the shape is beside the rate in the log density, not in an argument."""
+    rate, shape = pm.Normal("a") + pm.Normal("b") * TIME, pm.LogNormal("shape")
+    log_hazard = pm.math.log(shape) + (shape - 1) * np.log(TIME + 1) + rate
+    pm.Potential("y", (log_hazard - pm.math.exp(rate) * (TIME + 1) ** shape).sum())
+
+
+@pytest.mark.parametrize("build", [linear, varying_intercepts, log_link, hazard])
 def test_nothing_is_found_where_all_is_linear_in_effects(build):
     _, coordinates = found(build)
     assert not any(isinstance(site.form, Predictor) for site in coordinates.sites)
