@@ -53,9 +53,9 @@ def run(case):
         DESIGNS[name](), case["seed"]
     )
     found |= spent(case["began"])
-    kept = read("large_references") or {}
+    kept = read("large/references") or {}
     if method == "nutpie":
-        write("large_references", kept | {name: summarise(labels, draws)})
+        write("large/references", kept | {name: summarise(labels, draws)})
     elif name in kept:
         found |= compare(kept[name], labels, draws.astype(float))
     return found

@@ -15,14 +15,15 @@ NEGATIVE_ZERO = re.compile(r"-(?=\.0+\b)")
 
 def write(name, content):
     """Write a result: a line for each entry, and for each record of a table."""
-    RESULTS.mkdir(exist_ok=True, parents=True)
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True, parents=True)
     parts = []
     for key, value in content.items():
         text = json.dumps(value)
         if isinstance(value, list):
             text = "[\n  " + ",\n  ".join(json.dumps(record) for record in value) + "\n ]"
         parts.append(f"{json.dumps(key)}: {text}")
-    (RESULTS / f"{name}.json").write_text("{\n " + ",\n ".join(parts) + "\n}\n")
+    path.write_text("{\n " + ",\n ".join(parts) + "\n}\n")
 
 
 def read(name):
