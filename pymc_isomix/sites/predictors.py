@@ -34,9 +34,7 @@ MOST_ENTRIES, MOST_PRODUCTS = 2**15, 2**17  # of G, and of G^T C G; all blocks t
 MOST_COLUMNS = 32  # of a block
 MOST_ELEMENTS = 2000  # elements with evaluated columns
 AT_ONCE = 2**22  # entries of columns that are evaluated together
-TYPICAL = (
-    0.3  # distance from the start, in unconstrained space, of the point where zeros of G are found
-)
+TYPICAL = 0.3  # distance from the start, unconstrained, of where the zeros of G are looked for
 
 
 def find(space, candidates):
@@ -77,7 +75,7 @@ def find(space, candidates):
     parents = set(ancestors([v for rv in search.free for v in rv.owner.inputs]))
     wanted = []
     for name, rv in normal.items():
-        if rv in parents:  # its scale belongs to another variable, and a predictor says less
+        if rv in parents:  # other variables' priors inform it too, and no predictor has them
             continue
         own = Affine(effects[name], search.free, scales[name])
         ends = search.ends(own)
