@@ -131,7 +131,7 @@ class ModelTarget:
         scales : (n,) array
             Standard deviations of the Gaussian there.
         """
-        if not np.array_equal(places, self.map.sheared):
+        if not len(places) or not np.array_equal(places, self.map.sheared):
             return parameters, centre, np.sqrt((root**2).sum(axis=1))
         scales = np.diagonal(root)
         change = np.zeros((centre.shape[1], len(places)))

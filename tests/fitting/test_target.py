@@ -113,11 +113,15 @@ def sheared():
             rho = pm.Normal("rho", [0.3, 0.1], [0.5, 2.0])
             x = pm.AR("x", rho, 0.5, init_dist=pm.Normal.dist(0, 1), shape=5)
             pm.Normal("y", x, pm.HalfNormal("noise"), observed=np.zeros(5))
-        space = FlatSpace.of(model)
-        found = find_coordinates(space)
-        _, parameters = starting_coordinates(found, np.zeros((2, space.n_dim)))
-        start = Coordinates(found, parameters)
-        return ModelTarget(CompiledModel(space, "float64", coordinates=start)), parameters
+        return target_of(model)
+
+
+def target_of(model):
+    space = FlatSpace.of(model)
+    found = find_coordinates(space)
+    _, parameters = starting_coordinates(found, np.zeros((2, space.n_dim)))
+    start = Coordinates(found, parameters)
+    return ModelTarget(CompiledModel(space, "float64", coordinates=start)), parameters
 
 
 REST = [0, 1, 7]  # rho, and the noise behind the chain
@@ -199,6 +203,18 @@ def test_chains_follow_the_means_that_the_rest_gives_them(sheared):
         parameters = target.decorrelate(draws, -draws @ across, draws[:1], parameters)[0]
     across /= np.sqrt(np.diagonal(across)[:, None] * np.diagonal(across))
     np.testing.assert_allclose(across, np.eye(8), atol=1e-3)
+
+
+def test_nothing_is_sheared_where_all_is_chains():
+    with pm.Model() as model:
+        x = pm.GaussianRandomWalk("x", 0, 0.5, init_dist=pm.Normal.dist(0, 1), shape=5)
+        pm.Normal("y", x, 1, observed=np.zeros(5))
+    target, parameters = target_of(model)
+    nothing = np.zeros(0, int), np.zeros((0, 0))
+    new, centre, scales = target.sheared_by(*nothing, np.ones((1, 5)), parameters)
+    assert new is parameters
+    np.testing.assert_array_equal(centre, np.ones((1, 5)))
+    assert scales.shape == (0,)
 
 
 def test_a_part_of_what_is_sheared_needs_all_of_it(sheared):
