@@ -56,13 +56,13 @@ def find(space, candidates):
     }
     if not normal:
         return []
-    search = Search(space)
+    search, clients = Search(space), clients_of(model)
     scales = {
         name: {space.variables[parent] for site in candidates[name][-1:] for parent in site.parents}
         for name in space.variables
     }
     effects = {
-        name: list(_effects(rv, scales[name] | {rv}, clients_of(model), search.free))
+        name: list(_effects(rv, scales[name] | {rv}, clients, search.free))
         if candidates[name]
         else [rv]
         for name, rv in space.variables.items()
