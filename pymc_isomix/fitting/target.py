@@ -36,7 +36,7 @@ class ModelTarget:
     @property
     def has_chains(self):
         """Whether effects are chains in time."""
-        return any(isinstance(site.form, Chain) for site in self.map.sites)
+        return bool(self.of_chains.any())
 
     @property
     def of_chains(self):
@@ -187,19 +187,24 @@ class ModelTarget:
                 yield site.form, self.map.place_of(site), of_site, given
 
 
+def _least_squares(offsets, values):
+    """Regress values (S, d) on draws (S, n): slopes (n, d), and their variances (n, d)."""
+    n_draws, n = offsets.shape
+    normal = offsets.T @ offsets
+    normal[np.diag_indices(n)] *= 1 + 1e-8
+    slopes = np.linalg.solve(normal, offsets.T @ values)
+    left = values - values.mean(axis=0) - offsets @ slopes
+    noise = (left**2).sum(axis=0) / max(n_draws - n - 1, 1)
+    return slopes, np.diagonal(np.linalg.inv(normal))[:, None] * noise
+
+
 def _given_others(offsets, gradients):
     """Regress gradients on draws (S, n): partial correlations and deviations.
 
     The matrix (n, n) has a unit diagonal, and its entries are shrunk by their noise. The deviations
     (n,) are conditional on all others.
     """
-    n_draws, n = offsets.shape
-    normal = offsets.T @ offsets
-    normal[np.diag_indices(n)] *= 1 + 1e-8
-    slopes = np.linalg.solve(normal, offsets.T @ gradients)
-    left = gradients - gradients.mean(axis=0) - offsets @ slopes
-    noise = (left**2).sum(axis=0) / max(n_draws - n - 1, 1)
-    errors = np.diagonal(np.linalg.inv(normal))[:, None] * noise  # variances of slopes
+    slopes, errors = _least_squares(offsets, gradients)
     precisions, errors = -(slopes + slopes.T) / 2, (errors + errors.T) / 4
     variances = offsets.var(axis=0)
     own = np.clip(np.diagonal(precisions), *(bound / variances for bound in PRECISION_BOUNDS))
@@ -218,13 +223,7 @@ def _regression(offsets, values, rows):
     Each column is shrunk by what noise has made of it as a whole: thousands of small slopes may
     count together, where each alone is hardly beyond its error.
     """
-    n_draws, n = offsets.shape
-    normal = offsets.T @ offsets
-    normal[np.diag_indices(n)] *= 1 + 1e-8
-    slopes = np.linalg.solve(normal, offsets.T @ values)
-    left = values - values.mean(axis=0) - offsets @ slopes
-    noise = (left**2).sum(axis=0) / max(n_draws - n - 1, 1)
-    errors = np.diagonal(np.linalg.inv(normal))[:, None] * noise
+    slopes, errors = _least_squares(offsets, values)
     total = (slopes[:, rows] ** 2).sum(axis=1) + 1e-300
     signal = np.clip(1 - errors[:, rows].sum(axis=1) / total, 0, 1)
     return (slopes * signal[:, None] * rows).T

@@ -56,7 +56,7 @@ def warm_start(
 
     Parameters
     ----------
-    target : Target
+    target : ModelTarget
     starts : (K, d) array
         Coordinates y.
     parameters : dict of arrays
@@ -96,7 +96,7 @@ def warm_start(
         ends = ends[:0]
     elif parameters:
         ends = target.moved(ends, parameters, batch.gaussian.parameters)
-    if getattr(target, "has_chains", False):
+    if target.has_chains:
         old = batch.gaussian.parameters
         batch, elsewhere = _modes_of_the_rest(target, batch, starts, first, rng, on_batch)
         ends = target.moved(np.concatenate([ends, elsewhere]), old, batch.gaussian.parameters)
@@ -108,7 +108,7 @@ def warm_start(
         batches += [b for b in further if b.log_evidence > least]
     if with_shape and len(batches) == 1:
         options: dict = {"on_batch": on_batch, "most": MOST_WITH_SHAPE}
-        if getattr(target, "has_chains", False) and batch.gaussian.root.ndim == 1:
+        if target.has_chains and batch.gaussian.root.ndim == 1:
             if is_exact(target, batches, np.ones(1), rng):
                 return batches
             # what the elements say of the rest, and its skew, are seen through their noise
@@ -229,7 +229,6 @@ def _of_the_rest(target, gaussian, end):
     scales = np.abs(np.diagonal(root) if root.ndim == 2 else root).copy()
     rest = np.flatnonzero(~target.of_chains)
     unit = np.eye(len(end))[rest] * scales[rest, None]
-
     precision = second_order.precision_by_differences(target, end, gaussian.parameters, unit)
     covariance = second_order.bounded_inverse(precision)
     local = scales[rest, None] * np.linalg.cholesky(covariance)
@@ -305,7 +304,7 @@ def _gaussian_at(target, mean, below, parameters, rng, few, dense, on_batch):
     if few:
         root = second_order.root_by_differences(target, mean, parameters)
         batch = second_order.fit(target, Gaussian(mean, root, parameters), rng, on_batch=on_batch)
-        if batch.deviation < TOO_FAR and not getattr(target, "has_chains", False):
+        if batch.deviation < TOO_FAR and not target.has_chains:
             return batch, True
         scales = np.sqrt((batch.gaussian.root**2).sum(axis=1))
         again = Gaussian(batch.gaussian.mean, scales, batch.gaussian.parameters)
@@ -316,13 +315,13 @@ def _gaussian_at(target, mean, below, parameters, rng, few, dense, on_batch):
     error = 2 * np.hypot(climbed.standard_error, low.standard_error)
     best = int(low.elbo > climbed.elbo + max(error, len(mean) * CLEARLY_HIGHER))
     gaussian = settled[best]
-    if getattr(target, "has_chains", False) and (~target.of_chains).sum() <= MOST_OF_REST:
+    if target.has_chains and (~target.of_chains).sum() <= MOST_OF_REST:
         # directions of the rest may be too narrow for steps with few draws
         local = _of_the_rest(target, gaussian, gaussian.mean)
         both = [second_order.draw(target, g, LEAST_DRAWS, rng) for g in (gaussian, local)]
         if both[1].elbo > both[0].elbo:
             gaussian = local
-    if dense and getattr(target, "has_chains", False):
+    if dense and target.has_chains:
         # steps that are nearly exact in their coordinates need no correlations of their own
         plain = second_order.fit(target, gaussian, rng, on_batch=on_batch)
         if plain.deviation < NEARLY:

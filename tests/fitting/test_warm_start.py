@@ -16,6 +16,8 @@ RNG = np.random.default_rng(4)
 class TwoModes:
     """Two Gaussians of unequal shape; a plateau without gradient where ``flat`` says so."""
 
+    has_chains = False
+
     n_gradients = 0
 
     def evaluate(self, points, parameters):
@@ -125,6 +127,8 @@ def test_hot_chains_find_the_mode_that_no_start_leads_to():
 class HeavyTails:
     """Two modes of Student's t, in coordinates whose origin is learned: it follows the draws."""
 
+    has_chains = False
+
     n_gradients, freedom = 0, 10
 
     def evaluate(self, points, parameters):
@@ -170,6 +174,8 @@ class ManyEffects:
     The joint density has no mode but the spike at s = 0, where all effects are nothing.
     """
 
+    has_chains = False
+
     n_gradients = 0
 
     def __init__(self):
@@ -196,6 +202,8 @@ class ManyEffects:
 
 class TwoModesOfMany:
     """Two Gaussians in 121 dimensions, twelve standard deviations apart in the first."""
+
+    has_chains = False
 
     n_gradients = 0
 
