@@ -16,6 +16,7 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import scipy  # which loads its parts when they are used
+from pytensor.gradient import NullTypeGradError
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random import basic
@@ -314,7 +315,7 @@ def _slopes(model, ends):
         for potential in model.potentials:
             total += graph_replace(potential, moved, strict=False).sum()
         slopes: Any = pytensor.grad(total, moves, disconnected_inputs="ignore")
-    except (NotImplementedError, ValueError, TypeError):
+    except (NotImplementedError, NullTypeGradError):  # no log density, or no gradient
         return None
     nowhere = {move: pt.zeros_like(end) for end, move in zip(ends, moves, strict=True)}
     return graph_replace(slopes, nowhere, strict=False)
