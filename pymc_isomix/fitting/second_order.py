@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import scipy  # which loads its parts when they are used
 
+from pymc_isomix.family import metric as metrics
 from pymc_isomix.fitting import shaping
 
 LEAST_DRAWS, DRAWS_PER_DIMENSION = 150, 3  # per batch, for a dense metric
@@ -83,8 +83,7 @@ class Gaussian:
     @property
     def log_volume(self):
         """Log determinant of L."""
-        diagonal = np.diagonal(self.root) if self.root.ndim == 2 else self.root
-        return np.log(np.abs(diagonal)).sum()
+        return metrics.log_determinant(self.root, self.n_dim)
 
     def log_density(self, points):
         """Log density (S,) at points y (S, d)."""
@@ -94,17 +93,15 @@ class Gaussian:
 
     def whiten(self, vectors):
         """Map rows (S, d) by the inverse of L."""
-        if self.root.ndim == 2:
-            return scipy.linalg.solve_triangular(self.root, vectors.T, lower=True).T
-        return vectors / self.root
+        return metrics.whiten(self.root, vectors)
 
     def unwhiten(self, vectors):
         """Map rows (S, d) by L."""
-        return vectors @ self.root.T if self.root.ndim == 2 else vectors * self.root
+        return metrics.unwhiten(self.root, vectors)
 
     def unwhiten_gradient(self, gradients):
         """Map gradients in y, rows (S, d), to those in whitened coordinates."""
-        return gradients @ self.root if self.root.ndim == 2 else gradients * self.root
+        return metrics.whiten_gradient(self.root, gradients)
 
 
 class Batch(NamedTuple):
@@ -387,8 +384,7 @@ def _with_coordinates(target, batch, step, damping):
         new, centre, also = target.decorrelate(points, gradients, centre, new)
         factor = factor * also
     [mean] = centre
-    root = step.root * (factor[:, None] if step.root.ndim == 2 else factor)
-    return Gaussian(mean, root, new)
+    return Gaussian(mean, metrics.scale_rows(step.root, factor), new)
 
 
 def root_by_differences(target, mean, parameters, unit=None):

@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from pymc_isomix.backend.compilation import jax_failure
+from pymc_isomix.backend.upstream import forget_expressions
 from pymc_isomix.fitting import warm_start
 from pymc_isomix.fitting.record import CONVERGED, GAUSSIAN
 from pymc_isomix.fitting.target import ModelTarget
@@ -82,7 +83,7 @@ class Watch:
     def put_coordinates(self, coordinates):
         """Put coordinates, with a shape or without, in place of those of PyMC's group."""
         self.group.coordinates = coordinates
-        self.approx.__dict__.pop("_cache", None)  # of expressions in the old coordinates
+        forget_expressions(self.approx)
 
     def put_mixture(self, mixture):
         """Put a mixture with one metric in place of the parameters of PyMC's group."""

@@ -77,12 +77,6 @@ class CompiledModel:
         """Compile the evaluation, so that copies by :meth:`at` share it."""
         return self._function
 
-    @staticmethod
-    def key(model):
-        """Return a key that changes when something is added to a model."""
-        parts = (*model.basic_RVs, *model.deterministics, *model.potentials)
-        return id(model), *map(id, parts)
-
     @property
     def model(self):
         """The model."""

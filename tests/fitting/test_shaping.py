@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pymc_isomix.family import metric as metrics
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.family.shape import Shape
 from pymc_isomix.fitting import second_order, shaping, warm_start
@@ -219,7 +220,7 @@ def test_recentring_keeps_the_quantiles(shape, kind):
     units = np.linspace(-2, 2, 9)[:, None]
 
     def quantiles(shape, mean, root):
-        return shapes.bend(mean + shaping._deviations(root) * units, shape)[0]
+        return shapes.bend(mean + metrics.deviations(root) * units, shape)[0]
 
     before, after = quantiles(shape, mean, root), quantiles(at, new_mean, new_root)
     np.testing.assert_allclose(after, before, atol=0.05 * before.std(axis=0).max())
@@ -228,8 +229,8 @@ def test_recentring_keeps_the_quantiles(shape, kind):
     np.testing.assert_array_equal(after[:, 1:], before[:, 1:])
     np.testing.assert_array_equal(at.left[1:], shape.left[1:])
     if kind == "dense":
-        expected = root @ root.T / np.outer(*2 * [shaping._deviations(root)])
-        got = new_root @ new_root.T / np.outer(*2 * [shaping._deviations(new_root)])
+        expected = root @ root.T / np.outer(*2 * [metrics.deviations(root)])
+        got = new_root @ new_root.T / np.outer(*2 * [metrics.deviations(new_root)])
         np.testing.assert_allclose(got, expected, rtol=1e-10)
 
 
