@@ -13,12 +13,13 @@ step at no extra cost. Pseudo-observations of sites are learned from the same ba
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.fitting import shaping
+from pymc_isomix.fitting.target import Target
 
 LEAST_DRAWS, DRAWS_PER_DIMENSION = 150, 3  # per batch, for a dense metric
 FEW_DRAWS = 50  # per batch that finds coordinates under a diagonal metric
@@ -36,25 +37,6 @@ LARGEST_LOG_CHANGE, LARGEST_FEW_SHIFT = 0.4, 0.3  # bounds of these steps, as fo
 ROUND, MOST_ROUNDS = 20, 10  # steps with few draws per round; number of rounds
 NARROW, N_NARROW = 0.1, 4  # standard deviation of draws around an end; number of rounds
 DIFFERENCE, LEAST_PRECISION = 1e-4, 0.05  # of the Hessian by finite differences
-
-
-class Target(Protocol):
-    """The interface to a model: a log density in coordinates with parameters."""
-
-    def evaluate(self, points, parameters):
-        """Log density (S,) and gradient (S, d) at points y (S, d)."""
-
-    def learn(self, points, gradients, centre, parameters, damping):
-        """Learn the parameters of the coordinates from draws (S, d).
-
-        Returns
-        -------
-        new : dict of arrays
-        centre : (C, d) array
-            The points ``centre``, at the same z, in the new coordinates.
-        factor : (d,) array
-            Typical factor by which the units of y shrink.
-        """
 
 
 @dataclass(frozen=True)
@@ -380,7 +362,7 @@ def _with_coordinates(target, batch, step, damping):
     _, points, gradients = batch.tame()
     new, centre, factor = target.learn(points, gradients, step.mean[None], old, damping)
     # coordinates may hold what a diagonal root lacks; short steps have too few draws for it
-    if step.root.ndim == 1 and len(points) >= LEAST_DRAWS / 2 and hasattr(target, "decorrelate"):
+    if step.root.ndim == 1 and len(points) >= LEAST_DRAWS / 2:
         new, centre, also = target.decorrelate(points, gradients, centre, new)
         factor = factor * also
     [mean] = centre

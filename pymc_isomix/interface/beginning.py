@@ -16,7 +16,6 @@ from pymc_isomix.interface.settings import DENSE_UP_TO
 from pymc_isomix.model.compiled import CompiledModel, rows_per_row_of_minibatch
 from pymc_isomix.model.starts import starting_means
 from pymc_isomix.sites.blocks import Block, BlockMixture
-from pymc_isomix.sites.coordinates import Coordinates
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +76,7 @@ class Watch:
 
     def coordinates_of(self, batch):
         """Return the coordinates of a Gaussian, which may have a shape."""
-        parameters = batch.gaussian.parameters
-        return Coordinates(self.group.coordinate_map.of(parameters), parameters)
+        return self.group.coordinate_map.of(batch.gaussian.parameters)
 
     def put_coordinates(self, coordinates):
         """Put coordinates, with a shape or without, in place of those of PyMC's group."""

@@ -88,7 +88,8 @@ class IsotropicMixtureGroup(Group):
         self.coordinate_map = find_coordinates(self.space) if auto else CoordinateMap(self.space)
         if values is None:
             values = parameters.first_values(self.coordinate_map, self.rng, **start)
-        self.coordinate_map = self.coordinate_map.of(values)
+        of_coordinates = {name: value for name, value in values.items() if name not in NAMES}
+        self.coordinate_map = self.coordinate_map.of(of_coordinates).map
         return parameters.allocate(values)
 
     @property

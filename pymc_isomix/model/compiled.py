@@ -239,7 +239,7 @@ class CompiledModel:
         if not self._has_shape:
             return evaluate(points)
         points = np.asarray(points, dtype=self.dtype)
-        bent, *slopes = self.coordinates.map.bend(points, self._parameters)
+        bent, *slopes = self.coordinates.bend(points)
         log_density, gradient, *more = evaluate(bent)
         z, log_determinant, *given = more or (bent, 0)
         with np.errstate(all="ignore"):

@@ -9,6 +9,7 @@ from pymc_isomix.family import shape as shapes
 from pymc_isomix.family.shape import Shape
 from pymc_isomix.fitting import second_order, shaping, warm_start
 from pymc_isomix.fitting.second_order import Gaussian
+from pymc_isomix.fitting.target import Target
 from pymc_isomix.sites.coordinates import SHAPE
 
 N_DIM = 3
@@ -246,10 +247,8 @@ def test_single_precision_stays_single(shape):
         assert part.dtype == "float32"
 
 
-class Bendable:
+class Bendable(Target):
     """A target known in x, in coordinates that may have a shape."""
-
-    has_chains = False
 
     def __init__(self, function):
         self.function, self.n_gradients = function, 0
@@ -260,9 +259,6 @@ class Bendable:
             return self.function(points)
         bent, *slopes = shapes.bend(points, Shape(*(parameters[n] for n in SHAPE.values())))
         return shapes.log_density_and_gradient(*self.function(bent), *slopes)
-
-    def learn(self, points, gradients, centre, parameters, damping):
-        return parameters, centre, np.ones(points.shape[1])
 
 
 def start_of(target, n_dim, with_shape):
