@@ -252,9 +252,13 @@ def recentre(shape, mean, root):
 
     error, at, slope = misfit(trial, new_mean, log_deviation)
     for _ in range(12):
-        spread = np.exp(log_deviation)
+        new_deviation = np.exp(log_deviation)
         moves = np.stack(
-            [np.ones_like(at), spread * NODES[:, None] + 0 * at, *shapes.directions(at, trial)[0]]
+            [
+                np.ones_like(at),
+                new_deviation * NODES[:, None] + 0 * at,
+                *shapes.directions(at, trial)[0],
+            ]
         )
         jacobian = moves * slope  # (4, nodes, d)
         normal = np.einsum("aqi,bqi->iab", jacobian * weights, jacobian)
