@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pymc_isomix.family import shape as shapes
+from pymc_isomix.family.shear import Shear
 from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, SHEAR, Coordinates
 
@@ -26,7 +26,7 @@ class ModelTarget:
 
     def __init__(self, compiled):
         compiled.prepare()
-        self.compiled, self.map = compiled, compiled.coordinates.map.straight
+        self.compiled, self.map = compiled, compiled.coordinates.map.without_shape
         self.n_gradients = 0
         self._latest = None
         for site in self.map.sites:
@@ -58,16 +58,14 @@ class ModelTarget:
     def learn(self, points, gradients, centre, parameters, damping):
         """Learn the pseudo-observations by regression; see :class:`second_order.Target`."""
         new = {name: value.copy() for name, value in parameters.items()}
-        factor, n, shape = np.ones(points.shape[1]), len(points), None
-        both = np.concatenate([points, centre])
-        if (of_map := self.map.of(parameters)).has_shape:  # the sites see only x
-            shape = of_map.shape(parameters)
-            both, log_slope, slope_of_log_slope = of_map.bend(both, parameters)
-            gradients = (gradients - slope_of_log_slope[:n]) / np.exp(log_slope[:n])
-        known, straight = self._given_latest(points, parameters), both
-        both = self.map.shear(both, parameters)
+        factor, n = np.ones(points.shape[1]), len(points)
+        of_map, known = self.map.of(parameters), self._given_latest(points, parameters)
+        # the sites see only x; a shear does not change the gradient there
+        both, *slopes = of_map.bend(np.concatenate([points, centre]), parameters)
+        log_slope, slope_of_log_slope = (part[:n] for part in slopes)
+        gradients = (gradients - slope_of_log_slope) / np.exp(log_slope)
         points, centre = both[:n], both[n:].copy()
-        for form, place, of_site, given in self._sites(straight, parameters, known):
+        for form, place, of_site, given in self._sites(both, parameters, known):
             at_draws, at_centre = [part[:n] for part in given], [part[n:] for part in given]
             old = [parameters[name][of_site] for name in PSEUDO]
             learned = form.learn(points[:, place], gradients[:, place], at_draws, old, damping)
@@ -77,8 +75,7 @@ class ModelTarget:
                 new[name][of_site] = value
             centre[:, place] = form.moved(centre[:, place], at_centre, old, learned)
             factor[place] = form.unit_change(at_draws, old, learned)
-        centre = self.map.unshear(centre, parameters)
-        return new, centre if shape is None else shapes.straighten(centre, shape), factor
+        return new, of_map.straighten(centre, parameters), factor
 
     def decorrelate(self, points, gradients, centre, parameters):
         """Learn correlations of dimensions without a site, from draws y (S, d).
@@ -95,7 +92,7 @@ class ModelTarget:
             Factor of the units of y, from conditional ones to those given the dimensions before.
         """
         places, factor = self.map.sheared, np.ones(points.shape[1])
-        if not len(places) or self.map.of(parameters).has_shape:
+        if not len(places):
             return parameters, centre, factor
         offsets = points - points.mean(axis=0)
         correlations, deviations = _given_others(offsets[:, places], gradients[:, places])
@@ -107,6 +104,10 @@ class ModelTarget:
         new, centre, scales = self.sheared_by(places, root, centre, parameters, means)
         factor[places] = scales / deviations
         return new, centre, factor
+
+    def shear(self, parameters):
+        """Return the shear among parameters, or None."""
+        return self.map.shear(parameters)
 
     def sheared_by(self, places, root, centre, parameters, means=0.0):
         """Shear what is of no site, so that a Gaussian of this root has no correlations.
@@ -138,7 +139,7 @@ class ModelTarget:
         own = root / scales
         change += means @ own if np.ndim(means) else 0.0
         change[places] = own - np.eye(len(places))
-        centre = self.map.unshear(centre, {SHEAR: change.astype(centre.dtype)})
+        centre = Shear(places, change.astype(centre.dtype)).undo(centre)
         # one shear after the other
         shear = (change + parameters[SHEAR] @ own).astype(centre.dtype)
         return {**parameters, SHEAR: shear}, centre, scales
@@ -147,14 +148,12 @@ class ModelTarget:
         """Map points y (S, d) to points of the same z under new parameters."""
         if not len(points):
             return points
-        before, after = self.map.of(old), self.map.of(new)
-        straight = before.bend(points, old)[0] if before.has_shape else points
-        points = self.map.shear(straight, old).copy()
-        for form, place, of_site, given in self._sites(straight, old):
+        bent = self.map.of(old).bend(points, old)[0]
+        points = bent.copy()
+        for form, place, of_site, given in self._sites(bent, old):
             pairs = [[values[name][of_site] for name in PSEUDO] for values in (old, new)]
             points[:, place] = form.moved(points[:, place], given, *pairs)
-        points = self.map.unshear(points, new)
-        return shapes.straighten(points, after.shape(new)) if after.has_shape else points
+        return self.map.of(new).straighten(points, new)
 
     def _given_latest(self, points, parameters):
         """Return the given values at points (S, d) of the latest evaluation, or None.
@@ -175,7 +174,7 @@ class ModelTarget:
         """
         n_known = len(known[0]) if known else 0
         points, known = np.ascontiguousarray(points), iter(known or ())
-        flat = iter(self.map.evaluate("given", points[n_known:], parameters))
+        flat = iter(self.map.straight.evaluate("given", points[n_known:], parameters))
         n_left = len(points) - n_known
         for site, of_site in zip(self.map.sites, self.map.places, strict=True):
             given = [next(flat) for _ in range(site.form.n_learned_from + len(site.slopes))]

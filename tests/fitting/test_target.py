@@ -153,9 +153,13 @@ def test_no_points_are_moved(sheared):
     assert target.moved(np.ones((0, 8)), parameters, with_shear(parameters)).shape == (0, 8)
 
 
-def test_a_shear_is_learned_that_has_the_correlations(sheared):
+@pytest.mark.parametrize("has_shape", [False, True])
+def test_a_shear_is_learned_that_has_the_correlations(sheared, has_shape):
     """Of a Gaussian, from few draws exactly: the new precisions are diagonal, and factors right."""
     target, parameters = sheared
+    if has_shape:
+        shape = np.array([[0.1], [1.1], [0.1], [0.3]]) * np.ones(8)
+        parameters = {**parameters, **dict(zip(SHAPE.values(), shape, strict=True))}
     rng, places = np.random.default_rng(3), target.map.sheared
     root = np.array([[1.0, 0.0, 0.0], [0.9, 0.5, 0.0], [-0.5, 0.2, 0.7]])
     precision = np.linalg.inv(root @ root.T)
@@ -169,8 +173,9 @@ def test_a_shear_is_learned_that_has_the_correlations(sheared):
     np.testing.assert_allclose(across, np.diag(np.diagonal(across)), atol=1e-4)
     deviations = factor[places] / np.sqrt(np.diagonal(precision))
     np.testing.assert_allclose(deviations**-2, np.diagonal(across), rtol=1e-4)
+    of_map = target.map.of(parameters)
     old, after = (
-        target.map.to_unconstrained(*pair)[0] for pair in ((draws[:2], parameters), (centre, new))
+        of_map.to_unconstrained(*pair)[0] for pair in ((draws[:2], parameters), (centre, new))
     )
     np.testing.assert_allclose(after, old, rtol=1e-9, atol=1e-9)
 
