@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import scipy  # which loads its parts when they are used
 
+from pymc_isomix.family import metric as metrics
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.family.shape import Shape
 from pymc_isomix.sites.coordinates import SHAPE, SHEAR
@@ -151,11 +151,11 @@ def take(move, shape, mean, root, *, damping=1.0, among=None):
         part = part * among
     left, right = np.clip(np.stack([shape.left, shape.right]) + part * move.change, LOWEST, HIGHEST)
     dtype = mean.dtype
-    moved = mean + part * move.shift * _deviations(root)
+    moved = mean + part * move.shift * metrics.deviations(root)
     return (
         shape._replace(left=left.astype(dtype), right=right.astype(dtype)),
         moved.astype(dtype),
-        _scale_rows(root, np.exp(part * move.log_scale)).astype(dtype),
+        metrics.scale_rows(root, np.exp(part * move.log_scale)).astype(dtype),
     )
 
 
@@ -182,7 +182,7 @@ def shaped(target, batch, step, damping):
     among = shapes.is_shaped(shape) | move.wanted
     if not among.any():
         return step
-    shear = _shear_of(target, step)
+    shear = target.shear(step.parameters)
     mean, old = _before_shape(step, shear)
     shape, mean, deviations = recentre(*take(move, shape, mean, old, damping=damping, among=among))
     parameters = {**step.parameters, **dict(zip(SHAPE.values(), shape, strict=True))}
@@ -190,7 +190,9 @@ def shaped(target, batch, step, damping):
     if shear:
         shear = shear.scaled(factors)
         mean, parameters[SHEAR] = shear.undo(mean), shear.matrix
-    return replace(step, mean=mean, root=_scale_rows(step.root, factors), parameters=parameters)
+    return replace(
+        step, mean=mean, root=metrics.scale_rows(step.root, factors), parameters=parameters
+    )
 
 
 def is_wanted(target, batch):
@@ -206,21 +208,16 @@ def _has_few_pairs(batch):
     return len(_pairs(batch.noise)[0]) < LEAST_PAIRS
 
 
-def _shear_of(target, gaussian):
-    """Return the shear of a Gaussian's coordinates, or None."""
-    return target.shear(gaussian.parameters) if SHEAR in gaussian.parameters else None
-
-
 def _before_shape(gaussian, shear):
     """Mean and standard deviations (d,) of a Gaussian where the shape sees it."""
     if shear:
         return shear.apply(gaussian.mean), shear.deviations(gaussian.root)
-    return gaussian.mean, _deviations(gaussian.root)
+    return gaussian.mean, metrics.deviations(gaussian.root)
 
 
 def _proposed(target, batch):
     gaussian = batch.gaussian
-    shear = _shear_of(target, gaussian)
+    shear = target.shear(gaussian.parameters)
     if set(SHAPE.values()) <= set(gaussian.parameters):
         shape = Shape(*(gaussian.parameters[name] for name in SHAPE.values()))
     else:
@@ -236,7 +233,7 @@ def centred(shape, mean, root):
     shaped = shapes.is_shaped(shape)
     return shape._replace(
         centre=np.where(shaped, shape.centre, mean),
-        width=np.where(shaped, shape.width, _deviations(root)),
+        width=np.where(shaped, shape.width, metrics.deviations(root)),
     )
 
 
@@ -258,7 +255,7 @@ def recentre(shape, mean, root):
     mean : (d,) array
     root : (d,) or (d, d) array
     """
-    dtype, deviation = mean.dtype, _deviations(root)
+    dtype, deviation = mean.dtype, metrics.deviations(root)
     points = mean + deviation * NODES[:, None]
     quantiles, log_slope, _ = shapes.bend(points, shape)
     unit = deviation * np.exp(log_slope)
@@ -308,7 +305,7 @@ def recentre(shape, mean, root):
     moved = shapes.is_shaped(shape) & (np.maximum(*apart) > FAR) & good
     factors = np.where(moved, np.exp(log_deviation) / deviation, 1.0)
     parts = [np.where(moved, new, old) for new, old in zip(trial, shape, strict=True)]
-    results = *parts, np.where(moved, new_mean, mean), _scale_rows(root, factors)
+    results = *parts, np.where(moved, new_mean, mean), metrics.scale_rows(root, factors)
     *parts, mean, root = (part.astype(dtype) for part in results)
     return Shape(*parts), mean, root
 
@@ -328,13 +325,12 @@ def _of_gaussian(root, noise, shear=None):
         deviation, precisions = shear.deviations(root), shear.precisions(root)
         offsets, pull = shear.apply(noise * root), shear.push(noise / root)
         return deviation, offsets, pull, np.maximum(deviation**2 * precisions - 1, 0)
-    if root.ndim == 1:
-        return np.abs(root), noise * root, noise / root, np.zeros(len(root))
-    pull = scipy.linalg.solve_triangular(root, noise.T, lower=True, trans=1).T
-    inverse = scipy.linalg.solve_triangular(root, np.eye(len(root)), lower=True)
-    deviation = _deviations(root)
-    excess = deviation**2 * (inverse**2).sum(axis=0) - 1
-    return deviation, noise @ root.T, pull, np.maximum(excess, 0)
+    deviation, excess = metrics.deviations(root), np.zeros(len(root))
+    if root.ndim == 2:
+        inverse = metrics.whiten(root, np.eye(len(root)))  # transposed
+        excess = np.maximum(deviation**2 * (inverse**2).sum(axis=1) - 1, 0)
+    pull = metrics.unwhiten_gradient(root, noise)
+    return deviation, metrics.unwhiten(root, noise), pull, excess
 
 
 def _regress(values, low, high):
@@ -378,11 +374,3 @@ def _information(shape, mean, deviation, excess):
     polynomials = np.stack([one, units, units**2 - 1, units**3 - 3 * units])
     overlap = np.einsum("q,aqi,bqi->iab", WEIGHTS, polynomials, moves[2:])
     return fisher + excess[:, None, None] * between, overlap
-
-
-def _deviations(root):
-    return np.abs(root) if root.ndim == 1 else np.sqrt((root**2).sum(axis=1))
-
-
-def _scale_rows(root, factors):
-    return root * factors if root.ndim == 1 else root * factors[:, None]

@@ -1,16 +1,103 @@
 """The target of second-order steps: a compiled model with a counter, in coordinates that learn."""
 
+from typing import Any
+
 import numpy as np
 
+from pymc_isomix.family import metric as metrics
 from pymc_isomix.family.shear import Shear
 from pymc_isomix.sites.chains import Chain
-from pymc_isomix.sites.coordinates import PSEUDO, SHEAR, Coordinates
+from pymc_isomix.sites.coordinates import PSEUDO, SHEAR
 
 PRECISION_BOUNDS = 0.2, 8.0  # smallest and largest precision, relative to that of the draws
 LEAST_EIGENVALUE = 1e-3  # of the matrix of partial correlations
 
 
-class ModelTarget:
+class Target:
+    """The target of Gaussians: a log density in coordinates, whose parameters may learn.
+
+    The coordinates of this class learn nothing.
+
+    Attributes
+    ----------
+    has_chains : bool
+        Whether effects are chains in time.
+    """
+
+    has_chains: Any = False
+
+    def evaluate(self, points: np.ndarray, parameters: dict) -> tuple[np.ndarray, np.ndarray]:
+        """Log density (S,) and gradient (S, d) at points y (S, d)."""
+        raise NotImplementedError
+
+    def learn(
+        self,
+        points: np.ndarray,
+        gradients: np.ndarray,
+        centre: np.ndarray,
+        parameters: dict,
+        damping: float,
+    ) -> tuple[dict, np.ndarray, np.ndarray]:
+        """Learn the pseudo-observations of sites from draws y (S, d).
+
+        Returns
+        -------
+        new : dict of arrays
+        centre : (C, d) array
+            The points ``centre``, at the same z, in the new coordinates.
+        factor : (d,) array
+            Typical factor by which the units of y shrink.
+        """
+        return parameters, centre, np.ones(points.shape[1])
+
+    def decorrelate(
+        self, points: np.ndarray, gradients: np.ndarray, centre: np.ndarray, parameters: dict
+    ) -> tuple[dict, np.ndarray, np.ndarray]:
+        """Learn correlations of dimensions without a site; returns as :meth:`learn`."""
+        return parameters, centre, np.ones(points.shape[1])
+
+    def moved(self, points: np.ndarray, old: dict, new: dict) -> np.ndarray:
+        """Map points y (S, d) to points of the same z under new parameters."""
+        return points.copy()
+
+    def shear(self, parameters: dict) -> Any:
+        """Return the shear of coordinates with these parameters, or None."""
+        return None
+
+    def sheared_by(
+        self,
+        places: np.ndarray,
+        root: np.ndarray,
+        centre: np.ndarray,
+        parameters: dict,
+        means: Any = 0.0,
+    ) -> tuple[dict, np.ndarray, np.ndarray]:
+        """Shear what is of no site, so that a Gaussian of this root has no correlations.
+
+        Parameters
+        ----------
+        places : (n,) integer array
+            Of the Gaussian's dimensions. All others stay, and these too where they are not the
+            ones that are sheared.
+        root : (n, n) array
+            Lower triangular.
+        centre : (C, d) array
+        parameters : dict of arrays
+        means : (d, n) array, optional
+            By which the means of the other dimensions follow these.
+
+        Returns
+        -------
+        new : dict of arrays
+        centre : (C, d) array
+            The points at the same z in the new coordinates.
+        scales : (n,) array
+            Standard deviations of the Gaussian there.
+        """
+        return parameters, centre, metrics.deviations(root)
+
+
+class ModelTarget(Target):
     """The log density of a model in coordinates, with a counter of evaluations.
 
     Parameters
@@ -34,8 +121,7 @@ class ModelTarget:
                 site.form.run_on_jax()
 
     @property
-    def has_chains(self):
-        """Whether effects are chains in time."""
+    def has_chains(self):  # noqa: D102
         return bool(self.of_chains.any())
 
     @property
@@ -46,22 +132,21 @@ class ModelTarget:
             found[self.map.place_of(site)] = isinstance(site.form, Chain)
         return found
 
-    def evaluate(self, points, parameters):
-        """Log density (S,) and gradient (S, d) at points y (S, d)."""
+    def evaluate(self, points, parameters):  # noqa: D102
         self.n_gradients += len(points)
-        compiled = self.compiled.at(Coordinates(self.map.of(parameters), parameters))
+        compiled = self.compiled.at(self.map.of(parameters))
         points = np.ascontiguousarray(points)
         log_density, gradient, given = compiled.evaluate_to_learn(points)
         self._latest = points, parameters, given
         return log_density, gradient
 
     def learn(self, points, gradients, centre, parameters, damping):
-        """Learn the pseudo-observations by regression; see :class:`second_order.Target`."""
+        """Learn the pseudo-observations by regression."""
         new = {name: value.copy() for name, value in parameters.items()}
-        factor, n = np.ones(points.shape[1]), len(points)
-        of_map, known = self.map.of(parameters), self._given_latest(points, parameters)
+        factor, n, coordinates = np.ones(points.shape[1]), len(points), self.map.of(parameters)
+        known = self._given_latest(points, parameters)
         # the sites see only x; a shear does not change the gradient there
-        both, *slopes = of_map.bend(np.concatenate([points, centre]), parameters)
+        both, *slopes = coordinates.bend(np.concatenate([points, centre]))
         log_slope, slope_of_log_slope = (part[:n] for part in slopes)
         gradients = (gradients - slope_of_log_slope) / np.exp(log_slope)
         points, centre = both[:n], both[n:].copy()
@@ -75,21 +160,14 @@ class ModelTarget:
                 new[name][of_site] = value
             centre[:, place] = form.moved(centre[:, place], at_centre, old, learned)
             factor[place] = form.unit_change(at_draws, old, learned)
-        return new, of_map.straighten(centre, parameters), factor
+        return new, coordinates.straighten(centre), factor
 
     def decorrelate(self, points, gradients, centre, parameters):
         """Learn correlations of dimensions without a site, from draws y (S, d).
 
         The precisions A come from a regression of the gradient on the draws. The shear is
-        multiplied by the unit lower triangular T of :math:`A^{-1} = T D T^T`.
-
-        Returns
-        -------
-        new : dict of arrays
-        centre : (C, d) array
-            The points ``centre``, at the same z, in the new coordinates.
-        factor : (d,) array
-            Factor of the units of y, from conditional ones to those given the dimensions before.
+        multiplied by the unit lower triangular T of :math:`A^{-1} = T D T^T`. Units of y change
+        from conditional ones to those given the dimensions before.
         """
         places, factor = self.map.sheared, np.ones(points.shape[1])
         if not len(places):
@@ -105,35 +183,12 @@ class ModelTarget:
         factor[places] = scales / deviations
         return new, centre, factor
 
-    def shear(self, parameters):
-        """Return the shear among parameters, or None."""
+    def shear(self, parameters):  # noqa: D102
         return self.map.shear(parameters)
 
-    def sheared_by(self, places, root, centre, parameters, means=0.0):
-        """Shear what is of no site, so that a Gaussian of this root has no correlations.
-
-        Parameters
-        ----------
-        places : (n,) integer array
-            Of the Gaussian's dimensions. All others stay, and these too where they are not the
-            ones that are sheared.
-        root : (n, n) array
-            Lower triangular.
-        centre : (C, d) array
-        parameters : dict of arrays
-        means : (d, n) array, optional
-            By which the means of the other dimensions follow these.
-
-        Returns
-        -------
-        new : dict of arrays
-        centre : (C, d) array
-            The points at the same z in the new coordinates.
-        scales : (n,) array
-            Standard deviations of the Gaussian there.
-        """
+    def sheared_by(self, places, root, centre, parameters, means=0.0):  # noqa: D102
         if not len(places) or not np.array_equal(places, self.map.sheared):
-            return parameters, centre, np.sqrt((root**2).sum(axis=1))
+            return super().sheared_by(places, root, centre, parameters)
         scales = np.diagonal(root)
         change = np.zeros((centre.shape[1], len(places)))
         own = root / scales
@@ -144,16 +199,15 @@ class ModelTarget:
         shear = (change + parameters[SHEAR] @ own).astype(centre.dtype)
         return {**parameters, SHEAR: shear}, centre, scales
 
-    def moved(self, points, old, new):
-        """Map points y (S, d) to points of the same z under new parameters."""
+    def moved(self, points, old, new):  # noqa: D102
         if not len(points):
             return points
-        bent = self.map.of(old).bend(points, old)[0]
+        bent = self.map.of(old).bend(points)[0]
         points = bent.copy()
         for form, place, of_site, given in self._sites(bent, old):
             pairs = [[values[name][of_site] for name in PSEUDO] for values in (old, new)]
             points[:, place] = form.moved(points[:, place], given, *pairs)
-        return self.map.of(new).straighten(points, new)
+        return self.map.of(new).straighten(points)
 
     def _given_latest(self, points, parameters):
         """Return the given values at points (S, d) of the latest evaluation, or None.

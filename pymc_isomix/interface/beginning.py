@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from pymc_isomix.backend.compilation import jax_failure
+from pymc_isomix.backend.upstream import forget_expressions
 from pymc_isomix.fitting import warm_start
 from pymc_isomix.fitting.record import CONVERGED, GAUSSIAN
 from pymc_isomix.fitting.target import ModelTarget
@@ -15,7 +16,6 @@ from pymc_isomix.interface.settings import DENSE_UP_TO
 from pymc_isomix.model.compiled import CompiledModel, rows_per_row_of_minibatch
 from pymc_isomix.model.starts import starting_means
 from pymc_isomix.sites.blocks import Block, BlockMixture
-from pymc_isomix.sites.coordinates import Coordinates
 
 logger = logging.getLogger(__name__)
 
@@ -76,13 +76,12 @@ class Watch:
 
     def coordinates_of(self, batch):
         """Return the coordinates of a Gaussian, which may have a shape."""
-        parameters = batch.gaussian.parameters
-        return Coordinates(self.group.coordinate_map.of(parameters), parameters)
+        return self.group.coordinate_map.of(batch.gaussian.parameters)
 
     def put_coordinates(self, coordinates):
         """Put coordinates, with a shape or without, in place of those of PyMC's group."""
         self.group.coordinates = coordinates
-        self.approx.__dict__.pop("_cache", None)  # of expressions in the old coordinates
+        forget_expressions(self.approx)
 
     def put_mixture(self, mixture):
         """Put a mixture with one metric in place of the parameters of PyMC's group."""

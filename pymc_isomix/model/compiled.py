@@ -76,12 +76,6 @@ class CompiledModel:
         """Compile the evaluation, so that copies by :meth:`at` share it."""
         return self._function
 
-    @staticmethod
-    def key(model):
-        """Return a key that changes when something is added to a model."""
-        parts = (*model.basic_RVs, *model.deterministics, *model.potentials)
-        return id(model), *map(id, parts)
-
     @property
     def model(self):
         """The model."""
@@ -244,7 +238,7 @@ class CompiledModel:
         if not self._is_bent:
             return evaluate(points)
         points = np.asarray(points, dtype=self.dtype)
-        bent, *slopes = self.coordinates.map.bend(points, self._parameters)
+        bent, *slopes = self.coordinates.bend(points)
         log_density, gradient, *more = evaluate(bent)
         z, log_determinant, *given = more or (bent, 0)
         moved = self.coordinates.map.pull_back(log_density, gradient, slopes, self._parameters)

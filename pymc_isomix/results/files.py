@@ -18,7 +18,7 @@ import xarray as xr
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting.record import History
 from pymc_isomix.sites.blocks import Block, BlockMixture
-from pymc_isomix.sites.coordinates import SHAPE, Coordinates
+from pymc_isomix.sites.coordinates import SHAPE
 
 logger = logging.getLogger(__name__)
 
@@ -82,11 +82,7 @@ class Saved(NamedTuple):
     def density(self, coordinate_map):
         """Return the blocks in coordinates of a map of this structure."""
         blocks = [
-            Block(
-                block.mixture,
-                Coordinates(coordinate_map.of(block.coordinates), block.coordinates),
-                block.source,
-            )
+            Block(block.mixture, coordinate_map.of(block.coordinates), block.source)
             for block in self.blocks
         ]
         return BlockMixture.of(blocks, [block.log_weight for block in self.blocks])

@@ -177,9 +177,10 @@ class CoordinateMap:
         shear = self.shear(parameters)
         return log_density, shear.pull_back(gradient) if shear else gradient
 
-    def of(self, parameters):
-        """Return the map for these parameters, by name: with or without a shape."""
-        return self.with_shape() if set(SHAPE.values()) <= set(parameters) else self.without_shape
+    def of(self, parameters: dict) -> "Coordinates":
+        """Return the coordinates of these parameters, by name: with or without a shape."""
+        has_shape = set(SHAPE.values()) <= set(parameters)
+        return Coordinates(self.with_shape() if has_shape else self.without_shape, parameters)
 
     @property
     def n_elements(self):
@@ -368,31 +369,6 @@ class CoordinateMap:
         with np.errstate(all="ignore"):
             return self.function(what, points.dtype.name)(points, *numbers)
 
-    def to_unconstrained(self, points, parameters):
-        """Map points y (S, d), an array, to z (S, d) and the log determinant (S,) of dz/dy."""
-        if self.is_bent:
-            bent, log_slope, _ = self.bend(points, parameters)
-            z, log_determinant = self.straight.to_unconstrained(bent, parameters)
-            return z, log_determinant + log_slope.sum(axis=1)
-        if not self:
-            return points, np.zeros(len(points), points.dtype)
-        return self.evaluate("unconstrained", points, parameters)
-
-    def from_unconstrained(self, points, parameters):
-        """Map points z (S, d), an array, to y (S, d) and log |dy/dz| (S,)."""
-        if self.is_bent:
-            bent, log_determinant = self.straight.from_unconstrained(points, parameters)
-            points = self.straighten(bent, parameters)
-            return points, log_determinant - self.bend(points, parameters)[1].sum(axis=1)
-        if not self:
-            return points, np.zeros(len(points), points.dtype)
-        return self.evaluate("coordinates", points, parameters)[:2]
-
-    def shares(self, points, parameters):
-        """Mean share (P,) of each pseudo-observation over points y (S, d)."""
-        points = self.bend(points, parameters)[0]
-        return self.straight.evaluate("share", points, parameters)[0]
-
     @property
     def names(self):
         """Names of the sites' value variables, in order."""
@@ -527,24 +503,35 @@ class Coordinates:
         """Return coordinates of the same structure with other parameters."""
         return Coordinates(self.map, {**self.parameters, **parameters})
 
-    def equals(self, other):
-        """Whether other coordinates have the same map and parameters."""
-        return self.map.key == other.map.key and all(
-            np.array_equal(value, other.parameters[name], equal_nan=True)
-            for name, value in self.parameters.items()
-        )
-
-    def to_unconstrained(self, points):
+    def to_unconstrained(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map points y (S, d), an array, to z (S, d) and the log determinant (S,) of dz/dy."""
-        return self.map.to_unconstrained(points, self.parameters)
+        bent, log_slope, _ = self.bend(points)
+        z, log_determinant = bent, np.zeros(len(points), points.dtype)
+        if self.map.sites:
+            z, log_determinant = self.map.straight.evaluate("unconstrained", bent, self.parameters)
+        return z, log_determinant + log_slope.sum(axis=1)
 
-    def from_unconstrained(self, points):
+    def from_unconstrained(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map points z (S, d), an array, to y (S, d) and log |dy/dz| (S,)."""
-        return self.map.from_unconstrained(points, self.parameters)
+        bent, log_determinant = points, np.zeros(len(points), points.dtype)
+        if self.map.sites:
+            bent, log_determinant, *_ = self.map.straight.evaluate(
+                "coordinates", points, self.parameters
+            )
+        y = self.straighten(bent)
+        return y, log_determinant - self.bend(y)[1].sum(axis=1)
 
-    def shares(self, points):
+    def bend(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Map points y (S, d) to x, as :func:`pymc_isomix.family.shape.bend` does."""
+        return self.map.bend(points, self.parameters)
+
+    def straighten(self, points: np.ndarray) -> np.ndarray:
+        """Map points x (S, d) to y."""
+        return self.map.straighten(points, self.parameters)
+
+    def shares(self, points: np.ndarray) -> np.ndarray:
         """Mean share (P,) of each pseudo-observation over points y (S, d)."""
-        return self.map.shares(points, self.parameters)
+        return self.map.straight.evaluate("share", self.bend(points)[0], self.parameters)[0]
 
     def forward(self, point):
         """Map a symbolic point y (d,) to z by the name of the value variable, and log |dz/dy|."""

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pymc_isomix.family import metric as metrics
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.family.shape import Shape
 from pymc_isomix.family.shear import Shear
 from pymc_isomix.fitting import second_order, shaping, warm_start
 from pymc_isomix.fitting.second_order import Gaussian
+from pymc_isomix.fitting.target import Target
 from pymc_isomix.sites.coordinates import SHAPE
 
 N_DIM = 3
@@ -234,7 +236,7 @@ def test_recentring_keeps_the_quantiles(shape, kind):
     units = np.linspace(-2, 2, 9)[:, None]
 
     def quantiles(shape, mean, root):
-        return shapes.bend(mean + shaping._deviations(root) * units, shape)[0]
+        return shapes.bend(mean + metrics.deviations(root) * units, shape)[0]
 
     before, after = quantiles(shape, mean, root), quantiles(at, new_mean, new_root)
     np.testing.assert_allclose(after, before, atol=0.05 * before.std(axis=0).max())
@@ -243,8 +245,8 @@ def test_recentring_keeps_the_quantiles(shape, kind):
     np.testing.assert_array_equal(after[:, 1:], before[:, 1:])
     np.testing.assert_array_equal(at.left[1:], shape.left[1:])
     if kind == "dense":
-        expected = root @ root.T / np.outer(*2 * [shaping._deviations(root)])
-        got = new_root @ new_root.T / np.outer(*2 * [shaping._deviations(new_root)])
+        expected = root @ root.T / np.outer(*2 * [metrics.deviations(root)])
+        got = new_root @ new_root.T / np.outer(*2 * [metrics.deviations(new_root)])
         np.testing.assert_allclose(got, expected, rtol=1e-10)
 
 
@@ -260,10 +262,8 @@ def test_single_precision_stays_single(shape):
         assert part.dtype == "float32"
 
 
-class Bendable:
+class Bendable(Target):
     """A target known in x, in coordinates that may have a shape."""
-
-    has_chains = False
 
     def __init__(self, function):
         self.function, self.n_gradients = function, 0
@@ -274,9 +274,6 @@ class Bendable:
             return self.function(points)
         bent, *slopes = shapes.bend(points, Shape(*(parameters[n] for n in SHAPE.values())))
         return shapes.log_density_and_gradient(*self.function(bent), *slopes)
-
-    def learn(self, points, gradients, centre, parameters, damping):
-        return parameters, centre, np.ones(points.shape[1])
 
 
 def start_of(target, n_dim, with_shape):
