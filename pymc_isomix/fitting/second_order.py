@@ -268,7 +268,7 @@ def fit(
         for _ in range(MOST_REFUSALS):
             step = _with_coordinates(target, batch, newton.step(batch.gaussian, damping), damping)
             if with_shape:
-                step = shaping.shaped(batch, step, damping)
+                step = shaping.shaped(target, batch, step, damping)
             ahead = draw(target, step, n_draws, rng)
             fell, error = fall(batch, ahead)
             if fell < min(error + ALLOWED_FALL, LARGEST_FALL):

@@ -20,7 +20,7 @@ import numpy as np
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.family.shape import Shape
-from pymc_isomix.sites.coordinates import SHAPE
+from pymc_isomix.sites.coordinates import SHAPE, SHEAR
 
 LOWEST, HIGHEST = -2.0, 1.5  # of left and right
 LEAST_PAIRS = 20  # of antithetic draws
@@ -65,7 +65,7 @@ class Move(NamedTuple):
         return np.clip(1 - chance / np.maximum(self.gain + self.gain.mean(), 1e-300), 0, 1)
 
 
-def propose(shape, mean, root, noise, gradient):
+def propose(shape, mean, root, noise, gradient, shear=None):
     r"""Propose a step of the shape from a batch of draws y = mean + L noise.
 
     Parameters
@@ -79,6 +79,8 @@ def propose(shape, mean, root, noise, gradient):
         e, standard normal and antithetic. Draws without their opposite are left out.
     gradient : (S, d) array
         :math:`\nabla_y \log p` at the draws.
+    shear : Shear, optional
+        What comes before the shape, which then bends sheared draws.
 
     Returns
     -------
@@ -86,7 +88,9 @@ def propose(shape, mean, root, noise, gradient):
     """
     first, opposite = _pairs(noise)
     gradient, noise = np.concatenate([gradient[first], gradient[opposite]]), noise[first]
-    deviation, offsets, pull, excess = _of_gaussian(root, noise)
+    deviation, offsets, pull, excess = _of_gaussian(root, noise, shear)
+    if shear:
+        mean, gradient = shear.apply(mean), shear.push(gradient)
     units = offsets / deviation  # (P, d), standard normal; and the same with the other sign
     fisher, overlap = _information(shape, mean, deviation, excess)
     across = np.linalg.solve(fisher[:, :2, :2], fisher[:, :2, 2:])  # (d, place and scale, shape)
@@ -155,11 +159,12 @@ def take(move, shape, mean, root, *, damping=1.0, among=None):
     )
 
 
-def shaped(batch, step, damping):
+def shaped(target, batch, step, damping):
     """Take a step of the shape together with one of the mean, L and the sites.
 
     Parameters
     ----------
+    target : Target
     batch : Batch
         Of draws of the Gaussian before the step.
     step : Gaussian
@@ -173,21 +178,28 @@ def shaped(batch, step, damping):
     """
     if _has_few_pairs(batch):
         return step
-    shape, move = _proposed(batch)
+    shape, move = _proposed(target, batch)
     among = shapes.is_shaped(shape) | move.wanted
     if not among.any():
         return step
-    moved = take(move, shape, step.mean, step.root, damping=damping, among=among)
-    shape, mean, root = recentre(*moved)
+    shear = target.shear(step.parameters)
+    mean, old = _before_shape(step, shear)
+    shape, mean, deviations = recentre(*take(move, shape, mean, old, damping=damping, among=among))
     parameters = {**step.parameters, **dict(zip(SHAPE.values(), shape, strict=True))}
-    return replace(step, mean=mean, root=root, parameters=parameters)
+    factors = deviations / old
+    if shear:
+        shear = shear.scaled(factors)
+        mean, parameters[SHEAR] = shear.undo(mean), shear.matrix
+    return replace(
+        step, mean=mean, root=metrics.scale_rows(step.root, factors), parameters=parameters
+    )
 
 
-def is_wanted(batch):
+def is_wanted(target, batch):
     """Tell whether any coordinate without a shape needs one."""
     if _has_few_pairs(batch):
         return False
-    shape, move = _proposed(batch)
+    shape, move = _proposed(target, batch)
     return bool((move.wanted & ~shapes.is_shaped(shape)).any())
 
 
@@ -196,16 +208,24 @@ def _has_few_pairs(batch):
     return len(_pairs(batch.noise)[0]) < LEAST_PAIRS
 
 
-def _proposed(batch):
+def _before_shape(gaussian, shear):
+    """Mean and standard deviations (d,) of a Gaussian where the shape sees it."""
+    if shear:
+        return shear.apply(gaussian.mean), shear.deviations(gaussian.root)
+    return gaussian.mean, metrics.deviations(gaussian.root)
+
+
+def _proposed(target, batch):
     gaussian = batch.gaussian
+    shear = target.shear(gaussian.parameters)
     if set(SHAPE.values()) <= set(gaussian.parameters):
         shape = Shape(*(gaussian.parameters[name] for name in SHAPE.values()))
     else:
         shape = shapes.identity(gaussian.n_dim, gaussian.mean.dtype)
-    shape = centred(shape, gaussian.mean, gaussian.root)
+    shape = centred(shape, *_before_shape(gaussian, shear))
     # draws far out, whose scores are cut, carry most information on the tails
     noise, gradients = batch.noise, batch.gradients
-    return shape, propose(shape, gaussian.mean, gaussian.root, noise, gradients)
+    return shape, propose(shape, gaussian.mean, gaussian.root, noise, gradients, shear)
 
 
 def centred(shape, mean, root):
@@ -303,8 +323,12 @@ def _pairs(noise):
     return first[found], opposite[found]
 
 
-def _of_gaussian(root, noise):
+def _of_gaussian(root, noise, shear=None):
     """Deviations (d,), offsets and precision times offset (S, d), and sigma^2 P_ii - 1 (d,)."""
+    if shear:
+        deviation, precisions = shear.deviations(root), shear.precisions(root)
+        offsets, pull = shear.apply(noise * root), shear.push(noise / root)
+        return deviation, offsets, pull, np.maximum(deviation**2 * precisions - 1, 0)
     deviation, excess = metrics.deviations(root), np.zeros(len(root))
     if root.ndim == 2:
         inverse = metrics.whiten(root, np.eye(len(root)))  # transposed

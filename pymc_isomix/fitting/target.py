@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from pymc_isomix.family import metric as metrics
+from pymc_isomix.family.shear import Shear
 from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, SHEAR
 
@@ -59,6 +60,10 @@ class Target:
         """Map points y (S, d) to points of the same z under new parameters."""
         return points.copy()
 
+    def shear(self, parameters: dict) -> Any:
+        """Return the shear of coordinates with these parameters, or None."""
+        return None
+
     def sheared_by(
         self,
         places: np.ndarray,
@@ -108,7 +113,7 @@ class ModelTarget(Target):
 
     def __init__(self, compiled):
         compiled.prepare()
-        self.compiled, self.map = compiled, compiled.coordinates.map.straight
+        self.compiled, self.map = compiled, compiled.coordinates.map.without_shape
         self.n_gradients = 0
         self._latest = None
         for site in self.map.sites:
@@ -139,14 +144,13 @@ class ModelTarget(Target):
         """Learn the pseudo-observations by regression."""
         new = {name: value.copy() for name, value in parameters.items()}
         factor, n, coordinates = np.ones(points.shape[1]), len(points), self.map.of(parameters)
-        both = np.concatenate([points, centre])
-        if coordinates.map.has_shape:  # the sites see only x
-            both, log_slope, slope_of_log_slope = coordinates.bend(both)
-            gradients = (gradients - slope_of_log_slope[:n]) / np.exp(log_slope[:n])
-        known, straight = self._given_latest(points, parameters), both
-        both = self.map.shear(both, parameters)
+        known = self._given_latest(points, parameters)
+        # the sites see only x; a shear does not change the gradient there
+        both, *slopes = coordinates.bend(np.concatenate([points, centre]))
+        log_slope, slope_of_log_slope = (part[:n] for part in slopes)
+        gradients = (gradients - slope_of_log_slope) / np.exp(log_slope)
         points, centre = both[:n], both[n:].copy()
-        for form, place, of_site, given in self._sites(straight, parameters, known):
+        for form, place, of_site, given in self._sites(both, parameters, known):
             at_draws, at_centre = [part[:n] for part in given], [part[n:] for part in given]
             old = [parameters[name][of_site] for name in PSEUDO]
             learned = form.learn(points[:, place], gradients[:, place], at_draws, old, damping)
@@ -156,7 +160,7 @@ class ModelTarget(Target):
                 new[name][of_site] = value
             centre[:, place] = form.moved(centre[:, place], at_centre, old, learned)
             factor[place] = form.unit_change(at_draws, old, learned)
-        return new, coordinates.straighten(self.map.unshear(centre, parameters)), factor
+        return new, coordinates.straighten(centre), factor
 
     def decorrelate(self, points, gradients, centre, parameters):
         """Learn correlations of dimensions without a site, from draws y (S, d).
@@ -166,7 +170,7 @@ class ModelTarget(Target):
         from conditional ones to those given the dimensions before.
         """
         places, factor = self.map.sheared, np.ones(points.shape[1])
-        if not len(places) or self.map.of(parameters).map.has_shape:
+        if not len(places):
             return parameters, centre, factor
         offsets = points - points.mean(axis=0)
         correlations, deviations = _given_others(offsets[:, places], gradients[:, places])
@@ -179,6 +183,9 @@ class ModelTarget(Target):
         factor[places] = scales / deviations
         return new, centre, factor
 
+    def shear(self, parameters):  # noqa: D102
+        return self.map.shear(parameters)
+
     def sheared_by(self, places, root, centre, parameters, means=0.0):  # noqa: D102
         if not len(places) or not np.array_equal(places, self.map.sheared):
             return super().sheared_by(places, root, centre, parameters)
@@ -187,7 +194,7 @@ class ModelTarget(Target):
         own = root / scales
         change += means @ own if np.ndim(means) else 0.0
         change[places] = own - np.eye(len(places))
-        centre = self.map.unshear(centre, {SHEAR: change.astype(centre.dtype)})
+        centre = Shear(places, change.astype(centre.dtype)).undo(centre)
         # one shear after the other
         shear = (change + parameters[SHEAR] @ own).astype(centre.dtype)
         return {**parameters, SHEAR: shear}, centre, scales
@@ -195,13 +202,12 @@ class ModelTarget(Target):
     def moved(self, points, old, new):  # noqa: D102
         if not len(points):
             return points
-        before, after = self.map.of(old), self.map.of(new)
-        straight = before.bend(points)[0] if before.map.has_shape else points
-        points = self.map.shear(straight, old).copy()
-        for form, place, of_site, given in self._sites(straight, old):
+        bent = self.map.of(old).bend(points)[0]
+        points = bent.copy()
+        for form, place, of_site, given in self._sites(bent, old):
             pairs = [[values[name][of_site] for name in PSEUDO] for values in (old, new)]
             points[:, place] = form.moved(points[:, place], given, *pairs)
-        return after.straighten(self.map.unshear(points, new))
+        return self.map.of(new).straighten(points)
 
     def _given_latest(self, points, parameters):
         """Return the given values at points (S, d) of the latest evaluation, or None.
@@ -222,7 +228,7 @@ class ModelTarget(Target):
         """
         n_known = len(known[0]) if known else 0
         points, known = np.ascontiguousarray(points), iter(known or ())
-        flat = iter(self.map.evaluate("given", points[n_known:], parameters))
+        flat = iter(self.map.straight.evaluate("given", points[n_known:], parameters))
         n_left = len(points) - n_known
         for site, of_site in zip(self.map.sites, self.map.places, strict=True):
             given = [next(flat) for _ in range(site.form.n_learned_from + len(site.slopes))]

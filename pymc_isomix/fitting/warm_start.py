@@ -115,7 +115,7 @@ def warm_start(
             # what the elements say of the rest, and its skew, are seen through their noise
             options |= {"n_draws": N_WITH_CHAINS, "most": MOST_WITH_CHAINS}
             batch = second_order.fit(target, batch.gaussian, rng, **options)
-        if shaping.is_wanted(batch):
+        if shaping.is_wanted(target, batch):
             batch = second_order.fit(target, batch.gaussian, rng, with_shape=True, **options)
         return [batch]
     return batches

@@ -386,9 +386,9 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
         return points, {}
     n_sheared = len(coordinates.sheared)
     shear = {SHEAR: np.zeros((points.shape[1], n_sheared))} if n_sheared else {}
-    nothing = dict.fromkeys(PSEUDO, np.zeros(coordinates.n_pseudo)) | shear
+    nothing = dict.fromkeys(PSEUDO, np.zeros(coordinates.n_pseudo))
     nothing = {name: value.astype(points.dtype) for name, value in nothing.items()}
-    given = coordinates.by_site(coordinates.evaluate("coordinates", points, nothing)[2:])
+    given = coordinates.by_site(coordinates.straight.evaluate("coordinates", points, nothing)[2:])
     typical = [
         site.form.typical(given) for site, given in zip(coordinates.sites, given, strict=True)
     ]
@@ -401,7 +401,7 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
         **shear,
     }
     pseudo = {name: value.astype(points.dtype) for name, value in pseudo.items()}
-    means = coordinates.evaluate("coordinates", points, pseudo)[0]
+    means = coordinates.straight.evaluate("coordinates", points, pseudo)[0]
     for _, place, _ in coordinates.at(pseudo):
         # an effect may start 1e40 standard deviations away
         means[:, place] = np.clip(means[:, place], -farthest, farthest)

@@ -7,6 +7,7 @@ from scipy import stats
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.family.shape import Shape
+from pymc_isomix.family.shear import Shear
 from pymc_isomix.fitting import second_order, shaping, warm_start
 from pymc_isomix.fitting.second_order import Gaussian
 from pymc_isomix.fitting.target import Target
@@ -49,6 +50,20 @@ def bent_gaussian(shape, root):
 def log_half_normals(bent):
     """The logarithms of half normal variables."""
     return (bent - 0.5 * np.exp(2 * bent)).sum(axis=1), 1 - np.exp(2 * bent)
+
+
+def test_a_shear_is_a_root_of_correlations(shape):
+    """The same proposal as for the matrix L with which it draws."""
+    matrix = np.array([[0.0], [0.6], [-0.4]])
+    shear, scales = Shear(np.array([0]), matrix), np.array([1.0, 0.7, 1.2])
+    mean, noise = np.array([0.3, -0.2, 0.1]), antithetic(60, N_DIM)
+    root = np.diag(scales)
+    root[:, 0] += matrix[:, 0]
+    gradient = gradient_in_y(log_half_normals, shear.apply(mean) + noise @ root.T, shape)
+    wanted = shaping.propose(shape, shear.apply(mean), root, noise, gradient)
+    got = shaping.propose(shape, mean, scales, noise, shear.pull_back(gradient), shear)
+    for one, other in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8)
 
 
 @pytest.fixture

@@ -153,9 +153,13 @@ def test_no_points_are_moved(sheared):
     assert target.moved(np.ones((0, 8)), parameters, with_shear(parameters)).shape == (0, 8)
 
 
-def test_a_shear_is_learned_that_has_the_correlations(sheared):
+@pytest.mark.parametrize("has_shape", [False, True])
+def test_a_shear_is_learned_that_has_the_correlations(sheared, has_shape):
     """Of a Gaussian, from few draws exactly: the new precisions are diagonal, and factors right."""
     target, parameters = sheared
+    if has_shape:
+        shape = np.array([[0.1], [1.1], [0.1], [0.3]]) * np.ones(8)
+        parameters = {**parameters, **dict(zip(SHAPE.values(), shape, strict=True))}
     rng, places = np.random.default_rng(3), target.map.sheared
     root = np.array([[1.0, 0.0, 0.0], [0.9, 0.5, 0.0], [-0.5, 0.2, 0.7]])
     precision = np.linalg.inv(root @ root.T)
