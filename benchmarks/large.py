@@ -5,7 +5,8 @@
 Each fit runs in a process of its own. The clock starts with the process. It stops at our verdict,
 or at the R-hat of nutpie's 4 x 1000 draws (target acceptance .95, two chains at a time). ``cpu``
 counts seconds of the processor. W1 is in standard deviations of nutpie's draws; of at most 30
-quantities a design, as in ``published_models.py``. Nutpie runs once, and its quantiles are references.
+quantities a design, as in ``published_models.py``. Nutpie runs once, and its quantiles are
+references.
 """
 
 import json

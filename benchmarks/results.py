@@ -80,7 +80,7 @@ class Listing:
 
 @dataclass
 class Computed:
-    """Headings and rows by a function of the result, and of the results ``others`` that it reads."""
+    """Headings and rows by a function of the result; ``others`` are results that it reads, too."""
 
     source: str
     make: object

@@ -11,8 +11,8 @@ Gaussian is as much too narrow or too wide. A verdict other than "good" says so.
 of fit and diagnostics, and the largest errors before and after 20 transitions.
 
 References are exact draws, from formulas and grids, or draws of nutpie at a target acceptance of
-.97, four chains, whose R-hat and effective sample size are stored with their quantiles. A variable on
-a circle is seen around its mean.
+.97, four chains, whose R-hat and effective sample size are stored with their quantiles. A variable
+on a circle is seen around its mean.
 
 A fit takes three to ten seconds, most of it compiling: a hundred some ten minutes on two idle
 cores.
