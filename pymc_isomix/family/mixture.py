@@ -105,11 +105,6 @@ class Mixture:
         """The same mixture in coordinates u in which a typical component has deviation 1."""
         return self.replace(metric=self.typical_metric)
 
-    @property
-    def sketch(self):
-        """The mixture itself, which has its own places and scales."""
-        return self
-
     @cached_property
     def mode_labels(self):
         """Number of the mode of each component, (K,); see :func:`modes.label_modes`."""

@@ -53,9 +53,7 @@ class MixtureObjective(ObjectiveFunction):
         return mode
 
     @compiling()
-    def step_function(
-        self, *, score=True, compile_kwargs=None, fn_kwargs=None, whole=False, **kwargs
-    ):
+    def step_function(self, *, score=True, compile_kwargs=None, whole=False, **kwargs):
         """Compile the step, which returns the loss, NaN for a refused step.
 
         On numba and C only the model is compiled, unless ``whole``; the arithmetic of the mixture
@@ -66,7 +64,7 @@ class MixtureObjective(ObjectiveFunction):
         JAXCompilationError
             If JAX cannot compile the step.
         """
-        compile_kwargs = dict(compile_kwargs or fn_kwargs or {})  # the second is an older name
+        compile_kwargs = dict(compile_kwargs or {})
         mode, flags = self.mode_of(compile_kwargs), {}
         random_seed = self.approx.rng.randint(2**30, dtype=np.int64)
         own_gradient = bool(kwargs.get("more_obj_params"))  # it comes after the model's rewrites
