@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from pymc_isomix.family import metric as metrics
 from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.family.shares import balance
 from pymc_isomix.fitting import second_order, shaping
 from pymc_isomix.fitting.ascents import ascend, explore, is_apart
 from pymc_isomix.fitting.second_order import LEAST_DRAWS, Gaussian
+from pymc_isomix.fitting.target import Target
 
 VERY_FEW = 10  # dimensions, up to which a Gaussian covers the peak of a density that it fits
 FEW_DIMENSIONS = 100  # up to so many, finite differences give the first metric
@@ -28,7 +30,7 @@ LOW = 30.0  # nats below the middle of a Gaussian, where chains look for no othe
 MOST_OF_REST = 200  # dimensions beside chains that are looked at by finite differences
 MOST_ELSEWHERE = 2  # Gaussians of other modes that may become the first
 NEGLIGIBLE = 12.0  # nats of log mass below another mode, where a mode is left out
-NEARLY = 1.0  # nats: standard deviation of log weights, below which chains need no dense metric
+NEARLY = 1.0  # nats of deviation, or misfit of chains, below which they need no dense metric
 TOO_FAR = 2.0  # nats: standard deviation of log weights, above which a Gaussian is tried again
 SPREAD = 0.3  # standard deviations of the components' means around the Gaussian's
 # nats of KL(q || p) that need no mixture: a number, or one per dimension up to a bound
@@ -56,7 +58,7 @@ def warm_start(
 
     Parameters
     ----------
-    target : ModelTarget
+    target : Target
     starts : (K, d) array
         Coordinates y.
     parameters : dict of arrays
@@ -114,7 +116,7 @@ def warm_start(
             # what the elements say of the rest, and its skew, are seen through their noise
             options |= {"n_draws": N_WITH_CHAINS, "most": MOST_WITH_CHAINS}
             batch = second_order.fit(target, batch.gaussian, rng, **options)
-        if shaping.is_wanted(batch):
+        if shaping.is_wanted(target, batch):
             batch = second_order.fit(target, batch.gaussian, rng, with_shape=True, **options)
         return [batch]
     return batches
@@ -238,7 +240,7 @@ def _of_the_rest(target, gaussian, end):
     return Gaussian(mean, scales, parameters)
 
 
-class Settled:
+class Settled(Target):
     """A target with fixed coordinates, in which Gaussians can be compared.
 
     Parameters
@@ -247,12 +249,10 @@ class Settled:
     """
 
     def __init__(self, target):
-        self.evaluate = target.evaluate
+        self.target = target
 
-    @staticmethod
-    def learn(points, gradients, centre, parameters, damping):
-        """Learn nothing."""
-        return parameters, centre, np.ones(points.shape[1])
+    def evaluate(self, points, parameters):  # noqa: D102
+        return self.target.evaluate(points, parameters)
 
 
 def _are_near(gaussian, difference):
@@ -324,15 +324,27 @@ def _gaussian_at(target, mean, below, parameters, rng, few, dense, on_batch):
     if dense and target.has_chains:
         # steps that are nearly exact in their coordinates need no correlations of their own
         plain = second_order.fit(target, gaussian, rng, on_batch=on_batch)
-        if plain.deviation < NEARLY:
+        if min(plain.deviation, _misfit_of_chains(target, plain)) < NEARLY:
             return plain, best == 0
         gaussian = plain.gaussian
     if dense:
-        gaussian = Gaussian(gaussian.mean, np.diag(gaussian.root), gaussian.parameters)
+        gaussian = Gaussian(
+            *target.unsheared(gaussian.mean, np.diag(gaussian.root), gaussian.parameters)
+        )
     other = second_order.fit(target, gaussian, rng, on_batch=on_batch)
     if batch is None or other.elbo > batch.elbo:
         return other, best == 0
     return batch, True
+
+
+def _misfit_of_chains(target, batch):
+    """Mean squared difference of the scores of p and q, of chains' elements in total.
+
+    A dense metric could gain about a quarter of that, in nats, by correlations with them.
+    """
+    noise, _, gradients = batch.tame()
+    differences = metrics.unwhiten_gradient(batch.gaussian.root, gradients) + noise
+    return (differences[:, target.of_chains] ** 2).sum(axis=1).mean()
 
 
 def _coordinates_at_end(target, ends, heights, parameters, rng):
@@ -416,8 +428,7 @@ def as_mixture(batches, shares, n_components, *, kind, spread=0.0, rng=None):
         stacked = np.concatenate(
             [np.sqrt(share) * _matrix(g).T for share, g in zip(shares, gaussians, strict=True)]
         )
-        upper = np.linalg.qr(stacked, mode="r")
-        metric = upper.T * np.sign(np.diagonal(upper))
+        metric = metrics.of_rows(stacked)
         log_volume = np.log(np.diagonal(metric)).sum()
     owner = np.arange(len(gaussians))
     if spread:

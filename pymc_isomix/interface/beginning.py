@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from pymc_isomix.backend.compilation import jax_failure
+from pymc_isomix.backend.upstream import forget_expressions
 from pymc_isomix.fitting import warm_start
 from pymc_isomix.fitting.record import CONVERGED, GAUSSIAN
 from pymc_isomix.fitting.target import ModelTarget
@@ -15,7 +16,6 @@ from pymc_isomix.interface.settings import DENSE_UP_TO
 from pymc_isomix.model.compiled import CompiledModel, rows_per_row_of_minibatch
 from pymc_isomix.model.starts import starting_means
 from pymc_isomix.sites.blocks import Block, BlockMixture
-from pymc_isomix.sites.coordinates import Coordinates
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +39,12 @@ class Watch:
         Callbacks see this.
     kind : {"dense", "diag"}
         Of the metric.
-    callbacks, first, score
-        See :func:`pymc_isomix.fitting.loop.run`.
+    callbacks : Callbacks
     """
 
-    def __init__(self, trace, approx, kind, callbacks, first, score):
+    def __init__(self, trace, approx, kind, callbacks):
         self.trace, self.approx, self.group, self.kind = trace, approx, approx.groups[0], kind
-        self.callbacks, self.first, self.score = callbacks, first, score
+        self.callbacks = callbacks
         self.last = None
         self.show = lambda text: None
 
@@ -62,27 +61,24 @@ class Watch:
         self.show(f"Gaussian: ELBO {batch.elbo:,.5g}")
         if self.callbacks:
             self.put([batch], np.ones(1))
-            for callback in self.callbacks:
-                losses = trace.done if self.score else None
-                callback(self.approx, losses, self.first + trace.taken)
+            self.callbacks.call(trace)
 
-    def put(self, batches, shares, **spread):
+    def put(self, batches, shares, **options):
         """Put Gaussians in place of the approximation's parameters."""
         group = self.group
         n_components = group.mixture.n_components
-        mixture = warm_start.as_mixture(batches, shares, n_components, kind=self.kind, **spread)
+        mixture = warm_start.as_mixture(batches, shares, n_components, kind=self.kind, **options)
         self.put_mixture(mixture)
         self.put_coordinates(self.coordinates_of(batches[0]))
 
     def coordinates_of(self, batch):
         """Return the coordinates of a Gaussian, which may have a shape."""
-        parameters = batch.gaussian.parameters
-        return Coordinates(self.group.coordinate_map.of(parameters), parameters)
+        return self.group.coordinate_map.of(batch.gaussian.parameters)
 
     def put_coordinates(self, coordinates):
         """Put coordinates, with a shape or without, in place of those of PyMC's group."""
         self.group.coordinates = coordinates
-        self.approx.__dict__.pop("_cache", None)  # of expressions in the old coordinates
+        forget_expressions(self.approx)
 
     def put_mixture(self, mixture):
         """Put a mixture with one metric in place of the parameters of PyMC's group."""
@@ -104,8 +100,7 @@ class Beginning:
         Filled in.
     approx : IsotropicMixture
     operator : MixtureKL
-    callbacks, first, score
-        See :func:`pymc_isomix.fitting.loop.run`.
+    callbacks : Callbacks
 
     Attributes
     ----------
@@ -118,12 +113,12 @@ class Beginning:
         Whether a mixture starts from Gaussians.
     """
 
-    def __init__(self, trace, approx, operator, *, callbacks, first, score):
+    def __init__(self, trace, approx, operator, callbacks):
         self.trace, self.approx, self.operator = trace, approx, operator
         group = approx.groups[0]
         mixture = group.mixture
         self.kind = "diag" if mixture.metric.ndim < 2 else "dense"
-        self.watch = Watch(trace, approx, self.kind, callbacks, first, score)
+        self.watch = Watch(trace, approx, self.kind, callbacks)
         self.compiled = CompiledModel(
             group.space, mixture.means.dtype.name, operator.backend, group.coordinates
         )

@@ -22,13 +22,13 @@ from pytensor.tensor.random import basic
 
 from pymc_isomix.backend.compilation import CHEAP, compiling
 from pymc_isomix.model.vectorising import batch
-from pymc_isomix.sites import values
 from pymc_isomix.sites.affine import Affine
 from pymc_isomix.sites.coordinates import Site
 from pymc_isomix.sites.elementwise import Elementwise
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.matrices import Matrix, Predictor
 from pymc_isomix.sites.usage import clients_of
+from pymc_isomix.sites.values import ModelGraph
 
 MOST_ENTRIES, MOST_PRODUCTS = 2**15, 2**17  # of G, and of G^T C G; all blocks together
 MOST_COLUMNS = 32  # of a block
@@ -38,15 +38,16 @@ PARALLEL = 1e-6  # relative length of what a row has beside an effect
 TYPICAL = 0.3  # distance from the start, unconstrained, of where the zeros of G are looked for
 
 
-def find(space, candidates):
+def find(graph: ModelGraph, candidates: dict[str, list[Site]]) -> list[Site]:
     """Return sites of predictors.
 
     Parameters
     ----------
+    graph : ModelGraph
     candidates : dict of str to list of Site
         The possible sites of variables by their prior or use.
     """
-    model = space.model
+    space, model = graph.space, graph.space.model
     normal = {
         name: rv
         for name, rv in space.variables.items()
@@ -62,7 +63,7 @@ def find(space, candidates):
         for name, own in candidates.items()
         if name in normal and own and type(own[0].form) is Matrix
     }
-    search, clients = Search(space, matrices), clients_of(model)
+    search, clients = Search(graph, matrices), clients_of(model)
     scales = {
         name: {space.variables[parent] for site in candidates[name][-1:] for parent in site.parents}
         for name in space.variables
@@ -97,7 +98,7 @@ def find(space, candidates):
     wanted.sort(key=lambda name: -math.prod(space.ordering[name][2]))
     while wanted:
         names, rows = search.grow(wanted)
-        site = None if rows is None else _site(space, names, rows)
+        site = None if rows is None else _site(graph, names, rows)
         found += [] if site is None else [site]
         wanted = [name for name in wanted if name not in names]
     return found
@@ -198,13 +199,14 @@ class Search:
 
     Parameters
     ----------
-    space : FlatSpace
+    graph : ModelGraph
     matrices : dict of str to Site
         Sites by the prior's matrix or a product, with the elements of a block correlated.
     """
 
-    def __init__(self, space, matrices):
-        self.space, self.free = space, set(space.model.free_RVs)
+    def __init__(self, graph, matrices):
+        space = graph.space
+        self.graph, self.space, self.free = graph, space, set(space.model.free_RVs)
         self.matrices = matrices
         self.found: dict = {}  # by names, what is slow to find
         self.steady: set = set()  # names of those by whose effects no coefficient varies
@@ -270,7 +272,7 @@ class Search:
         return bool((length > (1 + PARALLEL) * along.max(axis=-1)).any())
 
     def _groups(self, names):
-        """Number the blocks of matrices to which the elements (E,) of variables belong."""
+        """Return the numbers of the blocks to which the elements (E,) of variables belong."""
         found, start = [], 0
         for name in names:
             own = np.arange(math.prod(self.space.ordering[name][2]))
@@ -288,7 +290,7 @@ class Search:
         if (key := tuple(names)) not in self.found:
             n_elements = sum(math.prod(self.space.ordering[name][2]) for name in names)
             ends = self.ends(self._affine_in(names))
-            found = values.in_values(self.space, ends, None)
+            found = self.graph.in_values(ends, None)
             columns = None
             if found is not None and ends and n_elements <= MOST_ELEMENTS:
                 columns = self._columns(found.expressions, names, n_elements)
@@ -321,8 +323,9 @@ class Search:
             return np.concatenate([function(units) for units in chunks]) - nothing
 
 
-def _site(space, names, rows):
+def _site(graph, names, rows):
     """Make the site of a predictor's variables; None if it cannot be expressed."""
+    space = graph.space
     variables = [space.variables[name] for name in names]
     shapes = [space.ordering[name][2] for name in names]
     priors = [_prior(rv, shape) for rv, shape in zip(variables, shapes, strict=True)]
@@ -350,7 +353,7 @@ def _site(space, names, rows):
     def elements(parts):
         return pt.concatenate([part.ravel() for part in parts])[rows.elements]  # (B, n)
 
-    noise = [_noise(space.model, end, variables) for end in rows.ends]
+    noise = [_noise(graph.space.model, end, variables) for end in rows.ends]
     means = [mean for mean, _ in priors]
     nothing = at([pt.zeros_like(mean) for mean in means])
     # of an element of each block
@@ -361,13 +364,12 @@ def _site(space, names, rows):
         scale = pt.stack([elements(unit) for unit in units], axis=-1)  # (B, n, n)
     else:
         scale = elements(scaled(np.ones(splits[-1]))).ravel()
-    slopes = _slopes(space.model, rows.ends)
+    slopes = _slopes(graph.space.model, rows.ends)
     if slopes is None:
         return None
     slope = in_blocks(one * unit for one, (_, unit) in zip(slopes, noise, strict=True))
     r = rows.n_rows
-    given = values.in_values(
-        space,
+    given = graph.in_values(
         [at(means), pt.stack(columns, axis=-1), elements(means).ravel(), scale],
         [
             (n_blocks, r),
@@ -376,7 +378,7 @@ def _site(space, names, rows):
             (n_blocks, n, n) if joint else (n_blocks * n,),
         ],
     )
-    learned_from = values.in_values(space, [slope], [(n_blocks, r)])
+    learned_from = graph.in_values([slope], [(n_blocks, r)])
     if given is None or learned_from is None or not given.parents.isdisjoint(names):
         return None
     form = Predictor(n_blocks, r, n, joint=joint)

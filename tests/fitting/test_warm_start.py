@@ -6,6 +6,7 @@ from scipy import stats
 
 from pymc_isomix.fitting import second_order, warm_start
 from pymc_isomix.fitting.second_order import Gaussian
+from pymc_isomix.fitting.target import Target
 
 MEANS = np.array([[-6.0, 0.0], [6.0, 3.0]])
 ROOTS = np.array([[[1.0, 0.0], [0.5, 1.0]], [[0.5, 0.0], [0.0, 2.0]]])
@@ -13,10 +14,8 @@ WEIGHTS = np.array([0.3, 0.7])
 RNG = np.random.default_rng(4)
 
 
-class TwoModes:
+class TwoModes(Target):
     """Two Gaussians of unequal shape; a plateau without gradient where ``flat`` says so."""
-
-    has_chains = False
 
     n_gradients = 0
 
@@ -124,10 +123,8 @@ def test_hot_chains_find_the_mode_that_no_start_leads_to():
     assert found == [2, 1]
 
 
-class HeavyTails:
+class HeavyTails(Target):
     """Two modes of Student's t, in coordinates whose origin is learned: it follows the draws."""
-
-    has_chains = False
 
     n_gradients, freedom = 0, 10
 
@@ -168,13 +165,11 @@ def test_all_modes_are_fitted_in_the_coordinates_of_the_first():
         assert (variances[0] > variances[1]).all()
 
 
-class ManyEffects:
+class ManyEffects(Target):
     """Effects N(0, s^2) of 120 data with a noise of one; log s before them, N(0, 1).
 
     The joint density has no mode but the spike at s = 0, where all effects are nothing.
     """
-
-    has_chains = False
 
     n_gradients = 0
 
@@ -200,10 +195,8 @@ class ManyEffects:
         return weights @ grid / weights.sum()
 
 
-class TwoModesOfMany:
+class TwoModesOfMany(Target):
     """Two Gaussians in 121 dimensions, twelve standard deviations apart in the first."""
-
-    has_chains = False
 
     n_gradients = 0
 
@@ -233,7 +226,7 @@ def test_a_spike_in_which_all_ascents_end_is_left():
     assert batch.gaussian.mean[0] == pytest.approx(target.log_scale(), abs=0.1)
 
 
-class TwoModesBesideAChain:
+class TwoModesBesideAChain(Target):
     """Two modes of the first dimension, of unequal mass; the others are elements of a chain."""
 
     of_chains = np.arange(4) > 0
@@ -246,9 +239,6 @@ class TwoModesBesideAChain:
         rest = points[:, 1:]
         gradient = np.concatenate([slope[:, None], -rest], axis=1)
         return log_p - 0.5 * (rest**2).sum(axis=1), gradient
-
-    def moved(self, points, old, new):
-        return points.copy()
 
     def sheared_by(self, places, root, centre, parameters):
         assert places.tolist() == [0]
@@ -265,6 +255,34 @@ def test_the_rest_of_a_chain_leads_to_the_heavier_mode():
     np.testing.assert_allclose(best.gaussian.mean, [6, 0, 0, 0], atol=1e-3)
     assert best.deviation < 1e-6
     np.testing.assert_allclose(ends, [[6, 0, 0, 0], light.mean], atol=1e-3)
+
+
+class SkewBesideAChain(Target):
+    """The logarithms of half normal variables, and elements that are correlated or not."""
+
+    has_chains, n_rest, n_time = True, 4, 20
+
+    def __init__(self, correlation):
+        n = self.n_time
+        self.of_chains = np.arange(self.n_rest + n) >= self.n_rest
+        neighbours = np.eye(n, k=1) + np.eye(n, k=-1)
+        self.precision = np.eye(n) - correlation * neighbours
+
+    def evaluate(self, points, parameters):
+        own, elements = np.split(points, [self.n_rest], axis=1)
+        slope = -elements @ self.precision
+        log_p = (own - 0.5 * np.exp(2 * own)).sum(axis=1) + 0.5 * (slope * elements).sum(axis=1)
+        return log_p, np.concatenate([1 - np.exp(2 * own), slope], axis=1)
+
+
+@pytest.mark.parametrize(("correlation", "is_dense"), [(0.0, False), (0.45, True)])
+def test_only_elements_that_are_correlated_get_a_dense_metric(correlation, is_dense):
+    """However far from a Gaussian the rest is: four half normals leave a deviation above 1."""
+    target, rng = SkewBesideAChain(correlation), np.random.default_rng(3)
+    starts = 0.1 * rng.normal(size=(3, 24))
+    [batch] = warm_start.warm_start(target, starts, {}, rng, explores=False)
+    assert batch.deviation > warm_start.NEARLY
+    assert (batch.gaussian.root.ndim == 2) == is_dense
 
 
 def test_modes_of_next_to_no_mass_are_left_out():
