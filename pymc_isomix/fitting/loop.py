@@ -120,9 +120,9 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
 
 
 @contextmanager
-def showing_compilation(shown):
-    """Show a message during compilation, if a progress bar is wanted."""
-    with Console().status("Compiling") if shown else nullcontext():
+def showing(message, shown):
+    """Show a message while something takes long, if a progress bar is wanted."""
+    with Console().status(message) if shown else nullcontext():
         yield
 
 

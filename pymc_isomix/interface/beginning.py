@@ -2,17 +2,18 @@
 
 import logging
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import numpy as np
 from rich.console import Console
 
 from pymc_isomix.backend.compilation import jax_failure
-from pymc_isomix.fitting import warm_start
-from pymc_isomix.fitting.record import CONVERGED, GAUSSIAN
+from pymc_isomix.fitting import tails, warm_start
+from pymc_isomix.fitting.record import CONVERGED, GAUSSIAN, TAILS
 from pymc_isomix.fitting.target import ModelTarget
 from pymc_isomix.interface.settings import DENSE_UP_TO
 from pymc_isomix.model.compiled import CompiledModel, rows_per_row_of_minibatch
+from pymc_isomix.model.periodic import periodic_dimensions
 from pymc_isomix.model.starts import starting_means
 from pymc_isomix.sites.blocks import Block, BlockMixture
 from pymc_isomix.sites.coordinates import Coordinates
@@ -129,7 +130,7 @@ class Beginning:
         )
         self.batches: list = []
         self.modes: list = []
-        self.ended = self.is_warm = False
+        self.ended = self.is_warm = self.mends = False
 
     def begin(self, *, stop_early, with_shape, progressbar, theme):
         """Fit a Gaussian at each mode, and decide whether they are enough.
@@ -159,6 +160,7 @@ class Beginning:
                     logger.info(f"the fit does not start from Gaussians: {error}")
                     return
                 target.evaluate(mixture.means[:1], coordinates.parameters)
+            self.mends = with_shape
             trace.compile_seconds += time.perf_counter() - trace.began
             try:
                 with np.errstate(all="ignore"):  # starts may be extremely far away
@@ -243,6 +245,41 @@ class Beginning:
         """Return the present mixture of one mode."""
         group = self.approx.groups[0]
         return Block(group.mixture.used, group.coordinates)
+
+    @property
+    def may_mend(self):
+        """Whether tails may be mended: a fit of one block, which has converged."""
+        return self.mends and self.trace.reason == CONVERGED and self.approx.union is None
+
+    def mend_tails(self):
+        """Mend thin tails of a fit of one block.
+
+        Returns
+        -------
+        bool
+            Whether its coordinates have got a shape.
+        """
+        group = self.approx.groups[0]
+        old = group.coordinates
+        straight = self.compiled.at(old.straight)
+        fitted = mended = tails.Fitted(group.mixture, old.shape)
+        angles = periodic_dimensions(group.space)
+        n_evaluated = 0
+
+        def evaluate(points):
+            nonlocal n_evaluated
+            n_evaluated += len(points)
+            return straight.log_density_and_gradient(points)
+
+        # stretched draws may lie far out; an interrupt leaves the fit as it is
+        with np.errstate(all="ignore"), suppress(KeyboardInterrupt):
+            mended = tails.mend(evaluate, fitted, self.rng, among=~angles)
+        self.trace.n_gradients[TAILS] = n_evaluated
+        if mended is fitted:
+            return False
+        self.watch.put_mixture(mended.mixture)
+        self.watch.put_coordinates(old.with_shape(mended.shape))
+        return not old.map.has_shape
 
     def unite_modes(self, blocks):
         """Join the mixtures of modes, and Gaussians of light ones, by their masses."""

@@ -49,7 +49,10 @@ def circular_mean(points, weights, periodic):
 
 
 def on_one_turn(mixture, periodic):
-    """Move the components of a mixture to one turn."""
+    """Move the components of a mixture to one turn, along angles of no shape in any block."""
+    for block in mixture.blocks:
+        if block.coordinates.map.has_shape:
+            periodic = periodic & ~block.coordinates.is_shaped
     if not periodic.any():
         return mixture
     own = [block.mixture for block in mixture.blocks]

@@ -499,6 +499,29 @@ class Coordinates:
         """Label each pseudo-observation, (P,) strings."""
         return self.map.labels
 
+    @property
+    def is_shaped(self):
+        """Which dimensions have a shape, (d,) booleans."""
+        return shapes.is_shaped(self.shape)
+
+    @property
+    def shape(self):
+        """The :class:`Shape` of the coordinates, the identity if they have none."""
+        if self.map.has_shape:
+            return self.map.shape(self.parameters)
+        return shapes.identity(self.space.n_dim)
+
+    @property
+    def straight(self):
+        """The same coordinates without the shape."""
+        names = self.map.straight.parameter_shapes
+        return Coordinates(self.map.straight, {name: self.parameters[name] for name in names})
+
+    def with_shape(self, shape):
+        """Return the same coordinates with another shape."""
+        parameters = dict(zip(SHAPE.values(), shape, strict=True))
+        return Coordinates(self.map.with_shape(), self.parameters | parameters)
+
     def replace(self, **parameters):
         """Return coordinates of the same structure with other parameters."""
         return Coordinates(self.map, {**self.parameters, **parameters})
