@@ -121,6 +121,14 @@ def without_initial_values(model):
     return plain
 
 
+def forget_expressions(node):
+    """Make an approximation or a group of PyMC build its symbolic properties anew.
+
+    PyMC caches them for good, because its approximations never change their form.
+    """
+    node.__dict__.pop("_cache", None)
+
+
 def dropped_by_pm_fit(caller):
     """Arguments of ``pm.fit`` by name if it is the frame ``caller``, else None.
 

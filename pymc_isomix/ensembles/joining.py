@@ -191,7 +191,7 @@ def densities(pieces, points):
         if (
             seen is None or seen[0] is not piece.coordinates
         ):  # pieces of one fit share its coordinates
-            seen = piece.coordinates, piece.from_unconstrained(points)
+            seen = piece.coordinates, piece.coordinates.from_unconstrained(points)
         y, log_determinant = seen[1]
         columns.append(piece.mixture.log_density(y) + log_determinant)
     return np.nan_to_num(np.stack(columns, axis=1), nan=-np.inf, neginf=-np.inf)

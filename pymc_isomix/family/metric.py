@@ -6,11 +6,13 @@ uses "metric" for a mass matrix, the inverse of a covariance.)
 All components share L: component k is N(z; mu_k, L D_k L^T), with D_k = eps_k I or another
 diagonal. The number of dimensions of the metric is its kind: 0 is a multiple of the identity (the
 paper's family at 1), 1 the diagonal of a diagonal L, 2 a lower triangular L. Vectors are rows:
-(..., d).
+(..., d). Maps and scales take NumPy arrays and TensorVariables alike.
 """
 
 import pytensor.tensor as pt
 from pytensor.gradient import zero_grad
+
+from pymc_isomix.backend.arrays import operations, solve_triangular
 
 KINDS = ("identity", "diag", "dense")
 POWER_ITERATIONS = 6
@@ -28,9 +30,7 @@ def unwhiten(metric, vectors):
 
 def whiten(metric, vectors):
     """Map unconstrained rows (S, d) to whitened ones, L^{-1} z, by a triangular solve."""
-    if metric.ndim == 2:
-        return pt.linalg.solve_triangular(metric, vectors.T, lower=True, b_ndim=2).T
-    return vectors / metric
+    return solve_triangular(metric, vectors.T).T if metric.ndim == 2 else vectors / metric
 
 
 def whiten_gradient(metric, gradients):
@@ -41,7 +41,7 @@ def whiten_gradient(metric, gradients):
 def unwhiten_gradient(metric, gradients):
     r"""Map gradients in u, rows (S, d), to gradients in z, :math:`L^{-T} \nabla_u`."""
     if metric.ndim == 2:
-        return pt.linalg.solve_triangular(metric, gradients.T, lower=True, trans=1, b_ndim=2).T
+        return solve_triangular(metric, gradients.T, transposed=True).T
     return gradients / metric
 
 
@@ -52,9 +52,15 @@ def scale_rows(metric, factors):
 
 def log_determinant(metric, n_dim):
     """Log |det L|, a scalar; ``n_dim`` is d."""
-    if metric.ndim == 2:
-        return pt.log(pt.abs(pt.diagonal(metric))).sum()
-    return pt.log(pt.abs(metric)).sum() if metric.ndim == 1 else n_dim * pt.log(pt.abs(metric))
+    ops = operations(metric)
+    diagonal = ops.diagonal(metric) if metric.ndim == 2 else metric
+    log_scales = ops.log(abs(diagonal))
+    return log_scales.sum() if metric.ndim else n_dim * log_scales
+
+
+def deviations(metric):
+    """Return standard deviations of rows L u, for standard normal u: (d,), or () of an identity."""
+    return abs(metric) if metric.ndim < 2 else operations(metric).sqrt((metric**2).sum(axis=1))
 
 
 def covariance(metric, n_dim):

@@ -6,7 +6,6 @@ from functools import cached_property, lru_cache
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-import scipy  # which loads its parts when they are used
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.family import density, modes
@@ -91,11 +90,10 @@ class Mixture:
     @property
     def standard_deviations(self):
         """Standard deviation of each component in each dimension, (K, d)."""
-        own, dense = self.whitened_deviations, self.metric.ndim == 2
-        if dense and self.log_variances.ndim == 2:
+        own = self.whitened_deviations
+        if self.metric.ndim == self.log_variances.ndim == 2:
             return np.sqrt(own**2 @ (self.metric**2).T)
-        scale = np.sqrt((self.metric**2).sum(1)) if dense else np.abs(self.metric)
-        return own * np.broadcast_to(scale, (self.n_dim,))
+        return own * np.broadcast_to(metrics.deviations(self.metric), (self.n_dim,))
 
     @property
     def typical_metric(self):
@@ -178,13 +176,11 @@ class Mixture:
 
     def whiten(self, vectors):
         """Map rows (S, d) by the inverse of L."""
-        if self.metric.ndim == 2:
-            return scipy.linalg.solve_triangular(self.metric, vectors.T, lower=True).T
-        return vectors / self.metric
+        return metrics.whiten(self.metric, vectors)
 
     def unwhiten(self, vectors):
         """Map rows (S, d) by L."""
-        return vectors @ self.metric.T if self.metric.ndim == 2 else vectors * self.metric
+        return metrics.unwhiten(self.metric, vectors)
 
     def evaluate(self, points):
         """Evaluate the mixture at points (S, d).

@@ -21,7 +21,8 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytensor.tensor as pt
+
+from pymc_isomix.backend.arrays import operations
 
 LOG_2 = math.log(2)
 
@@ -43,7 +44,7 @@ def identity(n_dim, dtype="float64"):
 
 def is_shaped(shape):
     """Tell which coordinates have a shape, (d,) booleans."""
-    ops = _operations(shape.left)
+    ops = operations(shape.left)
     return ops.not_equal(shape.left, 0) | ops.not_equal(shape.right, 0)
 
 
@@ -65,7 +66,7 @@ def bend(points, shape):
     slope_of_log_slope : (S, d)
         :math:`d \log (dx_i / dy_i) / dy_i`.
     """
-    ops = _operations(points)
+    ops = operations(points)
     at = _Place(ops, (points - shape.centre) / shape.width, shape)
     log_slope = at.log_cosh + at.log_rate - ops.log(at.alpha) - 0.5 * at.log_square
     slope_of_log_slope = (
@@ -82,7 +83,7 @@ def bend(points, shape):
 
 def straighten(bent, shape):
     """Map coordinates x (S, d) to y (S, d), the inverse of :func:`bend`."""
-    ops = _operations(bent)
+    ops = operations(bent)
     alpha, beta, product = _exponents(ops, shape)
     v = ops.arcsinh(alpha * (bent - shape.centre) / shape.width)
     # the root of a quadratic, 0 at 0, in a form without cancellation
@@ -104,7 +105,7 @@ def log_density_and_gradient(log_density, gradient, log_slope, slope_of_log_slop
     .. math:: \log p_y(y) = \log p_x(x) + \sum_i \log \frac{dx_i}{dy_i}, \qquad
         \nabla_y \log p_y = \frac{dx}{dy} \nabla_x \log p_x + \nabla_y \sum_i \log \frac{dx_i}{dy_i}
     """
-    ops = _operations(log_slope)
+    ops = operations(log_slope)
     slope = ops.exp(log_slope)
     return log_density + log_slope.sum(axis=1), gradient * slope + slope_of_log_slope
 
@@ -128,7 +129,7 @@ def directions(points, shape):
     derivatives : (4, S, d) array
         :math:`dh_\phi / dy`.
     """
-    ops = _operations(points)
+    ops = operations(points)
     at = _Place(ops, (points - shape.centre) / shape.width, shape)
     tanh = ops.tanh(at.v)
     slope_of_log_slope = (tanh * at.rate + at.bow / at.rate) * at.by_t - at.t * at.by_t**2
@@ -174,7 +175,3 @@ class _Place:
 def _exponents(ops, shape):
     left, right = ops.exp(shape.left), ops.exp(shape.right)
     return 0.5 * (right + left), 0.5 * (right - left), left * right
-
-
-def _operations(values):
-    return np if isinstance(values, np.ndarray) else pt

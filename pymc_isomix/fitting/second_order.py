@@ -13,12 +13,13 @@ step at no extra cost. Pseudo-observations of sites are learned from the same ba
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
-import scipy  # which loads its parts when they are used
 
+from pymc_isomix.family import metric as metrics
 from pymc_isomix.fitting import shaping
+from pymc_isomix.fitting.target import Target
 
 LEAST_DRAWS, DRAWS_PER_DIMENSION = 150, 3  # per batch, for a dense metric
 FEW_DRAWS = 50  # per batch that finds coordinates under a diagonal metric
@@ -36,25 +37,6 @@ LARGEST_LOG_CHANGE, LARGEST_FEW_SHIFT = 0.4, 0.3  # bounds of these steps, as fo
 ROUND, MOST_ROUNDS = 20, 10  # steps with few draws per round; number of rounds
 NARROW, N_NARROW = 0.1, 4  # standard deviation of draws around an end; number of rounds
 DIFFERENCE, LEAST_PRECISION = 1e-4, 0.05  # of the Hessian by finite differences
-
-
-class Target(Protocol):
-    """The interface to a model: a log density in coordinates with parameters."""
-
-    def evaluate(self, points, parameters):
-        """Log density (S,) and gradient (S, d) at points y (S, d)."""
-
-    def learn(self, points, gradients, centre, parameters, damping):
-        """Learn the parameters of the coordinates from draws (S, d).
-
-        Returns
-        -------
-        new : dict of arrays
-        centre : (C, d) array
-            The points ``centre``, at the same z, in the new coordinates.
-        factor : (d,) array
-            Typical factor by which the units of y shrink.
-        """
 
 
 @dataclass(frozen=True)
@@ -83,8 +65,7 @@ class Gaussian:
     @property
     def log_volume(self):
         """Log determinant of L."""
-        diagonal = np.diagonal(self.root) if self.root.ndim == 2 else self.root
-        return np.log(np.abs(diagonal)).sum()
+        return metrics.log_determinant(self.root, self.n_dim)
 
     def log_density(self, points):
         """Log density (S,) at points y (S, d)."""
@@ -94,17 +75,15 @@ class Gaussian:
 
     def whiten(self, vectors):
         """Map rows (S, d) by the inverse of L."""
-        if self.root.ndim == 2:
-            return scipy.linalg.solve_triangular(self.root, vectors.T, lower=True).T
-        return vectors / self.root
+        return metrics.whiten(self.root, vectors)
 
     def unwhiten(self, vectors):
         """Map rows (S, d) by L."""
-        return vectors @ self.root.T if self.root.ndim == 2 else vectors * self.root
+        return metrics.unwhiten(self.root, vectors)
 
     def unwhiten_gradient(self, gradients):
         """Map gradients in y, rows (S, d), to those in whitened coordinates."""
-        return gradients @ self.root if self.root.ndim == 2 else gradients * self.root
+        return metrics.whiten_gradient(self.root, gradients)
 
 
 class Batch(NamedTuple):
@@ -289,7 +268,7 @@ def fit(
         for _ in range(MOST_REFUSALS):
             step = _with_coordinates(target, batch, newton.step(batch.gaussian, damping), damping)
             if with_shape:
-                step = shaping.shaped(batch, step, damping)
+                step = shaping.shaped(target, batch, step, damping)
             ahead = draw(target, step, n_draws, rng)
             fell, error = fall(batch, ahead)
             if fell < min(error + ALLOWED_FALL, LARGEST_FALL):
@@ -383,12 +362,11 @@ def _with_coordinates(target, batch, step, damping):
     _, points, gradients = batch.tame()
     new, centre, factor = target.learn(points, gradients, step.mean[None], old, damping)
     # coordinates may hold what a diagonal root lacks; short steps have too few draws for it
-    if step.root.ndim == 1 and len(points) >= LEAST_DRAWS / 2 and hasattr(target, "decorrelate"):
+    if step.root.ndim == 1 and len(points) >= LEAST_DRAWS / 2:
         new, centre, also = target.decorrelate(points, gradients, centre, new)
         factor = factor * also
     [mean] = centre
-    root = step.root * (factor[:, None] if step.root.ndim == 2 else factor)
-    return Gaussian(mean, root, new)
+    return Gaussian(mean, metrics.scale_rows(step.root, factor), new)
 
 
 def root_by_differences(target, mean, parameters, unit=None):

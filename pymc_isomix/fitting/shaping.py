@@ -16,11 +16,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import scipy  # which loads its parts when they are used
 
+from pymc_isomix.family import metric as metrics
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.family.shape import Shape
-from pymc_isomix.sites.coordinates import SHAPE
+from pymc_isomix.sites.coordinates import SHAPE, SHEAR
 
 LOWEST, HIGHEST = -2.0, 1.5  # of left and right
 LEAST_PAIRS = 20  # of antithetic draws
@@ -65,7 +65,7 @@ class Move(NamedTuple):
         return np.clip(1 - chance / np.maximum(self.gain + self.gain.mean(), 1e-300), 0, 1)
 
 
-def propose(shape, mean, root, noise, gradient):
+def propose(shape, mean, root, noise, gradient, shear=None):
     r"""Propose a step of the shape from a batch of draws y = mean + L noise.
 
     Parameters
@@ -79,6 +79,8 @@ def propose(shape, mean, root, noise, gradient):
         e, standard normal and antithetic. Draws without their opposite are left out.
     gradient : (S, d) array
         :math:`\nabla_y \log p` at the draws.
+    shear : Shear, optional
+        What comes before the shape, which then bends sheared draws.
 
     Returns
     -------
@@ -86,7 +88,9 @@ def propose(shape, mean, root, noise, gradient):
     """
     first, opposite = _pairs(noise)
     gradient, noise = np.concatenate([gradient[first], gradient[opposite]]), noise[first]
-    deviation, offsets, pull, excess = _of_gaussian(root, noise)
+    deviation, offsets, pull, excess = _of_gaussian(root, noise, shear)
+    if shear:
+        mean, gradient = shear.apply(mean), shear.push(gradient)
     units = offsets / deviation  # (P, d), standard normal; and the same with the other sign
     fisher, overlap = _information(shape, mean, deviation, excess)
     across = np.linalg.solve(fisher[:, :2, :2], fisher[:, :2, 2:])  # (d, place and scale, shape)
@@ -147,19 +151,20 @@ def take(move, shape, mean, root, *, damping=1.0, among=None):
         part = part * among
     left, right = np.clip(np.stack([shape.left, shape.right]) + part * move.change, LOWEST, HIGHEST)
     dtype = mean.dtype
-    moved = mean + part * move.shift * _deviations(root)
+    moved = mean + part * move.shift * metrics.deviations(root)
     return (
         shape._replace(left=left.astype(dtype), right=right.astype(dtype)),
         moved.astype(dtype),
-        _scale_rows(root, np.exp(part * move.log_scale)).astype(dtype),
+        metrics.scale_rows(root, np.exp(part * move.log_scale)).astype(dtype),
     )
 
 
-def shaped(batch, step, damping):
+def shaped(target, batch, step, damping):
     """Take a step of the shape together with one of the mean, L and the sites.
 
     Parameters
     ----------
+    target : Target
     batch : Batch
         Of draws of the Gaussian before the step.
     step : Gaussian
@@ -173,21 +178,28 @@ def shaped(batch, step, damping):
     """
     if _has_few_pairs(batch):
         return step
-    shape, move = _proposed(batch)
+    shape, move = _proposed(target, batch)
     among = shapes.is_shaped(shape) | move.wanted
     if not among.any():
         return step
-    moved = take(move, shape, step.mean, step.root, damping=damping, among=among)
-    shape, mean, root = recentre(*moved)
+    shear = target.shear(step.parameters)
+    mean, old = _before_shape(step, shear)
+    shape, mean, deviations = recentre(*take(move, shape, mean, old, damping=damping, among=among))
     parameters = {**step.parameters, **dict(zip(SHAPE.values(), shape, strict=True))}
-    return replace(step, mean=mean, root=root, parameters=parameters)
+    factors = deviations / old
+    if shear:
+        shear = shear.scaled(factors)
+        mean, parameters[SHEAR] = shear.undo(mean), shear.matrix
+    return replace(
+        step, mean=mean, root=metrics.scale_rows(step.root, factors), parameters=parameters
+    )
 
 
-def is_wanted(batch):
+def is_wanted(target, batch):
     """Tell whether any coordinate without a shape needs one."""
     if _has_few_pairs(batch):
         return False
-    shape, move = _proposed(batch)
+    shape, move = _proposed(target, batch)
     return bool((move.wanted & ~shapes.is_shaped(shape)).any())
 
 
@@ -196,16 +208,24 @@ def _has_few_pairs(batch):
     return len(_pairs(batch.noise)[0]) < LEAST_PAIRS
 
 
-def _proposed(batch):
+def _before_shape(gaussian, shear):
+    """Mean and standard deviations (d,) of a Gaussian where the shape sees it."""
+    if shear:
+        return shear.apply(gaussian.mean), shear.deviations(gaussian.root)
+    return gaussian.mean, metrics.deviations(gaussian.root)
+
+
+def _proposed(target, batch):
     gaussian = batch.gaussian
+    shear = target.shear(gaussian.parameters)
     if set(SHAPE.values()) <= set(gaussian.parameters):
         shape = Shape(*(gaussian.parameters[name] for name in SHAPE.values()))
     else:
         shape = shapes.identity(gaussian.n_dim, gaussian.mean.dtype)
-    shape = centred(shape, gaussian.mean, gaussian.root)
+    shape = centred(shape, *_before_shape(gaussian, shear))
     # draws far out, whose scores are cut, carry most information on the tails
     noise, gradients = batch.noise, batch.gradients
-    return shape, propose(shape, gaussian.mean, gaussian.root, noise, gradients)
+    return shape, propose(shape, gaussian.mean, gaussian.root, noise, gradients, shear)
 
 
 def centred(shape, mean, root):
@@ -213,7 +233,7 @@ def centred(shape, mean, root):
     shaped = shapes.is_shaped(shape)
     return shape._replace(
         centre=np.where(shaped, shape.centre, mean),
-        width=np.where(shaped, shape.width, _deviations(root)),
+        width=np.where(shaped, shape.width, metrics.deviations(root)),
     )
 
 
@@ -235,7 +255,7 @@ def recentre(shape, mean, root):
     mean : (d,) array
     root : (d,) or (d, d) array
     """
-    dtype, deviation = mean.dtype, _deviations(root)
+    dtype, deviation = mean.dtype, metrics.deviations(root)
     points = mean + deviation * NODES[:, None]
     quantiles, log_slope, _ = shapes.bend(points, shape)
     unit = deviation * np.exp(log_slope)
@@ -289,7 +309,7 @@ def recentre(shape, mean, root):
     moved = shapes.is_shaped(shape) & (np.maximum(*apart) > FAR) & good
     factors = np.where(moved, np.exp(log_deviation) / deviation, 1.0)
     parts = [np.where(moved, new, old) for new, old in zip(trial, shape, strict=True)]
-    results = *parts, np.where(moved, new_mean, mean), _scale_rows(root, factors)
+    results = *parts, np.where(moved, new_mean, mean), metrics.scale_rows(root, factors)
     *parts, mean, root = (part.astype(dtype) for part in results)
     return Shape(*parts), mean, root
 
@@ -303,15 +323,18 @@ def _pairs(noise):
     return first[found], opposite[found]
 
 
-def _of_gaussian(root, noise):
+def _of_gaussian(root, noise, shear=None):
     """Deviations (d,), offsets and precision times offset (S, d), and sigma^2 P_ii - 1 (d,)."""
-    if root.ndim == 1:
-        return np.abs(root), noise * root, noise / root, np.zeros(len(root))
-    pull = scipy.linalg.solve_triangular(root, noise.T, lower=True, trans=1).T
-    inverse = scipy.linalg.solve_triangular(root, np.eye(len(root)), lower=True)
-    deviation = _deviations(root)
-    excess = deviation**2 * (inverse**2).sum(axis=0) - 1
-    return deviation, noise @ root.T, pull, np.maximum(excess, 0)
+    if shear:
+        deviation, precisions = shear.deviations(root), shear.precisions(root)
+        offsets, pull = shear.apply(noise * root), shear.push(noise / root)
+        return deviation, offsets, pull, np.maximum(deviation**2 * precisions - 1, 0)
+    deviation, excess = metrics.deviations(root), np.zeros(len(root))
+    if root.ndim == 2:
+        inverse = metrics.whiten(root, np.eye(len(root)))  # transposed
+        excess = np.maximum(deviation**2 * (inverse**2).sum(axis=1) - 1, 0)
+    pull = metrics.unwhiten_gradient(root, noise)
+    return deviation, metrics.unwhiten(root, noise), pull, excess
 
 
 def _regress(values, low, high):
@@ -355,11 +378,3 @@ def _information(shape, mean, deviation, excess):
     polynomials = np.stack([one, units, units**2 - 1, units**3 - 3 * units])
     overlap = np.einsum("q,aqi,bqi->iab", WEIGHTS, polynomials, moves[2:])
     return fisher + excess[:, None, None] * between, overlap
-
-
-def _deviations(root):
-    return np.abs(root) if root.ndim == 1 else np.sqrt((root**2).sum(axis=1))
-
-
-def _scale_rows(root, factors):
-    return root * factors if root.ndim == 1 else root * factors[:, None]

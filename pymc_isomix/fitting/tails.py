@@ -25,8 +25,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy  # which loads its parts when they are used
 
+from pymc_isomix.family import metric as metrics
 from pymc_isomix.family import shape as shapes
+from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.family.shape import Shape
+from pymc_isomix.family.shear import Shear
 from pymc_isomix.fitting.shaping import HIGHEST, LOWEST
 
 N_LOOKED_AT, N_WEIGHTED = 400, 3000  # draws per round: for the scores, and with weights
@@ -46,23 +49,39 @@ RIDGE = 1e-3  # relative to the Fisher information
 
 @dataclass(frozen=True)
 class Fitted:
-    """A mixture in coordinates y, and their shape, which maps them to x.
+    """A mixture in coordinates y, and how they bend to x: by a shear, then by a shape.
 
     Parameters
     ----------
     mixture : Mixture
     shape : Shape
         Arrays (d,).
+    shear : Shear, optional
     """
 
-    mixture: object
+    mixture: Mixture
     shape: Shape
+    shear: Shear | None = None
 
-    @property
-    def deviations(self):
-        """Standard deviations (d,) of y."""
-        m = self.mixture
-        return np.sqrt(m.weights @ (m.standard_deviations**2 + (m.means - m.mean) ** 2))
+    def sheared(self, points):
+        """Map y (S, d) to what the shape bends."""
+        return self.shear.apply(points) if self.shear else points
+
+    def pull_back(self, gradient):
+        """Turn a gradient in what the shape bends, (S, d), into that in y."""
+        return self.shear.pull_back(gradient) if self.shear else gradient
+
+    def rows(self, chosen):
+        """Rows (c, d) of the matrix from whitened coordinates u to what the shape bends."""
+        one = np.zeros((len(chosen), self.mixture.n_dim), self.mixture.means.dtype)
+        one[np.arange(len(chosen)), chosen] = 1
+        return metrics.whiten_gradient(self.mixture.metric, self.pull_back(one))
+
+    def columns(self, chosen):
+        """Columns (c, d), as rows, of the inverse of that matrix."""
+        one = np.zeros((len(chosen), self.mixture.n_dim), self.mixture.means.dtype)
+        one[np.arange(len(chosen)), chosen] = 1
+        return self.mixture.whiten(self.shear.undo(one) if self.shear else one)
 
 
 def mend(evaluate, fitted, rng, *, among=True):
@@ -83,8 +102,10 @@ def mend(evaluate, fitted, rng, *, among=True):
         The same object if no tail was mended.
     """
     n_draws = min(N_WEIGHTED, MOST_NUMBERS // fitted.mixture.n_dim)
+    if n_draws < FEWEST:
+        return fitted
     before = _look(evaluate, fitted, rng)
-    for _ in range(MOST_ROUNDS if n_draws >= FEWEST else 0):
+    for _ in range(MOST_ROUNDS):
         differences = before.differences * among
         chosen = np.argsort(-differences)[:MOST_AT_ONCE]
         chosen = chosen[differences[chosen] > LEAST_DIFFERENCE]
@@ -115,10 +136,12 @@ class Look:
 def _look(evaluate, fitted, rng):
     """Compare the scores of p and q at draws."""
     y, _ = fitted.mixture.draw(N_LOOKED_AT, rng)
-    x, *slopes = shapes.bend(y, fitted.shape)
+    x, *slopes = shapes.bend(fitted.sheared(y), fitted.shape)
     log_p, gradient = shapes.log_density_and_gradient(*evaluate(x), *slopes)
     log_q, score = fitted.mixture.log_density_and_score(y)
-    differences = (gradient - score) * fitted.deviations
+    m = fitted.mixture
+    deviations = np.sqrt(m.weights @ (m.standard_deviations**2 + (m.means - m.mean) ** 2))
+    differences = (fitted.pull_back(gradient) - score) * deviations
     finite = np.isfinite(log_p) & np.isfinite(differences).all(axis=1)
     if finite.sum() < 2:
         return Look(np.zeros(y.shape[1]), -np.inf, np.inf)
@@ -128,29 +151,22 @@ def _look(evaluate, fitted, rng):
 
 
 class _Stretched:
-    """Draws of a mixture, stretched along some coordinates (c,), and their density r."""
+    """Whitened draws of a mixture, stretched along some coordinates (c,), and their density r."""
 
-    def __init__(self, mixture, chosen, n_draws, rng):
-        self.mixture, self.n_chosen = mixture, len(chosen)
-        self.white = mixture.whitened
-        y, _ = mixture.draw(n_draws, rng)
-        self.noise = mixture.whiten(y - mixture.mean)
-        rows = _rows(mixture.metric, chosen)  # (c, d) of L: y_i - m_i = l_i u
-        self.along = [self._along(row) for row in rows]  # (d,) each: A_i = I + (s - 1) a_i l_i
-        self.rows = rows
+    def __init__(self, fitted, chosen, n_draws, rng):
+        self.white, self.n_chosen = fitted.mixture.whitened, len(chosen)
+        self.noise, _ = self.white.draw(n_draws, rng)
+        self.rows = fitted.rows(chosen)  # l_i
+        self.covariances = [covariance_along(self.white, row) for row in self.rows]
+        self.along = [c / (row @ c) for row, c in zip(self.rows, self.covariances, strict=True)]
         # two parts are plain
         own = np.arange(n_draws) % (self.n_chosen + 2)
         for i in range(self.n_chosen):
             of_i = own == i
             self.noise[of_i] = self._stretch(self.noise[of_i], i, STRETCH)
 
-    def _along(self, row):
-        w, means = self.mixture.weights, self.white.means
-        within = w @ np.exp(self.white.log_variances)
-        covariance = within * row + (w * (means @ row)) @ means
-        return covariance / (row @ covariance)
-
     def _stretch(self, noise, i, factor):
+        # A_i = I + (s - 1) a_i l_i
         return noise + (factor - 1) * (noise @ self.rows[i])[:, None] * self.along[i]
 
     @property
@@ -164,22 +180,29 @@ class _Stretched:
         return np.logaddexp.reduce([plain, *parts]) - np.log(self.n_chosen + 2)
 
 
+def covariance_along(white, row):
+    """Covariances (d,) of whitened coordinates u with l u, for a row l (d,)."""
+    means = white.means
+    within = white.weights @ np.exp(white.log_variances)
+    return within * row + (white.weights * (means @ row)) @ means
+
+
 class _Change:
     r"""The density of draws x under changes of place, scale and shape of some coordinates.
 
-    :math:`x = S(y)`, with :math:`y = m + e^b (v - m) + a \sigma` and v distributed as the mixture.
+    :math:`x = S(s)`, with :math:`s = m + e^b (v - m) + a \sigma` and v distributed as the fit.
     The changes (6, c) are a, b, left and right, and place and
     log width of the bend.
     """
 
     def __init__(self, fitted, chosen, noise):
-        mixture = fitted.mixture
-        self.white, self.noise, self.chosen = mixture.whitened, noise, chosen
-        self.mean, self.deviation = mixture.mean[chosen], fitted.deviations[chosen]
-        columns = np.zeros((len(chosen), mixture.n_dim), noise.dtype)
-        columns[np.arange(len(chosen)), chosen] = 1
-        self.columns = mixture.whiten(columns)  # (c, d) of the inverse of L
-        self.old = self.mean + noise @ _rows(mixture.metric, chosen).T
+        self.white, self.noise, self.chosen = fitted.mixture.whitened, noise, chosen
+        rows, self.columns = fitted.rows(chosen), fitted.columns(chosen)
+        self.centre = fitted.sheared(fitted.mixture.mean[None])[0]
+        self.mean = self.centre[chosen]
+        variances = [row @ covariance_along(self.white, row) for row in rows]
+        self.deviation = np.sqrt(variances)
+        self.old = self.mean + noise @ rows.T
         shape = Shape(*(part[chosen] for part in fitted.shape))
         shaped = shapes.is_shaped(shape)
         self.shape = shape._replace(
@@ -216,25 +239,29 @@ class _Change:
 
     def applied(self, change, fitted):
         """Return the mixture and its shape after a change."""
-        mixture, chosen = fitted.mixture, self.chosen
+        mixture, chosen, dtype = fitted.mixture, self.chosen, fitted.mixture.means.dtype
         scales, shift = np.ones(mixture.n_dim), np.zeros(mixture.n_dim)
         scales[chosen], shift[chosen] = np.exp(change[1]), change[0] * self.deviation
-        means = mixture.mean + scales * (mixture.means - mixture.mean) + shift
-        metric = mixture.metric * (scales[:, None] if mixture.metric.ndim == 2 else scales)
+        means = self.centre + scales * (fitted.sheared(mixture.means) - self.centre) + shift
+        shear = fitted.shear
+        if shear:  # y is scaled, too
+            shear = shear.scaled(scales)
+            shear = shear._replace(matrix=shear.matrix.astype(dtype))
+            means = shear.undo(means)
+        metric = metrics.scale_rows(mixture.metric, scales)
         parts = [np.array(part) for part in fitted.shape]
         for part, own in zip(parts, self.shape_at(change), strict=True):
             part[chosen] = own
-        dtype = mixture.means.dtype
         moved = replace(mixture, means=means.astype(dtype), metric=metric.astype(dtype))
-        return Fitted(moved, Shape(*parts))
+        return Fitted(moved, Shape(*parts), shear)
 
 
 def _mend_at(evaluate, fitted, chosen, n_draws, rng):
     """Mend some coordinates, where weights show that it is needed: (Fitted, nats of gain)."""
-    stretched = _Stretched(fitted.mixture, chosen, n_draws, rng)
+    stretched = _Stretched(fitted, chosen, n_draws, rng)
     change = _Change(fitted, chosen, stretched.noise)
     y = fitted.mixture.mean + fitted.mixture.unwhiten(stretched.noise)
-    x, log_slope, _ = shapes.bend(y, fitted.shape)
+    x, log_slope, _ = shapes.bend(fitted.sheared(y), fitted.shape)
     log_p = evaluate(x)[0] + log_slope.sum(axis=1)
     log_r = stretched.log_density
     none = np.zeros((6, len(chosen)))
@@ -289,12 +316,3 @@ def _truncated(log_weights):
     weights = _normalised(np.where(np.isfinite(log_weights), log_weights, -np.inf))
     weights = np.minimum(weights, len(weights) ** -0.5)
     return weights / weights.sum()
-
-
-def _rows(metric, chosen):
-    """Rows (c, d) of L."""
-    if metric.ndim == 2:
-        return metric[chosen]
-    rows = np.zeros((len(chosen), len(metric)), metric.dtype)
-    rows[np.arange(len(chosen)), chosen] = metric[chosen]
-    return rows

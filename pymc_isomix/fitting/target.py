@@ -1,90 +1,44 @@
 """The target of second-order steps: a compiled model with a counter, in coordinates that learn."""
 
+from typing import Any
+
 import numpy as np
 
-from pymc_isomix.family import shape as shapes
+from pymc_isomix.family import metric as metrics
+from pymc_isomix.family.shear import Shear
 from pymc_isomix.sites.chains import Chain
-from pymc_isomix.sites.coordinates import PSEUDO, SHEAR, Coordinates
+from pymc_isomix.sites.coordinates import PSEUDO, SHEAR
 
 PRECISION_BOUNDS = 0.2, 8.0  # smallest and largest precision, relative to that of the draws
 LEAST_EIGENVALUE = 1e-3  # of the matrix of partial correlations
 
 
-class ModelTarget:
-    """The log density of a model in coordinates, with a counter of evaluations.
+class Target:
+    """The target of Gaussians: a log density in coordinates, whose parameters may learn.
 
-    Parameters
-    ----------
-    compiled : CompiledModel
-        In the coordinates at the start.
+    The coordinates of this class learn nothing.
 
     Attributes
     ----------
-    n_gradients : int
-        Number of evaluated points.
+    has_chains : bool
+        Whether effects are chains in time.
     """
 
-    def __init__(self, compiled):
-        compiled.prepare()
-        self.compiled, self.map = compiled, compiled.coordinates.map.straight
-        self.n_gradients = 0
-        self._latest = None
-        for site in self.map.sites:
-            if isinstance(site.form, Chain) and compiled.is_on_jax:
-                site.form.run_on_jax()
+    has_chains: Any = False
 
-    @property
-    def has_chains(self):
-        """Whether effects are chains in time."""
-        return bool(self.of_chains.any())
-
-    @property
-    def of_chains(self):
-        """Which dimensions of y are elements of chains, (d,) booleans."""
-        found = np.zeros(self.map.space.n_dim, bool)
-        for site in self.map.sites:
-            found[self.map.place_of(site)] = isinstance(site.form, Chain)
-        return found
-
-    def evaluate(self, points, parameters):
+    def evaluate(self, points: np.ndarray, parameters: dict) -> tuple[np.ndarray, np.ndarray]:
         """Log density (S,) and gradient (S, d) at points y (S, d)."""
-        self.n_gradients += len(points)
-        compiled = self.compiled.at(Coordinates(self.map.of(parameters), parameters))
-        points = np.ascontiguousarray(points)
-        log_density, gradient, given = compiled.evaluate_to_learn(points)
-        self._latest = points, parameters, given
-        return log_density, gradient
+        raise NotImplementedError
 
-    def learn(self, points, gradients, centre, parameters, damping):
-        """Learn the pseudo-observations by regression; see :class:`second_order.Target`."""
-        new = {name: value.copy() for name, value in parameters.items()}
-        factor, n, shape = np.ones(points.shape[1]), len(points), None
-        both = np.concatenate([points, centre])
-        if (of_map := self.map.of(parameters)).has_shape:  # the sites see only x
-            shape = of_map.shape(parameters)
-            both, log_slope, slope_of_log_slope = of_map.bend(both, parameters)
-            gradients = (gradients - slope_of_log_slope[:n]) / np.exp(log_slope[:n])
-        known, straight = self._given_latest(points, parameters), both
-        both = self.map.shear(both, parameters)
-        points, centre = both[:n], both[n:].copy()
-        for form, place, of_site, given in self._sites(straight, parameters, known):
-            at_draws, at_centre = [part[:n] for part in given], [part[n:] for part in given]
-            old = [parameters[name][of_site] for name in PSEUDO]
-            learned = form.learn(points[:, place], gradients[:, place], at_draws, old, damping)
-            if not all(np.isfinite(part).all() for part in learned):
-                continue
-            for name, value in zip(PSEUDO, learned, strict=True):
-                new[name][of_site] = value
-            centre[:, place] = form.moved(centre[:, place], at_centre, old, learned)
-            factor[place] = form.unit_change(at_draws, old, learned)
-        centre = self.map.unshear(centre, parameters)
-        return new, centre if shape is None else shapes.straighten(centre, shape), factor
-
-    def decorrelate(self, points, gradients, centre, parameters):
-        """Learn correlations of dimensions without a site, from draws y (S, d).
-
-        The precisions A come from a regression of the gradient on the draws. The shear is
-        multiplied by the unit lower triangular T of :math:`A^{-1} = T D T^T`.
+    def learn(
+        self,
+        points: np.ndarray,
+        gradients: np.ndarray,
+        centre: np.ndarray,
+        parameters: dict,
+        damping: float,
+    ) -> tuple[dict, np.ndarray, np.ndarray]:
+        """Learn the pseudo-observations of sites from draws y (S, d).
 
         Returns
         -------
@@ -92,23 +46,32 @@ class ModelTarget:
         centre : (C, d) array
             The points ``centre``, at the same z, in the new coordinates.
         factor : (d,) array
-            Factor of the units of y, from conditional ones to those given the dimensions before.
+            Typical factor by which the units of y shrink.
         """
-        places, factor = self.map.sheared, np.ones(points.shape[1])
-        if not len(places) or self.map.of(parameters).has_shape:
-            return parameters, centre, factor
-        offsets = points - points.mean(axis=0)
-        correlations, deviations = _given_others(offsets[:, places], gradients[:, places])
-        root = deviations[:, None] * np.linalg.cholesky(np.linalg.inv(correlations))
-        # what the gradient of a site's element says beside itself
-        variances = (offsets**2).mean(axis=0)
-        values = gradients * variances + offsets
-        means = _regression(offsets[:, places], values, self.of_chains)
-        new, centre, scales = self.sheared_by(places, root, centre, parameters, means)
-        factor[places] = scales / deviations
-        return new, centre, factor
+        return parameters, centre, np.ones(points.shape[1])
 
-    def sheared_by(self, places, root, centre, parameters, means=0.0):
+    def decorrelate(
+        self, points: np.ndarray, gradients: np.ndarray, centre: np.ndarray, parameters: dict
+    ) -> tuple[dict, np.ndarray, np.ndarray]:
+        """Learn correlations of dimensions without a site; returns as :meth:`learn`."""
+        return parameters, centre, np.ones(points.shape[1])
+
+    def moved(self, points: np.ndarray, old: dict, new: dict) -> np.ndarray:
+        """Map points y (S, d) to points of the same z under new parameters."""
+        return points.copy()
+
+    def shear(self, parameters: dict) -> Any:
+        """Return the shear of coordinates with these parameters, or None."""
+        return None
+
+    def sheared_by(
+        self,
+        places: np.ndarray,
+        root: np.ndarray,
+        centre: np.ndarray,
+        parameters: dict,
+        means: Any = 0.0,
+    ) -> tuple[dict, np.ndarray, np.ndarray]:
         """Shear what is of no site, so that a Gaussian of this root has no correlations.
 
         Parameters
@@ -131,30 +94,120 @@ class ModelTarget:
         scales : (n,) array
             Standard deviations of the Gaussian there.
         """
+        return parameters, centre, metrics.deviations(root)
+
+
+class ModelTarget(Target):
+    """The log density of a model in coordinates, with a counter of evaluations.
+
+    Parameters
+    ----------
+    compiled : CompiledModel
+        In the coordinates at the start.
+
+    Attributes
+    ----------
+    n_gradients : int
+        Number of evaluated points.
+    """
+
+    def __init__(self, compiled):
+        compiled.prepare()
+        self.compiled, self.map = compiled, compiled.coordinates.map.without_shape
+        self.n_gradients = 0
+        self._latest = None
+        for site in self.map.sites:
+            if isinstance(site.form, Chain) and compiled.is_on_jax:
+                site.form.run_on_jax()
+
+    @property
+    def has_chains(self):  # noqa: D102
+        return bool(self.of_chains.any())
+
+    @property
+    def of_chains(self):
+        """Which dimensions of y are elements of chains, (d,) booleans."""
+        found = np.zeros(self.map.space.n_dim, bool)
+        for site in self.map.sites:
+            found[self.map.place_of(site)] = isinstance(site.form, Chain)
+        return found
+
+    def evaluate(self, points, parameters):  # noqa: D102
+        self.n_gradients += len(points)
+        compiled = self.compiled.at(self.map.of(parameters))
+        points = np.ascontiguousarray(points)
+        log_density, gradient, given = compiled.evaluate_to_learn(points)
+        self._latest = points, parameters, given
+        return log_density, gradient
+
+    def learn(self, points, gradients, centre, parameters, damping):
+        """Learn the pseudo-observations by regression."""
+        new = {name: value.copy() for name, value in parameters.items()}
+        factor, n, coordinates = np.ones(points.shape[1]), len(points), self.map.of(parameters)
+        known = self._given_latest(points, parameters)
+        # the sites see only x; a shear does not change the gradient there
+        both, *slopes = coordinates.bend(np.concatenate([points, centre]))
+        log_slope, slope_of_log_slope = (part[:n] for part in slopes)
+        gradients = (gradients - slope_of_log_slope) / np.exp(log_slope)
+        points, centre = both[:n], both[n:].copy()
+        for form, place, of_site, given in self._sites(both, parameters, known):
+            at_draws, at_centre = [part[:n] for part in given], [part[n:] for part in given]
+            old = [parameters[name][of_site] for name in PSEUDO]
+            learned = form.learn(points[:, place], gradients[:, place], at_draws, old, damping)
+            if not all(np.isfinite(part).all() for part in learned):
+                continue
+            for name, value in zip(PSEUDO, learned, strict=True):
+                new[name][of_site] = value
+            centre[:, place] = form.moved(centre[:, place], at_centre, old, learned)
+            factor[place] = form.unit_change(at_draws, old, learned)
+        return new, coordinates.straighten(centre), factor
+
+    def decorrelate(self, points, gradients, centre, parameters):
+        """Learn correlations of dimensions without a site, from draws y (S, d).
+
+        The precisions A come from a regression of the gradient on the draws. The shear is
+        multiplied by the unit lower triangular T of :math:`A^{-1} = T D T^T`. Units of y change
+        from conditional ones to those given the dimensions before.
+        """
+        places, factor = self.map.sheared, np.ones(points.shape[1])
+        if not len(places):
+            return parameters, centre, factor
+        offsets = points - points.mean(axis=0)
+        correlations, deviations = _given_others(offsets[:, places], gradients[:, places])
+        root = deviations[:, None] * np.linalg.cholesky(np.linalg.inv(correlations))
+        # what the gradient of a site's element says beside itself
+        variances = (offsets**2).mean(axis=0)
+        values = gradients * variances + offsets
+        means = _regression(offsets[:, places], values, self.of_chains)
+        new, centre, scales = self.sheared_by(places, root, centre, parameters, means)
+        factor[places] = scales / deviations
+        return new, centre, factor
+
+    def shear(self, parameters):  # noqa: D102
+        return self.map.shear(parameters)
+
+    def sheared_by(self, places, root, centre, parameters, means=0.0):  # noqa: D102
         if not len(places) or not np.array_equal(places, self.map.sheared):
-            return parameters, centre, np.sqrt((root**2).sum(axis=1))
+            return super().sheared_by(places, root, centre, parameters)
         scales = np.diagonal(root)
         change = np.zeros((centre.shape[1], len(places)))
         own = root / scales
         change += means @ own if np.ndim(means) else 0.0
         change[places] = own - np.eye(len(places))
-        centre = self.map.unshear(centre, {SHEAR: change.astype(centre.dtype)})
+        centre = Shear(places, change.astype(centre.dtype)).undo(centre)
         # one shear after the other
         shear = (change + parameters[SHEAR] @ own).astype(centre.dtype)
         return {**parameters, SHEAR: shear}, centre, scales
 
-    def moved(self, points, old, new):
-        """Map points y (S, d) to points of the same z under new parameters."""
+    def moved(self, points, old, new):  # noqa: D102
         if not len(points):
             return points
-        before, after = self.map.of(old), self.map.of(new)
-        straight = before.bend(points, old)[0] if before.has_shape else points
-        points = self.map.shear(straight, old).copy()
-        for form, place, of_site, given in self._sites(straight, old):
+        bent = self.map.of(old).bend(points)[0]
+        points = bent.copy()
+        for form, place, of_site, given in self._sites(bent, old):
             pairs = [[values[name][of_site] for name in PSEUDO] for values in (old, new)]
             points[:, place] = form.moved(points[:, place], given, *pairs)
-        points = self.map.unshear(points, new)
-        return shapes.straighten(points, after.shape(new)) if after.has_shape else points
+        return self.map.of(new).straighten(points)
 
     def _given_latest(self, points, parameters):
         """Return the given values at points (S, d) of the latest evaluation, or None.
@@ -175,7 +228,7 @@ class ModelTarget:
         """
         n_known = len(known[0]) if known else 0
         points, known = np.ascontiguousarray(points), iter(known or ())
-        flat = iter(self.map.evaluate("given", points[n_known:], parameters))
+        flat = iter(self.map.straight.evaluate("given", points[n_known:], parameters))
         n_left = len(points) - n_known
         for site, of_site in zip(self.map.sites, self.map.places, strict=True):
             given = [next(flat) for _ in range(site.form.n_learned_from + len(site.slopes))]

@@ -7,6 +7,7 @@ from pymc_isomix.family.shares import balance
 from pymc_isomix.fitting import second_order, shaping
 from pymc_isomix.fitting.ascents import ascend, explore, is_apart
 from pymc_isomix.fitting.second_order import LEAST_DRAWS, Gaussian
+from pymc_isomix.fitting.target import Target
 
 VERY_FEW = 10  # dimensions, up to which a Gaussian covers the peak of a density that it fits
 FEW_DIMENSIONS = 100  # up to so many, finite differences give the first metric
@@ -56,7 +57,7 @@ def warm_start(
 
     Parameters
     ----------
-    target : ModelTarget
+    target : Target
     starts : (K, d) array
         Coordinates y.
     parameters : dict of arrays
@@ -114,7 +115,7 @@ def warm_start(
             # what the elements say of the rest, and its skew, are seen through their noise
             options |= {"n_draws": N_WITH_CHAINS, "most": MOST_WITH_CHAINS}
             batch = second_order.fit(target, batch.gaussian, rng, **options)
-        if shaping.is_wanted(batch):
+        if shaping.is_wanted(target, batch):
             batch = second_order.fit(target, batch.gaussian, rng, with_shape=True, **options)
         return [batch]
     return batches
@@ -238,7 +239,7 @@ def _of_the_rest(target, gaussian, end):
     return Gaussian(mean, scales, parameters)
 
 
-class Settled:
+class Settled(Target):
     """A target with fixed coordinates, in which Gaussians can be compared.
 
     Parameters
@@ -247,12 +248,10 @@ class Settled:
     """
 
     def __init__(self, target):
-        self.evaluate = target.evaluate
+        self.target = target
 
-    @staticmethod
-    def learn(points, gradients, centre, parameters, damping):
-        """Learn nothing."""
-        return parameters, centre, np.ones(points.shape[1])
+    def evaluate(self, points, parameters):  # noqa: D102
+        return self.target.evaluate(points, parameters)
 
 
 def _are_near(gaussian, difference):

@@ -65,10 +65,6 @@ class Fitted:
         """Draw points (draws, d) in unconstrained space, and their components (draws,)."""
         return self.density.draw_unconstrained(draws, rng)
 
-    def __getstate__(self):
-        """Leave out the compiled functions: they are made again when asked for."""
-        return {name: value for name, value in self.__dict__.items() if name != "_compiled"}
-
     @one_blas_thread()
     def sample(
         self,
@@ -435,20 +431,11 @@ class Fitted:
         CompiledModel
             On a backend, or that of the fit; the densities take points y (S, d).
         """
-        space, density = self.space_of_context(), self.density
+        density = self.density
         backend = backend or ("" if self.history is None else self.history.backend)
-        key = (backend, *CompiledModel.key(space.model))
-        cached = self.__dict__.setdefault("_compiled", {})
-        if key not in cached:
-            cached[key] = CompiledModel(
-                space,
-                density.dtype.name,
-                backend,
-                density.coordinates,
-            )
-        elif not cached[key].coordinates.equals(density.coordinates):
-            cached[key] = cached[key].at(density.coordinates)
-        return cached[key]
+        return CompiledModel(
+            self.space_of_context(), density.dtype.name, backend, density.coordinates
+        )
 
     def _move(self, compiled, density, weighted, n, rng, **options):
         """Move draws: (unconstrained draws, statistics, figures of the drift)."""
@@ -490,8 +477,6 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
 
     def take_data(self):
         """Record the present data of the model as those of the fit."""
-        if self.fitted_data is None or self.fitted_data.changed():
-            self.__dict__.pop("_compiled", None)
         self.fitted_data = FittedData.of(self.model)
 
     def __getattr__(self, item):

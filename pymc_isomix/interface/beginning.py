@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from pymc_isomix.backend.compilation import jax_failure
+from pymc_isomix.backend.upstream import forget_expressions
 from pymc_isomix.fitting import tails, warm_start
 from pymc_isomix.fitting.record import CONVERGED, GAUSSIAN, TAILS
 from pymc_isomix.fitting.target import ModelTarget
@@ -16,7 +17,6 @@ from pymc_isomix.model.compiled import CompiledModel, rows_per_row_of_minibatch
 from pymc_isomix.model.periodic import periodic_dimensions
 from pymc_isomix.model.starts import starting_means
 from pymc_isomix.sites.blocks import Block, BlockMixture
-from pymc_isomix.sites.coordinates import Coordinates
 
 logger = logging.getLogger(__name__)
 
@@ -77,13 +77,12 @@ class Watch:
 
     def coordinates_of(self, batch):
         """Return the coordinates of a Gaussian, which may have a shape."""
-        parameters = batch.gaussian.parameters
-        return Coordinates(self.group.coordinate_map.of(parameters), parameters)
+        return self.group.coordinate_map.of(batch.gaussian.parameters)
 
     def put_coordinates(self, coordinates):
         """Put coordinates, with a shape or without, in place of those of PyMC's group."""
         self.group.coordinates = coordinates
-        self.approx.__dict__.pop("_cache", None)  # of expressions in the old coordinates
+        forget_expressions(self.approx)
 
     def put_mixture(self, mixture):
         """Put a mixture with one metric in place of the parameters of PyMC's group."""
@@ -262,7 +261,7 @@ class Beginning:
         group = self.approx.groups[0]
         old = group.coordinates
         straight = self.compiled.at(old.straight)
-        fitted = mended = tails.Fitted(group.mixture, old.shape)
+        fitted = mended = tails.Fitted(group.mixture, old.shape, old.shear)
         angles = periodic_dimensions(group.space)
         n_evaluated = 0
 
@@ -278,7 +277,7 @@ class Beginning:
         if mended is fitted:
             return False
         self.watch.put_mixture(mended.mixture)
-        self.watch.put_coordinates(old.with_shape(mended.shape))
+        self.watch.put_coordinates(old.with_bend(mended.shape, mended.shear))
         return not old.map.has_shape
 
     def unite_modes(self, blocks):

@@ -9,6 +9,7 @@ from pytensor.gradient import disconnected_grad, zero_grad
 from pytensor.graph.basic import Variable
 
 from pymc_isomix.backend.compilation import CHEAP, compiling
+from pymc_isomix.backend.upstream import forget_expressions
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.family.mixture import NAMES, Mixture
@@ -87,7 +88,8 @@ class IsotropicMixtureGroup(Group):
         self.coordinate_map = find_coordinates(self.space) if auto else CoordinateMap(self.space)
         if values is None:
             values = parameters.first_values(self.coordinate_map, self.rng, **start)
-        self.coordinate_map = self.coordinate_map.of(values)
+        of_coordinates = {name: value for name, value in values.items() if name not in NAMES}
+        self.coordinate_map = self.coordinate_map.of(of_coordinates).map
         return parameters.allocate(values)
 
     @property
@@ -112,7 +114,7 @@ class IsotropicMixtureGroup(Group):
         values = {name: coordinates.parameters[name] for name in sorted(added)}
         self.shared_params |= parameters.allocate(values)
         self.coordinate_map = coordinates.map
-        self.__dict__.pop("_cache", None)  # of expressions in the old coordinates
+        forget_expressions(self)
 
     @property
     def density(self):

@@ -243,6 +243,8 @@ class MixtureKL(Operator):
         Results of the last step besides the parameters.
     anchor : Anchor or None
         None without minibatches.
+    moves_anchor : bool
+        Whether all data can be evaluated at an anchor.
     backend : str
         Backend of the compiled step, or of the model in it.
     """
@@ -258,7 +260,8 @@ class MixtureKL(Operator):
         n_components, n_dim = means.type.shape
         self.info = StepInfo.allocate(n_components, n_dim, means.dtype)
         self.anchor: Anchor | None = None
-        if has_minibatches(self.model):
+        self.moves_anchor = has_minibatches(self.model)
+        if self.moves_anchor:
             self.anchor = Anchor.allocate(n_dim, means.dtype)
 
     @property
@@ -269,19 +272,17 @@ class MixtureKL(Operator):
     def move_anchor(self):
         """Put the anchor of minibatches at the mixture's mean, with one evaluation of all data."""
         assert self.anchor is not None
+        if not self.moves_anchor:
+            return
         mixture, group = self.approx.mixture, self.approx.groups[0]
         point, _ = group.to_unconstrained(mixture.mean[None])
-        # of the fitted model, not that of the context; apart from the approximation's functions
-        compiled = self.approx.__dict__.setdefault("_compiled", {})
-        if "anchor" not in compiled:
-            compiled["anchor"] = CompiledModel(group.space, mixture.means.dtype.name, self.backend)
-        if compiled["anchor"] is None:
-            return
+        # of the fitted model, not that of the context
+        compiled = CompiledModel(group.space, mixture.means.dtype.name, self.backend)
         try:
-            log_density, gradient = compiled["anchor"].log_density_and_gradient(point)
+            log_density, gradient = compiled.log_density_and_gradient(point)
         except ValueError as error:  # random by more than minibatches
             logger.info(f"minibatches are fitted without noise reduction: {error}")
-            compiled["anchor"] = None  # logged once
+            self.moves_anchor = False  # logged once
             return
         self.anchor.move(point[0], log_density[0], gradient[0])
 

@@ -23,7 +23,6 @@ from pymc_isomix.backend import upstream
 from pymc_isomix.backend.compilation import CompiledApart, compiling
 from pymc_isomix.backend.jax_ops import compute_clipped_once
 from pymc_isomix.backend.linalg import GAUSSIAN_MAP, ROOT, use_quick_cholesky
-from pymc_isomix.family import shape as shapes
 from pymc_isomix.model.model_cache import cached, graph_key
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.model.vectorising import batch, batch_in_chunks, closed
@@ -88,19 +87,20 @@ def batched_log_density(
     BatchedTarget
         The log density includes the log Jacobian of the transforms, and potentials.
     """
-    slopes: list | None = None
-    if coordinates and coordinates.has_shape:
-        # the model does not depend on the shape, so its compiled functions serve any shape
-        points, *slopes = shapes.bend(points, coordinates.shape(parameters))
-        coordinates = coordinates.straight
-        parameters = {name: parameters[name] for name in coordinates.parameter_shapes}
+    parameters = parameters or {}
+    bent = coordinates if coordinates and coordinates.is_bent else None
+    if bent:
+        # the model depends on neither shape nor shear, so its compiled functions serve any
+        points, *slopes = bent.bend(points, parameters)
+        coordinates = bent.straight
+    of_sites = coordinates.parameter_shapes if coordinates else {}
     if more_replacements:
         target = _target_at_point(space, points.dtype, coordinates, more_replacements)
     else:
         target = target_at_point(space, points.dtype, coordinates)
     outputs, point = target.outputs, target.point
-    if parameters:
-        given = {target.parameters[name]: value for name, value in parameters.items()}
+    if of_sites:
+        given = {target.parameters[name]: parameters[name] for name in of_sites}
         outputs = graph_replace(outputs, given, strict=False)
     if mode is None:
         batched = (
@@ -111,8 +111,8 @@ def batched_log_density(
         inner, apart, outside = closed(batch(outputs, point, inside), inside)
         batched = CompiledApart([inside, *inner], apart, mode)(points, *outside, return_list=True)
     log_density, gradient, *flat = batched
-    if slopes is not None:
-        log_density, gradient = shapes.log_density_and_gradient(log_density, gradient, *slopes)
+    if bent:
+        log_density, gradient = bent.pull_back(log_density, gradient, slopes, parameters)
     return BatchedTarget(
         log_density, gradient, coordinates.by_site(flat, target.given) if coordinates else []
     )

@@ -35,7 +35,6 @@ from pymc_isomix.backend.upstream import (
     share_data,
     without_initial_values,
 )
-from pymc_isomix.family import shape as shapes
 from pymc_isomix.model import batching, traces, vectorising
 from pymc_isomix.model.fitted_data import same, shared_variables
 from pymc_isomix.model.model_cache import cached, graph_key
@@ -76,12 +75,6 @@ class CompiledModel:
     def prepare(self):
         """Compile the evaluation, so that copies by :meth:`at` share it."""
         return self._function
-
-    @staticmethod
-    def key(model):
-        """Return a key that changes when something is added to a model."""
-        parts = (*model.basic_RVs, *model.deterministics, *model.potentials)
-        return id(model), *map(id, parts)
 
     @property
     def model(self):
@@ -186,9 +179,9 @@ class CompiledModel:
             if not same(self.space.value_of(variable), variable.get_value(borrow=True))
         }
         replacements |= data
-        if not self._has_shape:
+        if not self._is_bent:
             return graph_replace(log_density, {target.point: point, **replacements}, strict=False)
-        bent, log_slope, _ = shapes.bend(point, self.coordinates.map.shape(constants))
+        bent, log_slope, _ = self.coordinates.map.bend(point, constants)
         replacements[target.point] = bent
         return graph_replace(log_density, replacements, strict=False) + log_slope.sum()
 
@@ -196,12 +189,12 @@ class CompiledModel:
         return batching.target_at_point(space, self.dtype, self._map)
 
     @property
-    def _has_shape(self):
-        return bool(self.coordinates) and self.coordinates.map.has_shape
+    def _is_bent(self):
+        return bool(self.coordinates) and self.coordinates.map.is_bent
 
     @property
     def _map(self):
-        """The map without the shape, which needs no compilation."""
+        """The map of the sites alone; shear and shape need no compilation."""
         return self.coordinates.map.straight if self.coordinates else None
 
     @property
@@ -242,14 +235,13 @@ class CompiledModel:
             return self._function(chunk, *parameters, value_of=self.space.value_of)
 
         evaluate = _in_chunks(at, self.at_once, self.dtype, padded=self.is_on_jax)
-        if not self._has_shape:
+        if not self._is_bent:
             return evaluate(points)
         points = np.asarray(points, dtype=self.dtype)
-        bent, *slopes = self.coordinates.map.bend(points, self._parameters)
+        bent, *slopes = self.coordinates.bend(points)
         log_density, gradient, *more = evaluate(bent)
         z, log_determinant, *given = more or (bent, 0)
-        with np.errstate(all="ignore"):
-            moved = shapes.log_density_and_gradient(log_density, gradient, *slopes)
+        moved = self.coordinates.map.pull_back(log_density, gradient, slopes, self._parameters)
         return [*moved, z, log_determinant + slopes[0].sum(axis=1), *given]
 
     def _compile(self):

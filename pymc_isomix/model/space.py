@@ -54,11 +54,6 @@ class FlatSpace:
         return {name: by_value[name] for name in self.ordering if name in by_value}
 
     @cached_property
-    def data_read(self):
-        """Values of shared variables that a graph holds as constants."""
-        return {}
-
-    @cached_property
     def elsewhere(self):
         """Initial values, by name, of the value variables without a place."""
         missing = [v.name for v in self.model.value_vars if v.name not in self.ordering]

@@ -18,7 +18,7 @@ import xarray as xr
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting.record import History
 from pymc_isomix.sites.blocks import Block, BlockMixture
-from pymc_isomix.sites.coordinates import SHAPE, Coordinates
+from pymc_isomix.sites.coordinates import SHAPE
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,10 @@ class Saved(NamedTuple):
             SavedBlock(block.mixture, block.coordinates.parameters, float(log_weight), block.source)
             for block, log_weight in pairs
         )
-        structure, state = density.coordinates.map.straight.describe(), rng.get_state(legacy=False)
+        structure, state = (
+            density.coordinates.map.without_shape.describe(),
+            rng.get_state(legacy=False),
+        )
         return cls(
             blocks, structure, space.describe(), space.labels, history, hist, state, table, data
         )
@@ -79,11 +82,7 @@ class Saved(NamedTuple):
     def density(self, coordinate_map):
         """Return the blocks in coordinates of a map of this structure."""
         blocks = [
-            Block(
-                block.mixture,
-                Coordinates(coordinate_map.of(block.coordinates), block.coordinates),
-                block.source,
-            )
+            Block(block.mixture, coordinate_map.of(block.coordinates), block.source)
             for block in self.blocks
         ]
         return BlockMixture.of(blocks, [block.log_weight for block in self.blocks])
@@ -247,7 +246,7 @@ def warn_of_other_data(saved, here):
 
 def refuse_other_sites(saved, coordinate_map):
     """Raise ValueError unless the coordinates of a file have the structure found in the model."""
-    if saved.structure != coordinate_map.straight.describe():
+    if saved.structure != coordinate_map.without_shape.describe():
         raise ValueError(
             f"the sites of the file ({', '.join(saved.structure['sites'])}) are not those of the "
             f"model ({', '.join(coordinate_map.names)}): pass the model that was fitted"

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy  # which loads its parts when they are used
 
+from pymc_isomix.family import metric as metrics
 from pymc_isomix.family import modes
 from pymc_isomix.fitting.ascents import ascend, explore, is_apart
 from pymc_isomix.model import starts
@@ -74,7 +75,7 @@ def missing_mass(compiled, mixture, log_evidence, n_probes, rng, *, periodic=Non
     def evaluate(points):
         """Log density and gradient at whitened points (S, d)."""
         log_p, gradient = compiled.log_density_and_gradient(at(points))
-        return log_p, gradient @ metric if metric.ndim == 2 else gradient * metric
+        return log_p, metrics.whiten_gradient(metric, gradient)
 
     def excess(log_p, points):
         return log_p - log_evidence - mixture.log_density(at(points))
@@ -98,7 +99,7 @@ def missing_mass(compiled, mixture, log_evidence, n_probes, rng, *, periodic=Non
             nearest = np.argsort(np.linalg.norm(components - mode, axis=1))[:NEAREST]
             if not is_apart(evaluate, mode, height, components[nearest], modes.VALLEY):
                 continue
-            log_volume = np.log(np.abs(_diagonal(metric, n_dim))).sum()
+            log_volume = metrics.log_determinant(metric, n_dim)
             if n_dim > LARGEST_DIMENSION:  # draws would not tell anything
                 log_masses.append(height + log_volume + 0.5 * n_dim * np.log(2 * np.pi))
                 continue
@@ -122,10 +123,6 @@ def _as_wide_as_the_mixture(evaluate, mode):
     """Return the end of an ascent as a mode if the density is level there."""
     slopes = evaluate(mode[None])[1]
     return AsWide(mode) if np.abs(slopes).max() < LEVEL else None
-
-
-def _diagonal(metric, n_dim):
-    return np.diag(metric) if metric.ndim == 2 else np.broadcast_to(metric, (n_dim,))
 
 
 def _nearest(points, others):

@@ -1,11 +1,13 @@
 """A start for NUTS: initial points spread over the modes, and a mass matrix."""
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import pymc as pm
 
 from pymc_isomix.model import starts, traces
+from pymc_isomix.sites.blocks import BlockMixture
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +38,9 @@ def nuts_init(space, density, chains, rng, **nuts_kwargs):
             f"the model's data have changed since the fit: {changes}. pm.sample will use the new "
             "data, from starts of the old fit; approx.sample_nuts() uses the data of the fit"
         )
-    component = stratified_components(density.weights, density.mode_labels, chains, rng)
-    points = _finite_draws(density, component, rng, space)
+    to_unconstrained, check = density.coordinates.to_unconstrained, starts.finite_check(space)
+    y = starting_points(density, chains, rng, lambda y: check(to_unconstrained(y)[0][0]))
+    points, _ = to_unconstrained(y)
     draws = traces.constrained_draws(space, points)
     # in model space: PyMC refuses transformed values if a transform depends on other variables
     names = [rv.name for rv in model.free_RVs]
@@ -65,6 +68,41 @@ def stratified_components(weights, modes, chains, rng):
     return order[np.searchsorted(cumulative, levels, side="right")]
 
 
+def starting_points(
+    density: BlockMixture,
+    chains: int,
+    rng: np.random.Generator,
+    offenders_at: Callable[[np.ndarray], list[str] | None],
+) -> np.ndarray:
+    """Draw a start for each chain, spread over the modes, with a finite log density.
+
+    Parameters
+    ----------
+    offenders_at : callable
+        From a point y (1, d) to the variables without a finite log density there, or None.
+
+    Returns
+    -------
+    (chains, d) array
+        Coordinates y.
+    """
+    points = np.empty((chains, density.n_dim))
+    component = stratified_components(density.weights, density.mode_labels, chains, rng)
+    for chain, k in enumerate(component):
+        for _ in range(RETRIES):
+            points[chain] = density.at(rng.normal(size=(1, density.n_dim)), np.array([k]))
+            if (offenders := offenders_at(points[[chain]])) is None:
+                break
+        else:
+            place = f", at variable {', '.join(offenders)}" if offenders else ""
+            raise ValueError(
+                f"{RETRIES} draws of component {k} have a log density that is not finite{place}; "
+                "the approximation does not fit this model: fit it for longer or with more "
+                "components"
+            )
+    return points
+
+
 def _mass_matrix(density, rng):
     """Covariance within the modes, in unconstrained space; from draws if there are sites."""
     if not density.coordinates:
@@ -76,23 +114,3 @@ def _mass_matrix(density, rng):
     if density.sketch.metric.ndim == 2:
         return points.T @ points / len(points)
     return (points**2).mean(axis=0)
-
-
-def _finite_draws(density, component, rng, space):
-    """Draw a point (chains, d) of each component with a finite log density."""
-    points = np.empty((len(component), density.n_dim))
-    check = starts.finite_check(space)
-    for chain, k in enumerate(component):
-        for _ in range(RETRIES):
-            noise = rng.normal(size=(1, points.shape[1]))
-            drawn = density.at(noise, np.array([k]))
-            points[chain] = density.coordinates.to_unconstrained(drawn)[0][0]
-            if (offenders := check(points[chain])) is None:
-                break
-        else:
-            raise ValueError(
-                f"{RETRIES} draws of component {k} have a log density that is not finite, at "
-                f"variable {', '.join(offenders)}; the approximation does not fit this model: fit "
-                "it for longer or with more components"
-            )
-    return points

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy  # which loads its parts when they are used
 
+from pymc_isomix.family import metric as metrics
 from pymc_isomix.sampling.progress import LateProgress
 
 logger = logging.getLogger(__name__)
@@ -73,8 +74,8 @@ def transitions(
 
     def density(at):
         """Log density and gradient at whitened points; not finite means out of reach."""
-        log_p, gradient = compiled.log_density_and_gradient(centre + _times(at, root.T))
-        gradient = _times(np.where(np.isfinite(gradient), gradient, 0.0), root)
+        log_p, gradient = compiled.log_density_and_gradient(centre + metrics.unwhiten(root, at))
+        gradient = metrics.whiten_gradient(root, np.where(np.isfinite(gradient), gradient, 0.0))
         return np.where(np.isfinite(log_p), log_p, -np.inf), gradient
 
     at = to_whitened(mixture, points)
@@ -110,7 +111,7 @@ def transitions(
     states = points[None]
     if done:
         states = np.array([*(recent | {done: chains.at}).values()])
-        states = (centre + _times(states, root.T)).astype(points.dtype)
+        states = (centre + metrics.unwhiten(root, states)).astype(points.dtype)
     rates = rates / max(done - since, 1)
     return Moved(states[-1], states, chains.log_density, rates, chains.energy, done, float(step))
 
@@ -172,18 +173,9 @@ def whitening_root(mixture):
 
 def to_whitened(mixture, points):
     """Map coordinates y (S, d) to u."""
-    root, offsets = whitening_root(mixture), points - mixture.mean
-    return (
-        offsets / root
-        if root.ndim == 1
-        else scipy.linalg.solve_triangular(root, offsets.T, lower=True).T
-    )
+    return metrics.whiten(whitening_root(mixture), points - mixture.mean)
 
 
 def from_whitened(mixture, at):
     """Map whitened coordinates u (S, d) to y."""
-    return mixture.mean + _times(at, whitening_root(mixture).T)
-
-
-def _times(rows, matrix):
-    return rows * matrix if matrix.ndim == 1 else rows @ matrix
+    return mixture.mean + metrics.unwhiten(whitening_root(mixture), at)

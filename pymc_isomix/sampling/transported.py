@@ -3,8 +3,8 @@
 import numpy as np
 import pymc as pm
 
-from pymc_isomix.model import traces
-from pymc_isomix.sampling.nuts import RETRIES, stratified_components
+from pymc_isomix.model import starts, traces
+from pymc_isomix.sampling.nuts import starting_points
 from pymc_isomix.sampling.transitions import from_whitened, to_whitened, whitening_root
 
 NAME = "coordinates_of_the_fit"  # of the variable that samplers see and name
@@ -28,8 +28,14 @@ def sample_nuts(
     xarray.DataTree
     """
     compiled.space.refuse_other_dims()
-    starts = _starts(compiled, mixture, chains, rng)
-    initvals: list | dict = [{NAME: start} for start in to_whitened(mixture, starts)]
+
+    def offenders_at(y):
+        if np.isfinite(compiled.log_density(y)[0]):
+            return None
+        return starts.offending_variables(compiled.space, compiled.to_unconstrained(y)[0][0])
+
+    points = starting_points(mixture, chains, rng, offenders_at)
+    initvals: list | dict = [{NAME: start} for start in to_whitened(mixture, points)]
     if nuts_sampler == "nutpie":
         initvals = initvals[0]
     if nuts_sampler == "pymc":
@@ -56,23 +62,6 @@ def seen_from_u(compiled, mixture):
         y = centre + (u * root if root.ndim == 1 else root @ u)
         pm.Potential("density", compiled.symbolic_log_density(y.astype(compiled.dtype)))
     return model
-
-
-def _starts(compiled, mixture, chains, rng):
-    """Points y (chains, d), of components chosen as for :func:`nuts_init`."""
-    component = stratified_components(mixture.weights, mixture.mode_labels, chains, rng)
-    starts = []
-    for k in component:
-        tries = np.full(RETRIES, k)
-        points = mixture.at(rng.normal(size=(RETRIES, mixture.n_dim)), tries)
-        finite = np.isfinite(compiled.log_density(points))
-        if not finite.any():
-            raise ValueError(
-                f"{RETRIES} draws of component {k} have a log density that is not finite; the "
-                "approximation does not fit this model: fit it for longer or with more components"
-            )
-        starts.append(points[finite.argmax()])
-    return np.array(starts)
 
 
 def _mapped_back(compiled, mixture, sampled):

@@ -36,24 +36,16 @@ class Block:
     coordinates: Coordinates
     source: int = 0
 
-    def to_unconstrained(self, points):
-        """Map points y (S, d) to z (S, d) and log |dz/dy| (S,)."""
-        return self.coordinates.to_unconstrained(points)
-
-    def from_unconstrained(self, points):
-        """Map points z (S, d) to y (S, d) and log |dy/dz| (S,)."""
-        return self.coordinates.from_unconstrained(points)
-
     def evaluate(self, points):
         """Log density (S,) at unconstrained points (S, d), and responsibilities (S, K)."""
-        y, log_determinant = self.from_unconstrained(points)
+        y, log_determinant = self.coordinates.from_unconstrained(points)
         log_q, responsibilities = self.mixture.evaluate(y)
         log_q = log_q + log_determinant
         return np.where(np.isnan(log_q), -np.inf, log_q), np.nan_to_num(responsibilities)
 
     def draw(self, draws, rng):
         """Draw points (draws, d), unconstrained space."""
-        return self.to_unconstrained(self.mixture.draw(draws, rng)[0])[0]
+        return self.coordinates.to_unconstrained(self.mixture.draw(draws, rng)[0])[0]
 
     def of_components(self, chosen):
         """Return the block of some components, with weights that add up to one."""
@@ -149,11 +141,7 @@ class BlockMixture:
         """
         if len(self.blocks) == 1:
             return self.blocks[0].mixture
-        first = self.blocks[0]
-        means = [
-            first.from_unconstrained(block.to_unconstrained(block.mixture.means)[0])[0]
-            for block in self.blocks
-        ]
+        means = [self._in_first(block, block.mixture.means) for block in self.blocks]
         metric, variances = _common_scale([b.mixture for b in self.blocks], self.block_weights)
         return Mixture(
             means=np.concatenate(means),
@@ -219,10 +207,12 @@ class BlockMixture:
             own = (component >= place.start) & (component < place.stop)
             if own.any():
                 y = block.mixture.at(noise[own], component[own] - place.start)
-                if block is not first:
-                    y = first.from_unconstrained(block.to_unconstrained(y)[0])[0]
-                points[own] = y
+                points[own] = y if block is first else self._in_first(block, y)
         return points
+
+    def _in_first(self, block, points):
+        """Map points y (S, d) of a block to those of the first one, at the same z."""
+        return self.coordinates.from_unconstrained(block.coordinates.to_unconstrained(points)[0])[0]
 
     def draw_unconstrained(self, draws, rng):
         """Draw points z (draws, d), and their components (draws,)."""

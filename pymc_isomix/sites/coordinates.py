@@ -15,9 +15,9 @@ import pytensor.tensor as pt
 from pytensor.graph.replace import graph_replace
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
-from pymc_isomix.backend.linalg import solve
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.family.shape import Shape
+from pymc_isomix.family.shear import Shear
 from pymc_isomix.model.batching import stabilise
 from pymc_isomix.model.vectorising import batch, batch_in_chunks
 from pymc_isomix.sites.chains import Chain
@@ -70,10 +70,11 @@ class Site:
 class CoordinateMap:
     """The map between coordinates y and unconstrained space z, both (d,), for any parameters.
 
-    A shape, if there is one, bends y to x, and the sites map x to z. The map is false if it has
-    neither, because y is then z. Next to chains, which may have thousands of steps, the few
-    dimensions without a site are *sheared*: a constant lower triangular matrix with a unit diagonal
-    holds their correlations, so that a diagonal metric is enough.
+    A shear and a shape bend y to x, and the sites map x to z. The map is false if it has none of
+    them, because y is then z. Next to chains, which may have thousands of steps, the few dimensions
+    without a site are *sheared*: a constant lower triangular matrix with a unit diagonal holds
+    their correlations, so that a diagonal metric is enough. The shape comes after the shear. If a
+    coordinate has a heavy tail, its correlations are those of a Gaussian, and bend with it.
 
     Parameters
     ----------
@@ -83,21 +84,25 @@ class CoordinateMap:
         Parents come first.
     data : dict of shared variable to array, optional
         Data that the sites hold as constants.
-    straight : CoordinateMap, optional
-        The map without the shape that this one has; set by :meth:`with_shape`.
+    has_shape : bool
+        Whether the map has a shape.
+    sheared : (n,) integer array, optional
+        Places of the sheared dimensions, which the sites decide.
+    related : dict, optional
+        Maps of the same sites, by whether they have a shape and a shear.
     """
 
-    def __init__(self, space, sites=(), data=None, *, straight=None):
+    def __init__(self, space, sites=(), data=None, *, has_shape=False, sheared=None, related=None):
         self.space, self.sites, self.data = space, list(sites), data or {}
-        self.has_shape = straight is not None
-        self.straight = self if straight is None else straight
-        self._bent: CoordinateMap | None = None
         starts = np.cumsum([0, *(site.form.n_pseudo for site in self.sites)]).tolist()
         self.places = [slice(*pair) for pair in pairwise(starts)]
         self.n_pseudo = starts[-1]
 
         self.functions: dict = {}
-        self.sheared = self._what_is_sheared()
+        self.has_shape = has_shape
+        self.sheared = self._what_is_sheared() if sheared is None else sheared
+        self._related: dict = {} if related is None else related
+        self._related[has_shape, bool(len(self.sheared))] = self
 
     def _what_is_sheared(self):
         """Places of the sheared dimensions in a point; empty without chains."""
@@ -109,37 +114,73 @@ class CoordinateMap:
         of_none = np.flatnonzero(~self.elements)
         return of_none[: len(of_none) if 2 <= len(of_none) <= LARGEST_SHEAR else 0]
 
-    def shear(self, points, parameters):
-        r"""Shear points (..., d), symbols or arrays: :math:`y + W y_g`, with the places g.
-
-        W (d, n) is strictly lower triangular in the rows of those, so that no volume changes.
-        """
-        if not len(self.sheared):
-            return points
-        return points + points[..., self.sheared] @ parameters[SHEAR].T
-
-    def unshear(self, points, parameters):
-        """Undo :meth:`shear`."""
-        if not len(self.sheared):
-            return points
-        own = parameters[SHEAR][self.sheared] + np.eye(len(self.sheared), dtype=points.dtype)
-        if isinstance(points, np.ndarray):
-            straight = np.linalg.solve(own, points[..., self.sheared].T).T
-        else:
-            straight = solve(own, points[..., self.sheared])
-        return points - straight @ parameters[SHEAR].T
+    def _related_map(self, has_shape, sheared):
+        key = has_shape, bool(len(sheared))
+        if key not in self._related:
+            options = {"has_shape": has_shape, "sheared": sheared, "related": self._related}
+            CoordinateMap(self.space, self.sites, self.data, **options)  # adds itself
+        return self._related[key]
 
     def with_shape(self):
         """Return the map whose coordinates have a shape, with the same sites."""
-        if self.has_shape:
-            return self
-        if self._bent is None:
-            self._bent = CoordinateMap(self.space, self.sites, self.data, straight=self)
-        return self._bent
+        return self._related_map(True, self.sheared)
 
-    def of(self, parameters):
-        """Return the map for these parameters, by name: with or without a shape."""
-        return self.with_shape() if set(SHAPE.values()) <= set(parameters) else self.straight
+    @property
+    def without_shape(self):
+        """The map whose coordinates have no shape."""
+        return self._related_map(False, self.sheared)
+
+    @property
+    def straight(self):
+        """The map of the sites alone, from x to z. Only this one is compiled for arrays."""
+        return self._related_map(False, np.arange(0))
+
+    @property
+    def is_bent(self):
+        """Whether x is not y."""
+        return self.has_shape or bool(len(self.sheared))
+
+    def shear(self, parameters):
+        """Return the shear among the parameters, or None."""
+        return Shear(self.sheared, parameters[SHEAR]) if len(self.sheared) else None
+
+    def bend(self, points, parameters):
+        """Map y (..., d) to x, arrays or symbols, as :func:`pymc_isomix.family.shape.bend` does."""
+        if shear := self.shear(parameters):
+            points = shear.apply(points)
+        if not self.has_shape:
+            return points, 0.0 * points, 0.0 * points
+        with np.errstate(all="ignore"):  # far out
+            return shapes.bend(points, self.shape(parameters))
+
+    def straighten(self, bent, parameters):
+        """Map x (..., d) to y, the inverse of :meth:`bend`."""
+        if self.has_shape:
+            with np.errstate(all="ignore"):
+                bent = shapes.straighten(bent, self.shape(parameters))
+        shear = self.shear(parameters)
+        return shear.undo(bent) if shear else bent
+
+    def pull_back(self, log_density, gradient, slopes, parameters):
+        """Turn log density (S,) and gradient (S, d) in x into those in y.
+
+        Parameters
+        ----------
+        slopes : pair of (S, d) array or TensorVariable
+            Log slope, and its slope, from :meth:`bend`.
+        """
+        if self.has_shape:
+            with np.errstate(all="ignore"):
+                log_density, gradient = shapes.log_density_and_gradient(
+                    log_density, gradient, *slopes
+                )
+        shear = self.shear(parameters)
+        return log_density, shear.pull_back(gradient) if shear else gradient
+
+    def of(self, parameters: dict) -> "Coordinates":
+        """Return the coordinates of these parameters, by name: with or without a shape."""
+        has_shape = set(SHAPE.values()) <= set(parameters)
+        return Coordinates(self.with_shape() if has_shape else self.without_shape, parameters)
 
     @property
     def n_elements(self):
@@ -168,7 +209,7 @@ class CoordinateMap:
     def key(self):
         """The identity of a map, for comparisons: the map without its shape."""
         if self.has_shape:
-            return "shape", self.straight.key
+            return "shape", self.without_shape.key
         return self if self else None
 
     def shape(self, parameters):
@@ -210,11 +251,10 @@ class CoordinateMap:
         log_determinant : scalar TensorVariable
         given : list of tuples of TensorVariable
         """
-        if self.has_shape:
-            bent, log_slope, _ = shapes.bend(point, self.shape(parameters))
+        if self.is_bent:
+            bent, log_slope, _ = self.bend(point, parameters)
             values, log_determinant, given = self.straight.forward(bent, parameters)
             return values, log_determinant + log_slope.sum(), given
-        point = self.shear(point, parameters)
         values, given = self.space.unflatten(point), []
         log_determinant = pt.zeros((), point.dtype)
         for site, place in zip(self.sites, self.places, strict=True):
@@ -232,16 +272,11 @@ class CoordinateMap:
 
         All that is given depends on z alone, so the order of the sites does not matter.
         """
-        if self.has_shape:
-            shape = self.shape(parameters)
+        if self.is_bent:
             values, log_determinant, given = self.straight.backward(point, parameters)
-            points = {}
-            for name, (_, place, _, _) in self.space.ordering.items():
-                own = Shape(*(part[place] for part in shape))
-                straight = shapes.straighten(values[name].ravel(), own)
-                log_determinant -= shapes.bend(straight, own)[1].sum()
-                points[name] = straight.reshape(values[name].shape)
-            return points, log_determinant, given
+            points = self.straighten(self.space.flatten(values), parameters)
+            log_determinant -= self.bend(points, parameters)[1].sum()
+            return self.space.unflatten(points), log_determinant, given
         values = self.space.unflatten(point)
         given, points, log_determinant = self._given(values, point.dtype), dict(values), 0.0
         for site, place, here in zip(self.sites, self.places, given, strict=True):
@@ -249,9 +284,6 @@ class CoordinateMap:
             y = site.form.to_coordinates(_taken(values, site), here, *own)
             points |= _put(values, site, y)
             log_determinant -= site.form.to_unconstrained(y, here, *own)[1]
-        if len(self.sheared):
-            flat = self.space.flatten(points)
-            points = self.space.unflatten(self.unshear(flat, parameters))
         return points, log_determinant, given
 
     def batched(self, points, parameters, *, backward=False, on_jax=False, learning=False):
@@ -336,38 +368,6 @@ class CoordinateMap:
         numbers = [parameters[name] for name in self.parameter_shapes]
         with np.errstate(all="ignore"):
             return self.function(what, points.dtype.name)(points, *numbers)
-
-    def to_unconstrained(self, points, parameters):
-        """Map points y (S, d), an array, to z (S, d) and the log determinant (S,) of dz/dy."""
-        if self.has_shape:
-            bent, log_slope, _ = self.bend(points, parameters)
-            z, log_determinant = self.straight.to_unconstrained(bent, parameters)
-            return z, log_determinant + log_slope.sum(axis=1)
-        if not self:
-            return points, np.zeros(len(points), points.dtype)
-        return self.evaluate("unconstrained", points, parameters)
-
-    def from_unconstrained(self, points, parameters):
-        """Map points z (S, d), an array, to y (S, d) and log |dy/dz| (S,)."""
-        if self.has_shape:
-            bent, log_determinant = self.straight.from_unconstrained(points, parameters)
-            with np.errstate(all="ignore"):
-                straight = shapes.straighten(bent, self.shape(parameters))
-            return straight, log_determinant - self.bend(straight, parameters)[1].sum(axis=1)
-        if not self:
-            return points, np.zeros(len(points), points.dtype)
-        return self.evaluate("coordinates", points, parameters)[:2]
-
-    def bend(self, points, parameters):
-        """Map points y (S, d) to x, as :func:`pymc_isomix.family.shape.bend` does, with NumPy."""
-        with np.errstate(all="ignore"):  # far out
-            return shapes.bend(points, self.shape(parameters))
-
-    def shares(self, points, parameters):
-        """Mean share (P,) of each pseudo-observation over points y (S, d)."""
-        if self.has_shape:
-            points = self.bend(points, parameters)[0]
-        return self.straight.evaluate("share", points, parameters)[0]
 
     @property
     def names(self):
@@ -513,37 +513,55 @@ class Coordinates:
 
     @property
     def straight(self):
-        """The same coordinates without the shape."""
+        """The coordinates x of the sites alone."""
         names = self.map.straight.parameter_shapes
         return Coordinates(self.map.straight, {name: self.parameters[name] for name in names})
 
-    def with_shape(self, shape):
-        """Return the same coordinates with another shape."""
-        parameters = dict(zip(SHAPE.values(), shape, strict=True))
-        return Coordinates(self.map.with_shape(), self.parameters | parameters)
+    @property
+    def shear(self):
+        """The :class:`Shear` of the coordinates, or None."""
+        return self.map.shear(self.parameters)
+
+    def with_bend(self, shape, shear=None):
+        """Return coordinates of the same sites with another shape and shear."""
+        bend = dict(zip(SHAPE.values(), shape, strict=True))
+        if shear is not None:
+            bend[SHEAR] = shear.matrix
+        return Coordinates(self.map.with_shape(), self.parameters | bend)
 
     def replace(self, **parameters):
         """Return coordinates of the same structure with other parameters."""
         return Coordinates(self.map, {**self.parameters, **parameters})
 
-    def equals(self, other):
-        """Whether other coordinates have the same map and parameters."""
-        return self.map.key == other.map.key and all(
-            np.array_equal(value, other.parameters[name], equal_nan=True)
-            for name, value in self.parameters.items()
-        )
-
-    def to_unconstrained(self, points):
+    def to_unconstrained(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map points y (S, d), an array, to z (S, d) and the log determinant (S,) of dz/dy."""
-        return self.map.to_unconstrained(points, self.parameters)
+        bent, log_slope, _ = self.bend(points)
+        z, log_determinant = bent, np.zeros(len(points), points.dtype)
+        if self.map.sites:
+            z, log_determinant = self.map.straight.evaluate("unconstrained", bent, self.parameters)
+        return z, log_determinant + log_slope.sum(axis=1)
 
-    def from_unconstrained(self, points):
+    def from_unconstrained(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map points z (S, d), an array, to y (S, d) and log |dy/dz| (S,)."""
-        return self.map.from_unconstrained(points, self.parameters)
+        bent, log_determinant = points, np.zeros(len(points), points.dtype)
+        if self.map.sites:
+            bent, log_determinant, *_ = self.map.straight.evaluate(
+                "coordinates", points, self.parameters
+            )
+        y = self.straighten(bent)
+        return y, log_determinant - self.bend(y)[1].sum(axis=1)
 
-    def shares(self, points):
+    def bend(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Map points y (S, d) to x, as :func:`pymc_isomix.family.shape.bend` does."""
+        return self.map.bend(points, self.parameters)
+
+    def straighten(self, points: np.ndarray) -> np.ndarray:
+        """Map points x (S, d) to y."""
+        return self.map.straighten(points, self.parameters)
+
+    def shares(self, points: np.ndarray) -> np.ndarray:
         """Mean share (P,) of each pseudo-observation over points y (S, d)."""
-        return self.map.shares(points, self.parameters)
+        return self.map.straight.evaluate("share", self.bend(points)[0], self.parameters)[0]
 
     def forward(self, point):
         """Map a symbolic point y (d,) to z by the name of the value variable, and log |dz/dy|."""

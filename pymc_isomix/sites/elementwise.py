@@ -13,9 +13,10 @@ Pure functions of PyTensor variables, for one point or, with leading axes, many.
 import numpy as np
 import pytensor.tensor as pt
 
+from pymc_isomix.backend.arrays import operations
 from pymc_isomix.backend.jax_ops import compute_once
 from pymc_isomix.backend.linalg import diagonal, solve
-from pymc_isomix.sites.regression import TINY, newton_step, operations
+from pymc_isomix.sites.regression import TINY, newton_step
 
 
 class Elementwise:

@@ -11,7 +11,7 @@ from pymc.distributions.transforms import ZeroSumTransform
 
 from pymc_isomix.model.fitted_data import same
 from pymc_isomix.model.model_cache import graph_key, model_cache
-from pymc_isomix.sites import predictors, values
+from pymc_isomix.sites import predictors
 from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, SHEAR, CoordinateMap, Site
 from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
@@ -21,6 +21,7 @@ from pymc_isomix.sites.products import linear_map
 from pymc_isomix.sites.series import CHAINS, chain_prior, trend_prior
 from pymc_isomix.sites.spatial import FIELDS, spectral
 from pymc_isomix.sites.usage import constant_of, follow, varies
+from pymc_isomix.sites.values import ModelGraph
 
 logger = logging.getLogger(__name__)
 
@@ -46,25 +47,22 @@ def find_coordinates(space, *, log=True):
         Without sites if none are recognised.
     """
     key = "coordinates", graph_key(space)
-    coordinates = model_cache(space.model).get(key)
+    coordinates, weaker = model_cache(space.model).get(key) or (None, {})
     if coordinates is None or not all(
         same(variable.get_value(borrow=True), value) for variable, value in coordinates.data.items()
     ):
-        weaker: dict = {}
-        candidates = {name: _candidates(space, name, weaker) for name in space.variables}
-        for site in reversed(predictors.find(space, candidates)):  # the best, and first of all
+        graph, weaker = ModelGraph(space), {}
+        candidates = {name: _candidates(graph, name, weaker) for name in space.variables}
+        for site in reversed(predictors.find(graph, candidates)):  # the best, and first of all
             candidates = {site.name: [site, *candidates.pop(site.name)], **candidates}
         sites = _without_circles(space, candidates, weaker)
-        coordinates = model_cache(space.model).add(
-            key, CoordinateMap(space, sites, space.data_read)
-        )
-        model_cache(space.model).add(("weaker", key), weaker)
+        coordinates = CoordinateMap(space, sites, graph.data)
+        model_cache(space.model).add(key, (coordinates, weaker))
     if not log:
         return coordinates
     if coordinates:
         names = ", ".join(space.variables[name].name for name in coordinates.names)
         logger.info(f"coordinates='auto' adapts {names} to the scales in the model")
-    weaker = model_cache(space.model).get(("weaker", key)) or {}
     if weaker:
         reasons = "; ".join(
             f"{space.variables[name].name} ({reason})" for name, reason in weaker.items()
@@ -73,38 +71,39 @@ def find_coordinates(space, *, log=True):
     return coordinates
 
 
-def _candidates(space, name, weaker):
+def _candidates(graph, name, weaker):
     """Return the possible sites of a value variable, the best first.
 
     ``weaker`` gets the reason if a site is missing, or weaker than its kind could be.
     """
-    rv, shape = space.variables[name], space.ordering[name][2]
+    rv, shape = graph.space.variables[name], graph.space.ordering[name][2]
     if 0 in shape:
         return []
     found = [
-        *_of_chain(space, name, rv, shape),
-        *_of_linear_map(space, name, rv, shape, weaker),
-        *_spectral(space, name, rv, shape, weaker),
-        *_elementwise(space, name, rv, shape),
+        *_of_chain(graph, name, rv, shape),
+        *_of_linear_map(graph, name, rv, shape, weaker),
+        *_spectral(graph, name, rv, shape, weaker),
+        *_elementwise(graph, name, rv, shape),
     ]
     if isinstance(rv.owner.op, CHAINS) and not (found and isinstance(found[0].form, Chain)):
         weaker[name] = "its steps or first values have no known location and scale"
     return found
 
 
-def _of_chain(space, name, rv, shape):
+def _of_chain(graph, name, rv, shape):
     """Return the sites of a chain in time."""
+    space = graph.space
     shapes_of = {space.variables[n]: space.ordering[n][2] for n in space.variables}
     trend = trend_prior(space.model, rv, shapes_of)
     found = chain_prior(space.model, rv, shape)
     names = {variable: n for n, variable in space.variables.items()}
     return [
-        *([] if trend is None else _chain_sites(space, name, trend, (names[trend.slope],))),
-        *([] if found is None else _chain_sites(space, name, found)),
+        *([] if trend is None else _chain_sites(graph, name, trend, (names[trend.slope],))),
+        *([] if found is None else _chain_sites(graph, name, found)),
     ]
 
 
-def _chain_sites(space, name, found, others=()):
+def _chain_sites(graph, name, found, others=()):
     form = Chain(found.batch, found.n_time, found.order, centred=found.centred, last=found.last)
     by_time = (found.batch, found.n_time)
     by_lag = (found.batch, found.order, found.n_time)
@@ -112,7 +111,7 @@ def _chain_sites(space, name, found, others=()):
         prior = [pt.as_tensor(p) for p in found.prior]
         shapes: list = [()] * 2
     else:
-        shape = (form.n_dim,) if others else space.ordering[name][2]
+        shape = (form.n_dim,) if others else graph.space.ordering[name][2]
         prior = [pt.broadcast_to(pt.as_tensor(p), shape).ravel() for p in found.prior]
         shapes = [(form.n_dim,)] * 2
     woven = found.woven if others else None
@@ -123,7 +122,7 @@ def _chain_sites(space, name, found, others=()):
         site
         for seen in options
         for site in _site(
-            space,
+            graph,
             name,
             form,
             [found.offset, found.coefs, found.scale, *seen, *prior],
@@ -137,8 +136,8 @@ def _chain_sites(space, name, found, others=()):
     ]
 
 
-def _elementwise(space, name, rv, shape):
-    model = space.model
+def _elementwise(graph, name, rv, shape):
+    model = graph.space.model
     transform = model.rvs_to_transforms[rv]
     prior = location_scale(rv.owner.op, rv, transform)
     if prior is None:
@@ -153,35 +152,35 @@ def _elementwise(space, name, rv, shape):
     options = [location] if added is None else [location + added, location]
     form = Elementwise(math.prod(shape))
     found = [
-        _site(space, name, form, [option, scale, prior_location, prior_scale], [shape] * 4)
+        _site(graph, name, form, [option, scale, prior_location, prior_scale], [shape] * 4)
         for option in options
     ]
     # additions alone do not make an effect a site
     return [one for sites in found for one in sites] if found[-1] else []
 
 
-def _of_linear_map(space, name, rv, shape, weaker):
+def _of_linear_map(graph, name, rv, shape, weaker):
     """Return the sites of a matrix times a standardised variable."""
-    linear = linear_map(space.model, rv, shape)
+    linear = linear_map(graph.space.model, rv, shape)
     if linear is None:
         return []
-    rows = values.n_rows(space, linear.matrix)
+    rows = graph.n_rows(linear.matrix)
     batch, n = linear.batch, linear.columns
     if rows is None:
         return []
     wide = linear.scale.type.broadcastable != (True,) * linear.scale.ndim
     if linear.varying or wide or batch > 1:
-        basis = None if wide or linear.basis is None else values.at_start(space, linear.basis)
+        basis = None if wide or linear.basis is None else graph.at_start(linear.basis)
         to_rows = None
         if basis is not None and batch * rows * n > LARGEST_MATRIX >= batch * n * n:
             # data of many rows determine as many combinations as there are columns
             to_rows, basis = np.linalg.qr(basis)
             rows = n
         if not batch * max(rows, n) * n <= LARGEST_MATRIX:
-            found = _rotated(space, name, linear, rows) if batch == 1 else []
+            found = _rotated(graph, name, linear, rows) if batch == 1 else []
             what = "in the basis of the start" if found else "by element"
             weaker[name] = f"{what}: its matrix, {rows} x {n}, is too large to factor per draw"
-            return found or _by_elements(space, name, linear, rows)
+            return found or _by_elements(graph, name, linear, rows)
         form: Any
         factor_shape: tuple
         if basis is not None:
@@ -198,7 +197,7 @@ def _of_linear_map(space, name, rv, shape, weaker):
             site
             for location in _locations(linear)
             for site in _site(
-                space,
+                graph,
                 name,
                 form,
                 [_combined(location, to_rows), factor, *prior],
@@ -206,7 +205,7 @@ def _of_linear_map(space, name, rv, shape, weaker):
                 flat=False,
             )
         ]
-    return _rotated(space, name, linear, rows)
+    return _rotated(graph, name, linear, rows)
 
 
 def _combined(location, to_rows):
@@ -217,7 +216,7 @@ def _combined(location, to_rows):
     return whole @ to_rows.astype(location.dtype)
 
 
-def _by_elements(space, name, linear, rows):
+def _by_elements(graph, name, linear, rows):
     """Return an elementwise site for a matrix that is too large for a basis."""
     if linear.batch > 1:
         return []
@@ -227,7 +226,7 @@ def _by_elements(space, name, linear, rows):
     prior = [location, scale] if linear.centred else [pt.as_tensor(p) for p in linear.prior]
     shapes = [(linear.columns,)] * 4
     form = Elementwise(linear.columns)
-    return _site(space, name, form, [location, scale, *prior], shapes, flat=False)
+    return _site(graph, name, form, [location, scale, *prior], shapes, flat=False)
 
 
 def _locations(linear):
@@ -235,7 +234,7 @@ def _locations(linear):
     return [linear.location] if linear.centred else [linear.location, pt.zeros((1, 1))]
 
 
-def _rotated(space, name, linear, rows):
+def _rotated(graph, name, linear, rows):
     """Return the site of a matrix with one scale, in its basis at the start.
 
     It is exact for a constant matrix. Otherwise each direction has its scale at the start.
@@ -250,12 +249,12 @@ def _rotated(space, name, linear, rows):
     matrix = linear.matrix
     if not constant:
         matrix *= pt.broadcast_to(linear.scale, (1, rows))[0, :, None]
-    at_start = values.at_start(space, matrix)
+    at_start = graph.at_start(matrix)
     if at_start is None:
         return []
     one_scale = all(linear.scale.type.broadcastable)
     basis = linear.basis if one_scale and not constant else None
-    basis = None if basis is None else values.at_start(space, basis)
+    basis = None if basis is None else graph.at_start(basis)
     n, dtype = linear.columns, matrix.dtype
     left, singular, right = np.linalg.svd(at_start)
     least = min(n, rows)
@@ -279,11 +278,11 @@ def _rotated(space, name, linear, rows):
         elif linear.centred:
             form, given = Whitened(right.T), [*given, added, matrix]
             shapes += [(n,), (n, n)]
-        found += _site(space, name, form, given, shapes, flat=False)
+        found += _site(graph, name, form, given, shapes, flat=False)
     return found
 
 
-def _spectral(space, name, rv, shape, weaker):
+def _spectral(graph, name, rv, shape, weaker):
     """Return the site of a field on a graph, with one scale or none."""
     if not isinstance(rv.owner.op, FIELDS) or len(shape) != 1:
         return []
@@ -294,7 +293,7 @@ def _spectral(space, name, rv, shape, weaker):
     if prior is None:
         weaker[name] = "by element: its graph is not constant, or has islands"
         return []
-    added, factor = follow(space.model, rv, shape)
+    added, factor = follow(graph.space.model, rv, shape)
     factor = pt.ones(()) if factor is None else factor
     if not all(factor.type.broadcastable):
         return []
@@ -305,12 +304,12 @@ def _spectral(space, name, rv, shape, weaker):
     for extra in ([] if added is None else [added]) + [pt.zeros((1,))]:
         location = factor * prior_location + to_basis @ pt.broadcast_to(extra, shape)
         given = [location, factor * prior.scales, prior_location, prior.scales]
-        found += _site(space, name, form, given, [shape] * 4)
+        found += _site(graph, name, form, given, [shape] * 4)
     return found
 
 
 def _site(
-    space,
+    graph,
     name,
     form,
     expressions,
@@ -323,7 +322,7 @@ def _site(
     woven=None,
 ):
     """Make a site from expressions in the model's graph, in a list; empty if they are unusable."""
-    given = values.in_values(space, expressions, shapes, flat=flat)
+    given = graph.in_values(expressions, shapes, flat=flat)
     if given is None or (part is None and not given.parents.isdisjoint((name, *others))):
         return []
     if not (given.parents - {name} or alone):
@@ -387,9 +386,9 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
         return points, {}
     n_sheared = len(coordinates.sheared)
     shear = {SHEAR: np.zeros((points.shape[1], n_sheared))} if n_sheared else {}
-    nothing = dict.fromkeys(PSEUDO, np.zeros(coordinates.n_pseudo)) | shear
+    nothing = dict.fromkeys(PSEUDO, np.zeros(coordinates.n_pseudo))
     nothing = {name: value.astype(points.dtype) for name, value in nothing.items()}
-    given = coordinates.by_site(coordinates.evaluate("coordinates", points, nothing)[2:])
+    given = coordinates.by_site(coordinates.straight.evaluate("coordinates", points, nothing)[2:])
     typical = [
         site.form.typical(given) for site, given in zip(coordinates.sites, given, strict=True)
     ]
@@ -402,7 +401,7 @@ def starting_coordinates(coordinates, points, farthest=FARTHEST):
         **shear,
     }
     pseudo = {name: value.astype(points.dtype) for name, value in pseudo.items()}
-    means = coordinates.evaluate("coordinates", points, pseudo)[0]
+    means = coordinates.straight.evaluate("coordinates", points, pseudo)[0]
     for _, place, _ in coordinates.at(pseudo):
         # an effect may start 1e40 standard deviations away
         means[:, place] = np.clip(means[:, place], -farthest, farthest)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import pytensor.tensor as pt
 
-from pymc_isomix.family import shape as shapes
 from pymc_isomix.sites.chains import N_GIVEN, Chain
 from pymc_isomix.sites.coordinates import PSEUDO
 from pymc_isomix.sites.regression import RIDGE, least_squares
@@ -26,25 +25,24 @@ class AtSites(NamedTuple):
 
     points: Any  # (S, d) coordinates y
     given: list  # at each site, tuples of (S, ...)
-    bent: Any  # (S, d) x, coordinates y without their shape
+    bent: Any  # (S, d) x, which the sites see
     slope: Any = None  # (S, d) dx/dy; None without a shape
     slope_of_log_slope: Any = None  # (S, d)
 
     @classmethod
     def of(cls, coordinates, parameters, points, given):
         """Make the values for coordinates with a shape or without."""
+        bent, log_slope, slope_of_log_slope = coordinates.bend(points, parameters)
         if not coordinates.has_shape:
-            return cls(points, given, coordinates.shear(points, parameters))
-        bent, log_slope, slope_of_log_slope = shapes.bend(points, coordinates.shape(parameters))
-        bent = coordinates.shear(bent, parameters)
+            return cls(points, given, bent)
         return cls(points, given, bent, pt.exp(log_slope), slope_of_log_slope)
 
     def to_bent(self, scores):
-        """Turn path gradients in y into those in x."""
+        """Turn path gradients in y into those in x, at the dimensions of sites."""
         return scores if self.slope is None else scores / self.slope
 
     def gradient_to_bent(self, gradient):
-        """Turn the gradient of a log density of y into that of the density of x."""
+        """Turn the gradient of a log density of y into that of x, at the dimensions of sites."""
         if self.slope is None:
             return gradient
         return (gradient - self.slope_of_log_slope) / self.slope
@@ -182,7 +180,4 @@ def moved_means(coordinates, means, old, new):
     ):
         z, _ = form.to_unconstrained(means.bent[:, place], given, *own)
         points = pt.set_subtensor(points[:, place], form.to_coordinates(z, given, *moved))
-    points = coordinates.unshear(points, old)
-    if coordinates.has_shape:
-        return shapes.straighten(points, coordinates.shape(old))
-    return points
+    return coordinates.straighten(points, old)

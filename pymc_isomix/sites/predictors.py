@@ -23,13 +23,13 @@ from pytensor.tensor.random import basic
 
 from pymc_isomix.backend.compilation import CHEAP, compiling
 from pymc_isomix.model.vectorising import batch
-from pymc_isomix.sites import values
 from pymc_isomix.sites.affine import Affine
 from pymc_isomix.sites.coordinates import Site
 from pymc_isomix.sites.elementwise import Elementwise
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.matrices import Predictor
 from pymc_isomix.sites.usage import clients_of
+from pymc_isomix.sites.values import ModelGraph
 
 MOST_ENTRIES, MOST_PRODUCTS = 2**15, 2**17  # of G, and of G^T C G; all blocks together
 MOST_COLUMNS = 32  # of a block
@@ -38,15 +38,16 @@ AT_ONCE = 2**22  # entries of columns that are evaluated together
 TYPICAL = 0.3  # distance from the start, unconstrained, of where the zeros of G are looked for
 
 
-def find(space, candidates):
+def find(graph: ModelGraph, candidates: dict[str, list[Site]]) -> list[Site]:
     """Return sites of predictors.
 
     Parameters
     ----------
+    graph : ModelGraph
     candidates : dict of str to list of Site
         The possible sites of variables by their prior or use.
     """
-    model = space.model
+    space, model = graph.space, graph.space.model
     normal = {
         name: rv
         for name, rv in space.variables.items()
@@ -57,7 +58,7 @@ def find(space, candidates):
     }
     if not normal:
         return []
-    search, clients = Search(space), clients_of(model)
+    search, clients = Search(graph), clients_of(model)
     scales = {
         name: {space.variables[parent] for site in candidates[name][-1:] for parent in site.parents}
         for name in space.variables
@@ -86,7 +87,7 @@ def find(space, candidates):
     wanted.sort(key=lambda name: -math.prod(space.ordering[name][2]))
     while wanted:
         names, rows = search.grow(wanted)
-        site = None if rows is None else _site(space, names, rows)
+        site = None if rows is None else _site(graph, names, rows)
         found += [] if site is None else [site]
         wanted = [name for name in wanted if name not in names]
     return found
@@ -148,11 +149,12 @@ class Search:
 
     Parameters
     ----------
-    space : FlatSpace
+    graph : ModelGraph
     """
 
-    def __init__(self, space):
-        self.space, self.free = space, set(space.model.free_RVs)
+    def __init__(self, graph):
+        space = graph.space
+        self.graph, self.space, self.free = graph, space, set(space.model.free_RVs)
         # the expressions between the variables and the data
         self.arguments = [v for rv in space.model.observed_RVs for v in rv.owner.inputs]
 
@@ -188,7 +190,7 @@ class Search:
         n_elements = sum(math.prod(self.space.ordering[name][2]) for name in names)
         affine = self._affine_in(names)
         ends = self.ends(affine)
-        found = values.in_values(self.space, ends, None)
+        found = self.graph.in_values(ends, None)
         if found is None or n_elements > MOST_ELEMENTS:
             return None
         return Rows.of(ends, self._columns(found.expressions, names, n_elements))
@@ -219,8 +221,9 @@ class Search:
             return np.concatenate([function(units) for units in chunks]) - nothing
 
 
-def _site(space, names, rows):
+def _site(graph, names, rows):
     """Make the site of a predictor's variables; None if it cannot be expressed."""
+    space = graph.space
     variables = [space.variables[name] for name in names]
     shapes = [space.ordering[name][2] for name in names]
     priors = [rv.owner.op.dist_params(rv.owner) for rv in variables]
@@ -264,12 +267,11 @@ def _site(space, names, rows):
         return None
     slope = in_blocks(one * unit for one, (_, unit) in zip(slopes, noise, strict=True))
     r = rows.rows.shape[1]
-    given = values.in_values(
-        space,
+    given = graph.in_values(
         [at(means), pt.stack(columns, axis=-1), *prior],
         [(n_blocks, r), (n_blocks, r, n), (n_blocks * n,), (n_blocks * n,)],
     )
-    learned_from = values.in_values(space, [slope], [(n_blocks, r)])
+    learned_from = graph.in_values([slope], [(n_blocks, r)])
     if given is None or learned_from is None or not given.parents.isdisjoint(names):
         return None
     form = Predictor(n_blocks, r, n)

@@ -6,18 +6,14 @@ data. For others, by Stein's lemma, c becomes the mean precision of the data.
 """
 
 import numpy as np
-import pytensor.tensor as pt
+
+from pymc_isomix.backend.arrays import operations
 
 TINY = 1e-30
 RIDGE = 0.01  # of the information in the draws
 LEAST_RATIO, LARGEST_RATIO = 0.1, 100.0  # of a precision, per regression
 LARGEST_MOVE = 3.0  # of m, in typical standard deviations of theta
 LARGEST_LOG_PRECISION = 14.0  # of either sign
-
-
-def operations(values):
-    """Return the module of functions for values: NumPy or PyTensor."""
-    return np if isinstance(values, np.ndarray) else pt
 
 
 def least_squares(slope, log_precision, draw_weights, noise=1.0):

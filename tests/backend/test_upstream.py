@@ -8,7 +8,9 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 from pymc.model.fgraph import fgraph_from_model, model_from_fgraph
+from pymc.util import WithMemoization
 from pymc.variational.inference import Inference
+from pymc.variational.opvi import node_property
 from pytensor.compile.mode import get_mode, optdb
 
 from pymc_isomix.backend import jax_compilation, upstream
@@ -66,6 +68,22 @@ def test_a_model_from_a_graph_may_share_data():
     upstream.share_data(model, other)
     model.set_data("data", [3.0, 4.0])
     np.testing.assert_array_equal(other["data"].get_value(), [3.0, 4.0])
+
+
+def test_expressions_are_built_anew_once_forgotten():
+    class Node(WithMemoization):
+        value = 1
+
+        @node_property
+        def doubled(self):
+            return 2 * self.value
+
+    node = Node()
+    assert node.doubled == 2
+    node.value = 2
+    assert node.doubled == 2
+    upstream.forget_expressions(node)
+    assert node.doubled == 4
 
 
 def test_the_frame_of_pm_fit_tells_its_arguments():

@@ -6,13 +6,14 @@ from scipy import integrate, optimize, stats
 
 from pymc_isomix.fitting import second_order
 from pymc_isomix.fitting.second_order import Gaussian, Newton
+from pymc_isomix.fitting.target import Target
 
 RNG = np.random.default_rng(3)
 ROOT = np.tril(RNG.normal(size=(4, 4))) + 2 * np.eye(4)
 MEAN = np.array([3.0, -1.0, 0.0, 10.0])
 
 
-class Analytic:
+class Analytic(Target):
     """A log density without parameters."""
 
     def __init__(self, function):

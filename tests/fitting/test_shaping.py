@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pymc_isomix.family import metric as metrics
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.family.shape import Shape
+from pymc_isomix.family.shear import Shear
 from pymc_isomix.fitting import second_order, shaping, warm_start
 from pymc_isomix.fitting.second_order import Gaussian
+from pymc_isomix.fitting.target import Target
 from pymc_isomix.sites.coordinates import SHAPE
 
 N_DIM = 3
@@ -47,6 +50,20 @@ def bent_gaussian(shape, root):
 def log_half_normals(bent):
     """The logarithms of half normal variables."""
     return (bent - 0.5 * np.exp(2 * bent)).sum(axis=1), 1 - np.exp(2 * bent)
+
+
+def test_a_shear_is_a_root_of_correlations(shape):
+    """The same proposal as for the matrix L with which it draws."""
+    matrix = np.array([[0.0], [0.6], [-0.4]])
+    shear, scales = Shear(np.array([0]), matrix), np.array([1.0, 0.7, 1.2])
+    mean, noise = np.array([0.3, -0.2, 0.1]), antithetic(60, N_DIM)
+    root = np.diag(scales)
+    root[:, 0] += matrix[:, 0]
+    gradient = gradient_in_y(log_half_normals, shear.apply(mean) + noise @ root.T, shape)
+    wanted = shaping.propose(shape, shear.apply(mean), root, noise, gradient)
+    got = shaping.propose(shape, mean, scales, noise, shear.pull_back(gradient), shear)
+    for one, other in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8)
 
 
 @pytest.fixture
@@ -219,7 +236,7 @@ def test_recentring_keeps_the_quantiles(shape, kind):
     units = np.linspace(-2, 2, 9)[:, None]
 
     def quantiles(shape, mean, root):
-        return shapes.bend(mean + shaping._deviations(root) * units, shape)[0]
+        return shapes.bend(mean + metrics.deviations(root) * units, shape)[0]
 
     before, after = quantiles(shape, mean, root), quantiles(at, new_mean, new_root)
     np.testing.assert_allclose(after, before, atol=0.05 * before.std(axis=0).max())
@@ -228,8 +245,8 @@ def test_recentring_keeps_the_quantiles(shape, kind):
     np.testing.assert_array_equal(after[:, 1:], before[:, 1:])
     np.testing.assert_array_equal(at.left[1:], shape.left[1:])
     if kind == "dense":
-        expected = root @ root.T / np.outer(*2 * [shaping._deviations(root)])
-        got = new_root @ new_root.T / np.outer(*2 * [shaping._deviations(new_root)])
+        expected = root @ root.T / np.outer(*2 * [metrics.deviations(root)])
+        got = new_root @ new_root.T / np.outer(*2 * [metrics.deviations(new_root)])
         np.testing.assert_allclose(got, expected, rtol=1e-10)
 
 
@@ -245,10 +262,8 @@ def test_single_precision_stays_single(shape):
         assert part.dtype == "float32"
 
 
-class Bendable:
+class Bendable(Target):
     """A target known in x, in coordinates that may have a shape."""
-
-    has_chains = False
 
     def __init__(self, function):
         self.function, self.n_gradients = function, 0
@@ -259,9 +274,6 @@ class Bendable:
             return self.function(points)
         bent, *slopes = shapes.bend(points, Shape(*(parameters[n] for n in SHAPE.values())))
         return shapes.log_density_and_gradient(*self.function(bent), *slopes)
-
-    def learn(self, points, gradients, centre, parameters, damping):
-        return parameters, centre, np.ones(points.shape[1])
 
 
 def start_of(target, n_dim, with_shape):

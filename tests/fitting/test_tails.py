@@ -8,11 +8,12 @@ from scipy import stats
 import pymc_isomix as pmi
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.family.mixture import Mixture
+from pymc_isomix.family.shear import Shear
 from pymc_isomix.fitting import tails
 from pymc_isomix.fitting.tails import Fitted
 
 
-@pytest.fixture(params=["dense", "diag"])
+@pytest.fixture(params=["dense", "diag", "sheared"])
 def fitted(request):
     """Two components in three dimensions, of which the second has a shape."""
     rng = np.random.default_rng(1)
@@ -25,44 +26,72 @@ def fitted(request):
     )
     shape = shapes.identity(3)
     shape.left[1], shape.right[1], shape.centre[1] = 0.4, -0.2, 0.3
-    return Fitted(mixture, shape)
+    shear = None
+    if request.param == "sheared":
+        shear = Shear(np.array([0, 1]), np.array([[0.0, 0.0], [0.6, 0.0], [-0.3, 0.5]]))
+    return Fitted(mixture, shape, shear)
+
+
+def straightened(fitted, x):
+    """Return y and the log slopes at x."""
+    bent = shapes.straighten(x, fitted.shape)
+    y = fitted.shear.undo(bent) if fitted.shear else bent
+    return y, shapes.bend(bent, fitted.shape)[1].sum(axis=1)
 
 
 def log_density(fitted, x):
-    y = shapes.straighten(x, fitted.shape)
-    return fitted.mixture.log_density(y) - shapes.bend(y, fitted.shape)[1].sum(axis=1)
+    y, log_slope = straightened(fitted, x)
+    return fitted.mixture.log_density(y) - log_slope
 
 
-def covariance(mixture):
-    apart = mixture.means - mixture.mean
+def root_of_sheared(fitted):
+    return fitted.sheared(fitted.mixture.root.T).T
+
+
+def covariance(fitted):
+    """Of what the shape bends."""
+    mixture, root = fitted.mixture, root_of_sheared(fitted)
+    apart = fitted.sheared(mixture.means - mixture.mean)
     within = mixture.weights @ np.exp(mixture.log_variances)
-    return within * mixture.root @ mixture.root.T + (mixture.weights * apart.T) @ apart
+    return within * root @ root.T + (mixture.weights * apart.T) @ apart
 
 
 def test_the_density_of_stretched_draws_is_that_of_the_formula(fitted):
     chosen = np.array([0, 2])
-    stretched = tails._Stretched(fitted.mixture, chosen, 50, np.random.default_rng(2))
-    mixture, cov = fitted.mixture, covariance(fitted.mixture)
-    y = mixture.mean + mixture.unwhiten(stretched.noise)
-    parts = [2 * np.exp(mixture.log_density(y))]
+    stretched = tails._Stretched(fitted, chosen, 50, np.random.default_rng(2))
+    cov, root = covariance(fitted), root_of_sheared(fitted)
+    offsets = stretched.noise @ root.T
+    inverse = np.linalg.inv(root)
+
+    def density(offsets):
+        return np.exp(fitted.mixture.whitened.log_density(offsets @ inverse.T))
+
+    parts = [2 * density(offsets)]
     for i in chosen:
         matrix = np.eye(3) + (tails.STRETCH - 1) * np.outer(cov[:, i], np.eye(3)[i]) / cov[i, i]
-        back = mixture.mean + (y - mixture.mean) @ np.linalg.inv(matrix).T
-        parts.append(np.exp(mixture.log_density(back)) / np.linalg.det(matrix))
-    _, log_volume = np.linalg.slogdet(mixture.root)
-    expected = np.log(np.sum(parts, axis=0) / 4) + log_volume
+        back = offsets @ np.linalg.inv(matrix).T
+        parts.append(density(back) / np.linalg.det(matrix))
+    expected = np.log(np.sum(parts, axis=0) / 4)
     np.testing.assert_allclose(stretched.log_density, expected, rtol=1e-10)
 
 
+def test_whitened_coordinates_have_the_density_of_the_mixture(fitted):
+    mixture, noise = fitted.mixture, np.random.default_rng(2).normal(size=(10, 3))
+    y = mixture.mean + mixture.unwhiten(noise)
+    _, log_volume = np.linalg.slogdet(mixture.root)
+    expected = mixture.log_density(y) + log_volume
+    np.testing.assert_allclose(mixture.whitened.log_density(noise), expected, rtol=1e-10)
+
+
 def test_stretched_draws_have_their_density(fitted):
-    """E_r[q / r] = 1, within four standard errors."""
-    stretched = tails._Stretched(fitted.mixture, np.array([1]), 4000, np.random.default_rng(3))
+    """E_r[q / r] = 1, and a second moment, within four standard errors."""
+    stretched = tails._Stretched(fitted, np.array([1]), 4000, np.random.default_rng(3))
     ratio = np.exp(stretched.white.log_density(stretched.noise) - stretched.log_density)
     assert abs(ratio.mean() - 1) < 4 * ratio.std() / np.sqrt(len(ratio))
     of_square = ratio * stretched.noise[:, 0] ** 2
-    plain, _ = fitted.mixture.whitened.draw(200_000, np.random.default_rng(4))
-    error = of_square.std() / np.sqrt(len(ratio)) + plain[:, 0].std() ** 2 * np.sqrt(2 / 200_000)
-    assert abs(of_square.mean() - (plain[:, 0] ** 2).mean()) < 4 * error
+    plain = fitted.mixture.whitened.draw(100_000, np.random.default_rng(4))[0][:, 0] ** 2
+    error = np.hypot(of_square.std() / np.sqrt(len(ratio)), plain.std() / np.sqrt(len(plain)))
+    assert abs(of_square.mean() - plain.mean()) < 4 * error
 
 
 def test_the_gradient_of_a_change_is_that_of_differences(fitted):
@@ -84,7 +113,8 @@ def test_a_change_is_applied_to_mixture_and_shape(fitted):
     mixture, chosen = fitted.mixture, np.array([0, 1])
     noise = mixture.whitened.draw(20, rng)[0]
     change, at = tails._Change(fitted, chosen, noise), 0.2 * rng.normal(size=(6, 2))
-    x = shapes.bend(mixture.mean + mixture.unwhiten(noise), fitted.shape)[0]
+    y = mixture.mean + mixture.unwhiten(noise)
+    x = shapes.bend(fitted.sheared(y), fitted.shape)[0]
     changed = change.applied(at, fitted)
     gained = log_density(changed, x) - log_density(fitted, x)
     expected = change.evaluate(at)[0] - change.evaluate(np.zeros((6, 2)))[0]
@@ -98,9 +128,11 @@ def test_an_exact_mixture_stays_the_same(fitted):
     def evaluate(x):
         nonlocal n_points
         n_points += len(x)
-        y = shapes.straighten(x, fitted.shape)
-        _, log_slope, slope = shapes.bend(y, fitted.shape)
+        bent = shapes.straighten(x, fitted.shape)
+        _, log_slope, slope = shapes.bend(bent, fitted.shape)
+        y, _ = straightened(fitted, x)
         log_q, score = fitted.mixture.log_density_and_score(y)
+        score = fitted.shear.push(score) if fitted.shear else score
         return log_q - log_slope.sum(axis=1), (score - slope) / np.exp(log_slope)
 
     assert tails.mend(evaluate, fitted, np.random.default_rng(7)) is fitted

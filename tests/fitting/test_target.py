@@ -98,8 +98,8 @@ def test_points_keep_their_place_in_z(target, points):
     other = {name: value + 0.3 for name, value in parameters.items()}
     shaped = {**other, **dict(zip(SHAPE.values(), SHAPED, strict=True))}
     moved = target.moved(points, parameters, shaped)
-    z, _ = Coordinates(target.map.of(parameters), parameters).to_unconstrained(points)
-    again, _ = Coordinates(target.map.of(shaped), shaped).to_unconstrained(moved)
+    z, _ = target.map.of(parameters).to_unconstrained(points)
+    again, _ = target.map.of(shaped).to_unconstrained(moved)
     np.testing.assert_allclose(again, z, rtol=1e-10)
     np.testing.assert_allclose(target.moved(moved, shaped, parameters), points, rtol=1e-9)
 
@@ -136,13 +136,13 @@ def with_shear(parameters):
 def test_a_sheared_point_comes_back_and_has_the_same_volume(sheared):
     target, parameters = sheared
     y, moved = np.random.default_rng(2).normal(size=(4, 8)), with_shear(parameters)
-    z, forward = target.map.to_unconstrained(y, moved)
-    again, backward = target.map.from_unconstrained(z, moved)
+    z, forward = target.map.of(moved).to_unconstrained(y)
+    again, backward = target.map.of(moved).from_unconstrained(z)
     np.testing.assert_allclose(again, y, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(forward, -backward, rtol=1e-9)
     assert target.map.sheared.tolist() == REST
     expected = y + y[:, REST] @ moved[SHEAR].T
-    plain, volume = target.map.to_unconstrained(expected, parameters)
+    plain, volume = target.map.of(parameters).to_unconstrained(expected)
     np.testing.assert_allclose(z, plain, rtol=1e-12)
     np.testing.assert_allclose(forward, volume, rtol=1e-12)
     np.testing.assert_allclose(target.moved(expected, parameters, moved), y, rtol=1e-9, atol=1e-9)
@@ -153,9 +153,13 @@ def test_no_points_are_moved(sheared):
     assert target.moved(np.ones((0, 8)), parameters, with_shear(parameters)).shape == (0, 8)
 
 
-def test_a_shear_is_learned_that_has_the_correlations(sheared):
+@pytest.mark.parametrize("has_shape", [False, True])
+def test_a_shear_is_learned_that_has_the_correlations(sheared, has_shape):
     """Of a Gaussian, from few draws exactly: the new precisions are diagonal, and factors right."""
     target, parameters = sheared
+    if has_shape:
+        shape = np.array([[0.1], [1.1], [0.1], [0.3]]) * np.ones(8)
+        parameters = {**parameters, **dict(zip(SHAPE.values(), shape, strict=True))}
     rng, places = np.random.default_rng(3), target.map.sheared
     root = np.array([[1.0, 0.0, 0.0], [0.9, 0.5, 0.0], [-0.5, 0.2, 0.7]])
     precision = np.linalg.inv(root @ root.T)
@@ -170,7 +174,8 @@ def test_a_shear_is_learned_that_has_the_correlations(sheared):
     deviations = factor[places] / np.sqrt(np.diagonal(precision))
     np.testing.assert_allclose(deviations**-2, np.diagonal(across), rtol=1e-4)
     old, after = (
-        target.map.to_unconstrained(*pair)[0] for pair in ((draws[:2], parameters), (centre, new))
+        target.map.of(at).to_unconstrained(y)[0]
+        for y, at in ((draws[:2], parameters), (centre, new))
     )
     np.testing.assert_allclose(after, old, rtol=1e-9, atol=1e-9)
 

@@ -6,6 +6,7 @@ from scipy import stats
 
 from pymc_isomix.fitting import second_order, warm_start
 from pymc_isomix.fitting.second_order import Gaussian
+from pymc_isomix.fitting.target import Target
 
 MEANS = np.array([[-6.0, 0.0], [6.0, 3.0]])
 ROOTS = np.array([[[1.0, 0.0], [0.5, 1.0]], [[0.5, 0.0], [0.0, 2.0]]])
@@ -13,10 +14,8 @@ WEIGHTS = np.array([0.3, 0.7])
 RNG = np.random.default_rng(4)
 
 
-class TwoModes:
+class TwoModes(Target):
     """Two Gaussians of unequal shape; a plateau without gradient where ``flat`` says so."""
-
-    has_chains = False
 
     n_gradients = 0
 
@@ -124,10 +123,8 @@ def test_hot_chains_find_the_mode_that_no_start_leads_to():
     assert found == [2, 1]
 
 
-class HeavyTails:
+class HeavyTails(Target):
     """Two modes of Student's t, in coordinates whose origin is learned: it follows the draws."""
-
-    has_chains = False
 
     n_gradients, freedom = 0, 10
 
@@ -168,13 +165,11 @@ def test_all_modes_are_fitted_in_the_coordinates_of_the_first():
         assert (variances[0] > variances[1]).all()
 
 
-class ManyEffects:
+class ManyEffects(Target):
     """Effects N(0, s^2) of 120 data with a noise of one; log s before them, N(0, 1).
 
     The joint density has no mode but the spike at s = 0, where all effects are nothing.
     """
-
-    has_chains = False
 
     n_gradients = 0
 
@@ -200,10 +195,8 @@ class ManyEffects:
         return weights @ grid / weights.sum()
 
 
-class TwoModesOfMany:
+class TwoModesOfMany(Target):
     """Two Gaussians in 121 dimensions, twelve standard deviations apart in the first."""
-
-    has_chains = False
 
     n_gradients = 0
 
@@ -233,7 +226,7 @@ def test_a_spike_in_which_all_ascents_end_is_left():
     assert batch.gaussian.mean[0] == pytest.approx(target.log_scale(), abs=0.1)
 
 
-class TwoModesBesideAChain:
+class TwoModesBesideAChain(Target):
     """Two modes of the first dimension, of unequal mass; the others are elements of a chain."""
 
     of_chains = np.arange(4) > 0
@@ -246,9 +239,6 @@ class TwoModesBesideAChain:
         rest = points[:, 1:]
         gradient = np.concatenate([slope[:, None], -rest], axis=1)
         return log_p - 0.5 * (rest**2).sum(axis=1), gradient
-
-    def moved(self, points, old, new):
-        return points.copy()
 
     def sheared_by(self, places, root, centre, parameters):
         assert places.tolist() == [0]

@@ -55,7 +55,8 @@ def test_files_keep_the_shape(fitted, tmp_path):
     fitted.save(tmp_path / "fit.nc")
     with half_normals():
         again = pmi.load(tmp_path / "fit.nc")
-    assert again.coordinates.equals(fitted.coordinates)
+    for name, value in fitted.coordinates.parameters.items():
+        np.testing.assert_array_equal(again.coordinates.parameters[name], value)
     z = np.random.default_rng(0).normal(size=(5, N_DIM))
     np.testing.assert_allclose(again.log_density(z), fitted.log_density(z))
 

@@ -247,14 +247,19 @@ def test_without_sites_coordinates_are_the_unconstrained_space():
     np.testing.assert_array_equal(model.from_unconstrained(points), points)
 
 
-def test_compiled_once_until_the_model_grows():
+def test_compiled_once_until_the_model_grows(monkeypatch):
+    whole, calls = compiled.traces.compile_constrained, []
+    monkeypatch.setattr(
+        compiled.traces, "compile_constrained", lambda *given: calls.append(1) or whole(*given)
+    )
     approx = exact()
-    first = approx.compiled_model()
-    assert approx.compiled_model() is first
+    for _ in range(2):
+        approx.sample(3)
+        assert len(calls) == 1
     with approx.model as model:
         pm.Deterministic("twice", 2 * model["mu"])
-    assert approx.compiled_model() is not first
     assert "twice" in approx.sample(3).posterior
+    assert len(calls) == 2
 
 
 def test_a_fit_moves_the_model_to_its_backend():
@@ -267,8 +272,6 @@ def test_a_fit_moves_the_model_to_its_backend():
 def test_compiled_functions_are_not_pickled():
     approx = exact()
     before = approx.sample(5, random_seed=1).posterior
-    state = approx.__getstate__()
-    assert "_compiled" not in state
     copy = cloudpickle.loads(cloudpickle.dumps(approx))
     xr.testing.assert_equal(
         copy.sample(5, random_seed=1).posterior.to_dataset(), before.to_dataset()
@@ -384,16 +387,15 @@ def test_number_of_transitions_is_checked():
 
 def test_an_interrupt_while_transitions_run_gives_draws(monkeypatch, caplog):
     approx = shifted()
-    model, calls = approx.compiled_model(), []
-    whole = model.log_density_and_gradient
+    whole, calls = compiled.CompiledModel.log_density_and_gradient, []
 
-    def interrupted(points):
+    def interrupted(model, points):
         calls.append(1)
         if len(calls) == 20:
             raise KeyboardInterrupt
-        return whole(points)
+        return whole(model, points)
 
-    monkeypatch.setattr(model, "log_density_and_gradient", interrupted)
+    monkeypatch.setattr(compiled.CompiledModel, "log_density_and_gradient", interrupted)
     with caplog.at_level("WARNING", "pymc_isomix"):
         tree = approx.sample(50, random_seed=1, transitions=20)
     assert tree.posterior["x"].shape == (1, 50, 1)

@@ -138,7 +138,7 @@ def test_with_sites_it_is_the_union_in_unconstrained_space(eight_schools):
     blocks = [Block(a.mixture, a.coordinates, i) for i, a in enumerate(fits)]
     joined = BlockMixture.of(blocks, np.log([0.3, 0.7]))
     points, component = joined.draw(200, np.random.default_rng(0))
-    z, log_determinant = blocks[1].to_unconstrained(points)
+    z, log_determinant = blocks[1].coordinates.to_unconstrained(points)
     expected = logsumexp(
         [np.log(w) + a.log_density(z) for w, a in zip([0.3, 0.7], fits, strict=True)], axis=0
     )

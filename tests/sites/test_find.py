@@ -407,8 +407,8 @@ CHAINS = [f for f, (_, form, _) in FOUND.items() if form is Chain]
 @named([centred, nested, two_scales, weighted_basis, correlated_by_product, zero_sum, *CHAINS])
 def test_there_and_back_with_opposite_determinants(function):
     coordinates, pseudo, points, _ = start(function)
-    y, backward = coordinates.from_unconstrained(points, pseudo)
-    z, forward = coordinates.to_unconstrained(y, pseudo)
+    y, backward = coordinates.of(pseudo).from_unconstrained(points)
+    z, forward = coordinates.of(pseudo).to_unconstrained(y)
     np.testing.assert_allclose(z, points, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(forward, -backward, rtol=1e-9, atol=1e-9)
 
@@ -416,11 +416,11 @@ def test_there_and_back_with_opposite_determinants(function):
 @named([nested, correlated_by_product, autoregressive_field, *CHAINS])
 def test_determinant_is_that_of_the_jacobian(function):
     coordinates, pseudo, points, _ = start(function)
-    y, _ = coordinates.from_unconstrained(points[:1], pseudo)
+    y, _ = coordinates.of(pseudo).from_unconstrained(points[:1])
     steps = 1e-6 * np.eye(y.shape[1])
-    up, down = (coordinates.to_unconstrained(y + sign * steps, pseudo)[0] for sign in (1, -1))
+    up, down = (coordinates.of(pseudo).to_unconstrained(y + sign * steps)[0] for sign in (1, -1))
     expected = np.linalg.slogdet((up - down).T / 2e-6)[1]
-    np.testing.assert_allclose(coordinates.to_unconstrained(y, pseudo)[1], expected, atol=1e-6)
+    np.testing.assert_allclose(coordinates.of(pseudo).to_unconstrained(y)[1], expected, atol=1e-6)
 
 
 EXACT = [f for f in FOUND if f not in (student, zero_sum, zero_sum_multiplied)]
@@ -455,7 +455,7 @@ def expect_standard_gaussian(coordinates, site, data, points, rng):
         "float64",
         coordinates=Coordinates(coordinates, pseudo),
     )
-    y, _ = coordinates.from_unconstrained(points, pseudo)
+    y, _ = coordinates.of(pseudo).from_unconstrained(points)
     y[:, place] = rng.normal(size=y[:, place].shape)
     other = y.copy()
     other[:, place] = rng.normal(size=y[:, place].shape)
@@ -515,10 +515,10 @@ def test_data_of_a_scale_are_those_of_the_fit():
         pm.Normal("theta", 0.0, pt.exp(x * pm.Normal("mu")), shape=3)
     coordinates, points = find_coordinates(FlatSpace.of(model)), np.ones((1, 4))
     pseudo = starting_coordinates(coordinates, points)[1]
-    before = coordinates.to_unconstrained(points, pseudo)
+    before = coordinates.of(pseudo).to_unconstrained(points)
     with model:
         pm.set_data({"x": np.full(3, 2.0)})
-    np.testing.assert_array_equal(coordinates.to_unconstrained(points, pseudo)[0], before[0])
+    np.testing.assert_array_equal(coordinates.of(pseudo).to_unconstrained(points)[0], before[0])
 
 
 def weaker_in(caplog):
@@ -552,8 +552,8 @@ def test_a_process_too_large_for_a_basis_has_the_scales_of_its_elements(
     root = np.linalg.cholesky(kernel)
     expected = np.sqrt((root**2).sum(axis=0 if function is latent_process else 1))
     np.testing.assert_allclose(scales[0], expected, rtol=1e-5)
-    y, _ = coordinates.from_unconstrained(points, pseudo)
-    np.testing.assert_allclose(coordinates.to_unconstrained(y, pseudo)[0], points, atol=1e-9)
+    y, _ = coordinates.of(pseudo).from_unconstrained(points)
+    np.testing.assert_allclose(coordinates.of(pseudo).to_unconstrained(y)[0], points, atol=1e-9)
 
 
 @pytest.mark.parametrize("function", [field, field_of_unknown_scale, autoregressive_field])
@@ -625,12 +625,12 @@ def test_too_large_a_process_keeps_the_basis_that_it_has_at_the_start(function, 
     scales = coordinates.by_site(coordinates.evaluate("coordinates", points, pseudo)[2:])[0][1]
     kernel = pm.gp.cov.Matern52(1, ls=np.exp(points[0, 0]))(TIME).eval() + 1e-6 * np.eye(5)
     np.testing.assert_allclose(scales[0], np.sqrt(np.linalg.eigvalsh(kernel)[::-1]), rtol=1e-6)
-    y, backward = coordinates.from_unconstrained(points, pseudo)
-    z, forward = coordinates.to_unconstrained(y, pseudo)
+    y, backward = coordinates.of(pseudo).from_unconstrained(points)
+    z, forward = coordinates.of(pseudo).to_unconstrained(y)
     np.testing.assert_allclose(z, points, atol=1e-8)
     np.testing.assert_allclose(forward, -backward, atol=1e-8)
     steps = 1e-6 * np.eye(y.shape[1])
-    up, down = (coordinates.to_unconstrained(y[1] + s * steps, pseudo)[0] for s in (1, -1))
+    up, down = (coordinates.of(pseudo).to_unconstrained(y[1] + s * steps)[0] for s in (1, -1))
     np.testing.assert_allclose(
         forward[1], np.linalg.slogdet(up - down)[1] - 6 * np.log(2e-6), atol=1e-4
     )
@@ -663,7 +663,7 @@ def test_without_sites_coordinates_are_unconstrained_space():
     coordinates = CoordinateMap(FlatSpace.of(build(regression)))
     points = np.ones((2, 5))
     assert starting_coordinates(coordinates, points) == (points, {})
-    np.testing.assert_array_equal(coordinates.to_unconstrained(points, {})[0], points)
+    np.testing.assert_array_equal(coordinates.of({}).to_unconstrained(points)[0], points)
 
 
 @pytest.mark.parametrize(

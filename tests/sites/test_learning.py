@@ -106,26 +106,26 @@ def test_gradient_goes_through_a_shape(bent):
 
 def check_gradient(nested, metric):
     coordinates, pseudo = nested.coordinates, nested.pseudo
-    z_means = coordinates.to_unconstrained(nested.means, pseudo)[0]
-    z, step = coordinates.to_unconstrained(nested.points, pseudo)[0], 1e-5
+    z_means = coordinates.of(pseudo).to_unconstrained(nested.means)[0]
+    z, step = coordinates.of(pseudo).to_unconstrained(nested.points)[0], 1e-5
     n_dim = z.shape[1]
     scores_z = np.empty_like(z)  # (dy/dz)^T s
     for i in range(n_dim):
         moved = [
-            coordinates.from_unconstrained(z + sign * step * np.eye(n_dim)[i], pseudo)[0]
+            coordinates.of(pseudo).from_unconstrained(z + sign * step * np.eye(n_dim)[i])[0]
             for sign in (1, -1)
         ]
         scores_z[:, i] = (nested.scores * (moved[0] - moved[1]) / (2 * step)).sum(axis=1)
     mean_share = nested.draw_weights @ np.concatenate(nested.at(nested.points, "share"), axis=1)
 
     def path(changed):
-        means = coordinates.from_unconstrained(z_means, changed)[0]
+        means = coordinates.of(changed).from_unconstrained(z_means)[0]
         scale = np.ones(n_dim)
         if metric.ndim:
             change = changed["log_precisions"] - pseudo["log_precisions"]
             scale[of_sites(coordinates)] = np.exp(0.5 * mean_share * change)
         points = np.repeat(means, B, axis=0) + scale * nested.offsets
-        moved = coordinates.to_unconstrained(points, changed)[0]
+        moved = coordinates.of(changed).to_unconstrained(points)[0]
         return nested.draw_weights @ (scores_z * moved).sum(axis=1)
 
     small = 1e-9  # so small a step is not cut: its direction is the gradient over the Fisher matrix
@@ -177,8 +177,8 @@ def test_the_metric_takes_back_what_precisions_scale(nested):
 def test_means_stay_where_they_are_in_unconstrained_space(case, request):
     nested = request.getfixturevalue(case)
     new, means, _ = nested.step(0.3, METRICS["diagonal"])
-    before = nested.coordinates.to_unconstrained(nested.means, nested.pseudo)[0]
-    after = nested.coordinates.to_unconstrained(means, {**nested.pseudo, **new})[0]
+    before = nested.coordinates.of(nested.pseudo).to_unconstrained(nested.means)[0]
+    after = nested.coordinates.of({**nested.pseudo, **new}).to_unconstrained(means)[0]
     np.testing.assert_allclose(after, before, rtol=1e-10, atol=1e-12)
 
 
