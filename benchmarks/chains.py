@@ -91,7 +91,7 @@ def references(arguments):
 def fits(arguments):
     """One record of each chain and seed."""
     for name in chosen(CHAINS, arguments.only):
-        kept = np.load(path_of(arguments.folder, name))
+        stored = np.load(path_of(arguments.folder, name))
         for seed in range(arguments.seeds):
             began = time.perf_counter()
             model = CHAINS[name].build()
@@ -103,9 +103,11 @@ def fits(arguments):
             labels, columns = compared(model, draws, CHAINS[name])
             ours = np.quantile(columns, (np.arange(1000) + 0.5) / 1000, axis=0)
             # another writing may have been sampled, with noise for states
-            shared = [i for i, label in enumerate(kept["labels"]) if label in labels]
-            here = [labels.index(label) for label in kept["labels"][shared]]
-            accuracy = apart(kept["labels"][shared], ours[:, here], kept["quantiles"][:, shared])
+            shared = [i for i, label in enumerate(stored["labels"]) if label in labels]
+            here = [labels.index(label) for label in stored["labels"][shared]]
+            accuracy = apart(
+                stored["labels"][shared], ours[:, here], stored["quantiles"][:, shared]
+            )
             yield {
                 "chain": name,
                 "seed": seed,

@@ -138,8 +138,8 @@ def references(arguments):
 
 def load_reference(folder, name):
     """Draws by name, and notes."""
-    kept = dict(np.load(folder / f"{name.replace(' ', '_')}.npz"))
-    return {key: kept[key] for key in kept if key != "notes"}, json.loads(str(kept["notes"]))
+    stored = dict(np.load(folder / f"{name.replace(' ', '_')}.npz"))
+    return {key: stored[key] for key in stored if key != "notes"}, json.loads(str(stored["notes"]))
 
 
 def spread(columns, heavy):

@@ -5,7 +5,8 @@
 Each fit runs in a process of its own. The clock starts with the process. It stops at our verdict,
 or at the R-hat of nutpie's 4 x 1000 draws (target acceptance .95, two chains at a time). ``cpu``
 counts seconds of the processor. W1 is in standard deviations of nutpie's draws; of at most 30
-quantities a design, as in ``published_models.py``. Nutpie runs once, and its quantiles are kept.
+quantities a design, as in ``published_models.py``. Nutpie runs once, and its quantiles are
+references.
 """
 
 import json
@@ -53,11 +54,11 @@ def run(case):
         DESIGNS[name](), case["seed"]
     )
     found |= spent(case["began"])
-    kept = read("large/references") or {}
+    references = read("large/references") or {}
     if method == "nutpie":
-        write("large/references", kept | {name: summarise(labels, draws)})
-    elif name in kept:
-        found |= compare(kept[name], labels, draws.astype(float))
+        write("large/references", references | {name: summarise(labels, draws)})
+    elif name in references:
+        found |= compare(references[name], labels, draws.astype(float))
     return found
 
 

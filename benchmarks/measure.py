@@ -167,13 +167,13 @@ def save(name, settings, *, key=(), **records):
     """
     import tables
 
-    here, kept = environment(), read(name) if key else None
-    if kept and kept["environment"] != here:
+    here, earlier = environment(), read(name) if key else None
+    if earlier and earlier["environment"] != here:
         print(f"{name}: what another environment measured is dropped")
-    elif kept:
+    elif earlier:
         for table, rows in records.items():
             new = {tuple(row[column] for column in key) for row in rows}
-            old = kept.get(table, [])
+            old = earlier.get(table, [])
             records[table] = [r for r in old if tuple(r[c] for c in key) not in new] + rows
     head = {"date": dt.date.today().isoformat(), "environment": here, "settings": settings}
     write(name, head | records)

@@ -67,6 +67,7 @@ class Listing:
     records: str
     by: str
     row: str
+    others: tuple = ()
 
     def rows(self):
         """Headings and rows."""
@@ -79,11 +80,11 @@ class Listing:
 
 @dataclass
 class Computed:
-    """Headings and rows by a function of the result, and of what lies ``beside`` it."""
+    """Headings and rows by a function of the result; ``others`` are results that it reads, too."""
 
     source: str
     make: object
-    beside: tuple = ()
+    others: tuple = ()
 
     def rows(self):
         """Headings and rows."""
@@ -92,7 +93,7 @@ class Computed:
 
 def markdown(block):
     """Render a block; numbers without the zero before the point: .05, -.02."""
-    for source in (block.source, *getattr(block, "beside", ())):
+    for source in (block.source, *block.others):
         if read(source) is None:
             return f"Not measured yet: `{source}`.\n"
     headings, rows = block.rows()

@@ -221,7 +221,7 @@ def waiting(result):
     return ["model", "caches", *PARTS, "total"], rows
 
 
-def waiting_beside(result):
+def waiting_methods(result):
     """Seconds in all by method and, in brackets, W1 max; ratios to the best of the others."""
     rows = []
     for (model, caches), records in grouped(result["waits"], ("model", "caches")).items():
@@ -235,10 +235,10 @@ def waiting_beside(result):
             for part in ("total", "first step")
         )
         others = [total[m] for m in SAMPLERS if m in total]
-        beside = f"{total['isomix'] / min(others):.2f}" if others and "isomix" in total else ""
+        ratio = f"{total['isomix'] / min(others):.2f}" if others and "isomix" in total else ""
         start = f"{first['isomix'] / first['advi']:.2f}" if len(first) == 2 else ""
         repeats = by_method.get("isomix", records[0]).get("repeats", 1)
-        rows.append([model, caches, repeats, *cells, beside, start])
+        rows.append([model, caches, repeats, *cells, ratio, start])
     headings = ["model", "caches", "repeats", *WAITS.values(), "ours / faster NUTS"]
     return [*headings, "first step / ADVI's"], rows
 

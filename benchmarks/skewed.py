@@ -83,14 +83,14 @@ def fits(arguments):
     """One record of each problem and seed."""
     for name in chosen(PROBLEMS, arguments.only):
         problem = PROBLEMS[name]
-        kept = dict(np.load(path_of(arguments.folder, name)))
-        notes = json.loads(str(kept.pop("notes")))
+        reference_draws = dict(np.load(path_of(arguments.folder, name)))
+        notes = json.loads(str(reference_draws.pop("notes")))
         for seed in range(arguments.seeds):
             model = problem.build()
             approx = fit(model, seed, backend=arguments.backend)
             draws = draws_of(approx.sample(DRAWS, random_seed=seed))
             labels, ours = unbounded(model, draws)
-            _, theirs = unbounded(model, kept)
+            _, theirs = unbounded(model, reference_draws)
             distance = scaled_w1(ours, theirs)
             widths = [
                 np.diff(np.quantile(x, (0.05, 0.95), axis=0), axis=0)[0] for x in (ours, theirs)

@@ -103,10 +103,10 @@ BLOCKS = {
         for kind in ("exact", "sampled")
         for name, block in (
             (f"confusion-{kind}", Computed(f"verdicts_{kind}", rows.confusion)),
-            (f"wrong-verdicts-{kind}", Computed(f"verdicts_{kind}", rows.wrong_verdicts)),
             (f"verdicts-{kind}", Listing(f"verdicts_{kind}", "fits", "case", VERDICT)),
         )
     },
+    "wrong-verdicts-sampled": Computed("verdicts_sampled", rows.wrong_verdicts),
     "large": Computed("large", rows.large),
     "nuts-in-coordinates": Listing(
         "nuts_in_coordinates",
@@ -170,7 +170,7 @@ BLOCKS = {
     "published-summary": Computed("published", published_rows.summary),
     "published-failures": Computed("published", published_rows.failures),
     "waiting": Computed("waiting", rows.waiting),
-    "waiting-beside": Computed("waiting", rows.waiting_beside),
+    "waiting-methods": Computed("waiting", rows.waiting_methods),
     "cold-start": Listing(
         "cold_start",
         "seconds",

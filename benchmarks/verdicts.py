@@ -11,8 +11,8 @@ Gaussian is as much too narrow or too wide. A verdict other than "good" says so.
 of fit and diagnostics, and the largest errors before and after 20 transitions.
 
 References are exact draws, from formulas and grids, or draws of nutpie at a target acceptance of
-.97, four chains, whose R-hat and effective sample size are kept with their quantiles. A variable on
-a circle is seen around its mean.
+.97, four chains, whose R-hat and effective sample size are stored with their quantiles. A variable
+on a circle is seen around its mean.
 
 A fit takes three to ten seconds, most of it compiling: a hundred some ten minutes on two idle
 cores.
@@ -52,7 +52,7 @@ class Marginals:
     def of(cls, draws):
         return cls(draws.mean(axis=0), draws.std(axis=0), np.quantile(draws, LEVELS, axis=0))
 
-    def kept(self):
+    def to_rows(self):
         """Mean, standard deviation, and quantiles in hundredths of it from the mean."""
         hundredths = (100 * (self.quantiles - self.mean) / self.sd).round().astype(int)
         return [
@@ -61,9 +61,9 @@ class Marginals:
         ]
 
     @classmethod
-    def from_kept(cls, kept):
-        mean, sd = (np.array([row[i] for row in kept]) for i in (0, 1))
-        return cls(mean, sd, mean + sd * np.array([row[2] for row in kept]).T / 100)
+    def from_rows(cls, rows):
+        mean, sd = (np.array([row[i] for row in rows]) for i in (0, 1))
+        return cls(mean, sd, mean + sd * np.array([row[2] for row in rows]).T / 100)
 
     def errors(self, draws):
         """Largest errors of draws: ratio of sds, shift of a mean, Wasserstein-1, ratio of widths.
@@ -116,8 +116,8 @@ def exact(name, again):
 def sampled(name, again):
     """Model, reference and options of a fit of a model with draws of NUTS."""
     case = verdicts_sampled.MODELS[name]
-    kept = next(r["marginals"] for r in read(REFERENCES)["models"] if r["model"] == name)
-    return case.model(1 + again), Marginals.from_kept(kept), case.worse if again else {}
+    rows = next(r["marginals"] for r in read(REFERENCES)["models"] if r["model"] == name)
+    return case.model(1 + again), Marginals.from_rows(rows), case.worse if again else {}
 
 
 SETS = {"exact": (exact, verdicts_exact.MODELS), "sampled": (sampled, verdicts_sampled.MODELS)}
@@ -216,13 +216,13 @@ def nuts_draws(case):
 
 
 def reference(name):
-    """What is kept of a model's exact draws, or of nutpie's."""
+    """What is stored of a model's exact draws, or of nutpie's."""
     from published_models import convergence
 
     case = verdicts_sampled.MODELS[name]
     if case.draws is not None:
         draws = case.draws(case)
-        return {"d": draws.shape[1], "marginals": Marginals.of(draws).kept()}
+        return {"d": draws.shape[1], "marginals": Marginals.of(draws).to_rows()}
     by_chain, divergences = nuts_draws(case)
     draws = by_chain.reshape(-1, by_chain.shape[-1])
     found = {"d": draws.shape[1]} | convergence(by_chain) | {"divergences": divergences}
@@ -230,7 +230,7 @@ def reference(name):
         draws = case.mapped(draws)
     if case.symmetry is not None:
         draws = np.concatenate([draws, case.symmetry(draws)])
-    return found | {"marginals": Marginals.of(draws).kept()}
+    return found | {"marginals": Marginals.of(draws).to_rows()}
 
 
 def make_references(names):

@@ -41,7 +41,7 @@ def test_tails_of_a_gaussian_too_wide_and_too_narrow(sd, share):
 
 def test_what_is_kept_is_what_was_there():
     reference = verdicts.Marginals.of(NORMAL)
-    again = verdicts.Marginals.from_kept(reference.kept())
+    again = verdicts.Marginals.from_rows(reference.to_rows())
     np.testing.assert_allclose(again.mean, reference.mean, rtol=1e-5)
     np.testing.assert_allclose(again.sd, reference.sd, rtol=1e-4)
     np.testing.assert_allclose(

@@ -97,11 +97,11 @@ class StateSpace:
             log_weights = rise * likelihood
             log_evidence += np.logaddexp.reduce(log_weights) - np.log(n_points)
             weights = np.exp(log_weights - np.logaddexp.reduce(log_weights))
-            kept = np.searchsorted(
+            chosen = np.searchsorted(
                 np.cumsum(weights) * (1 - 1e-12), (np.arange(n_points) + rng.uniform()) / n_points
             )
             heat += rise
-            u, prior, likelihood = u[:, kept], prior[kept], likelihood[kept]
+            u, prior, likelihood = u[:, chosen], prior[chosen], likelihood[chosen]
             for _ in range(MOVES if heat < 1 else 3 * MOVES):
                 # differences of two other points are as wide, and as many-shaped, as the points
                 others = (rng.permutation(n_points) for _ in range(2))
@@ -164,7 +164,7 @@ def smooth(system, y, first, times):
     covariance = np.zeros((p, p, n_points))
     covariance[range(p), range(p)] = variances
     log_likelihood, filtered, predicted = 0.0, [], []
-    keep = len(times) > 0
+    with_states = len(times) > 0
     # the values before the first state are its further elements, seen at once
     early = np.eye(p)[1 : first + 1][::-1]
     for t in range(first, len(y)):
@@ -172,7 +172,7 @@ def smooth(system, y, first, times):
             mean = np.einsum("ijn,jn->in", transition, mean) + offset
             covariance = np.einsum("ijn,jkn,lkn->iln", transition, covariance, transition)
             covariance[range(p), range(p)] += noises
-        if keep:
+        if with_states:
             predicted.append((mean, covariance))
         observed = [(seen, y[t])]
         if t == first:
@@ -186,9 +186,9 @@ def smooth(system, y, first, times):
             log_likelihood = log_likelihood - 0.5 * (np.log(2 * np.pi * total) + apart**2 / total)
             mean = mean + gain * apart / total
             covariance = covariance - gain[:, None] * gain[None] / total
-        if keep:
+        if with_states:
             filtered.append((mean, covariance))
-    if not keep:
+    if not with_states:
         return log_likelihood, None, None
     wanted, found = set(times), {}
 

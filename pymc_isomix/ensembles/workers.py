@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from pymc_isomix.fitting.loop import RareCallback
 from pymc_isomix.sampling.progress import LateProgress
 
 logger = logging.getLogger(__name__)
@@ -224,7 +225,7 @@ def warn_of_failures(failures, what, n_tasks, n_done, interrupted):
         logger.warning(f"{len(failures)} of {n_tasks} {what} failed: {listed}")
 
 
-class TimeLimit:
+class TimeLimit(RareCallback):
     """A callback that ends a fit with an error after its time limit.
 
     Parameters
@@ -232,8 +233,6 @@ class TimeLimit:
     seconds : float
         From now on.
     """
-
-    once_a_call = True  # allows many steps per call
 
     def __init__(self, seconds):
         self.seconds, self.began = seconds, time.perf_counter()

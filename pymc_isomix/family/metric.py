@@ -9,6 +9,7 @@ paper's family at 1), 1 the diagonal of a diagonal L, 2 a lower triangular L. Ve
 (..., d). Maps and scales take NumPy arrays and TensorVariables alike.
 """
 
+import numpy as np
 import pytensor.tensor as pt
 from pytensor.gradient import zero_grad
 
@@ -61,6 +62,12 @@ def log_determinant(metric, n_dim):
 def deviations(metric):
     """Return standard deviations of rows L u, for standard normal u: (d,), or () of an identity."""
     return abs(metric) if metric.ndim < 2 else operations(metric).sqrt((metric**2).sum(axis=1))
+
+
+def of_rows(rows):
+    r"""Return the lower triangular L (d, d), with :math:`L L^T = R^T R`, of rows R (S, d)."""
+    upper = np.linalg.qr(rows, mode="r")
+    return upper.T * np.sign(np.diagonal(upper))
 
 
 def covariance(metric, n_dim):

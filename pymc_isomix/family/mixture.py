@@ -111,11 +111,6 @@ class Mixture:
         means = self.whiten(self.means - self.mean)
         return replace(self, means=means, metric=np.ones((), self.metric.dtype))
 
-    @property
-    def sketch(self):
-        """The mixture itself, which has its own places and scales."""
-        return self
-
     @cached_property
     def mode_labels(self):
         """Number of the mode of each component, (K,); see :func:`modes.label_modes`."""

@@ -3,7 +3,8 @@
 import numpy as np
 import scipy  # which loads its parts when they are used
 
-VALLEY = 3.0  # nats
+# nats; between two equal components 5 standard deviations apart there are 2.4, and 6 apart 3.8
+VALLEY = 3.0
 POINTS = np.linspace(0, 1, 17)[1:-1]  # where to look for a saddle between two points
 POINTS_AT_ONCE = 20_000  # along the edges between components
 NEIGHBOURS = 10  # with fewer, straight lines would miss the ridge of a bent mode
@@ -40,13 +41,13 @@ def is_dead(mixture):
     return mixture.weights < DEAD_SHARE / mixture.n_components
 
 
-def label_modes(mixture, valley=VALLEY, *, log_density=None):
+def label_modes(mixture, *, log_density=None):
     r"""Label the mode of each component.
 
     The saddle between two components is the lowest log q on the segment between their means.
     Saddles are computed between each component and its ten nearest, in units of their standard
     deviations, and along the minimum spanning tree. From the highest saddle to the lowest, the two
-    groups at its ends join if it lies at most ``valley`` nats below the lower of their peaks. A
+    groups at its ends join if it lies at most 3 nats below the lower of their peaks. A
     component in the valley between two modes therefore joins one of them and does not unite them.
     Dead components join the mode of the nearest live one.
 
@@ -59,8 +60,6 @@ def label_modes(mixture, valley=VALLEY, *, log_density=None):
 
     Parameters
     ----------
-    valley : float
-        Nats; two equal components 5 standard deviations apart are 2.4 nats deep, 6 apart 3.8.
     log_density : callable, optional
         Log q (S,) at points (S, d), if the mixture is only a sketch of q.
 
@@ -81,7 +80,7 @@ def label_modes(mixture, valley=VALLEY, *, log_density=None):
     groups = scipy.cluster.hierarchy.DisjointSet(range(len(weights)))
     for edge in np.argsort(-saddle, kind="stable"):
         one, other = groups[start[edge]], groups[end[edge]]
-        if saddle[edge] >= min(peak[one], peak[other]) - valley:
+        if saddle[edge] >= min(peak[one], peak[other]) - VALLEY:
             groups.merge(one, other)
             peak[groups[one]] = max(peak[one], peak[other])
     labels = np.array([groups[k] for k in range(len(weights))])

@@ -121,7 +121,7 @@ class Phased(Controller):
 
     Parameters
     ----------
-    operator : MixtureKL
+    operator : StepState
     step_size : float
     n : int
         Budget of steps.
@@ -135,7 +135,7 @@ class Phased(Controller):
     """
 
     def __init__(self, operator, step_size, n, *, stop_early, rng, begun=0, warm=False):
-        self.operator, self.group, self.rng = operator, operator.approx.groups[0], rng
+        self.operator, self.group, self.rng = operator, operator.group, rng
         self.log_evidence = []
         self.base_step, self.n = step_size, n
         self.stop_early, self.rule = stop_early, operator.rule

@@ -2,15 +2,20 @@
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from pymc.progress_bar import CustomProgress
 from rich.console import Console
 from rich.progress import Progress, TextColumn
+from rich.theme import Theme
 
 from pymc_isomix.family import modes
+from pymc_isomix.fitting.controllers import Controller
+from pymc_isomix.fitting.steppers import Looped, OneByOne, StepState
 from pymc_isomix.model import starts
 
 logger = logging.getLogger(__name__)
@@ -18,6 +23,10 @@ logger = logging.getLogger(__name__)
 UPDATE_EVERY = 20  # steps between two updates of the progress bar
 AVERAGED_LOSSES = 100
 SLOW_STEP = 0.5  # seconds
+
+
+class RareCallback:
+    """A callback that may be called once per call of many steps, and not after each step."""
 
 
 @dataclass
@@ -39,20 +48,57 @@ class Trace:
         return self.losses[: self.taken]
 
 
-def run(trace, stepper, controller, operator, callbacks, *, first, score, progressbar, theme):
+@dataclass(frozen=True)
+class Callbacks:
+    """The user's callbacks.
+
+    Parameters
+    ----------
+    functions : sequence of callable
+        Each is called with (approximation, losses, iteration) after every step.
+    approx : IsotropicMixture
+    first : int
+        Iterations of earlier runs.
+    score : bool
+        Whether they get the losses.
+    """
+
+    functions: Sequence[Callable]
+    approx: Any
+    first: int
+    score: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.functions)
+
+    @property
+    def are_rare(self) -> bool:
+        """Whether all of them may be called once per call of many steps."""
+        return all(isinstance(function, RareCallback) for function in self.functions)
+
+    def call(self, trace: Trace) -> None:
+        """Call them after the latest step of a run."""
+        losses = trace.done if self.score else None
+        for function in self.functions:
+            function(self.approx, losses, self.first + trace.taken)
+
+
+def run(
+    trace: Trace,
+    stepper: OneByOne | Looped,
+    controller: Controller,
+    operator: StepState,
+    callbacks: Callbacks,
+    *,
+    progressbar: bool,
+    theme: Theme,
+) -> bool:
     """Take steps until the controller, a callback, the user or the budget ends it.
 
     Parameters
     ----------
     trace : Trace
         Filled in during the run; the length of its losses is the budget.
-    callbacks : list of callables
-        Each is called with (approximation, losses, iteration) after every step, or once per call of
-        many steps if all have ``once_a_call``.
-    first : int
-        Iterations of earlier runs.
-    score : bool
-        Whether callbacks get the losses.
 
     Returns
     -------
@@ -64,7 +110,7 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
     FloatingPointError
         If a step fails for good.
     """
-    budget, begun = len(trace.losses), trace.taken
+    budget, begun, first = len(trace.losses), trace.taken, callbacks.first
     n_draws = operator.n_draws
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[state]}"))
     console = Console(theme=theme)
@@ -73,8 +119,7 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
             task = progress.add_task(controller.name, total=budget, state="")
             shown = -UPDATE_EVERY
             while trace.taken < budget:
-                rarely = all(getattr(callback, "once_a_call", False) for callback in callbacks)
-                most = stepper.most if rarely else 1
+                most = stepper.most if callbacks.are_rare else 1
                 step_sizes, phase = controller.step_sizes(trace.taken, most), controller.phase
                 began = time.perf_counter()
                 losses, log_evidence = stepper.take(step_sizes)
@@ -105,8 +150,7 @@ def run(trace, stepper, controller, operator, callbacks, *, first, score, progre
                     )
                 if callbacks:
                     stepper.to_numpy()
-                for callback in callbacks:
-                    callback(operator.approx, trace.done if score else None, first + done)
+                    callbacks.call(trace)
                 if (reason := controller.after_steps(trace.done, log_evidence)) is not None:
                     trace.reason = reason
                     break
@@ -140,18 +184,18 @@ def describe_state(trace, operator):
     recent = trace.done[-AVERAGED_LOSSES:]
     recent = recent[np.isfinite(recent)]
     elbo = f"{-recent.mean():,.5g}" if recent.size else "not finite"
-    alive = ~modes.is_dead(operator.approx.groups[0].mixture)
+    alive = ~modes.is_dead(operator.group.mixture)
     return f"ELBO {elbo}, {alive.sum()} of {alive.size} components alive"
 
 
 def describe_fault(operator, iteration):
     """Name the component and the variable that made a step fail."""
-    group = operator.approx.groups[0]
+    group = operator.group
     lost = operator.info.lost_components
     note = "The approximation keeps the last finite parameters."
     if lost.any():
         component = int(np.argmax(lost))
-        mean = group.to_unconstrained(group.mixture.means[component, None])[0][0]
+        mean = group.coordinates.to_unconstrained(group.mixture.means[component, None])[0][0]
         offenders = starts.offending_variables(group.space, mean)
         place = (
             f"at variable {', '.join(offenders)}"
@@ -164,7 +208,7 @@ def describe_fault(operator, iteration):
             "step_size."
         )
     finite = np.asarray(operator.info.finite_dimensions.get_value(borrow=True))
-    places = {name: place for name, (_, place, _, _) in group.ordering.items()}
+    places = {name: place for name, (_, place, _, _) in group.space.ordering.items()}
     names = [name for name, place in places.items() if not finite[place].all()] or list(places)
     wrong = np.flatnonzero(~np.asarray(operator.info.finite_components.get_value(borrow=True)))
     advice = f"{note} Use a smaller step_size."

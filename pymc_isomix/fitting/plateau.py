@@ -8,12 +8,12 @@ MIN_WINDOW, MAX_WINDOW = 50, 300  # steps
 FAR = 1.0  # nats above the latest losses
 
 
-def has_plateaued(losses, tolerance=TOLERANCE):
+def has_plateaued(losses):
     r"""Tell whether the loss has surely stopped falling.
 
     The latest third of the losses is compared with the third before it, 50 to 300 steps each. The
     loss has stopped falling if the fall of the means plus two standard errors is below
-    ``tolerance``, or below a quarter of the noise of a single loss if that is larger, up to half a
+    0.05 nats, or below a quarter of the noise of a single loss if that is larger, up to half a
     nat. The remaining KL(q || p) is of the order of that noise squared times the number of draws,
     so a fall far below it is not worth more steps. If the noise is too large to tell, the answer is
     no. The windows begin with the first loss at most a nat above the latest ones, to exclude the
@@ -23,8 +23,6 @@ def has_plateaued(losses, tolerance=TOLERANCE):
     ----------
     losses : (t,) array
         Negative ELBO of the steps of this phase, nats.
-    tolerance : float
-        Nats.
 
     Examples
     --------
@@ -42,7 +40,7 @@ def has_plateaued(losses, tolerance=TOLERANCE):
     for window in {third, min(third, MAX_WINDOW)}:
         fall, error = recent_fall(losses, window)
         noise = error * np.sqrt(window / 2)
-        if fall + 2 * error < max(tolerance, min(OF_NOISE * noise, LARGEST_TOLERANCE)):
+        if fall + 2 * error < max(TOLERANCE, min(OF_NOISE * noise, LARGEST_TOLERANCE)):
             return True
     return False
 

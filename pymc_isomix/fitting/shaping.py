@@ -272,11 +272,11 @@ def recentre(shape, mean, root):
 
     error, at, slope = misfit(trial, new_mean, log_deviation)
     for _ in range(12):
-        spread = np.exp(log_deviation)
+        new_deviation = np.exp(log_deviation)
         moves = np.stack(
             [
                 np.ones_like(at),
-                spread * NODES[:, None] + 0 * at,
+                new_deviation * NODES[:, None] + 0 * at,
                 *shapes.directions(at, trial)[0][:2],
             ]
         )

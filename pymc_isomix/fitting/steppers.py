@@ -1,14 +1,46 @@
 """Steps with a compiled function, many per call if the backend can loop."""
 
 import time
+from typing import Any, Protocol
 
 import numpy as np
 
 from pymc_isomix.backend.jax_compilation import AheadOfTime
+from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.fitting.random_state import generators, seeded_for_jax
+from pymc_isomix.model.space import FlatSpace
+from pymc_isomix.sites.coordinates import Coordinates
+from pymc_isomix.step.anchor import Anchor
+from pymc_isomix.step.bounds import StepRule
+from pymc_isomix.step.objective import StepInfo
 
 MOST_STEPS = 50  # in one call
 CALL_SECONDS = 0.3  # so that progress and interrupts are not delayed
+
+
+class Parameters(Protocol):
+    """The variational parameters as numbers; mixture and coordinates are settable."""
+
+    mixture: Mixture
+    coordinates: Coordinates
+    space: FlatSpace
+
+
+class StepState(Protocol):
+    """What a step takes and gives besides its compiled function."""
+
+    group: Parameters
+    rule: StepRule
+    info: StepInfo
+    anchor: Anchor | None
+    n_draws: int  # per step, over all components
+    shared: dict[str, Any]  # shared variables by name, without those of the model
+
+    def set_step_size(self, step_size: float) -> None:
+        """Set the size of the next step."""
+
+    def move_anchor(self) -> None:
+        """Move the anchor of minibatches to the mean of the mixture."""
 
 
 class OneByOne:
@@ -18,8 +50,7 @@ class OneByOne:
     ----------
     function : callable
         The compiled step; returns the negative ELBO, NaN for a refused step.
-    operator : MixtureKL
-        Holds the step size and the results of a step.
+    operator : StepState
     """
 
     most = 1
@@ -105,7 +136,7 @@ class Looped:
     loop : Loop
     storage : list of one-element lists
         Storage of the state: shared variables and generators.
-    operator : MixtureKL
+    operator : StepState
     meanwhile : callable, optional
         Called while XLA compiles.
     """

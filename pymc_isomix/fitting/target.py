@@ -64,6 +64,12 @@ class Target:
         """Return the shear of coordinates with these parameters, or None."""
         return None
 
+    def unsheared(
+        self, mean: np.ndarray, root: np.ndarray, parameters: dict
+    ) -> tuple[np.ndarray, np.ndarray, dict]:
+        """Return mean (d,) and L (d, d) of a Gaussian without the shear, and its parameters."""
+        return mean, root, parameters
+
     def sheared_by(
         self,
         places: np.ndarray,
@@ -184,7 +190,14 @@ class ModelTarget(Target):
         return new, centre, factor
 
     def shear(self, parameters):  # noqa: D102
-        return self.map.shear(parameters)
+        shear = self.map.shear(parameters)
+        return shear if shear and shear.matrix.any() else None
+
+    def unsheared(self, mean, root, parameters):  # noqa: D102
+        if (shear := self.shear(parameters)) is None:
+            return mean, root, parameters
+        root = metrics.of_rows(shear.apply(root.T))
+        return shear.apply(mean), root, {**parameters, SHEAR: np.zeros_like(shear.matrix)}
 
     def sheared_by(self, places, root, centre, parameters, means=0.0):  # noqa: D102
         if not len(places) or not np.array_equal(places, self.map.sheared):

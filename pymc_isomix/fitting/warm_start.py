@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pymc_isomix.family import metric as metrics
 from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.family.shares import balance
 from pymc_isomix.fitting import second_order, shaping
@@ -29,7 +30,7 @@ LOW = 30.0  # nats below the middle of a Gaussian, where chains look for no othe
 MOST_OF_REST = 200  # dimensions beside chains that are looked at by finite differences
 MOST_ELSEWHERE = 2  # Gaussians of other modes that may become the first
 NEGLIGIBLE = 12.0  # nats of log mass below another mode, where a mode is left out
-NEARLY = 1.0  # nats: standard deviation of log weights, below which chains need no dense metric
+NEARLY = 1.0  # nats of deviation, or misfit of chains, below which they need no dense metric
 TOO_FAR = 2.0  # nats: standard deviation of log weights, above which a Gaussian is tried again
 SPREAD = 0.3  # standard deviations of the components' means around the Gaussian's
 # nats of KL(q || p) that need no mixture: a number, or one per dimension up to a bound
@@ -162,7 +163,8 @@ def _further_gaussian(target, batches, end, height, rng, few, dense, on_batch):
     """Fit a Gaussian at the end (1, d) of an ascent that earlier Gaussians do not cover."""
     parameters, root = batches[0].gaussian.parameters, batches[0].gaussian.root
     if few:
-        root = second_order.root_by_differences(target, end[0], parameters, root)
+        unit = _matrix(batches[0].gaussian)  # that of a chain may be diagonal
+        root = second_order.root_by_differences(target, end[0], parameters, unit)
     laplace = Gaussian(end[0], root, parameters)
     first = second_order.draw(target, laplace, second_order.LEAST_DRAWS, rng)
     known = np.logaddexp.reduce([batch.log_evidence for batch in batches])
@@ -323,15 +325,27 @@ def _gaussian_at(target, mean, below, parameters, rng, few, dense, on_batch):
     if dense and target.has_chains:
         # steps that are nearly exact in their coordinates need no correlations of their own
         plain = second_order.fit(target, gaussian, rng, on_batch=on_batch)
-        if plain.deviation < NEARLY:
+        if min(plain.deviation, _misfit_of_chains(target, plain)) < NEARLY:
             return plain, best == 0
         gaussian = plain.gaussian
     if dense:
-        gaussian = Gaussian(gaussian.mean, np.diag(gaussian.root), gaussian.parameters)
+        gaussian = Gaussian(
+            *target.unsheared(gaussian.mean, np.diag(gaussian.root), gaussian.parameters)
+        )
     other = second_order.fit(target, gaussian, rng, on_batch=on_batch)
     if batch is None or other.elbo > batch.elbo:
         return other, best == 0
     return batch, True
+
+
+def _misfit_of_chains(target, batch):
+    """Mean squared difference of the scores of p and q, of chains' elements in total.
+
+    A dense metric could gain about a quarter of that, in nats, by correlations with them.
+    """
+    noise, _, gradients = batch.tame()
+    differences = metrics.unwhiten_gradient(batch.gaussian.root, gradients) + noise
+    return (differences[:, target.of_chains] ** 2).sum(axis=1).mean()
 
 
 def _coordinates_at_end(target, ends, heights, parameters, rng):
@@ -415,8 +429,7 @@ def as_mixture(batches, shares, n_components, *, kind, spread=0.0, rng=None):
         stacked = np.concatenate(
             [np.sqrt(share) * _matrix(g).T for share, g in zip(shares, gaussians, strict=True)]
         )
-        upper = np.linalg.qr(stacked, mode="r")
-        metric = upper.T * np.sign(np.diagonal(upper))
+        metric = metrics.of_rows(stacked)
         log_volume = np.log(np.diagonal(metric)).sum()
     owner = np.arange(len(gaussians))
     if spread:

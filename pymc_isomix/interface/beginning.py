@@ -40,13 +40,12 @@ class Watch:
         Callbacks see this.
     kind : {"dense", "diag"}
         Of the metric.
-    callbacks, first, score
-        See :func:`pymc_isomix.fitting.loop.run`.
+    callbacks : Callbacks
     """
 
-    def __init__(self, trace, approx, kind, callbacks, first, score):
+    def __init__(self, trace, approx, kind, callbacks):
         self.trace, self.approx, self.group, self.kind = trace, approx, approx.groups[0], kind
-        self.callbacks, self.first, self.score = callbacks, first, score
+        self.callbacks = callbacks
         self.last = None
         self.show = lambda text: None
 
@@ -63,15 +62,13 @@ class Watch:
         self.show(f"Gaussian: ELBO {batch.elbo:,.5g}")
         if self.callbacks:
             self.put([batch], np.ones(1))
-            for callback in self.callbacks:
-                losses = trace.done if self.score else None
-                callback(self.approx, losses, self.first + trace.taken)
+            self.callbacks.call(trace)
 
-    def put(self, batches, shares, **spread):
+    def put(self, batches, shares, **options):
         """Put Gaussians in place of the approximation's parameters."""
         group = self.group
         n_components = group.mixture.n_components
-        mixture = warm_start.as_mixture(batches, shares, n_components, kind=self.kind, **spread)
+        mixture = warm_start.as_mixture(batches, shares, n_components, kind=self.kind, **options)
         self.put_mixture(mixture)
         self.put_coordinates(self.coordinates_of(batches[0]))
 
@@ -104,8 +101,7 @@ class Beginning:
         Filled in.
     approx : IsotropicMixture
     operator : MixtureKL
-    callbacks, first, score
-        See :func:`pymc_isomix.fitting.loop.run`.
+    callbacks : Callbacks
 
     Attributes
     ----------
@@ -118,12 +114,12 @@ class Beginning:
         Whether a mixture starts from Gaussians.
     """
 
-    def __init__(self, trace, approx, operator, *, callbacks, first, score):
+    def __init__(self, trace, approx, operator, callbacks):
         self.trace, self.approx, self.operator = trace, approx, operator
         group = approx.groups[0]
         mixture = group.mixture
         self.kind = "diag" if mixture.metric.ndim < 2 else "dense"
-        self.watch = Watch(trace, approx, self.kind, callbacks, first, score)
+        self.watch = Watch(trace, approx, self.kind, callbacks)
         self.compiled = CompiledModel(
             group.space, mixture.means.dtype.name, operator.backend, group.coordinates
         )

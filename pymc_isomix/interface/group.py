@@ -17,7 +17,7 @@ from pymc_isomix.interface import parameters
 from pymc_isomix.model import traces
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.blocks import Block, BlockMixture
-from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
+from pymc_isomix.sites.coordinates import SHAPE, CoordinateMap, Coordinates
 from pymc_isomix.sites.find import find_coordinates
 
 STATE_DRAWS = 2000  # draws for the model-space moments of ``state``
@@ -88,8 +88,8 @@ class IsotropicMixtureGroup(Group):
         self.coordinate_map = find_coordinates(self.space) if auto else CoordinateMap(self.space)
         if values is None:
             values = parameters.first_values(self.coordinate_map, self.rng, **start)
-        of_coordinates = {name: value for name, value in values.items() if name not in NAMES}
-        self.coordinate_map = self.coordinate_map.of(of_coordinates).map
+        if set(SHAPE.values()) <= set(values):
+            self.coordinate_map = self.coordinate_map.with_shape()
         return parameters.allocate(values)
 
     @property
@@ -274,26 +274,9 @@ class IsotropicMixtureGroup(Group):
             shared = self.shared_params[name]
             shared.set_value(np.asarray(value, dtype=shared.dtype))
 
-    def draw_unconstrained(self, draws, rng):
-        """Draw from the mixture with NumPy.
-
-        Returns
-        -------
-        points : (draws, d) array
-            Unconstrained space.
-        component : (draws,) integer array
-        """
-        points, component = self.mixture.draw(draws, rng)
-        return self.to_unconstrained(points)[0], component
-
-    def to_unconstrained(self, points):
-        """Map coordinates y (S, d), an array, to z (S, d) and ``log |dz/dy|`` (S,)."""
-        return self.coordinates.to_unconstrained(points)
-
     def log_density(self, points):
         """Log density (S,) of the mixture at unconstrained points (S, d), a NumPy array."""
-        points, log_determinant = self.coordinates.from_unconstrained(points)
-        return self.mixture.log_density(points) + log_determinant
+        return self.density.log_density_unconstrained(points)
 
     def var_to_data(self, shared):
         """Map a flat vector to a dataset by variable, as PyMC does, with a cheap compilation."""
@@ -306,7 +289,7 @@ class IsotropicMixtureGroup(Group):
         Moments do not pass through a transform, so 2000 fixed draws give them. Variables of other
         groups stay at the model's initial point.
         """
-        points, _ = self.draw_unconstrained(STATE_DRAWS, np.random.default_rng(0))
+        points, _ = self.density.draw_unconstrained(STATE_DRAWS, np.random.default_rng(0))
         draws = traces.constrained_draws(self.space, points)
         names = [rv.name for rv in self.group]
         if getattr(self, "include_transformed", False):

@@ -14,7 +14,7 @@ from pymc.variational.inference import Inference, State
 
 from pymc_isomix.backend.compilation import JAXCompilationError, one_blas_thread, prefers_jax
 from pymc_isomix.fitting.controllers import controller
-from pymc_isomix.fitting.loop import Trace, run, showing
+from pymc_isomix.fitting.loop import Callbacks, Trace, run, showing
 from pymc_isomix.fitting.random_state import generator_states, restore_generators
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.approximation import IsotropicMixture
@@ -353,38 +353,38 @@ class IsoMix(Inference):
         """Leave out the compiled step, which cannot be unpickled on the jax backend."""
         return {**self.__dict__, "state": None}
 
-    def _iterate(self, step, *, n, score, began=None, starts_warm=False, restores=False, **options):
+    def _iterate(
+        self, step, *, n, callbacks, score, began=None, starts_warm=False, restores=False, **shown
+    ):
         """Take up to n steps; whatever ends them, history and parameters are recorded.
 
         ``step`` takes the steps of a mixture, or is a function that compiles it. With ``restores``
-        the fit continues with the recorded random numbers. ``options`` are those of
-        :func:`pymc_isomix.fitting.loop.run`.
+        the fit continues with the recorded random numbers. ``shown`` are the options of the
+        progress bar.
         """
         operator, history, first = self.objective.op, self.approx.history, self._n_steps
         operator.info.n_dropped.set_value(np.int64(0))
         # earlier results are no longer valid
         self.approx.union = self.approx._report = None
         trace = Trace(np.full(n, np.nan), began=began or time.perf_counter())
+        told = Callbacks(callbacks, self.approx, first, score)
         compiles_step, is_stale = step, False
-        options |= {"first": first, "score": score}
-        shown = {name: options[name] for name in ("progressbar", "theme")}
-        watched = {name: options[name] for name in ("callbacks", "first", "score")}
         try:
             with one_blas_thread():
-                beginning = Beginning(trace, self.approx, operator, **watched)
+                beginning = Beginning(trace, self.approx, operator, told)
                 if starts_warm:
                     early = self.settings.convergence == "auto"
                     with_shape = self.settings.coordinates == "auto"
                     beginning.begin(stop_early=early, with_shape=with_shape, **shown)
                 if not beginning.ended:
-                    step = self._compiled(step, trace, options["progressbar"])
+                    step = self._compiled(step, trace, shown["progressbar"])
                     if restores:
                         restore_generators(step.generators, history.generators)
-                    self._take_steps(beginning, step, trace, n, options)
+                    self._take_steps(beginning, step, trace, told, shown)
                 if beginning.may_mend:
                     if not callable(step):
                         step.to_numpy()
-                    with showing("Mending tails", options["progressbar"]):
+                    with showing("Mending tails", shown["progressbar"]):
                         is_stale = beginning.mend_tails()
         finally:
             if score:
@@ -407,19 +407,24 @@ class IsoMix(Inference):
         if is_stale:  # refine() compiles the step anew, in coordinates with a shape
             step = compiles_step
         # PyMC's classes leave the number of the last iteration from 0, not of those done
-        return State(max(self._n_steps - 1, 0), step, options["callbacks"], score)
+        return State(max(self._n_steps - 1, 0), step, callbacks, score)
 
-    def _take_steps(self, beginning, step, trace, n, options):
+    def _take_steps(self, beginning, step, trace, callbacks, shown):
         """Take steps of one mixture, or of one at each mode, where their shapes differ."""
         operator, blocks = self.objective.op, []
         for mode in beginning.modes or [None]:
             if mode is not None:
                 beginning.start_at(mode)
-            started = {"begun": trace.taken, "warm": beginning.is_warm}
             decide = controller(
-                operator, self.settings, n, options["first"], self.approx.rng, **started
+                operator,
+                self.settings,
+                len(trace.losses),
+                callbacks.first,
+                self.approx.rng,
+                begun=trace.taken,
+                warm=beginning.is_warm,
             )
-            interrupted = run(trace, step, decide, operator, **options)
+            interrupted = run(trace, step, decide, operator, callbacks, **shown)
             if mode is not None:
                 step.to_numpy()
                 blocks.append(beginning.fitted_block())

@@ -53,9 +53,7 @@ class MixtureObjective(ObjectiveFunction):
         return mode
 
     @compiling()
-    def step_function(
-        self, *, score=True, compile_kwargs=None, fn_kwargs=None, whole=False, **kwargs
-    ):
+    def step_function(self, *, score=True, compile_kwargs=None, whole=False, **kwargs):
         """Compile the step, which returns the loss, NaN for a refused step.
 
         On numba and C only the model is compiled, unless ``whole``; the arithmetic of the mixture
@@ -66,7 +64,7 @@ class MixtureObjective(ObjectiveFunction):
         JAXCompilationError
             If JAX cannot compile the step.
         """
-        compile_kwargs = dict(compile_kwargs or fn_kwargs or {})  # the second is an older name
+        compile_kwargs = dict(compile_kwargs or {})
         mode, flags = self.mode_of(compile_kwargs), {}
         random_seed = self.approx.rng.randint(2**30, dtype=np.int64)
         own_gradient = bool(kwargs.get("more_obj_params"))  # it comes after the model's rewrites
@@ -168,7 +166,7 @@ class MixtureObjective(ObjectiveFunction):
         check_devices(n_devices, self.op, obj_n_mc)
         if more_obj_params and obj_optimizer is None:
             raise ValueError("more_obj_params needs obj_optimizer, which updates them")
-        group = self.approx.groups[0]
+        group = self.op.group
         means, more_obj_params = group.shared_params["means"], more_obj_params or []
 
         def optimise(loss, gradient):
@@ -218,7 +216,7 @@ def check_devices(n_devices, operator, n_samples=None):
         raise ValueError(
             f"n_devices must be at most {jax.device_count()}, the devices of JAX; got {n_devices}"
         )
-    n_components = operator.approx.groups[0].shared_params["means"].type.shape[0]
+    n_components = operator.group.shared_params["means"].type.shape[0]
     n_draws = n_components * (n_samples or operator.rule.n_samples)
     if n_draws % n_devices:
         raise ValueError(
@@ -254,7 +252,7 @@ class MixtureKL(Operator):
     def __init__(self, approx, rule=None):
         super().__init__(approx)
         self.rule = StepRule() if rule is None else rule
-        means = approx.groups[0].shared_params["means"]
+        means = self.group.shared_params["means"]
         self.backend = ""
         self.step_size = pytensor.shared(floatX(np.asarray(0.1)), "step_size")
         n_components, n_dim = means.type.shape
@@ -263,6 +261,11 @@ class MixtureKL(Operator):
         self.moves_anchor = has_minibatches(self.model)
         if self.moves_anchor:
             self.anchor = Anchor.allocate(n_dim, means.dtype)
+
+    @property
+    def group(self):
+        """The group of variables that is fitted."""
+        return self.approx.groups[0]
 
     @property
     def n_draws(self):
@@ -274,8 +277,8 @@ class MixtureKL(Operator):
         assert self.anchor is not None
         if not self.moves_anchor:
             return
-        mixture, group = self.approx.mixture, self.approx.groups[0]
-        point, _ = group.to_unconstrained(mixture.mean[None])
+        mixture, group = self.approx.mixture, self.group
+        point, _ = group.coordinates.to_unconstrained(mixture.mean[None])
         # of the fitted model, not that of the context
         compiled = CompiledModel(group.space, mixture.means.dtype.name, self.backend)
         try:
@@ -289,7 +292,7 @@ class MixtureKL(Operator):
     @property
     def shared(self):
         """Shared variables of the step by name, without those of the model."""
-        found = {"step_size": self.step_size, **self.approx.groups[0].shared_params}
+        found = {"step_size": self.step_size, **self.group.shared_params}
         for name in ("info", "anchor"):
             if (record := getattr(self, name)) is not None:
                 found |= {f"{name}.{f.name}": getattr(record, f.name) for f in fields(record)}
@@ -298,7 +301,7 @@ class MixtureKL(Operator):
     @property
     def key(self):
         """Return the key of a step without special settings."""
-        group = self.approx.groups[0]
+        group = self.group
         if group.user_params is not None or len(self.approx.groups) > 1:
             return None
         types = tuple((name, variable.type) for name, variable in self.shared.items())

@@ -260,7 +260,7 @@ class CompiledModel:
             inputs = [points, *target.parameters.values()]
             if self.is_on_jax:
                 return compile_for_jax(inputs, batched, mode_for_xla("JAX"))
-            mode = self._mode_beside_jax(batched)
+            mode = self._mode_without_jax(batched)
             data = shared_variables(batched)
             stand_ins = {variable: variable.type() for variable in data}
             batched = graph_replace(batched, stand_ins, strict=False) if data else batched
@@ -268,7 +268,7 @@ class CompiledModel:
             function = one_at_a_time(compile(inputs, batched, mode=mode, on_unused_input="ignore"))
             return lambda *values, value_of: function(*values, *map(value_of, data))
 
-    def _mode_beside_jax(self, batched):
+    def _mode_without_jax(self, batched):
         """Choose NumPy, which compiles immediately, unless it would loop in Python."""
         if self.backend == "numba" and _contains((Scan, Blockwise), batched):
             return without_wrong_rewrites("NUMBA")

@@ -6,7 +6,7 @@ from pymc.logprob.transforms import CircularTransform
 from pymc_isomix.model.space import axis_labels
 
 MOST_COLUMNS = 2000  # numbers per draw; the largest variables are left out
-CONSTANT = 1e-9  # relative spread of a constant with rounding errors
+CONSTANT = 1e-9  # relative range of a constant with rounding errors
 
 
 def named_draws(compiled, *batches):
@@ -50,13 +50,13 @@ def named_draws(compiled, *batches):
 
 
 def _columns(compiled, points, names):
-    """Evaluate in pieces, to save memory for variables that are left out."""
-    pieces = []
+    """Evaluate in chunks, to save memory for variables that are left out."""
+    chunks = []
     for start in range(0, len(points) if names else 0, compiled.at_once):
         found = compiled.constrained(points[start : start + compiled.at_once])
         flat = [np.reshape(found[name], (len(found[name]), -1)) for name in names]
-        pieces.append(np.concatenate(flat, axis=1))
-    return np.concatenate(pieces) if pieces else np.zeros((len(points), 0))
+        chunks.append(np.concatenate(flat, axis=1))
+    return np.concatenate(chunks) if chunks else np.zeros((len(points), 0))
 
 
 def _labels(model, name, shape):

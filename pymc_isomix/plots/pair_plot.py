@@ -247,11 +247,11 @@ def _by_mode(mixture, values, modes, dims):
     """Spread values (n, ...) over modes, with NaN in other modes."""
     own = modes == mixture.mode_names[:, None]  # (modes, ...)
     own = own.reshape(own.shape + (1,) * (len(dims) - 1))
-    spread = {
+    by_mode = {
         name: (("mode", *dims), np.where(own, value, np.nan))
         for name, value in zip(mixture.names, values, strict=True)
     }
-    return _without_single_mode(xr.Dataset(spread, coords={"mode": mixture.mode_names}))
+    return _without_single_mode(xr.Dataset(by_mode, coords={"mode": mixture.mode_names}))
 
 
 def _without_single_mode(dataset):

@@ -12,8 +12,8 @@ from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.sites.find import find_coordinates
 
 SEGMENTS = 40  # between pairs of draws, on which jumps are looked for
-PIECES = 16  # of each segment at first
-HALVINGS = 20  # of the piece with the largest jump
+PARTS = 16  # of each segment at first
+HALVINGS = 20  # of the part with the largest jump
 LEAST_JUMP = 0.1  # nats
 ROUNDING = 1e3  # roundings of a log density that are no jump
 NAMED = 5  # jumps whose variable is looked for
@@ -82,9 +82,9 @@ def find_jumps(compiled, points):
     if not n:
         return ()
     first, last = points[:n].astype(float), points[n : 2 * n].astype(float)
-    at = first[:, None] + np.linspace(0, 1, PIECES + 1)[:, None] * (last - first)[:, None]
+    at = first[:, None] + np.linspace(0, 1, PARTS + 1)[:, None] * (last - first)[:, None]
     values = _evaluate(compiled, at.reshape(-1, at.shape[2]))
-    values = [value.reshape(n, PIECES + 1, *value.shape[1:]) for value in values]
+    values = [value.reshape(n, PARTS + 1, *value.shape[1:]) for value in values]
     rows = np.arange(n)
     with np.errstate(invalid="ignore", over="ignore"):
         ends = [(a[:, :-1], a[:, 1:]) for a in (at, *values)]

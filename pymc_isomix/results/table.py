@@ -234,7 +234,7 @@ def _chosen(dataset, header, columns, labels, moves, names):
     return Rows(tuple(header), rows)
 
 
-def shorten(names, longest=LONGEST_NAME):
+def shorten(names):
     """Cut the middle out of long names, unless they would become equal.
 
     Examples
@@ -242,10 +242,11 @@ def shorten(names, longest=LONGEST_NAME):
     >>> shorten(["coefficient_of[the last one]", "tau"])
     ['coefficien…e last one]', 'tau']
     """
-    head = (longest - 1) // 2
+    head = (LONGEST_NAME - 1) // 2
 
     def cut(name):
-        return name if len(name) <= longest else f"{name[:head]}…{name[head + 1 - longest :]}"
+        short = f"{name[:head]}…{name[head + 1 - LONGEST_NAME :]}"
+        return name if len(name) <= LONGEST_NAME else short
 
     cuts = [cut(name) for name in names]
     return [

@@ -41,7 +41,6 @@ def transitions(
     rng,
     *,
     progressbar=False,
-    leapfrogs=LEAPFROGS,
     n_recent=1,
 ):
     r"""Move draws by Hamiltonian Monte Carlo, one chain per draw.
@@ -55,8 +54,6 @@ def transitions(
     ----------
     n : int
         Transitions.
-    leapfrogs : int
-        Steps of a trajectory.
     n_recent : int
         States to return per chain, at every other transition of the last half.
 
@@ -92,7 +89,7 @@ def transitions(
                 momentum = rng.normal(size=at.shape)
                 own_step = step * rng.uniform(*JITTER, size=(n_chains, 1))
                 start = chains._replace(momentum=momentum)
-                end = leapfrog(density, start, own_step, leapfrogs)
+                end = leapfrog(density, start, own_step, LEAPFROGS)
                 rate = np.exp(np.minimum(start.energy - end.energy, 0.0))
                 rate = np.where(np.isfinite(end.energy), rate, 0.0)
                 accepted = rng.random(n_chains) < rate

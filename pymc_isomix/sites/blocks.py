@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from pymc_isomix.family import metric as metrics
 from pymc_isomix.family import modes
 from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.sites.coordinates import Coordinates
@@ -252,11 +253,11 @@ def _common_scale(mixtures, weights):
     """One metric for all components, and their variances (K, d) in its coordinates."""
     if any(mixture.metric.ndim == 2 for mixture in mixtures):
         # a QR decomposition avoids squares, which would lose half of the digits
-        upper = np.zeros((0, mixtures[0].n_dim))
+        rows = np.zeros((0, mixtures[0].n_dim))
         for weight, mixture in zip(weights, mixtures, strict=True):
             part = np.sqrt(weight) * mixture.scaled.root.T
-            upper = np.linalg.qr(np.concatenate([upper, part]), mode="r")
-        metric = upper.T * np.sign(np.diagonal(upper))
+            rows = metrics.of_rows(np.concatenate([rows, part])).T
+        metric = rows.T
         common = Mixture(np.zeros((1, len(metric))), np.zeros(1), np.zeros(1), metric)
         variances = [
             np.broadcast_to(m.whitened_deviations**2, m.means.shape) @ common.whiten(m.root.T) ** 2

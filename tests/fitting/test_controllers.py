@@ -38,9 +38,7 @@ NOISY = 0.1 * np.random.default_rng(0).normal(size=5000)  # without a trend
 
 
 def phased(group, n=1000, *, stop_early=True, **rule):
-    operator = SimpleNamespace(
-        approx=SimpleNamespace(groups=[group]), rule=StepRule(**rule), anchor=None
-    )
+    operator = SimpleNamespace(group=group, rule=StepRule(**rule), anchor=None)
     return Phased(operator, 0.3, n, stop_early=stop_early, rng=np.random.default_rng(0))
 
 

@@ -19,8 +19,10 @@ from pymc_isomix.step.objective import StepInfo
 def test_a_fault_of_what_components_share_names_no_component(coordinates, named):
     info = StepInfo.allocate(2, 1, "float64")
     info.n_finite.set_value(np.ones(2, int))
-    group = SimpleNamespace(coordinates=coordinates, ordering={"x": ("x", slice(0, 1), (1,), "x")})
-    operator = SimpleNamespace(approx=SimpleNamespace(groups=[group]), info=info)
+    space = SimpleNamespace(ordering={"x": ("x", slice(0, 1), (1,), "x")})
+    operator = SimpleNamespace(
+        group=SimpleNamespace(coordinates=coordinates, space=space), info=info
+    )
     message = describe_fault(operator, 11)
     assert message.startswith(f"iteration 11: {named} the components share, would not be finite")
     assert "component ," not in message

@@ -148,6 +148,32 @@ def test_a_sheared_point_comes_back_and_has_the_same_volume(sheared):
     np.testing.assert_allclose(target.moved(expected, parameters, moved), y, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("has_shape", [False, True])
+def test_a_dense_root_takes_the_place_of_a_shear(sheared, has_shape):
+    """The same Gaussian where the shape sees it, and the same points in z."""
+    target, parameters = sheared
+    moved = with_shear(parameters)
+    if has_shape:
+        shape = np.array([[0.1], [1.1], [0.1], [0.3]]) * np.ones(8)
+        moved |= dict(zip(SHAPE.values(), shape, strict=True))
+    rng = np.random.default_rng(9)
+    mean, root = rng.normal(size=8), np.tril(rng.normal(size=(8, 8)))
+    at, dense, plain = target.unsheared(mean, root, moved)
+    assert target.shear(moved)
+    assert target.shear(plain) is None
+    shear = np.eye(8)
+    shear[:, REST] += moved[SHEAR]
+    np.testing.assert_allclose(np.triu(dense, 1), 0, atol=1e-12)
+    np.testing.assert_allclose(dense @ dense.T, shear @ root @ root.T @ shear.T)
+    np.testing.assert_allclose(at, shear @ mean)
+    y = rng.normal(size=(3, 8))
+    z, again = (
+        target.map.of(own).to_unconstrained(points)[0]
+        for own, points in ((moved, y), (plain, y @ shear.T))
+    )
+    np.testing.assert_allclose(again, z)
+
+
 def test_no_points_are_moved(sheared):
     target, parameters = sheared
     assert target.moved(np.ones((0, 8)), parameters, with_shear(parameters)).shape == (0, 8)

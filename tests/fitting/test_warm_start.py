@@ -1,5 +1,7 @@
 """Gaussians at the modes, and what they become."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -44,6 +46,20 @@ def test_one_gaussian_of_each_mode_with_its_own_shape(batches):
     for gaussian, mean, root in zip(found, MEANS, ROOTS, strict=True):
         np.testing.assert_allclose(gaussian.mean, mean, atol=1e-3)
         np.testing.assert_allclose(gaussian.root @ gaussian.root.T, root @ root.T, atol=1e-2)
+
+
+def test_a_further_gaussian_beside_one_with_a_diagonal_root(batches):
+    """That of a chain may have one."""
+    rng, target = np.random.default_rng(2), TwoModes()
+    first, other = batches
+    root = np.sqrt((first.gaussian.root**2).sum(axis=1))
+    first = second_order.draw(target, replace(first.gaussian, root=root), 500, rng)
+    end = other.gaussian.mean[None]
+    height, _ = target.evaluate(end, {})
+    batch = warm_start._further_gaussian(
+        target, [first], end, height, rng, few=True, dense=True, on_batch=lambda batch: None
+    )
+    np.testing.assert_allclose(batch.gaussian.mean, end[0], atol=0.2)
 
 
 def test_masses_are_the_weights(batches):
@@ -255,6 +271,34 @@ def test_the_rest_of_a_chain_leads_to_the_heavier_mode():
     np.testing.assert_allclose(best.gaussian.mean, [6, 0, 0, 0], atol=1e-3)
     assert best.deviation < 1e-6
     np.testing.assert_allclose(ends, [[6, 0, 0, 0], light.mean], atol=1e-3)
+
+
+class SkewBesideAChain(Target):
+    """The logarithms of half normal variables, and elements that are correlated or not."""
+
+    has_chains, n_rest, n_time = True, 4, 20
+
+    def __init__(self, correlation):
+        n = self.n_time
+        self.of_chains = np.arange(self.n_rest + n) >= self.n_rest
+        neighbours = np.eye(n, k=1) + np.eye(n, k=-1)
+        self.precision = np.eye(n) - correlation * neighbours
+
+    def evaluate(self, points, parameters):
+        own, elements = np.split(points, [self.n_rest], axis=1)
+        slope = -elements @ self.precision
+        log_p = (own - 0.5 * np.exp(2 * own)).sum(axis=1) + 0.5 * (slope * elements).sum(axis=1)
+        return log_p, np.concatenate([1 - np.exp(2 * own), slope], axis=1)
+
+
+@pytest.mark.parametrize(("correlation", "is_dense"), [(0.0, False), (0.45, True)])
+def test_only_elements_that_are_correlated_get_a_dense_metric(correlation, is_dense):
+    """However far from a Gaussian the rest is: four half normals leave a deviation above 1."""
+    target, rng = SkewBesideAChain(correlation), np.random.default_rng(3)
+    starts = 0.1 * rng.normal(size=(3, 24))
+    [batch] = warm_start.warm_start(target, starts, {}, rng, explores=False)
+    assert batch.deviation > warm_start.NEARLY
+    assert (batch.gaussian.root.ndim == 2) == is_dense
 
 
 def test_modes_of_next_to_no_mass_are_left_out():
