@@ -34,7 +34,7 @@ NEARLY = 1.0  # nats of deviation, or misfit of chains, below which they need no
 TOO_FAR = 2.0  # nats: standard deviation of log weights, above which a Gaussian is tried again
 SPREAD = 0.3  # standard deviations of the components' means around the Gaussian's
 # nats of KL(q || p) that need no mixture: a number, or one per dimension up to a bound
-EXACT, EXACT_PER_DIMENSION, LARGEST_EXACT = 0.01, 5e-4, 0.05
+EXACT, EXACT_PER_DIMENSION, LARGEST_EXACT = 0.01, 5e-4, 0.2
 LIGHT = 0.02  # share of the posterior, below which the shape of a mode does not count
 LARGEST_RATIO = 1.5  # of the axes of two Gaussians that share a metric
 N_JUDGED, CLEARLY_NOT = 500, 3.0  # draws that decide; multiple of the bound that is clear
