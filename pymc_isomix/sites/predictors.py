@@ -21,6 +21,7 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random import basic
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.compilation import CHEAP, compiling
 from pymc_isomix.model.vectorising import batch
 from pymc_isomix.sites.affine import Affine
@@ -120,7 +121,7 @@ class Rows(NamedTuple):
     is_row: np.ndarray  # (B, r), False where a block has fewer
 
     @classmethod
-    def of(cls, ends, columns):
+    def of(cls, ends: list[Values], columns: np.ndarray) -> "Rows | None":
         """Sort columns (E, R) of elements into blocks; None if a site would cost too much."""
         n_elements, n_rows = columns.shape
         element, row = np.nonzero(columns)
@@ -152,14 +153,14 @@ class Search:
     graph : ModelGraph
     """
 
-    def __init__(self, graph):
+    def __init__(self, graph: ModelGraph) -> None:
         space = graph.space
         self.graph, self.space, self.free = graph, space, set(space.model.free_RVs)
         # the expressions between the variables and the data
         self.arguments = [v for rv in space.model.observed_RVs for v in rv.owner.inputs]
 
     @cached_property
-    def point(self):
+    def point(self) -> dict:
         """Values by name at a generic point."""
         rng = np.random.default_rng(0)
         return {
@@ -167,25 +168,25 @@ class Search:
             for name, value in self.space.model.initial_point(0).items()
         }
 
-    def ends(self, affine):
+    def ends(self, affine: Affine) -> list[Values]:
         """Return the affine expressions by which the data depend on the leaves."""
         found = [end for one in self.arguments for end in affine.ends(one)]
         terms = self.space.model.potentials
         found += [end for term in terms for end in affine.ends(term, is_term=True)]
         return list(dict.fromkeys(found))
 
-    def grow(self, names):
+    def grow(self, names: list[str]) -> tuple[list[str], Rows | None]:
         """Return the first variable with as many others as share a predictor, and the rows."""
         first, *others = names
         group, rows = [first], self.rows([first])
-        for other in others if rows is not None else ():
+        for other in others:
             jointly = self._affine_in([*group, other])
-            if all(jointly(end).degree < 2 for end in rows.ends):
+            if rows is not None and all(jointly(end).degree < 2 for end in rows.ends):
                 more = self.rows([*group, other])
                 group, rows = (group, rows) if more is None else ([*group, other], more)
         return group, rows
 
-    def rows(self, names):
+    def rows(self, names: list[str]) -> Rows | None:
         """Return the rows of the predictor of some variables; None if there are too many."""
         n_elements = sum(math.prod(self.space.ordering[name][2]) for name in names)
         affine = self._affine_in(names)
