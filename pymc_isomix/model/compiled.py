@@ -170,10 +170,10 @@ class CompiledModel:
     ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray] | None]:
         """Log density (S,), gradient (S, d), and a list of what the sites learn from, (S, ...).
 
-        The list is that of the map's "given", or None if a site has more than elements.
+        The list is that of the map's "given", or None without sites.
         """
         log_density, gradient, *more = self._evaluate(points)
-        return log_density, gradient, more[2:] if self._map and self._map.is_elementwise else None
+        return log_density, gradient, more[2:] if self._map else None
 
     def symbolic_log_density(self, point: Values) -> Values:
         """Build the log density of all data at one point (d,), a scalar expression."""
@@ -261,9 +261,11 @@ class CompiledModel:
             shape = (self.at_once if self.is_on_jax else None, self.space.n_dim)
             points = pt.matrix("points", shape=shape, dtype=self.dtype)
             outputs = [*target.outputs[:2], *target.unconstrained]
-            if self._map and self._map.is_elementwise:  # few numbers, which are computed anyway
+            if self._map:  # most of it is computed anyway
+                z = self.space.unflatten(target.unconstrained[0])
                 given = self._map.by_site(target.outputs[2:], target.given)
-                outputs += self._map.learned_from(given)
+                given = self._map.learned_from(given, z, self.dtype)
+                outputs += batching.stabilise([part for here in given for part in here])
             batch = vectorising.batch_in_chunks if self.is_on_jax else vectorising.batch
             batched = batch(outputs, target.point, points)
             inputs = [points, *target.parameters.values()]

@@ -337,13 +337,7 @@ class CoordinateMap:
             through = self.backward if backward else self.forward
             values, log_determinant, given = through(point, variables)
             if learning:
-                given = [
-                    (
-                        *here[: site.form.n_learned_from],
-                        *self._at_values(site.slopes, values, dtype),
-                    )
-                    for site, here in zip(self.sites, given, strict=True)
-                ]
+                given = self.learned_from(given, values, dtype)
             outputs = [
                 self.space.flatten(values),
                 log_determinant,
@@ -407,17 +401,11 @@ class CoordinateMap:
             labels += own
         return np.array(labels)
 
-    @property
-    def is_elementwise(self) -> bool:
-        """Whether all sites are of elements, in some basis, and learn from given values alone."""
-        return all(site.form.is_elementwise and not site.slopes for site in self.sites)
-
-    def learned_from(self, given: list[tuple]) -> list[Values]:
-        """Return the given values that the regressions of the sites need, a flat list."""
+    def learned_from(self, given: list[tuple], values: Any, dtype: str) -> list[Values]:
+        """Return what the regressions of each site need, tuples, from z by value variable."""
         return [
-            part
+            (*here[: site.form.n_learned_from], *self._at_values(site.slopes, values, dtype))
             for site, here in zip(self.sites, given, strict=True)
-            for part in here[: site.form.n_learned_from]
         ]
 
     def by_site(self, flat: list, given: list[tuple] | None = None) -> list[tuple]:

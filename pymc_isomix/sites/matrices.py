@@ -93,13 +93,16 @@ class Matrix:
         self, z: Values, given: Sequence, log_precision: Values, value: Values
     ) -> Values:
         """Map z (..., B n) back to y (..., B n), for any pseudo-observations."""
-        location, factor, prior_location, prior_scale = given[:GIVEN_BY_MODEL]
         mean, root = self._posterior(given, log_precision, value)
-        if self.centred:
-            zeta = solve(factor, self._blocks(z, self.last) - location)
-        else:
-            zeta = self._blocks((z - prior_location) / prior_scale, self.last)
+        zeta = self._standardised(z, given)
         return self._flat((root.mT @ (zeta - mean)[..., None])[..., 0], self.last)
+
+    def _standardised(self, z, given):
+        """Standardised effects (..., B, n) of z; the inverse of :meth:`_placed`."""
+        location, factor, prior_location, prior_scale = given[:GIVEN_BY_MODEL]
+        if self.centred:
+            return solve(factor, self._blocks(z, self.last) - location)
+        return self._blocks((z - prior_location) / prior_scale, self.last)
 
     def share(self, given: Sequence, log_precision: Values, value: Values) -> Values:
         r"""Share of each pseudo-observation, :math:`c_i (G P^{-1} G^T)_{ii}`, (..., B r)."""
@@ -302,14 +305,28 @@ class Predictor(Matrix):
     As :class:`Matrix`, with pseudo-observations that are learned from the slope of the log
     likelihood in each row: of Gaussian data it is :math:`c (m - \theta)`.
 
-    What it learns from: f, G, and that slope (S, B, r).
+    What is given: as of a ``Matrix``, but if the prior is ``joint``, b is the lower triangular
+    factor (..., B, n, n) of its covariance. What it learns from: f, G, and that slope (S, B, r).
     """
 
     pseudo_names = "row"
 
-    def __init__(self, batch: int, rows: int, columns: int) -> None:
+    def __init__(self, batch: int, rows: int, columns: int, *, joint: bool = False) -> None:
         super().__init__(batch, rows, columns, centred=False)
-        self.n_learned_from = 2
+        self.n_learned_from, self.joint = 2, joint
+
+    def _standardised(self, z, given):
+        if not self.joint:
+            return super()._standardised(z, given)
+        _, _, prior_location, root = given[:GIVEN_BY_MODEL]
+        return solve(root, self._blocks(z - prior_location, self.last))
+
+    def _placed(self, zeta, log_determinant, given):
+        if not self.joint:
+            return super()._placed(zeta, log_determinant, given)
+        _, _, prior_location, root = given[:GIVEN_BY_MODEL]
+        z = prior_location + self._flat((root @ zeta[..., None])[..., 0])
+        return z, log_determinant + pt.log(diagonal(root)).sum(axis=(-1, -2))
 
     def learn(
         self,

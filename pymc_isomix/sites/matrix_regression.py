@@ -39,11 +39,18 @@ class Conditional(NamedTuple):
     def of(
         cls, location: np.ndarray, factor: np.ndarray, log_precision: np.ndarray, value: np.ndarray
     ) -> "Conditional":
-        """Condition on pseudo-observations (B, r), given f (S, B, r) and G (S, B, r, n)."""
+        """Condition on pseudo-observations (B, r), given f (S, B, r) and G (S, B, r, n).
+
+        All is NaN where G at a draw is so large that rounding makes the precision singular.
+        """
         weighted = factor.mT * np.exp(log_precision)[:, None, :]
         precision = np.eye(factor.shape[-1]) + weighted @ factor
         pull = weighted @ (value - location)[..., None]
-        return cls(np.linalg.cholesky(precision), np.linalg.solve(precision, pull)[..., 0])
+        try:
+            root = np.linalg.cholesky(precision)
+        except np.linalg.LinAlgError:
+            return cls(np.full_like(precision, np.nan), np.full_like(pull[..., 0], np.nan))
+        return cls(root, np.linalg.solve(precision, pull)[..., 0])
 
     def effect(self, y: np.ndarray) -> np.ndarray:
         """Map y (S, B, n) to the standardised effects."""
