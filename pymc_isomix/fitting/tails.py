@@ -20,6 +20,7 @@ References
    mixture classes, Statistics and Computing 18, 447-459.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,28 +64,34 @@ class Fitted:
     shape: Shape
     shear: Shear | None = None
 
-    def sheared(self, points):
+    def sheared(self, points: np.ndarray) -> np.ndarray:
         """Map y (S, d) to what the shape bends."""
         return self.shear.apply(points) if self.shear else points
 
-    def pull_back(self, gradient):
+    def pull_back(self, gradient: np.ndarray) -> np.ndarray:
         """Turn a gradient in what the shape bends, (S, d), into that in y."""
         return self.shear.pull_back(gradient) if self.shear else gradient
 
-    def rows(self, chosen):
+    def rows(self, chosen: np.ndarray) -> np.ndarray:
         """Rows (c, d) of the matrix from whitened coordinates u to what the shape bends."""
         one = np.zeros((len(chosen), self.mixture.n_dim), self.mixture.means.dtype)
         one[np.arange(len(chosen)), chosen] = 1
         return metrics.whiten_gradient(self.mixture.metric, self.pull_back(one))
 
-    def columns(self, chosen):
+    def columns(self, chosen: np.ndarray) -> np.ndarray:
         """Columns (c, d), as rows, of the inverse of that matrix."""
         one = np.zeros((len(chosen), self.mixture.n_dim), self.mixture.means.dtype)
         one[np.arange(len(chosen)), chosen] = 1
         return self.mixture.whiten(self.shear.undo(one) if self.shear else one)
 
 
-def mend(evaluate, fitted, rng, *, among=True):
+def mend(
+    evaluate: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    fitted: Fitted,
+    rng: np.random.Generator,
+    *,
+    among: np.ndarray | bool = True,
+) -> Fitted:
     """Mend the tails of a mixture in the coordinates where its score differs most from p's.
 
     Parameters
@@ -170,7 +177,7 @@ class _Stretched:
         return noise + (factor - 1) * (noise @ self.rows[i])[:, None] * self.along[i]
 
     @property
-    def log_density(self):
+    def log_density(self) -> np.ndarray:
         """Log r of u at the draws, (S,)."""
         plain = np.log(2) + self.white.log_density(self.noise)
         parts = [
@@ -180,7 +187,7 @@ class _Stretched:
         return np.logaddexp.reduce([plain, *parts]) - np.log(self.n_chosen + 2)
 
 
-def covariance_along(white, row):
+def covariance_along(white: Mixture, row: np.ndarray) -> np.ndarray:
     """Covariances (d,) of whitened coordinates u with l u, for a row l (d,)."""
     means = white.means
     within = white.weights @ np.exp(white.log_variances)
@@ -211,7 +218,7 @@ class _Change:
         )
         self.x = shapes.bend(self.old, self.shape)[0]
 
-    def shape_at(self, change):
+    def shape_at(self, change: np.ndarray) -> Shape:
         """Return the shape of the chosen coordinates."""
         left, right = self.shape.left + change[2], self.shape.right + change[3]
         return Shape(
@@ -221,7 +228,7 @@ class _Change:
             right=np.clip(right, LOWEST, HIGHEST),
         )
 
-    def evaluate(self, change):
+    def evaluate(self, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log density (S,) of the draws, up to a constant, and its gradient (S, 6, c)."""
         shape, scale, shift = self.shape_at(change), np.exp(change[1]), change[0] * self.deviation
         y = shapes.straighten(self.x, shape)
@@ -237,7 +244,7 @@ class _Change:
         derivatives = np.stack([0 * one, one, *derivatives])
         return log_q, -(moves * of_y + derivatives).transpose(1, 0, 2)
 
-    def applied(self, change, fitted):
+    def applied(self, change: np.ndarray, fitted: Fitted) -> Fitted:
         """Return the mixture and its shape after a change."""
         mixture, chosen, dtype = fitted.mixture, self.chosen, fitted.mixture.means.dtype
         scales, shift = np.ones(mixture.n_dim), np.zeros(mixture.n_dim)
