@@ -1,5 +1,8 @@
 """Modes: groups of components with no deep valley of the mixture between them."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import scipy  # which loads its parts when they are used
 
@@ -11,7 +14,7 @@ NEIGHBOURS = 10  # with fewer, straight lines would miss the ridge of a bent mod
 DEAD_SHARE = 0.02  # of 1/K: a component with less weight is put to better use
 
 
-def squared_distances(mixture, unit):
+def squared_distances(mixture: Any, unit: Callable) -> np.ndarray:
     """Squared distances (K, K) between the component means, in a unit of each pair.
 
     Parameters
@@ -31,17 +34,17 @@ def squared_distances(mixture, unit):
     return squared / unit(variances[:, None], variances)
 
 
-def squared_mean_deviation(own, other):
+def squared_mean_deviation(own: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Square of the mean of two standard deviations, of their variances."""
     return (0.5 * (np.sqrt(own) + np.sqrt(other))) ** 2
 
 
-def is_dead(mixture):
+def is_dead(mixture: Any) -> np.ndarray:
     """Tell which components have next to no weight, (K,) booleans."""
     return mixture.weights < DEAD_SHARE / mixture.n_components
 
 
-def label_modes(mixture, *, log_density=None):
+def label_modes(mixture: Any, *, log_density: Callable | None = None) -> np.ndarray:
     r"""Label the mode of each component.
 
     The saddle between two components is the lowest log q on the segment between their means.
@@ -108,7 +111,7 @@ def _neighbours(distance):
     return pairs[pairs[:, 0] != pairs[:, 1]].T
 
 
-def peaks_and_saddles(mixture, start, end):
+def peaks_and_saddles(mixture: Any, start: Any, end: Any) -> tuple[np.ndarray, np.ndarray]:
     """Log q at the means (K,), and at its lowest along each edge (edges,), up to a constant."""
     own_deviations = mixture.whitened_deviations
     isotropic = mixture.log_variances.ndim == 1
@@ -132,7 +135,9 @@ def peaks_and_saddles(mixture, start, end):
     return peaks, np.array(saddles)
 
 
-def evaluated_peaks_and_saddles(log_density, means, start, end):
+def evaluated_peaks_and_saddles(
+    log_density: Callable, means: np.ndarray, start: np.ndarray, end: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return peaks and saddles by evaluating log q at the means (K, d) and along each edge."""
     peaks = log_density(means)
     n_edges = max(1, POINTS_AT_ONCE // len(POINTS))
@@ -148,7 +153,12 @@ def evaluated_peaks_and_saddles(log_density, means, start, end):
     return peaks, np.concatenate(saddles)
 
 
-def mode_masses(labels, weights, responsibilities, importance_weight):
+def mode_masses(
+    labels: np.ndarray,
+    weights: np.ndarray,
+    responsibilities: np.ndarray,
+    importance_weight: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     r"""Estimate the mass of each mode from weighted draws.
 
     The estimate is :math:`w_m + \sum_s (W_s - 1/S) R_m(z_s)`, with the responsibility :math:`R_m`
@@ -171,7 +181,7 @@ def mode_masses(labels, weights, responsibilities, importance_weight):
     return own, reweighted, np.sqrt(excess**2 @ (of_mode - reweighted) ** 2)
 
 
-def within_mode_covariance(mixture, labels):
+def within_mode_covariance(mixture: Any, labels: np.ndarray) -> np.ndarray:
     r"""Covariance within the modes, averaged over them by mass, unconstrained space.
 
     .. math:: \sum_k w_k \left[L \operatorname{diag}(\epsilon_k) L^T + (\mu_k - \bar\mu_{m(k)})

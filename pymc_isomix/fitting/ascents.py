@@ -1,5 +1,8 @@
 """Ascents of a log density from many starts in one batch, and the search for more starts."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 MEMORY = 10  # steps that L-BFGS remembers
@@ -15,7 +18,9 @@ POINTS_HOME = 0.9  # cosine between a gradient and the way home, above which a s
 SEGMENT = np.linspace(0, 1, 17)[:-1]  # points to look for a valley between two places
 
 
-def ascend(evaluate, points, *, most=60):
+def ascend(
+    evaluate: Callable, points: np.ndarray, *, most: int = 60
+) -> tuple[np.ndarray, np.ndarray]:
     """Climb a log density from each point by L-BFGS, with one evaluation per iteration.
 
     Points outside the support stay where they are. Each call of ``evaluate`` has one row per
@@ -75,7 +80,7 @@ def ascend(evaluate, points, *, most=60):
     return points, log_p
 
 
-def explore(evaluate, homes, rng):
+def explore(evaluate: Callable, homes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Look for slopes that lead elsewhere than home, by Metropolis chains at high temperatures.
 
     A chain of the density to the power 1/T crosses valleys that are T times as deep, and reaches
@@ -123,7 +128,7 @@ def explore(evaluate, homes, rng):
     return best[least < POINTS_HOME]
 
 
-def is_apart(evaluate, end, height, means, valley):
+def is_apart(evaluate: Callable, end: np.ndarray, height: float, means: Any, valley: float) -> bool:
     """Tell whether a valley separates the end of an ascent from all given points.
 
     Parameters
@@ -141,7 +146,7 @@ def is_apart(evaluate, end, height, means, valley):
     log_p, _ = evaluate(np.concatenate(segments))
     log_p = np.where(np.isnan(log_p), -np.inf, log_p).reshape(len(means), -1)
     lower = np.minimum(log_p[:, 0], height)
-    return (~np.isfinite(lower) | (log_p.min(axis=1) < lower - valley)).all()
+    return bool((~np.isfinite(lower) | (log_p.min(axis=1) < lower - valley)).all())
 
 
 class _Memory:

@@ -1,5 +1,7 @@
 """The stopping rule, and the average of the last iterates."""
 
+from typing import Any
+
 import numpy as np
 
 TOLERANCE = 0.05  # nats: a smaller gain over a third of the phase ends it
@@ -8,7 +10,7 @@ MIN_WINDOW, MAX_WINDOW = 50, 300  # steps
 FAR = 1.0  # nats above the latest losses
 
 
-def has_plateaued(losses):
+def has_plateaued(losses: Any) -> Any:
     r"""Tell whether the loss has surely stopped falling.
 
     The latest third of the losses is compared with the third before it, 50 to 300 steps each. The
@@ -45,7 +47,7 @@ def has_plateaued(losses):
     return False
 
 
-def recent_fall(losses, window):
+def recent_fall(losses: np.ndarray, window: int) -> tuple[float, float]:
     """Fall of the mean between the last two windows of finite losses, and its standard error.
 
     The noise variance comes from successive differences, which exclude a trend.
@@ -55,7 +57,7 @@ def recent_fall(losses, window):
     return before.mean() - latest.mean(), np.sqrt(2 * variance / window)
 
 
-def divergence_by_noise(losses, n_draws):
+def divergence_by_noise(losses: Any, n_draws: Any) -> Any:
     r"""Estimate KL(q || p), nats, from the noise of the losses alone.
 
     If :math:`\log q - \log p` is nearly normal over q, its mean is KL (for a normalised p) and its
@@ -79,11 +81,11 @@ class IterateAverage:
     Means are averaged in unconstrained space, variances and weights as logarithms.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.count = 0
-        self.mean = {}
+        self.mean: dict = {}
 
-    def add(self, values):
+    def add(self, values: dict) -> None:
         """Add parameters {name: array}; ``-inf`` log weights stay so."""
         self.count += 1
         for name, value in values.items():

@@ -5,6 +5,7 @@ import sys
 import time
 from functools import partial
 from inspect import signature
+from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -14,7 +15,7 @@ from pymc.variational.inference import Inference, State
 
 from pymc_isomix.backend.compilation import JAXCompilationError, one_blas_thread, prefers_jax
 from pymc_isomix.fitting.controllers import controller
-from pymc_isomix.fitting.loop import Callbacks, Trace, run, showing_compilation
+from pymc_isomix.fitting.loop import Callbacks, Trace, run, showing
 from pymc_isomix.fitting.random_state import generator_states, restore_generators
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.approximation import IsotropicMixture
@@ -126,25 +127,25 @@ class IsoMix(Inference):
 
     def __init__(
         self,
-        n_components=50,
+        n_components: Any = 50,
         *,
-        component_variances="isotropic",
-        variance_update="mirror",
-        shared_variance=False,
-        metric="auto",
-        coordinates="auto",
-        weights="learned",
-        step_size="auto",
-        schedule="auto",
-        n_samples=None,
-        start=None,
-        start_sigma=None,
-        init="jitter",
-        init_width=1.0,
-        random_seed=None,
-        convergence="auto",
-        model=None,
-    ):
+        component_variances: str = "isotropic",
+        variance_update: str = "mirror",
+        shared_variance: bool = False,
+        metric: str = "auto",
+        coordinates: str = "auto",
+        weights: str = "learned",
+        step_size: str = "auto",
+        schedule: str = "auto",
+        n_samples: int | None = None,
+        start: np.ndarray | None = None,
+        start_sigma: float | None = None,
+        init: str = "jitter",
+        init_width: float = 1.0,
+        random_seed: int | np.random.Generator | None = None,
+        convergence: str | None = "auto",
+        model: Any = None,
+    ) -> None:
         if isinstance(n_components, pm.Model):
             raise TypeError("pass the model by name: IsoMix(model=model)")
         self._begin(
@@ -181,7 +182,7 @@ class IsoMix(Inference):
         super().__init__(MixtureKL, approx, None, rule=settings.rule(n_elements))
 
     @classmethod
-    def of(cls, approx, settings):
+    def of(cls, approx: IsotropicMixture, settings: Settings) -> "IsoMix":
         """Return the inference that fits an approximation; :func:`pymc_isomix.resume` calls it."""
         inference = cls.__new__(cls)
         inference._adopt(approx, settings)
@@ -190,15 +191,15 @@ class IsoMix(Inference):
     @classmethod
     def paper(
         cls,
-        n_components=10,
+        n_components: int = 10,
         *,
-        step_size=0.1,
-        schedule="constant",
-        n_samples=10,
-        start_sigma=1.0,
-        model=None,
-        **kwargs,
-    ):
+        step_size: float = 0.1,
+        schedule: str = "constant",
+        n_samples: int = 10,
+        start_sigma: float = 1.0,
+        model: pm.Model | None = None,
+        **kwargs: Any,
+    ) -> "IsoMix":
         r"""Return the paper's own algorithm: identity metric, uniform weights, an absolute step.
 
         Parameters
@@ -228,17 +229,17 @@ class IsoMix(Inference):
 
     def fit(
         self,
-        n=10000,
-        score=None,
-        callbacks=None,
-        progressbar=True,
-        progressbar_theme=default_progress_theme,
+        n: int = 10000,
+        score: Any = None,
+        callbacks: list | None = None,
+        progressbar: bool = True,
+        progressbar_theme: Any = default_progress_theme,
         *,
-        backend=None,
-        include_transformed=False,
-        compile_kwargs=None,
-        **kwargs,
-    ):
+        backend: str | None = None,
+        include_transformed: bool = False,
+        compile_kwargs: dict | None = None,
+        **kwargs: Any,
+    ) -> IsotropicMixture:
         """Fit the approximation; ``pm.fit(n, method=self, ...)`` calls this.
 
         Parameters
@@ -318,7 +319,9 @@ class IsoMix(Inference):
                 logger.warning(f"{error} It is compiled with PyMC's default backend instead.")
         return fit_on(backend)
 
-    def refine(self, n, progressbar=True, progressbar_theme=default_progress_theme):
+    def refine(
+        self, n: int, progressbar: bool = True, progressbar_theme: Any = default_progress_theme
+    ) -> None:
         """Take n more steps with the step that the last fit compiled.
 
         Parameters are those of PyMC's method.
@@ -368,6 +371,7 @@ class IsoMix(Inference):
         self.approx.union = self.approx._report = None
         trace = Trace(np.full(n, np.nan), began=began or time.perf_counter())
         told = Callbacks(callbacks, self.approx, first, score)
+        compiles_step, is_stale = step, False
         try:
             with one_blas_thread():
                 beginning = Beginning(trace, self.approx, operator, told)
@@ -380,6 +384,11 @@ class IsoMix(Inference):
                     if restores:
                         restore_generators(step.generators, history.generators)
                     self._take_steps(beginning, step, trace, told, shown)
+                if beginning.may_mend:
+                    if not callable(step):
+                        step.to_numpy()
+                    with showing("Mending tails", shown["progressbar"]):
+                        is_stale = beginning.mend_tails()
         finally:
             if score:
                 self.hist: np.ndarray = np.concatenate([self.hist, trace.done])
@@ -398,6 +407,8 @@ class IsoMix(Inference):
                 f"the fit ignored {n_dropped:,d} draws that had no finite log density or gradient. "
                 "A few do no harm. diagnostics() counts such draws in the result"
             )
+        if is_stale:  # refine() compiles the step anew, in coordinates with a shape
+            step = compiles_step
         # PyMC's classes leave the number of the last iteration from 0, not of those done
         return State(max(self._n_steps - 1, 0), step, callbacks, score)
 
@@ -431,7 +442,7 @@ class IsoMix(Inference):
         if not callable(step):
             return step
         began = time.perf_counter()
-        with showing_compilation(progressbar):
+        with showing("Compiling", progressbar):
             step = step()
         trace.compile_seconds += time.perf_counter() - began
         return step

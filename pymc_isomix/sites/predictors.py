@@ -20,6 +20,7 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random import basic
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.compilation import CHEAP, compiling
 from pymc_isomix.model.vectorising import batch
 from pymc_isomix.sites.affine import Affine
@@ -135,7 +136,9 @@ class Rows(NamedTuple):
     weights: Any = None  # (R, n)
 
     @classmethod
-    def of(cls, ends, columns, group, *, combines):
+    def of(
+        cls, ends: list[Values], columns: np.ndarray, group: Any, *, combines: Any
+    ) -> "Rows | None":
         """Sort columns (E, R) of elements into blocks; None if a site would cost too much.
 
         Elements of the same ``group`` (E,) belong to one block. ``combines`` says whether
@@ -173,7 +176,7 @@ class Rows(NamedTuple):
         is_row = np.arange(most) < np.array([[len(rows)] for _, rows in blocks])
         return cls(ends, elements, padded, is_row)
 
-    def in_blocks(self, flat):
+    def in_blocks(self, flat: Any) -> Any:
         """Arrange the rows of all expressions, one behind the other, as (B, r)."""
         if self.weights is None:
             return pt.where(self.block, flat[self.rows], 0.0)
@@ -181,7 +184,7 @@ class Rows(NamedTuple):
         return pt.zeros(self.elements.shape, dtype=flat.dtype)[self.block].inc(weighted)
 
     @property
-    def n_rows(self):
+    def n_rows(self) -> Any:
         """Rows of a block, r."""
         return (self.rows if self.weights is None else self.elements).shape[1]
 
@@ -204,7 +207,7 @@ class Search:
         Sites by the prior's matrix or a product, with the elements of a block correlated.
     """
 
-    def __init__(self, graph, matrices):
+    def __init__(self, graph: ModelGraph, matrices: Any) -> None:
         space = graph.space
         self.graph, self.space, self.free = graph, space, set(space.model.free_RVs)
         self.matrices = matrices
@@ -214,7 +217,7 @@ class Search:
         self.arguments = [v for rv in space.model.observed_RVs for v in rv.owner.inputs]
 
     @cached_property
-    def point(self):
+    def point(self) -> dict:
         """Values by name at a generic point."""
         rng = np.random.default_rng(0)
         return {
@@ -222,25 +225,25 @@ class Search:
             for name, value in self.space.model.initial_point(0).items()
         }
 
-    def ends(self, affine):
+    def ends(self, affine: Affine) -> list[Values]:
         """Return the affine expressions by which the data depend on the leaves."""
         found = [end for one in self.arguments for end in affine.ends(one)]
         terms = self.space.model.potentials
         found += [end for term in terms for end in affine.ends(term, is_term=True)]
         return list(dict.fromkeys(found))
 
-    def grow(self, names):
+    def grow(self, names: list[str]) -> tuple[list[str], Rows | None]:
         """Return the first variable with as many others as share a predictor, and the rows."""
         first, *others = names
         group, rows = [first], self.rows([first])
-        for other in others if rows is not None else ():
+        for other in others:
             jointly = self._affine_in([*group, other])
-            if all(jointly(end).degree < 2 for end in rows.ends):
+            if rows is not None and all(jointly(end).degree < 2 for end in rows.ends):
                 more = self.rows([*group, other])
                 group, rows = (group, rows) if more is None else ([*group, other], more)
         return group, rows
 
-    def rows(self, names):
+    def rows(self, names: list[str]) -> Rows | None:
         """Return the rows of the predictor of some variables; None if there are too many."""
         ends, columns = self._ends_and_columns(names)
         if columns is None:
@@ -252,7 +255,7 @@ class Search:
         )
         return Rows.of(ends, columns, self._groups(names), combines=combines)
 
-    def mixes(self, name):
+    def mixes(self, name: str) -> Any:
         """Tell whether rows combine effects of a matrix site, which observes each by itself."""
         site = self.matrices[name]
         form, n = site.form, site.form.columns
