@@ -49,15 +49,18 @@ def least_squares(slope, log_precision, draw_weights, noise=1.0):
     return ops.log(ratio), a / (precision * ratio + RIDGE / total), total
 
 
-def newton_step(slope, own, damping, noise=1.0):
-    """Take a damped and bounded step of log c and m, with arrays (n,)."""
+def newton_step(slope, own, damping, noise=1.0, distance=0.0):
+    """Take a damped and bounded step of log c and m, with arrays (n,).
+
+    m may move by the ``distance`` (n,) in addition.
+    """
     n_draws = len(slope[0])
     change, move, variance = least_squares(slope, own[0], np.full(n_draws, 1 / n_draws), noise)
-    return bounded(own, change, move, variance, damping)
+    return bounded(own, change, move, variance, damping, distance)
 
 
-def bounded(own, change, move, variance, damping):
+def bounded(own, change, move, variance, damping, distance=0.0):
     """Add part of a change of log c and m, within bounds."""
-    largest = LARGEST_MOVE * np.sqrt(variance)
+    largest = LARGEST_MOVE * np.sqrt(variance) + distance
     new = np.clip(own[0] + damping * change, -LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION)
     return new, own[1] + damping * np.clip(move, -largest, largest)
