@@ -44,7 +44,7 @@ AUTHORS = {  # what their code reaches at K = 1, 10, 20
 def divergence(approx, target, seed, n_draws=40_000):
     """KL(q || p) and its standard error."""
     group = approx.groups[0]
-    points, _ = group.draw_unconstrained(n_draws, np.random.default_rng(seed))
+    points, _ = group.density.draw_unconstrained(n_draws, np.random.default_rng(seed))
     log_ratio = group.log_density(points) - target.log_density(points)
     return [round(float(v), 6) for v in (log_ratio.mean(), log_ratio.std() / n_draws**0.5)]
 

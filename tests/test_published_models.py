@@ -101,11 +101,12 @@ def test_summary_counts(tmp_path, monkeypatch):
         near | {"model": "right"},
         far | {"model": "told", "verdict": "bad", "advice": "it is far | off"},
         far | {"model": "silent", "verdict": "good", "w1_of": "x", "width_of": "y"},
+        near | {"model": "beside", "w1_max": 0.15, "w1_of": "x", "width_of": "y"},
         near | {"model": "no reference"},
         {"model": "broken", "error": "ValueError: no"},
     ]
     nuts = {"rhat": 1.0, "ess": 900, "divergences": 0, "cpu": 50, "quantities": {}}
-    for name in ("right", "told", "silent", "broken"):
+    for name in ("right", "told", "silent", "beside", "broken"):
         record = {"model": name} | nuts
         (tmp_path / "published" / f"{name}.json").write_text(json.dumps(record))
     diverging = {"model": "no reference"} | nuts | {"rhat": 1.4}
@@ -113,12 +114,13 @@ def test_summary_counts(tmp_path, monkeypatch):
     result = {"fits": [{"group": "one"} | fit for fit in fits]}
     _, rows = published_rows.summary(result)
     assert [value.partition(" (")[0] for _, value in rows] == [
-        *("4 of 5", "4 of 5", "1 of 4", "1 of 4", "2 of 3", "2 of 4")
+        *("5 of 6", "5 of 6", "1 of 5", "2 of 5", "3 of 4", "3 of 5")
     ]
     _, rows = published_rows.failures(result)
     assert [row[:2] for row in rows] == [
         ["told (one)", "bad"],
         ["silent (one)", "good, but wrong"],
+        ["beside (one)", "good, beside the goal"],
         ["broken (one)", "no verdict"],
     ]
     assert "|" not in rows[0][2]

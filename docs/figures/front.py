@@ -62,7 +62,7 @@ def main():
     panel(axes[0], "posterior: 50, 80 and 98 %")
     panel(axes[1], "full-rank ADVI", points(gaussian))
     panel(axes[2], "pmi.fit and its components", points(mixture))
-    to_plane = lambda points: mixture.groups[0].to_unconstrained(points)[0]  # noqa: E731
+    to_plane = lambda points: mixture.coordinates.to_unconstrained(points)[0]  # noqa: E731
     draw_components(axes[2], mixture.mixture, to_plane=to_plane)
     save(figure, "front.png")
 

@@ -158,7 +158,7 @@ def sites():
     group = auto.groups[0]
     draw_components(axes[0], auto.mixture, to_plane=lambda y: y[:, order])
     draw_components(
-        axes[1], auto.mixture, to_plane=lambda y: group.to_unconstrained(y)[0][:, order]
+        axes[1], auto.mixture, to_plane=lambda y: group.coordinates.to_unconstrained(y)[0][:, order]
     )
     draw_components(axes[2], affine.mixture, to_plane=lambda y: y[:, order], color=ROSE)
     axes[0].set(title="where the fit works", xlim=(-3.5, 3.5), xlabel="effect / its scale")

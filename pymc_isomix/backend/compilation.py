@@ -4,11 +4,13 @@ import logging
 import math
 import traceback
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import wraps
 from importlib.util import find_spec
 from threading import Lock, RLock
+from typing import Any
 
 import pytensor
 import pytensor.tensor as pt
@@ -25,6 +27,7 @@ from pytensor.tensor.elemwise import Elemwise
 from threadpoolctl import threadpool_limits
 
 from pymc_isomix.backend import upstream
+from pymc_isomix.backend.arrays import Values
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ LONGEST_REASON = 200  # characters, because reprs of Ops have thousands
 
 
 @node_rewriter([Elemwise])
-def numpy_functions(fgraph, node):
+def numpy_functions(fgraph: Any, node: Any) -> list[Values] | None:
     """Replace Ops that NumPy lacks, and that Python would loop over, by Ops that it has."""
     scalar_op = node.op.scalar_op
     if not isinstance(scalar_op, Softplus | Log1mexp | Clip):
@@ -74,22 +77,22 @@ class CompiledApart(Op):
         As for ``pytensor.function``.
     """
 
-    def __init__(self, inputs, outputs, mode):
+    def __init__(self, inputs: list[Values], outputs: list[Values], mode: str) -> None:
         self.types = [variable.type for variable in outputs]
         self.function = pytensor.function(inputs, outputs, mode=mode, on_unused_input="ignore")
         self.function.trust_input = True
 
-    def make_node(self, *inputs):
+    def make_node(self, *inputs: Any) -> Any:
         """Apply to variables of the types of ``inputs``."""
         return Apply(self, list(inputs), [type() for type in self.types])
 
-    def perform(self, node, inputs, output_storage):
+    def perform(self, node: Any, inputs: Sequence, output_storage: Any) -> None:
         """Call the compiled function."""
         for storage, value in zip(output_storage, self.function(*inputs), strict=True):
             storage[0] = value
 
 
-def compiles_slowly(mode):
+def compiles_slowly(mode: Any) -> bool:
     """Tell whether a PyTensor mode, or its name, takes time per Op, as numba and C do."""
     linker = get_mode(mode).linker
     c_thunks = getattr(linker, "c_thunks", False)  # of linkers "vm" and "cvm"
@@ -99,7 +102,7 @@ def compiles_slowly(mode):
 compile_lock = RLock()
 
 
-def one_at_a_time(function):
+def one_at_a_time(function: Any) -> Callable:
     """Let one thread call a function at a time: it stores arguments and results."""
     lock = Lock()
 
@@ -112,7 +115,7 @@ def one_at_a_time(function):
 
 
 @contextmanager
-def compiling(**flags):
+def compiling(**flags: Any) -> Iterator[None]:
     """Build and compile graphs, in a ``with`` or as a decorator.
 
     Only one thread compiles at a time, because PyTensor's configuration is global.
@@ -135,14 +138,14 @@ def compiling(**flags):
 class JAXCompilationError(RuntimeError):
     """JAX cannot compile a graph."""
 
-    def __init__(self, error):
+    def __init__(self, error: Any) -> None:
         reason = str(error).strip().partition("\n")[0]
         if len(reason) > LONGEST_REASON:
             reason = reason[:LONGEST_REASON] + "..."
         super().__init__(f"JAX cannot compile this model ({type(error).__name__}: {reason}).")
 
 
-def compile_in_background(work, meanwhile=None):
+def compile_in_background(work: Callable, meanwhile: Callable | None = None) -> Any:
     """Return the result of work that needs no Python, and run ``meanwhile`` in parallel.
 
     A first fit is a tenth faster, and a third for a spatial field.
@@ -162,7 +165,7 @@ def compile_in_background(work, meanwhile=None):
 
 
 @contextmanager
-def jax_failure(on_jax=True):
+def jax_failure(on_jax: bool = True) -> Iterator[None]:
     """Turn errors of JAX, or of PyTensor's translation to it, into a JAXCompilationError.
 
     Other errors, above all our own, pass unchanged.
@@ -184,7 +187,7 @@ def _comes_from_jax(error):
     return any(name.startswith(("jax.", "jaxlib.", "pytensor.link.jax.")) for name in modules)
 
 
-def prefers_jax(compile_kwargs):
+def prefers_jax(compile_kwargs: dict | None) -> bool:
     """Tell whether JAX is installed and neither the call nor PyTensor's configuration names a mode.
 
     JAX compiles a model in seconds instead of a minute, and its steps are faster.
@@ -194,22 +197,22 @@ def prefers_jax(compile_kwargs):
     return not chosen and not configured and find_spec("jax") is not None
 
 
-def is_jax(mode):
+def is_jax(mode: Any) -> bool:
     """Tell whether a PyTensor mode, or its name, runs on JAX."""
     return isinstance(get_mode(mode).linker, JAXLinker)
 
 
-def mode_for_xla(mode):
+def mode_for_xla(mode: Any) -> Any:
     """Return a JAX mode that skips the rewrites that XLA makes itself."""
     return without_wrong_rewrites(mode).excluding(*upstream.NEEDLESS_ON_JAX)
 
 
-def without_wrong_rewrites(mode):
+def without_wrong_rewrites(mode: Any) -> Any:
     """Return a mode without the PyTensor rewrites that fail for vectorised models."""
     return get_mode(mode).excluding(*upstream.WRONG_WHEN_VECTORISED)
 
 
-def backend_name(mode):
+def backend_name(mode: Any) -> str:
     """Name the backend of a PyTensor mode, or its name: ``"jax"``, ``"numba"``, ``"cvm"``."""
     return type(get_mode(mode).linker).__name__.removesuffix("Linker").lower()
 
@@ -220,7 +223,7 @@ _blas_limits: list[threadpool_limits] = []
 
 
 @contextmanager
-def one_blas_thread():
+def one_blas_thread() -> Iterator[None]:
     """Run with one BLAS thread, in a ``with`` or as a decorator.
 
     NumPy's BLAS, SciPy's (which JAX calls for triangular solves) and XLA each have threads that

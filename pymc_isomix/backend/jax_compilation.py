@@ -1,6 +1,8 @@
 """Graphs as compiled functions of JAX, with a cache of compiled XLA code for later processes."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytensor
@@ -10,19 +12,20 @@ from pytensor.graph.basic import Constant
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import graph_inputs
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.compilation import compile_in_background, compiling
 from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.backend.upstream import jax_function, xla_cache
 
 
-def roots_of(inputs, outputs):
+def roots_of(inputs: Any, outputs: list[Values]) -> list[Values]:
     """Return the inputs of a graph, and then its shared variables."""
     found = [v for v in graph_inputs(outputs) if not isinstance(v, Constant)]
     return list(dict.fromkeys([*inputs, *found]))
 
 
 @compiling(cxx="")
-def rewritten_for_jax(roots, outputs, mode):
+def rewritten_for_jax(roots: list[Values], outputs: list[Values], mode: Any) -> Any:
     """Return PyTensor's JAX function of a graph, from the values of its roots."""
     stand_ins = [v.type() if isinstance(v, SharedVariable) else v for v in roots]
     outputs = graph_replace(outputs, dict(zip(roots, stand_ins, strict=True)), strict=False)
@@ -42,11 +45,11 @@ class AheadOfTime:
         Of arrays.
     """
 
-    def __init__(self, function):
+    def __init__(self, function: Any) -> None:
         self.function = function
         self.by_shapes: dict = {}
 
-    def __call__(self, *arguments, meanwhile=None):
+    def __call__(self, *arguments: Any, meanwhile: Callable | None = None) -> tuple:
         """Call the function; if XLA has to compile it first, run ``meanwhile`` in parallel."""
         import jax
 
@@ -59,7 +62,7 @@ class AheadOfTime:
         return self.by_shapes[shapes](*arguments)
 
 
-def compile_for_jax(inputs, outputs, mode):
+def compile_for_jax(inputs: list[Values], outputs: list[Values], mode: Any) -> Callable:
     """Compile a function of some inputs on JAX; see ``pm.compile``.
 
     Returns
@@ -83,7 +86,7 @@ def _own_value(variable):
     return variable.container.storage[0]
 
 
-def folder():
+def folder() -> Path:
     """Return the folder of compiled XLA code, next to PyTensor's.
 
     Anyone who can write there can make this process run code, as with PyTensor's own folder.

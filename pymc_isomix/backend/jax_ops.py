@@ -5,6 +5,7 @@ compiled and run several times per step.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -22,6 +23,7 @@ from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.random.basic import NormalRV
 
 from pymc_isomix.backend import upstream
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.compilation import mode_for_xla
 
 ON_HOST = (Ive, Kve, BetaIncInv, GammaIncInv, GammaIncCInv)  # of which JAX has none
@@ -30,13 +32,13 @@ ON_HOST = (Ive, Kve, BetaIncInv, GammaIncInv, GammaIncCInv)  # of which JAX has 
 class ComputeOnce(TypeCastingOp):
     """The identity, whose value XLA stores."""
 
-    def make_node(self, *inputs):  # noqa: D102
+    def make_node(self, *inputs: Any) -> Any:  # noqa: D102
         return Apply(self, inputs, [value.type() for value in inputs])
 
-    def infer_shape(self, node, shapes):  # noqa: D102
+    def infer_shape(self, node: Any, shapes: list[tuple]) -> list[tuple]:  # noqa: D102
         return shapes
 
-    def pullback(self, inputs, outputs, cotangents):  # noqa: D102
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:  # noqa: D102
         return cotangents
 
 
@@ -50,7 +52,7 @@ class Sharded(ComputeOnce):
 
     __props__ = ("n_devices",)
 
-    def __init__(self, n_devices):
+    def __init__(self, n_devices: Any) -> None:
         self.n_devices = n_devices
 
 
@@ -71,17 +73,17 @@ class InChunks(Op):
         Number of chunks of S points.
     """
 
-    def __init__(self, inputs, outputs, n_chunks):
+    def __init__(self, inputs: list[Values], outputs: list[Values], n_chunks: int) -> None:
         self.inputs, self.outputs, self.n_chunks = inputs, outputs, n_chunks
 
-    def make_node(self, *inputs):  # noqa: D102
+    def make_node(self, *inputs: Any) -> Any:  # noqa: D102
         shapes = [(self.n_chunks * one.type.shape[0], *one.type.shape[1:]) for one in self.outputs]
         whole = [
             one.type.clone(shape=shape)() for one, shape in zip(self.outputs, shapes, strict=True)
         ]
         return Apply(self, list(inputs), whole)
 
-    def perform(self, node, inputs, outputs):  # noqa: D102
+    def perform(self, node: Any, inputs: Any, outputs: Any) -> None:  # noqa: D102
         raise NotImplementedError("chunks are for JAX")
 
 
@@ -94,7 +96,7 @@ def compute_once(value: Any) -> Any:
 
 
 @node_rewriter([Elemwise])
-def compute_clipped_once(fgraph, node):
+def compute_clipped_once(fgraph: Any, node: Any) -> Any:
     """Store a clipped value, so that its gradient is cut at the same elements.
 
     XLA would recompute it in each kernel with different rounding. The squared distances of a
@@ -106,19 +108,19 @@ def compute_clipped_once(fgraph, node):
     return [node.op(compute_once(value), *node.inputs[1:])]
 
 
-def shard_rows(value, n_devices):
+def shard_rows(value: Values, n_devices: int) -> Values:
     """Spread the rows of a value, and their further computation, over several devices."""
     return value if n_devices == 1 else Sharded(n_devices)(value)
 
 
-def standard_normal(shape, dtype):
+def standard_normal(shape: tuple[int, int, int], dtype: str) -> Values:
     """Draw noise in single precision, which is accurate enough and takes a third of the time."""
     generator = pt.random.shared_rng(seed=None)
     _, draws = _noise(size=shape, rng=generator, return_next_rng=True, dtype="float32")
     return draws.astype(dtype)
 
 
-def on_host(op, node, **kwargs):
+def on_host(op: Any, node: Any, **kwargs: Any) -> Callable:
     """Return a function of JAX that has SciPy compute an elementwise Op, outside XLA.
 
     One Op that JAX lacks would otherwise take the whole model from it.
@@ -141,7 +143,7 @@ def on_host(op, node, **kwargs):
 
 
 @cache
-def teach_jax():
+def teach_jax() -> Any:
     """Register the JAX code of these Ops."""
     import jax
     import jax.numpy as jnp

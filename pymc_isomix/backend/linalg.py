@@ -16,6 +16,7 @@ References
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
@@ -24,6 +25,7 @@ from pytensor.graph.rewriting.basic import node_rewriter
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.linalg.decomposition.cholesky import Cholesky
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.jax_ops import compute_once
 
 UNROLLED = 4  # rows, up to which factors are computed entry by entry, without LAPACK
@@ -33,7 +35,7 @@ ROOT = "quick_cholesky"  # name of the Op
 GAUSSIAN_MAP = "gaussian_map"  # the Op of `sites.conditional`; prefix of that of its gradient
 
 
-def inverse_of_lower(lower):
+def inverse_of_lower(lower: Values) -> Values:
     """Invert lower triangular matrices (..., n, n) of known n."""
     n = lower.type.shape[-1]
     if n <= HALVED:
@@ -44,7 +46,7 @@ def inverse_of_lower(lower):
     return _inverse_of_halves(first, lower[..., half:, :half], last)
 
 
-def inverse_of_root(matrices):
+def inverse_of_root(matrices: Values) -> Values:
     """Invert the lower Cholesky factors of matrices (..., n, n) of known n, well conditioned."""
     n = matrices.type.shape[-1]
     if n <= HALVED_ROOT:
@@ -63,18 +65,18 @@ def _inverse_of_halves(first, corner, last):
     return compute_once(pt.concatenate([above, pt.concatenate([corner, last], axis=-1)], axis=-2))
 
 
-def transposed(matrices):
+def transposed(matrices: Values) -> Values:
     """Transpose matrices (..., n, m) before a product, because XLA is slow with columns."""
     return compute_once(matrices.mT)
 
 
-def lower_half(matrices):
+def lower_half(matrices: Values) -> Values:
     """Lower triangle of matrices (..., n, n), with half of the diagonal."""
     n = matrices.type.shape[-1]
     return matrices * (np.tril(np.ones((n, n))) - np.eye(n) / 2).astype(matrices.dtype)
 
 
-def quick_cholesky(matrices):
+def quick_cholesky(matrices: Values) -> Values:
     """Lower Cholesky factors (..., n, n) of known n, as PyTensor's, with another gradient."""
     return _op(matrices.type)(matrices)[0]
 
@@ -97,7 +99,7 @@ def _backward(inputs, outputs, cotangents):
 
 
 @node_rewriter([Cholesky, Blockwise])
-def use_quick_cholesky(fgraph, node):
+def use_quick_cholesky(fgraph: Any, node: Any) -> list[Values] | None:
     """Replace a Cholesky factor of known size by one with a fast gradient."""
     op = node.op.core_op if isinstance(node.op, Blockwise) else node.op
     n = node.outputs[0].type.shape[-1]
@@ -106,7 +108,7 @@ def use_quick_cholesky(fgraph, node):
     return [quick_cholesky(node.inputs[0])]
 
 
-def cholesky(matrices):
+def cholesky(matrices: Values) -> Values:
     """Lower Cholesky factors (..., n, n); entry by entry for many small matrices."""
     n = matrices.type.shape[-1]
     if n is None or n > UNROLLED:
@@ -121,7 +123,7 @@ def cholesky(matrices):
     return pt.stack(rows, axis=-2)
 
 
-def solve(lower, vectors, *, transposed=False):
+def solve(lower: Values, vectors: Values, *, transposed: bool = False) -> Values:
     """Solve L x = v, or L^T x = v, for vectors (..., n)."""
     n = lower.type.shape[-1]
     if n is None or n > UNROLLED:
@@ -137,6 +139,6 @@ def solve(lower, vectors, *, transposed=False):
     return pt.stack([found[i] for i in range(n)], axis=-1)
 
 
-def diagonal(matrices):
+def diagonal(matrices: Values) -> Values:
     """Diagonals (..., n) of matrices (..., n, n)."""
     return pt.diagonal(matrices, axis1=-2, axis2=-1)

@@ -18,6 +18,7 @@ References
 """
 
 import math
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -27,6 +28,7 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.upstream import _vectorize_node, jax_dispatch
 
 AT_ONCE = 24  # steps, up to which one block is faster in NumPy
@@ -43,7 +45,7 @@ class Recursion(Op):
         """Apply the Op to variables; there is one output."""
         return super().__call__(*inputs, **kwargs)
 
-    def make_node(self, *inputs):  # noqa: D102
+    def make_node(self, *inputs: Any) -> Any:  # noqa: D102
         teach_jax()
         teach_numba()
         variables: list[Any] = [pt.as_tensor(value) for value in inputs]
@@ -57,17 +59,17 @@ class Recursion(Op):
         core = self._core(*(value.type.shape[-n:] for value, n in self._with_dims(variables)))
         return Apply(self, variables, [pt.tensor(dtype=dtype, shape=(*batch, *core))])
 
-    def perform(self, node, inputs, outputs):  # noqa: D102
+    def perform(self, node: Any, inputs: Sequence, outputs: list) -> None:  # noqa: D102
         with np.errstate(all="ignore"):  # far out
             result = self.compute(np, _loop, *inputs)
         outputs[0][0] = np.ascontiguousarray(result, dtype=node.outputs[0].dtype)
 
-    def infer_shape(self, node, shapes):  # noqa: D102
+    def infer_shape(self, node: Any, shapes: list[tuple]) -> list[tuple]:  # noqa: D102
         batches = [shape[: len(shape) - n] for shape, n in self._with_dims(shapes)]
         batch = pt.broadcast_shape(*batches, arrays_are_shapes=True)
         return [(*batch, *self._core(*(shape[-n:] for shape, n in self._with_dims(shapes))))]
 
-    def compute(self, xp, loop, *inputs):
+    def compute(self, xp: Any, loop: Any, *inputs: Any) -> Any:
         """Compute with NumPy or JAX; ``loop`` works as ``jax.lax.scan``."""
         raise NotImplementedError
 
@@ -95,14 +97,14 @@ class Linear(Recursion):
 
     __props__ = ("reverse", "squared")
 
-    def __init__(self, *, reverse=False, squared=False):
+    def __init__(self, *, reverse: bool = False, squared: bool = False) -> None:
         self.reverse, self.squared = reverse, squared
         self.core_dims = (3, 3 if squared else 2)
 
     def _core(self, matrices, steps):
         return steps
 
-    def compute(self, xp, loop, matrices, steps):  # noqa: D102
+    def compute(self, xp: Any, loop: Callable, matrices: Any, steps: Any) -> Any:  # noqa: D102
         n_time = steps.shape[-1]
         cut = Blocks(xp, n_time, shift=1 if self.reverse else 0)
         order, plain = range(matrices.shape[-2]), Blocks(xp, n_time)
@@ -143,7 +145,7 @@ class Linear(Recursion):
             return xp.stack(rows, axis=-3)
         return xp.concatenate(rows, axis=-2)
 
-    def pullback(self, inputs, outputs, cotangents):
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Values]:
         """Run the recursion in the other direction, for the gradients of additions and matrices."""
         matrices, [x] = inputs[0], outputs
         back = Linear(reverse=not self.reverse, squared=self.squared)(matrices, cotangents[0])
@@ -184,7 +186,7 @@ class Riccati(Recursion):
     def _core(self, coefs, variances, precisions):
         return coefs[-2], coefs[-2], coefs[-1]
 
-    def compute(self, xp, loop, coefs, variances, precisions):  # noqa: D102
+    def compute(self, xp: Any, loop: Callable, coefs: Any, variances: Any, precisions: Any) -> Any:  # noqa: D102
         n_time, p = coefs.shape[-1], coefs.shape[-2]
         later, plain = Blocks(xp, n_time, shift=1), Blocks(xp, n_time)
         # padding after the end has no coefficients and no observations
@@ -240,7 +242,7 @@ class Riccati(Recursion):
         ]
         return xp.stack(rows, axis=-3)
 
-    def pullback(self, inputs, outputs, cotangents):
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Values]:
         r"""Run forward, by the transitions of the smoother.
 
         .. math:: M_t = \bar\Lambda_t + \tilde F_t M_{t-1} \tilde F_t^T, \qquad \bar c_t = e^T M_t e
@@ -261,7 +263,9 @@ class Riccati(Recursion):
         return [_as_batched(part, value) for part, value in zip(found, inputs, strict=True)]
 
 
-def closed_loop(coefs, variances, information):
+def closed_loop(
+    coefs: Values, variances: Values, information: Values
+) -> tuple[Values, Values, Values]:
     r"""Return the coefficients of a chain given later observations.
 
     .. math:: v_t = \Lambda_t e, \qquad d_t = 1 + q_t v_{t1}, \qquad \tilde a_{tk} = \frac{a_{tk} -
@@ -281,7 +285,7 @@ def closed_loop(coefs, variances, information):
     return seen, odds, (coefs - variances[..., None, :] * behind) / odds[..., None, :]
 
 
-def companion(coefs):
+def companion(coefs: Values) -> Values:
     """Matrices (..., p, p, T) of states (x_t, ..., x_{t-p+1}) from coefficients (..., p, T)."""
     p = coefs.type.shape[-2]
     if p == 1:
@@ -290,12 +294,12 @@ def companion(coefs):
     return pt.concatenate([coefs[..., None, :, :], below], axis=-3)
 
 
-def product(left, right):
+def product(left: Values, right: Values) -> Values:
     """Multiply matrices (..., p, p, T) at each time."""
     return (left[..., :, :, None, :] * right[..., None, :, :, :]).sum(axis=-3)
 
 
-def transposed(matrices):
+def transposed(matrices: Values) -> Values:
     """Transpose matrices (..., p, p, T) at each time."""
     n = matrices.ndim
     return matrices.dimshuffle(*range(n - 3), n - 2, n - 3, n - 1)
@@ -339,14 +343,14 @@ class Blocks:
         Shift of the cut.
     """
 
-    def __init__(self, xp, n_time, shift=0):
+    def __init__(self, xp: Any, n_time: int, shift: int = 0) -> None:
         self.xp, self.n_time, self.shift = xp, n_time, shift
         self.length = n_time
         if xp is np and n_time > AT_ONCE:
             self.length = math.isqrt(n_time - 1) + 1
         self.n_blocks = -(-n_time // self.length)
 
-    def __call__(self, values):
+    def __call__(self, values: Any) -> Any:
         """Cut values (..., T)."""
         values = values[..., self.shift :]
         missing = self.length * self.n_blocks - values.shape[-1]
@@ -357,16 +361,16 @@ class Blocks:
         cut = values.reshape(*values.shape[:-1], self.n_blocks, self.length)
         return self._stored(self.xp.moveaxis(cut, -1, 0))
 
-    def joined(self, cut):
+    def joined(self, cut: Any) -> Any:
         """Join blocks, (..., T)."""
         whole = self.xp.moveaxis(cut, 0, -1)
         return whole.reshape(*whole.shape[:-2], -1)[..., : self.n_time]
 
-    def blocks_first(self, values):
+    def blocks_first(self, values: np.ndarray) -> np.ndarray:
         """Move the last axis, that of the blocks, to the front for a loop."""
         return self._stored(self.xp.moveaxis(values, -1, 0))
 
-    def blocks_last(self, values):
+    def blocks_last(self, values: np.ndarray) -> np.ndarray:
         """Move it back."""
         return self._stored(self.xp.moveaxis(values, 0, -1))
 
@@ -500,7 +504,7 @@ def _with_batch(op, node, *inputs):
 
 
 @cache
-def teach_jax():
+def teach_jax() -> Any:
     """Register the JAX code of the recursions if JAX is installed."""
     if find_spec("jax") is None:
         return
@@ -518,7 +522,7 @@ def teach_jax():
 
 
 @cache
-def teach_numba():
+def teach_numba() -> Any:
     """Register numba loops, for samplers that compile with numba."""
     from pytensor.link.numba.dispatch.basic import numba_funcify, numba_njit
 

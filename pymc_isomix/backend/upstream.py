@@ -5,7 +5,9 @@ exists, and that settings of JAX and PyTensor are restored.
 """
 
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pymc as pm
 from pymc.data import MinibatchOp
@@ -73,32 +75,32 @@ NOT_FOR_USERS = ("The RandomType SharedVariables", "Explicitly requested dtype",
 LARGEST_CACHE = 2**30  # bytes of compiled XLA code
 
 
-def jax_function(function):
+def jax_function(function: Any) -> Any:
     """Return the JAX function inside one that PyTensor has compiled, for loops over steps."""
     return function.vm.jit_fn
 
 
-def jax_dispatch():
+def jax_dispatch() -> tuple[Any, Any]:
     """Return PyTensor's ``jax_funcify`` and ``jax_typify``, where our Ops register."""
     from pytensor.link.jax.dispatch import jax_funcify, jax_typify
 
     return jax_funcify, jax_typify
 
 
-def threefry():
+def threefry() -> Any:
     """Return JAX's generator; `jax.random` would run it twice for draws and the next key."""
     from jax.extend.random import threefry_2x32
 
     return threefry_2x32
 
 
-def copy_dims(graph, other):
+def copy_dims(graph: Any, other: Any) -> None:
     """Copy the dims from one graph of a model to another, because PyMC's clone leaves them out."""
     for name in ("_coords", "_dim_lengths"):
         setattr(other, name, getattr(graph, name))
 
 
-def share_data(model, other):
+def share_data(model: pm.Model, other: pm.Model) -> None:
     """Make a model that PyMC built from another's graph share its data.
 
     Without it ``pm.set_data`` would leave the data of a model without minibatches as they were.
@@ -112,7 +114,7 @@ def share_data(model, other):
                 copies[name].container = variable.container
 
 
-def without_initial_values(model):
+def without_initial_values(model: pm.Model) -> pm.Model:
     """Return the model without initial values, which PyMC does not convert to a graph."""
     plain = object.__new__(type(model))
     plain.__dict__.update(
@@ -121,7 +123,7 @@ def without_initial_values(model):
     return plain
 
 
-def forget_expressions(node):
+def forget_expressions(node: Any) -> None:
     """Make an approximation or a group of PyMC build its symbolic properties anew.
 
     PyMC caches them for good, because its approximations never change their form.
@@ -129,7 +131,7 @@ def forget_expressions(node):
     node.__dict__.pop("_cache", None)
 
 
-def dropped_by_pm_fit(caller):
+def dropped_by_pm_fit(caller: Any) -> dict | None:
     """Arguments of ``pm.fit`` by name if it is the frame ``caller``, else None.
 
     ``pm.fit`` drops some of its arguments if the method is an instance. An error in PyMC would make
@@ -139,7 +141,7 @@ def dropped_by_pm_fit(caller):
 
 
 @contextmanager
-def xla_cache(folder):
+def xla_cache(folder: Any) -> Iterator[None]:
     """Make JAX cache compiled XLA code in a folder, within a ``with`` block.
 
     JAX has one such folder per process. Its settings are restored afterwards. Nothing changes if

@@ -6,8 +6,10 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pymc as pm
 import pytensor
 from pytensor.compile import SharedVariable
 from pytensor.graph.basic import Constant
@@ -34,7 +36,7 @@ class Checkpoints:
         If the folder belongs to other fits.
     """
 
-    def __init__(self, folder, about):
+    def __init__(self, folder: Any, about: Any) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path_of(0)
@@ -58,15 +60,15 @@ class Checkpoints:
             os.replace(temporary, head)
         self.random_seed = about["random_seed"]
 
-    def path_of(self, number):
+    def path_of(self, number: Any) -> Any:
         """Return the file of a restart; raise if files cannot be written."""
         return files.checked_path(self.folder / f"restart_{number:05d}.nc")
 
-    def write(self, number, saved):
+    def write(self, number: Any, saved: Any) -> None:
         """Store a finished restart."""
         files.write(self.path_of(number), saved)
 
-    def read(self, n_restarts):
+    def read(self, n_restarts: Any) -> Any:
         """Read the finished restarts, {number: Saved}; damaged files are ignored."""
         found = {}
         for number in range(n_restarts):
@@ -78,7 +80,7 @@ class Checkpoints:
         return found
 
 
-def digests(model):
+def digests(model: pm.Model) -> dict:
     """Digest a model: the graph of its log density, as PyTensor prints it, and its numbers."""
     log_density = model.logp()
     graph = pytensor.printing.debugprint(log_density, file="str", print_type=True)
@@ -102,7 +104,7 @@ def _inputs(outputs):
             yield from _inputs(node.op.inner_outputs)
 
 
-def digest(value):
+def digest(value: Any) -> str:
     """Digest numbers: an array, a mapping, a sequence, or any object with a repr."""
     found = hashlib.sha256()
 

@@ -116,12 +116,17 @@ def fit_ensemble(
     if time_limit is not None:
         check_number("time_limit", time_limit)
     refuse_unknown("fit_ensemble", isomix_kwargs, ARGUMENTS | {*signature(fit_ensemble).parameters})
-    seed = check_seed(random_seed)
+    seed: Any = check_seed(random_seed)
     settings = Settings(n_components=n_components, init=init, **isomix_kwargs)
     space = FlatSpace.of(model)
     store = None
     if checkpoint is not None:
-        about = {"random_seed": seed, "n": n, "restarts": restarts, "variables": space.describe()}
+        about: dict = {
+            "random_seed": seed,
+            "n": n,
+            "restarts": restarts,
+            "variables": space.describe(),
+        }
         about |= {"settings": settings.record(), **digests(model)}
         about |= {name: digest(getattr(settings, name)) for name in ("start", "start_sigma")}
         store = Checkpoints(checkpoint, about)
@@ -136,7 +141,7 @@ def fit_ensemble(
     isomix.pop("start", None)  # the starts of the strata replace it
     options = {"backend": backend, "compile_kwargs": compile_kwargs}
     payload = workers.Payload(fit_one, Fitter(model, isomix, options, n, time_limit))
-    shown = {"n_jobs": n_jobs, "progressbar": progressbar}
+    shown: dict = {"n_jobs": n_jobs, "progressbar": progressbar}
 
     def store_result(number, saved):
         fits[number] = saved
@@ -183,22 +188,22 @@ class Streams(NamedTuple):
     last_join: np.random.SeedSequence
 
     @classmethod
-    def of(cls, seed):
+    def of(cls, seed: Any) -> Any:
         """Spawn them from the seed of the ensemble."""
         return cls(*np.random.SeedSequence(seed).spawn(len(cls._fields)))
 
 
-def random_state(stream):
+def random_state(stream: Any) -> Any:
     """Make a RandomState of a SeedSequence."""
     return np.random.RandomState(np.random.MT19937(stream))
 
 
-def fit_one(fitter, task):
+def fit_one(fitter: Any, task: Any) -> Any:
     """Fit one restart, in a worker."""
     return fitter.fit(task.own, task.seed).saved()
 
 
-def stratified_starts(space, restarts, settings, stream):
+def stratified_starts(space: FlatSpace, restarts: Any, settings: Any, stream: Any) -> Any:
     """Choose the starts of each restart from a stratum of the candidates.
 
     Strata are clusters of the ranks of the candidates, which do not depend on scales.

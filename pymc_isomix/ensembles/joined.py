@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -20,6 +21,8 @@ from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.fitted_data import FittedData
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.results import files
+from pymc_isomix.results.files import Saved
+from pymc_isomix.sites.blocks import BlockMixture
 from pymc_isomix.sites.coordinates import CoordinateMap
 from pymc_isomix.sites.find import find_coordinates
 
@@ -65,7 +68,14 @@ class JoinedMixture(Fitted):
 
     table: xr.Dataset
 
-    def __init__(self, space, density, table, history, rng=None):
+    def __init__(
+        self,
+        space: FlatSpace,
+        density: BlockMixture,
+        table: xr.Dataset,
+        history: History,
+        rng: np.random.RandomState | None = None,
+    ) -> None:
         self.space, self.density, self.table, self.history = space, density, table, history
         self.rng = np.random.RandomState() if rng is None else rng
         self.fits: dict = {}
@@ -73,17 +83,17 @@ class JoinedMixture(Fitted):
         self.failures: list = []
 
     @property
-    def model(self):
+    def model(self) -> Any:
         """The model."""
         return self.space.model
 
     @property
-    def mixture(self):
+    def mixture(self) -> BlockMixture:
         """Blocks and their weights: another name for ``density``."""
         return self.density
 
     @property
-    def coordinates(self):
+    def coordinates(self) -> Any:
         """The coordinates y of the heaviest block."""
         return self.density.coordinates
 
@@ -152,7 +162,7 @@ def joined_mixture(
     return JoinedMixture(space, weighted.joined, about, history, rng)
 
 
-def join_saved(space, fits, rng):
+def join_saved(space: FlatSpace, fits: Any, rng: np.random.RandomState) -> Any:
     """Join finished restarts, {number: Saved}."""
     numbers = sorted(fits)
     at = coordinate_map_of(space, fits[numbers[0]])
@@ -243,9 +253,10 @@ def load(path: str | Path, model: pm.Model | None = None) -> IsotropicMixture | 
     """
     saved = files.read(path)
     model = given_model(model, ", because a file does not contain the model")
-    space = FlatSpace.of(model).with_data(FittedData.of(model))
+    data = FittedData.of(model)
+    space = FlatSpace.of(model).with_data(data)
     files.refuse_other_variables(saved.variables, space.describe())
-    files.warn_of_other_data(saved.data, space.data.digests())
+    files.warn_of_other_data(saved.data, data.digests())
     if saved.table is None:
         return api.approximation_of(saved, model)
     coordinate_map = coordinate_map_of(space, saved)
@@ -254,7 +265,7 @@ def load(path: str | Path, model: pm.Model | None = None) -> IsotropicMixture | 
     return JoinedMixture(space, saved.density(coordinate_map), saved.table, saved.history, rng)
 
 
-def coordinate_map_of(space, saved):
+def coordinate_map_of(space: FlatSpace, saved: Saved) -> CoordinateMap:
     """Find the coordinates of a model with the structure of a file."""
     found = find_coordinates(space) if saved.structure["sites"] else CoordinateMap(space)
     files.refuse_other_sites(saved, found)

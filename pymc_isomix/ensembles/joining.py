@@ -10,7 +10,7 @@ maximise :math:`\mathbb E_p[\log \sum_u W_u q_u]`, by EM steps
 as at the end of a single fit. Separate pieces get their shares of the evidence.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -57,7 +57,7 @@ class Weighted(NamedTuple):
     n_pieces: int  # of all fits
 
     @property
-    def joined(self):
+    def joined(self) -> BlockMixture:
         """Pieces of one fit make up one block."""
         sources = dict.fromkeys(piece.source for piece in self.pieces)
         blocks, log_weights = [], []
@@ -76,7 +76,7 @@ class Weighted(NamedTuple):
         return BlockMixture.of(blocks, log_weights)
 
 
-def join(blocks, log_density, rng):
+def join(blocks: Sequence[Block], log_density: Callable, rng: np.random.Generator) -> Weighted:
     """Join fits: choose pieces and weigh them.
 
     Parameters
@@ -116,14 +116,16 @@ def join(blocks, log_density, rng):
     )
 
 
-def pieces_of(block):
+def pieces_of(block: Block) -> list[Block]:
     """Split a fit into its modes, without components of next to no weight."""
     labels, alive = block.mixture.mode_labels, ~modes.is_dead(block.mixture)
     found = [np.flatnonzero(alive & (labels == label)) for label in np.unique(labels)]
     return [block.of_components(own) for own in found if own.size]
 
 
-def without_copies(pieces, log_density, rng):
+def without_copies(
+    pieces: list[Block], log_density: Callable, rng: np.random.Generator
+) -> list[Block]:
     """Keep only the best two of pieces with the same place and scales.
 
     Many restarts find the same mode, and the following steps are quadratic in the number of pieces.
@@ -184,7 +186,7 @@ def _mean_of_finite(values):
     return values[finite].mean() if finite.any() else -np.inf
 
 
-def densities(pieces, points):
+def densities(pieces: list[Block], points: np.ndarray) -> np.ndarray:
     """Log density (S, U) of each piece at unconstrained points (S, d)."""
     columns, seen = [], None
     for piece in pieces:
@@ -197,7 +199,7 @@ def densities(pieces, points):
     return np.nan_to_num(np.stack(columns, axis=1), nan=-np.inf, neginf=-np.inf)
 
 
-def standard_errors(draws, weight):
+def standard_errors(draws: Draws, weight: np.ndarray) -> tuple[np.ndarray, float]:
     """Return standard errors of the weights (U,) and of the log evidence, from strata of draws.
 
     They are those of a ratio of two means, to first order, with fixed responsibilities.
@@ -241,7 +243,7 @@ def choose(draws: Draws) -> list[int]:
     return chosen
 
 
-def gain_of(log_new, log_old, weight):
+def gain_of(log_new: np.ndarray, log_old: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
     """Best share of a new piece, and its gain in mean log density, nats."""
     with np.errstate(invalid="ignore", over="ignore"):
         log_ratio = np.nan_to_num(log_new - log_old, nan=0.0, posinf=700.0, neginf=-700.0)

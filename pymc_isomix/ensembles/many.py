@@ -10,6 +10,7 @@ import xarray as xr
 
 from pymc_isomix.backend.checks import check_count, check_number, check_seed
 from pymc_isomix.ensembles import workers
+from pymc_isomix.ensembles.workers import Task
 from pymc_isomix.interface.api import ARGUMENTS
 from pymc_isomix.interface.checks import check_model, refuse_unknown
 from pymc_isomix.interface.inference import IsoMix
@@ -31,11 +32,11 @@ class Fitter(NamedTuple):
     n: int
     time_limit: float | None
 
-    def fit(self, start, seed):
+    def fit(self, start: Any, seed: int) -> Any:
         """Fit from a start, or from those of IsoMix if None; return the approximation."""
         callbacks = [] if self.time_limit is None else [workers.TimeLimit(self.time_limit)]
         inference = IsoMix(model=self.model, start=start, random_seed=seed, **self.isomix)
-        approx = inference.fit(self.n, callbacks=callbacks, progressbar=False, **self.options)
+        approx: Any = inference.fit(self.n, callbacks=callbacks, progressbar=False, **self.options)
         if approx.history.stop_reason == "interrupted":
             raise KeyboardInterrupt
         return approx
@@ -136,7 +137,7 @@ def fit_many(
     return _as_tree(found, failures)
 
 
-def fit_data(shared, task):
+def fit_data(shared: tuple[Fitter, int], task: Task) -> tuple:
     """Fit to one data set, in a worker: (posterior, sample_stats, figures)."""
     fitter, draws = shared
     pm.set_data(task.own, model=fitter.model)

@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +72,7 @@ class Payload:
         Pickled by cloudpickle; mainly a model.
     """
 
-    def __init__(self, work: Callable, shared: Any):
+    def __init__(self, work: Callable, shared: Any) -> None:
         try:
             import cloudpickle
             import joblib  # noqa: F401
@@ -88,7 +88,9 @@ class Payload:
         self.home = os.getpid()
 
 
-def do(work, key, home, content, task):
+def do(
+    work: Callable, key: str, home: int, content: np.ndarray, task: Task
+) -> tuple[int, tuple | None, Failure | None]:
     """Do one task in a worker: (number, result, None), or (number, None, Failure)."""
     if os.getpid() != home:
         # one XLA thread, set before JAX starts, because workers share the cores
@@ -111,7 +113,7 @@ def _unpickled(key, content):
 
 
 @contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Silence log lines of fits, except warnings."""
     ours = logging.getLogger("pymc_isomix")
     level = ours.level
@@ -122,7 +124,15 @@ def quiet():
         ours.setLevel(level)
 
 
-def run(payload, tasks, *, n_jobs, on_result, progressbar, description):
+def run(
+    payload: Payload,
+    tasks: list[Task],
+    *,
+    n_jobs: Any,
+    on_result: Any,
+    progressbar: bool,
+    description: str,
+) -> tuple[Any, bool]:
     """Do all tasks, each on the next free worker.
 
     Parameters
@@ -204,14 +214,16 @@ def _in_one_line(error):
     return reason if len(reason) <= LONGEST_REASON else reason[:LONGEST_REASON] + "..."
 
 
-def seeds_of(seed, n):
+def seeds_of(seed: Any, n: int) -> list[int]:
     """Return a seed per task, independent of n; draw them if there is no seed."""
     if seed is None:
         seed = np.random.SeedSequence().entropy
     return [int(np.random.SeedSequence([seed, i]).generate_state(1)[0] >> 2) for i in range(n)]
 
 
-def warn_of_failures(failures, what, n_tasks, n_done, interrupted):
+def warn_of_failures(
+    failures: list, what: str, n_tasks: int, n_done: int, interrupted: bool
+) -> None:
     """Warn of failures; raise if there is no result."""
     if interrupted and not n_done:
         raise KeyboardInterrupt
@@ -234,10 +246,10 @@ class TimeLimit(RareCallback):
         From now on.
     """
 
-    def __init__(self, seconds):
+    def __init__(self, seconds: Any) -> None:
         self.seconds, self.began = seconds, time.perf_counter()
 
-    def __call__(self, approx, losses, iteration):
+    def __call__(self, approx: Any, losses: Any, iteration: Any) -> None:
         """Raise TimeoutError if time is up."""
         if time.perf_counter() - self.began > self.seconds:
             raise TimeoutError(

@@ -13,10 +13,14 @@ import math
 import numpy as np
 import pytensor.tensor as pt
 
+from pymc_isomix.backend.arrays import Values
+
 LOG_2PI = math.log(2 * math.pi)
 
 
-def log_density_and_score(points, means, log_variances, log_weights):
+def log_density_and_score(
+    points: Values, means: Values, log_variances: Values, log_weights: Values
+) -> tuple[Values, Values]:
     r"""Log density of the mixture, and its gradient in the point.
 
     .. math::
@@ -68,46 +72,50 @@ def log_density_and_score(points, means, log_variances, log_weights):
     return log_density, score
 
 
-def log_density(points, means, log_variances, log_weights):
+def log_density(
+    points: Values, means: Values, log_variances: Values, log_weights: Values
+) -> Values:
     """Log density at whitened ``points`` (S, d); see :func:`log_density_and_score`."""
     return log_density_and_score(points, means, log_variances, log_weights)[0]
 
 
-def responsibilities(points, means, log_variances, log_weights):
+def responsibilities(
+    points: Values, means: Values, log_variances: Values, log_weights: Values
+) -> Values:
     r"""Probability :math:`r_k(u)` of each component given a whitened point, shape (S, K)."""
     points, means = pt.as_tensor(points), pt.as_tensor(means)
     log_joint = _log_joint(points, means, log_variances, log_weights)
     return pt.exp(log_normalise(log_joint))
 
 
-def log_normalise(log_values):
+def log_normalise(log_values: Values) -> Values:
     """Subtract the logarithm of the sum of exponentials along the last axis."""
     shifted = log_values - pt.max(log_values, axis=-1, keepdims=True)
     return shifted - pt.log(pt.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def as_matrix(variances):
+def as_matrix(variances: Values) -> Values:
     """View values by component, (K,) or (K, d), as (K, 1) or (K, d)."""
     return variances[:, None] if variances.ndim == 1 else variances
 
 
-def mean(means, log_weights):
+def mean(means: Values, log_weights: Values) -> Values:
     r"""Mean of the mixture, :math:`\sum_k w_k m_k`, shape (d,), in the space of ``means``."""
     return pt.exp(log_weights) @ means
 
 
-def between_covariance(means, log_weights):
+def between_covariance(means: Values, log_weights: Values) -> Values:
     r"""Covariance of the means, :math:`\sum_k w_k (m_k - \bar m)(m_k - \bar m)^T`, (d, d)."""
     centred = means - mean(means, log_weights)
     return (pt.exp(log_weights)[:, None] * centred).T @ centred
 
 
-def between_variance(means, log_weights):
+def between_variance(means: Values, log_weights: Values) -> Values:
     """Diagonal of :func:`between_covariance`, shape (d,), without forming the matrix."""
     return pt.exp(log_weights) @ (means - mean(means, log_weights)) ** 2
 
 
-def within_variance(log_variances, log_weights):
+def within_variance(log_variances: Values, log_weights: Values) -> Values:
     r"""Weighted mean of the component variances, :math:`\sum_k w_k \epsilon_k`, () or (d,)."""
     if log_variances.ndim == 1:
         return pt.exp(log_weights + log_variances).sum()

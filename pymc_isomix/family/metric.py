@@ -9,49 +9,51 @@ paper's family at 1), 1 the diagonal of a diagonal L, 2 a lower triangular L. Ve
 (..., d). Maps and scales take NumPy arrays and TensorVariables alike.
 """
 
+from typing import Any
+
 import numpy as np
 import pytensor.tensor as pt
 from pytensor.gradient import zero_grad
 
-from pymc_isomix.backend.arrays import operations, solve_triangular
+from pymc_isomix.backend.arrays import Values, operations, solve_triangular
 
 KINDS = ("identity", "diag", "dense")
 POWER_ITERATIONS = 6
 
 
-def kind(metric):
+def kind(metric: Values) -> str:
     """Name of the metric's kind, by its number of dimensions."""
     return KINDS[metric.ndim]
 
 
-def unwhiten(metric, vectors):
+def unwhiten(metric: Values, vectors: Values) -> Values:
     """Map whitened rows (S, d) to unconstrained ones, L u."""
     return vectors @ metric.T if metric.ndim == 2 else vectors * metric
 
 
-def whiten(metric, vectors):
+def whiten(metric: Values, vectors: Values) -> Values:
     """Map unconstrained rows (S, d) to whitened ones, L^{-1} z, by a triangular solve."""
     return solve_triangular(metric, vectors.T).T if metric.ndim == 2 else vectors / metric
 
 
-def whiten_gradient(metric, gradients):
+def whiten_gradient(metric: Values, gradients: Values) -> Values:
     r"""Map gradients in z, rows (S, d), to gradients in u, :math:`L^T \nabla_z`."""
     return gradients @ metric if metric.ndim == 2 else gradients * metric
 
 
-def unwhiten_gradient(metric, gradients):
+def unwhiten_gradient(metric: Values, gradients: Values) -> Values:
     r"""Map gradients in u, rows (S, d), to gradients in z, :math:`L^{-T} \nabla_u`."""
     if metric.ndim == 2:
         return solve_triangular(metric, gradients.T, transposed=True).T
     return gradients / metric
 
 
-def scale_rows(metric, factors):
+def scale_rows(metric: Values, factors: Values) -> Values:
     """Scale each unconstrained dimension by a factor, (d,); of a diagonal or dense metric."""
     return metric * factors if metric.ndim == 1 else metric * factors[:, None]
 
 
-def log_determinant(metric, n_dim):
+def log_determinant(metric: Values, n_dim: Values) -> Values:
     """Log |det L|, a scalar; ``n_dim`` is d."""
     ops = operations(metric)
     diagonal = ops.diagonal(metric) if metric.ndim == 2 else metric
@@ -59,39 +61,45 @@ def log_determinant(metric, n_dim):
     return log_scales.sum() if metric.ndim else n_dim * log_scales
 
 
-def deviations(metric):
+def deviations(metric: Values) -> Values:
     """Return standard deviations of rows L u, for standard normal u: (d,), or () of an identity."""
     return abs(metric) if metric.ndim < 2 else operations(metric).sqrt((metric**2).sum(axis=1))
 
 
-def of_rows(rows):
+def of_rows(rows: Any) -> Any:
     r"""Return the lower triangular L (d, d), with :math:`L L^T = R^T R`, of rows R (S, d)."""
     upper = np.linalg.qr(rows, mode="r")
     return upper.T * np.sign(np.diagonal(upper))
 
 
-def covariance(metric, n_dim):
+def covariance(metric: Values, n_dim: Values) -> Values:
     """L L^T, shape (d, d)."""
     if metric.ndim == 2:
         return metric @ metric.T
     return pt.diag(metric**2) if metric.ndim == 1 else pt.eye(n_dim) * metric**2
 
 
-def variance(metric, n_dim):
+def variance(metric: Values, n_dim: Values) -> Values:
     """Diagonal of L L^T, shape (d,)."""
     if metric.ndim == 2:
         return (metric**2).sum(axis=1)
     return metric**2 if metric.ndim == 1 else pt.ones(n_dim) * metric**2
 
 
-def differentiable(metric):
+def differentiable(metric: Values) -> Values:
     """Let gradients through to the free entries: none of an identity, a dense lower triangle."""
     if metric.ndim == 0:
         return zero_grad(metric)
     return pt.tril(metric) if metric.ndim == 2 else metric
 
 
-def gradient(metric, scores, offsets, draw_weights, ratios=None):
+def gradient(
+    metric: Values,
+    scores: Values,
+    offsets: Values,
+    draw_weights: Values,
+    ratios: np.ndarray | None = None,
+) -> Values:
     r"""Gradient of -ELBO for a multiplicative change of the metric, with the means fixed in z.
 
     .. math:: M = \sum_k w_k \, \mathbb E[s_k (u - m_k)^T], \qquad dF = \langle M, B \rangle
@@ -127,7 +135,14 @@ def gradient(metric, scores, offsets, draw_weights, ratios=None):
     return pt.tril(product) + pt.tril(product, -1).T
 
 
-def step(metric, gradient, *, step_size, largest, across=None):
+def step(
+    metric: Values,
+    gradient: Values,
+    *,
+    step_size: Values,
+    largest: float,
+    across: float | None = None,
+) -> Values:
     r"""Take one multiplicative gradient step on the metric.
 
     Diagonal: :math:`\ell \leftarrow \ell \exp(-\eta M)`. Dense: :math:`L \leftarrow L (I - \eta B)`
@@ -162,7 +177,7 @@ def step(metric, gradient, *, step_size, largest, across=None):
     return metric - bound * (metric @ lower)
 
 
-def spectral_norm(symmetric):
+def spectral_norm(symmetric: Values) -> Values:
     """Largest absolute eigenvalue of a symmetric matrix, by power iteration."""
     squares = (symmetric**2).sum(axis=1)
     scale = pt.sqrt(squares.sum())

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import pytensor
@@ -56,39 +57,39 @@ class Mixture:
             object.__setattr__(self, "metric", np.tril(self.metric))
 
     @property
-    def n_components(self):
+    def n_components(self) -> int:
         """Number of components, K."""
         return len(self.means)
 
     @property
-    def n_dim(self):
+    def n_dim(self) -> int:
         """Number of dimensions, d."""
         return self.means.shape[1]
 
     @property
-    def weights(self):
+    def weights(self) -> np.ndarray:
         """Weights w (K,)."""
         return np.exp(self.log_weights)
 
     @property
-    def mean(self):
+    def mean(self) -> np.ndarray:
         """Mean (d,)."""
         return self.weights @ self.means
 
     @property
-    def root(self):
+    def root(self) -> np.ndarray:
         """L as a matrix (d, d)."""
         if self.metric.ndim == 2:
             return self.metric
         return np.diag(np.broadcast_to(self.metric, (self.n_dim,)))
 
     @property
-    def whitened_deviations(self):
+    def whitened_deviations(self) -> np.ndarray:
         """Standard deviations in whitened coordinates, (K, 1) of isotropic components or (K, d)."""
         return density.as_matrix(np.exp(0.5 * self.log_variances))
 
     @property
-    def standard_deviations(self):
+    def standard_deviations(self) -> np.ndarray:
         """Standard deviation of each component in each dimension, (K, d)."""
         own = self.whitened_deviations
         if self.metric.ndim == self.log_variances.ndim == 2:
@@ -96,32 +97,27 @@ class Mixture:
         return own * np.broadcast_to(metrics.deviations(self.metric), (self.n_dim,))
 
     @property
-    def typical_metric(self):
+    def typical_metric(self) -> np.ndarray | float:
         """Metric of a component with the mean variance, sum_k w_k eps_k."""
         return self.metric * np.sqrt(self.weights @ np.exp(self.log_variances))
 
     @property
-    def scaled(self):
+    def scaled(self) -> "Mixture":
         """The same mixture in coordinates u in which a typical component has deviation 1."""
         return self.replace(metric=self.typical_metric)
 
-    @property
-    def sketch(self):
-        """The mixture itself, which has its own places and scales."""
-        return self
-
     @cached_property
-    def mode_labels(self):
+    def mode_labels(self) -> np.ndarray:
         """Number of the mode of each component, (K,); see :func:`modes.label_modes`."""
         return modes.label_modes(self)
 
     @cached_property
-    def within_mode_covariance(self):
+    def within_mode_covariance(self) -> np.ndarray:
         """Covariance within the modes; see :func:`modes.within_mode_covariance`."""
         return modes.within_mode_covariance(self, self.mode_labels)
 
     @property
-    def used(self):
+    def used(self) -> "Mixture":
         """The same mixture without components of no weight."""
         has_weight = self.weights > 0
         if has_weight.all():
@@ -129,7 +125,7 @@ class Mixture:
         names = ("means", "log_variances", "log_weights")
         return replace(self, **{name: getattr(self, name)[has_weight] for name in names})
 
-    def padded(self, n_components):
+    def padded(self, n_components: int) -> "Mixture":
         """Return the same mixture with copies of its first component, of no weight, up to K."""
         extra = n_components - self.n_components
         copies = {
@@ -139,44 +135,44 @@ class Mixture:
         log_weights = np.concatenate([self.log_weights, np.full(extra, NO_WEIGHT)])
         return replace(self, log_weights=log_weights, **copies)
 
-    def with_diagonal_variances(self):
+    def with_diagonal_variances(self) -> Any:
         """Return the same mixture with a variance for each dimension, (K, d)."""
         variances = np.repeat(density.as_matrix(self.log_variances), self.n_dim, axis=1)
         return replace(self, log_variances=variances)
 
-    def as_dict(self):
+    def as_dict(self) -> dict:
         """Return the parameters by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def replace(self, **changes):
+    def replace(self, **changes: Any) -> "Mixture":
         """Return a mixture with other parameters; log weights are normalised."""
         changed = replace(self, **changes)
         normaliser = np.logaddexp.reduce(changed.log_weights)
         return replace(changed, log_weights=changed.log_weights - normaliser)
 
-    def draw(self, draws, rng):
+    def draw(self, draws: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw points (draws, d), and their components (draws,)."""
         component = rng.choice(self.n_components, p=self.weights, size=draws)
         noise = rng.normal(size=(draws, self.n_dim)).astype(self.means.dtype)
         return self.at(noise, component), component
 
-    def at(self, noise, component):
+    def at(self, noise: np.ndarray, component: np.ndarray) -> np.ndarray:
         """Turn standard normal noise (S, d) into draws of the components (S,)."""
         return self.means[component] + self.offsets(noise, component)
 
-    def offsets(self, noise, component):
+    def offsets(self, noise: np.ndarray, component: np.ndarray) -> np.ndarray:
         """Turn standard normal noise (S, d) into offsets from the means of the components (S,)."""
         return self.unwhiten(noise * self.whitened_deviations[component])
 
-    def whiten(self, vectors):
+    def whiten(self, vectors: np.ndarray) -> np.ndarray:
         """Map rows (S, d) by the inverse of L."""
         return metrics.whiten(self.metric, vectors)
 
-    def unwhiten(self, vectors):
+    def unwhiten(self, vectors: np.ndarray) -> np.ndarray:
         """Map rows (S, d) by L."""
         return metrics.unwhiten(self.metric, vectors)
 
-    def evaluate(self, points):
+    def evaluate(self, points: np.ndarray) -> list[np.ndarray]:
         """Evaluate the mixture at points (S, d).
 
         Returns
@@ -190,7 +186,7 @@ class Mixture:
         )
         return compiled(np.asarray(points, dtype=self.means.dtype), *self.as_dict().values())
 
-    def log_density(self, points):
+    def log_density(self, points: np.ndarray) -> np.ndarray:
         """Log density (S,) at points (S, d)."""
         return self.evaluate(points)[0]
 

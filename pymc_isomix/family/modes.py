@@ -1,16 +1,20 @@
 """Modes: groups of components with no deep valley of the mixture between them."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import scipy  # which loads its parts when they are used
 
-VALLEY = 3.0  # nats
+# nats; between two equal components 5 standard deviations apart there are 2.4, and 6 apart 3.8
+VALLEY = 3.0
 POINTS = np.linspace(0, 1, 17)[1:-1]  # where to look for a saddle between two points
 POINTS_AT_ONCE = 20_000  # along the edges between components
 NEIGHBOURS = 10  # with fewer, straight lines would miss the ridge of a bent mode
 DEAD_SHARE = 0.02  # of 1/K: a component with less weight is put to better use
 
 
-def squared_distances(mixture, unit):
+def squared_distances(mixture: Any, unit: Callable) -> np.ndarray:
     """Squared distances (K, K) between the component means, in a unit of each pair.
 
     Parameters
@@ -30,23 +34,23 @@ def squared_distances(mixture, unit):
     return squared / unit(variances[:, None], variances)
 
 
-def squared_mean_deviation(own, other):
+def squared_mean_deviation(own: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Square of the mean of two standard deviations, of their variances."""
     return (0.5 * (np.sqrt(own) + np.sqrt(other))) ** 2
 
 
-def is_dead(mixture):
+def is_dead(mixture: Any) -> np.ndarray:
     """Tell which components have next to no weight, (K,) booleans."""
     return mixture.weights < DEAD_SHARE / mixture.n_components
 
 
-def label_modes(mixture, valley=VALLEY, *, log_density=None):
+def label_modes(mixture: Any, *, log_density: Callable | None = None) -> np.ndarray:
     r"""Label the mode of each component.
 
     The saddle between two components is the lowest log q on the segment between their means.
     Saddles are computed between each component and its ten nearest, in units of their standard
     deviations, and along the minimum spanning tree. From the highest saddle to the lowest, the two
-    groups at its ends join if it lies at most ``valley`` nats below the lower of their peaks. A
+    groups at its ends join if it lies at most 3 nats below the lower of their peaks. A
     component in the valley between two modes therefore joins one of them and does not unite them.
     Dead components join the mode of the nearest live one.
 
@@ -59,8 +63,6 @@ def label_modes(mixture, valley=VALLEY, *, log_density=None):
 
     Parameters
     ----------
-    valley : float
-        Nats; two equal components 5 standard deviations apart are 2.4 nats deep, 6 apart 3.8.
     log_density : callable, optional
         Log q (S,) at points (S, d), if the mixture is only a sketch of q.
 
@@ -81,7 +83,7 @@ def label_modes(mixture, valley=VALLEY, *, log_density=None):
     groups = scipy.cluster.hierarchy.DisjointSet(range(len(weights)))
     for edge in np.argsort(-saddle, kind="stable"):
         one, other = groups[start[edge]], groups[end[edge]]
-        if saddle[edge] >= min(peak[one], peak[other]) - valley:
+        if saddle[edge] >= min(peak[one], peak[other]) - VALLEY:
             groups.merge(one, other)
             peak[groups[one]] = max(peak[one], peak[other])
     labels = np.array([groups[k] for k in range(len(weights))])
@@ -109,7 +111,7 @@ def _neighbours(distance):
     return pairs[pairs[:, 0] != pairs[:, 1]].T
 
 
-def peaks_and_saddles(mixture, start, end):
+def peaks_and_saddles(mixture: Any, start: Any, end: Any) -> tuple[np.ndarray, np.ndarray]:
     """Log q at the means (K,), and at its lowest along each edge (edges,), up to a constant."""
     own_deviations = mixture.whitened_deviations
     isotropic = mixture.log_variances.ndim == 1
@@ -133,7 +135,9 @@ def peaks_and_saddles(mixture, start, end):
     return peaks, np.array(saddles)
 
 
-def evaluated_peaks_and_saddles(log_density, means, start, end):
+def evaluated_peaks_and_saddles(
+    log_density: Callable, means: np.ndarray, start: np.ndarray, end: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return peaks and saddles by evaluating log q at the means (K, d) and along each edge."""
     peaks = log_density(means)
     n_edges = max(1, POINTS_AT_ONCE // len(POINTS))
@@ -149,7 +153,12 @@ def evaluated_peaks_and_saddles(log_density, means, start, end):
     return peaks, np.concatenate(saddles)
 
 
-def mode_masses(labels, weights, responsibilities, importance_weight):
+def mode_masses(
+    labels: np.ndarray,
+    weights: np.ndarray,
+    responsibilities: np.ndarray,
+    importance_weight: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     r"""Estimate the mass of each mode from weighted draws.
 
     The estimate is :math:`w_m + \sum_s (W_s - 1/S) R_m(z_s)`, with the responsibility :math:`R_m`
@@ -172,7 +181,7 @@ def mode_masses(labels, weights, responsibilities, importance_weight):
     return own, reweighted, np.sqrt(excess**2 @ (of_mode - reweighted) ** 2)
 
 
-def within_mode_covariance(mixture, labels):
+def within_mode_covariance(mixture: Any, labels: np.ndarray) -> np.ndarray:
     r"""Covariance within the modes, averaged over them by mass, unconstrained space.
 
     .. math:: \sum_k w_k \left[L \operatorname{diag}(\epsilon_k) L^T + (\mu_k - \bar\mu_{m(k)})

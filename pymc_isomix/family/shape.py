@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pymc_isomix.backend.arrays import operations
+from pymc_isomix.backend.arrays import Values, operations
 
 LOG_2 = math.log(2)
 
@@ -36,19 +36,19 @@ class Shape(NamedTuple):
     right: Any  # of the right tail
 
 
-def identity(n_dim, dtype="float64"):
+def identity(n_dim: int, dtype: Any = "float64") -> Shape:
     """Return the identity, as NumPy arrays."""
     zero, one = np.zeros(n_dim, dtype), np.ones(n_dim, dtype)
     return Shape(zero, one, zero, zero)
 
 
-def is_shaped(shape):
+def is_shaped(shape: Shape) -> Values:
     """Tell which coordinates have a shape, (d,) booleans."""
     ops = operations(shape.left)
     return ops.not_equal(shape.left, 0) | ops.not_equal(shape.right, 0)
 
 
-def bend(points, shape):
+def bend(points: Values, shape: Shape) -> tuple[Values, Values, Values]:
     r"""Map coordinates y to x, with the logarithm of the slope of the map, and its own slope.
 
     Parameters
@@ -81,7 +81,7 @@ def bend(points, shape):
     )
 
 
-def straighten(bent, shape):
+def straighten(bent: Values, shape: Shape) -> Values:
     """Map coordinates x (S, d) to y (S, d), the inverse of :func:`bend`."""
     ops = operations(bent)
     alpha, beta, product = _exponents(ops, shape)
@@ -99,7 +99,9 @@ def straighten(bent, shape):
     return ops.where(is_shaped(shape), shape.centre + shape.width * ops.sinh(w), bent)
 
 
-def log_density_and_gradient(log_density, gradient, log_slope, slope_of_log_slope):
+def log_density_and_gradient(
+    log_density: Values, gradient: Values, log_slope: Values, slope_of_log_slope: Values
+) -> tuple[Values, Values]:
     r"""Turn log density (S,) and gradient (S, d) in x into those in y.
 
     .. math:: \log p_y(y) = \log p_x(x) + \sum_i \log \frac{dx_i}{dy_i}, \qquad
@@ -110,7 +112,7 @@ def log_density_and_gradient(log_density, gradient, log_slope, slope_of_log_slop
     return log_density + log_slope.sum(axis=1), gradient * slope + slope_of_log_slope
 
 
-def directions(points, shape):
+def directions(points: np.ndarray, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     r"""Return the moves of y that have the effect of a change of the parameters on x.
 
     .. math:: h_\phi = \frac{\partial x}{\partial \phi} \Big/ \frac{\partial x}{\partial y}, \qquad

@@ -5,7 +5,7 @@ import numpy as np
 STEPS, CHANGE = 300, 1e-7
 
 
-def balance(log_q, weight, steps=STEPS):
+def balance(log_q: np.ndarray, weight: np.ndarray, steps: int = STEPS) -> np.ndarray:
     """Shares (U,) of densities that maximise the mean log density of their mixture.
 
     Parameters
@@ -29,7 +29,7 @@ def balance(log_q, weight, steps=STEPS):
     return np.exp(log_shares)
 
 
-def responsibilities(log_q, log_shares):
+def responsibilities(log_q: np.ndarray, log_shares: np.ndarray) -> np.ndarray:
     """Probability (S, U) of each density given a draw; zero where all are."""
     log_joint = log_q + log_shares
     largest = log_joint.max(axis=1, keepdims=True)

@@ -1,8 +1,12 @@
 """Ascents of a log density from many starts in one batch, and the search for more starts."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 MEMORY = 10  # steps that L-BFGS remembers
+FIRST_STEP = 1.0  # length, at most, of a step without memory
 ENOUGH = 1e-4  # of the rise that the slope predicts (Armijo's rule)
 SHORTER, SHORTER_OUTSIDE = 0.3, 0.1  # factors for a refused step; if nothing is finite there
 SHORTEST = 1e-8  # of a direction
@@ -14,7 +18,9 @@ POINTS_HOME = 0.9  # cosine between a gradient and the way home, above which a s
 SEGMENT = np.linspace(0, 1, 17)[:-1]  # points to look for a valley between two places
 
 
-def ascend(evaluate, points, *, most=60, first_step=1.0):
+def ascend(
+    evaluate: Callable, points: np.ndarray, *, most: int = 60
+) -> tuple[np.ndarray, np.ndarray]:
     """Climb a log density from each point by L-BFGS, with one evaluation per iteration.
 
     Points outside the support stay where they are. Each call of ``evaluate`` has one row per
@@ -28,8 +34,6 @@ def ascend(evaluate, points, *, most=60, first_step=1.0):
         Starts.
     most : int
         Iterations.
-    first_step : float
-        Length of the first step, at most.
 
     Returns
     -------
@@ -57,7 +61,7 @@ def ascend(evaluate, points, *, most=60, first_step=1.0):
         if not len(rows):
             break
         turning = rows[turns[rows]]
-        directions[turning] = memory.direction(turning, gradients[turning], first_step)
+        directions[turning] = memory.direction(turning, gradients[turning])
         fractions[turning], turns[turning] = 1.0, False
         ahead = points[rows] + fractions[rows, None] * directions[rows]
         there, slopes = evaluate(ahead)
@@ -76,7 +80,7 @@ def ascend(evaluate, points, *, most=60, first_step=1.0):
     return points, log_p
 
 
-def explore(evaluate, homes, rng):
+def explore(evaluate: Callable, homes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Look for slopes that lead elsewhere than home, by Metropolis chains at high temperatures.
 
     A chain of the density to the power 1/T crosses valleys that are T times as deep, and reaches
@@ -124,7 +128,7 @@ def explore(evaluate, homes, rng):
     return best[least < POINTS_HOME]
 
 
-def is_apart(evaluate, end, height, means, valley):
+def is_apart(evaluate: Callable, end: np.ndarray, height: float, means: Any, valley: float) -> bool:
     """Tell whether a valley separates the end of an ascent from all given points.
 
     Parameters
@@ -142,7 +146,7 @@ def is_apart(evaluate, end, height, means, valley):
     log_p, _ = evaluate(np.concatenate(segments))
     log_p = np.where(np.isnan(log_p), -np.inf, log_p).reshape(len(means), -1)
     lower = np.minimum(log_p[:, 0], height)
-    return (~np.isfinite(lower) | (log_p.min(axis=1) < lower - valley)).all()
+    return bool((~np.isfinite(lower) | (log_p.min(axis=1) < lower - valley)).all())
 
 
 class _Memory:
@@ -170,7 +174,7 @@ class _Memory:
         self.scales[updated] = products[convex] / (changes[convex] ** 2).sum(axis=1)
         self.scales[rows[~convex]] *= 2  # the density curves upwards, so go farther
 
-    def direction(self, rows, gradients, first_step):
+    def direction(self, rows, gradients):
         """Return directions of ascent (r, d) for some of the ascents."""
         direction, factors = gradients.copy(), []
         for i in reversed(range(MEMORY)):
@@ -178,7 +182,7 @@ class _Memory:
             direction -= factor[:, None] * self.changes[i, rows]
             factors.append(factor)
         length = np.maximum(np.linalg.norm(gradients, axis=1), 1e-300)
-        unknown = np.minimum(first_step / length, 1.0)
+        unknown = np.minimum(FIRST_STEP / length, 1.0)
         scales = self.scales[rows]
         direction *= np.where(scales > 0, scales, unknown)[:, None]
         for i, factor in zip(range(MEMORY), reversed(factors), strict=True):
@@ -186,7 +190,7 @@ class _Memory:
             direction += back[:, None] * self.steps[i, rows]
         slope = (direction * gradients).sum(axis=1)
         wrong = ~(slope > 0) | ~np.isfinite(slope)
-        direction[wrong] = gradients[wrong] * (first_step / length[wrong])[:, None]
+        direction[wrong] = gradients[wrong] * (FIRST_STEP / length[wrong])[:, None]
         return direction
 
 

@@ -6,7 +6,7 @@ decaying steps whose last iterates it averages.
 """
 
 import logging
-from typing import Protocol, override
+from typing import Any, Protocol, override
 
 import numpy as np
 
@@ -44,33 +44,41 @@ class Controller(Protocol):
     """The interface between the loop and a controller."""
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Shown by the progress bar."""
 
     @property
-    def phase(self):
+    def phase(self) -> str:
         """Recorded for each step."""
 
-    def step_sizes(self, i, most):
+    def step_sizes(self, i: Any, most: Any) -> np.ndarray:
         """Return sizes of step i and the following steps, at most ``most``, up to the next look."""
 
-    def after_steps(self, losses, log_evidence):
+    def after_steps(self, losses: Any, log_evidence: Any) -> str | None:
         """Look at all losses (i,), and at the log evidence (t, K) of the last t steps.
 
         Return a reason to stop, or None.
         """
 
-    def recover(self, i, lost):
+    def recover(self, i: Any, lost: Any) -> bool:
         """Recover from a refused step, in which components ``lost`` (K,) had no finite draw.
 
         Return False if that is impossible.
         """
 
-    def finish(self):
+    def finish(self) -> None:
         """Write the result into the parameters."""
 
 
-def controller(operator, settings, n, done, rng, begun=0, warm=False):
+def controller(
+    operator: Any,
+    settings: Any,
+    n: int,
+    done: int,
+    rng: np.random.RandomState,
+    begun: int = 0,
+    warm: bool = False,
+) -> Any:
     """Choose the controller of a run of n steps after ``done`` earlier ones.
 
     The first ``begun`` of the n steps were those of Gaussians. A ``warm`` mixture starts from them.
@@ -93,23 +101,23 @@ class Scheduled(Controller):
 
     name, phase = "Fitting", "scheduled"
 
-    def __init__(self, step_size, schedule, n, first=0):
+    def __init__(self, step_size: float, schedule: str, n: int, first: int = 0) -> None:
         self.sizes = schedules.step_sizes(step_size, schedule, max(first + n, 1))[first:]
 
     @override
-    def step_sizes(self, i, most):
+    def step_sizes(self, i: int, most: int) -> np.ndarray:
         return self.sizes[i : i + most]
 
     @override
-    def after_steps(self, losses, log_evidence):
+    def after_steps(self, losses: np.ndarray, log_evidence: np.ndarray) -> Any:
         return None
 
     @override
-    def recover(self, i, lost):
+    def recover(self, i: Any, lost: Any) -> Any:
         return False
 
     @override
-    def finish(self):
+    def finish(self) -> None:
         pass
 
 
@@ -134,9 +142,19 @@ class Phased(Controller):
         Whether the mixture starts from the Gaussians.
     """
 
-    def __init__(self, operator, step_size, n, *, stop_early, rng, begun=0, warm=False):
+    def __init__(
+        self,
+        operator: Any,
+        step_size: float,
+        n: int,
+        *,
+        stop_early: bool,
+        rng: np.random.Generator,
+        begun: int = 0,
+        warm: bool = False,
+    ) -> None:
         self.operator, self.group, self.rng = operator, operator.group, rng
-        self.log_evidence = []
+        self.log_evidence: list[np.ndarray] = []
         self.base_step, self.n = step_size, n
         self.stop_early, self.rule = stop_early, operator.rule
         n_elements = len(self.group.coordinates.parameters.get("values", ()))
@@ -145,23 +163,24 @@ class Phased(Controller):
         self.check_every = LOOK_WARM if warm else CHECK_EVERY
         self.begun, self.warm = begun, warm
         self.phase_start = begun  # first step of the current exploration
-        self.settle_start, self.settle_steps = None, 0
+        self.settle_start: int | None = None
+        self.settle_steps = 0
         self.n_respawns = self.n_halvings = self.n_in_a_row = 0
         self.last_refused = -2
         self.average = IterateAverage()
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Name of the phase, for the progress bar."""
         return self.phase.capitalize()
 
     @property
-    def phase(self):
+    def phase(self) -> str:
         """Name of the phase, for the record."""
         return "exploring" if self.settle_start is None else "settling"
 
     @override
-    def step_sizes(self, i, most):
+    def step_sizes(self, i: int, most: int) -> np.ndarray:
         half_spent = self.begun + (self.n - self.begun) // 2
         if self.settle_start is None and i >= half_spent:
             self.settle_start, self.settle_steps = i, self.n - i
@@ -175,7 +194,7 @@ class Phased(Controller):
         return self.base_step / (1 + 20 * steps / self.settle_steps)
 
     @override
-    def after_steps(self, losses, log_evidence):
+    def after_steps(self, losses: np.ndarray, log_evidence: np.ndarray) -> Any:
         done = len(losses)
         if self.settle_start is not None:
             taken = done - self.settle_start
@@ -200,7 +219,7 @@ class Phased(Controller):
             self.settle_start, self.settle_steps = done, min(steps, self.n - done)
         return None
 
-    def has_explored(self, losses):
+    def has_explored(self, losses: np.ndarray) -> bool:
         """Tell whether the losses of this phase have stopped falling."""
         if not self.warm:
             return has_plateaued(losses)
@@ -215,12 +234,12 @@ class Phased(Controller):
         window = 2 * LOOK_WARM  # noise and possible gains are larger
         return len(losses) >= 2 * window and recent_fall(losses, window)[0] < 2 * SMALL_GAIN
 
-    def divergence(self, losses):
+    def divergence(self, losses: Any) -> Any:
         """KL(q || p) by the noise of the losses, nats; see :func:`divergence_by_noise`."""
         weights = self.group.mixture.weights
         return divergence_by_noise(losses, self.rule.n_samples / (weights**2).sum())
 
-    def anchor(self, done):
+    def anchor(self, done: int) -> None:
         """Reduce the noise of minibatches, if the model has any, from here on."""
         if self.operator.anchor is None:
             return
@@ -229,7 +248,7 @@ class Phased(Controller):
         self.operator.move_anchor()
 
     @override
-    def recover(self, i, lost):
+    def recover(self, i: Any, lost: Any) -> Any:
         # respawns components that lost all draws; halves the step if none did
         self.n_in_a_row = self.n_in_a_row + 1 if i == self.last_refused + 1 else 1
         self.last_refused = i
@@ -247,7 +266,7 @@ class Phased(Controller):
         logger.info(f"step {i + 1} was not finite: step size halved to {self.base_step:g}")
         return True
 
-    def respawn_dead(self):
+    def respawn_dead(self) -> Any:
         """Respawn components of negligible weight; return whether there were any."""
         dead = modes.is_dead(self.group.mixture)
         if not self.rule.learn_weights or not dead.any():
@@ -255,7 +274,7 @@ class Phased(Controller):
         self.respawn(dead)
         return True
 
-    def respawn(self, lost):
+    def respawn(self, lost: Any) -> None:
         """Put components next to living ones, chosen by weight, and share the weight."""
         q = self.group.mixture
         weights = np.where(lost, 0, q.weights)
@@ -281,7 +300,7 @@ class Phased(Controller):
         self.average, self.log_evidence = IterateAverage(), []
 
     @override
-    def finish(self):
+    def finish(self) -> None:
         """Set the parameters to the average of the last iterates, and correct its weights."""
         if not self.average.count:
             return
@@ -293,7 +312,7 @@ class Phased(Controller):
         self.group.mixture = Mixture(**q).replace()
 
 
-def evidence_correction(log_evidence):
+def evidence_correction(log_evidence: np.ndarray) -> np.ndarray:
     r"""Return log factors that turn weights of least KL(q || p) into shares of the evidence.
 
     If the family fits one mode worse than another by D nats, its weight at the best ELBO is too

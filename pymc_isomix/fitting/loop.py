@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,7 +43,7 @@ class Trace:
     n_gradients: dict[str, int] = field(default_factory=dict)  # evaluations of the model, by phase
 
     @property
-    def done(self):
+    def done(self) -> np.ndarray:
         """Losses of the steps taken."""
         return self.losses[: self.taken]
 
@@ -164,13 +164,13 @@ def run(
 
 
 @contextmanager
-def showing_compilation(shown):
+def showing_compilation(shown: bool) -> Iterator[None]:
     """Show a message during compilation, if a progress bar is wanted."""
     with Console().status("Compiling") if shown else nullcontext():
         yield
 
 
-def hint_at_cost(seconds, n_samples):
+def hint_at_cost(seconds: float, n_samples: int) -> None:
     """Suggest cheaper settings if a step is slow."""
     if seconds > SLOW_STEP and n_samples > 1:
         logger.info(
@@ -179,7 +179,7 @@ def hint_at_cost(seconds, n_samples):
         )
 
 
-def describe_state(trace, operator):
+def describe_state(trace: Any, operator: Any) -> Any:
     """Describe the ELBO of the last steps, and the number of living components."""
     recent = trace.done[-AVERAGED_LOSSES:]
     recent = recent[np.isfinite(recent)]
@@ -188,7 +188,7 @@ def describe_state(trace, operator):
     return f"ELBO {elbo}, {alive.sum()} of {alive.size} components alive"
 
 
-def describe_fault(operator, iteration):
+def describe_fault(operator: Any, iteration: int) -> str:
     """Name the component and the variable that made a step fail."""
     group = operator.group
     lost = operator.info.lost_components

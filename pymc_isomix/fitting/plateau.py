@@ -1,5 +1,7 @@
 """The stopping rule, and the average of the last iterates."""
 
+from typing import Any
+
 import numpy as np
 
 TOLERANCE = 0.05  # nats: a smaller gain over a third of the phase ends it
@@ -8,12 +10,12 @@ MIN_WINDOW, MAX_WINDOW = 50, 300  # steps
 FAR = 1.0  # nats above the latest losses
 
 
-def has_plateaued(losses, tolerance=TOLERANCE):
+def has_plateaued(losses: Any) -> Any:
     r"""Tell whether the loss has surely stopped falling.
 
     The latest third of the losses is compared with the third before it, 50 to 300 steps each. The
     loss has stopped falling if the fall of the means plus two standard errors is below
-    ``tolerance``, or below a quarter of the noise of a single loss if that is larger, up to half a
+    0.05 nats, or below a quarter of the noise of a single loss if that is larger, up to half a
     nat. The remaining KL(q || p) is of the order of that noise squared times the number of draws,
     so a fall far below it is not worth more steps. If the noise is too large to tell, the answer is
     no. The windows begin with the first loss at most a nat above the latest ones, to exclude the
@@ -23,8 +25,6 @@ def has_plateaued(losses, tolerance=TOLERANCE):
     ----------
     losses : (t,) array
         Negative ELBO of the steps of this phase, nats.
-    tolerance : float
-        Nats.
 
     Examples
     --------
@@ -42,12 +42,12 @@ def has_plateaued(losses, tolerance=TOLERANCE):
     for window in {third, min(third, MAX_WINDOW)}:
         fall, error = recent_fall(losses, window)
         noise = error * np.sqrt(window / 2)
-        if fall + 2 * error < max(tolerance, min(OF_NOISE * noise, LARGEST_TOLERANCE)):
+        if fall + 2 * error < max(TOLERANCE, min(OF_NOISE * noise, LARGEST_TOLERANCE)):
             return True
     return False
 
 
-def recent_fall(losses, window):
+def recent_fall(losses: np.ndarray, window: int) -> tuple[float, float]:
     """Fall of the mean between the last two windows of finite losses, and its standard error.
 
     The noise variance comes from successive differences, which exclude a trend.
@@ -57,7 +57,7 @@ def recent_fall(losses, window):
     return before.mean() - latest.mean(), np.sqrt(2 * variance / window)
 
 
-def divergence_by_noise(losses, n_draws):
+def divergence_by_noise(losses: Any, n_draws: Any) -> Any:
     r"""Estimate KL(q || p), nats, from the noise of the losses alone.
 
     If :math:`\log q - \log p` is nearly normal over q, its mean is KL (for a normalised p) and its
@@ -81,11 +81,11 @@ class IterateAverage:
     Means are averaged in unconstrained space, variances and weights as logarithms.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.count = 0
-        self.mean = {}
+        self.mean: dict = {}
 
-    def add(self, values):
+    def add(self, values: dict) -> None:
         """Add parameters {name: array}; ``-inf`` log weights stay so."""
         self.count += 1
         for name, value in values.items():

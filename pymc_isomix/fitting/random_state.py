@@ -1,5 +1,7 @@
 """State of the random generators of a compiled step, so that a fit continues with its numbers."""
 
+from typing import Any
+
 import numpy as np
 import pytensor
 from pytensor.tensor.random.type import RandomType
@@ -7,7 +9,7 @@ from pytensor.tensor.random.type import RandomType
 from pymc_isomix.backend.upstream import jax_dispatch, reseed_rngs
 
 
-def generator_states(generators):
+def generator_states(generators: list) -> list:
     """States of the random generators of a compiled step, for JSON.
 
     Parameters
@@ -23,7 +25,7 @@ def generator_states(generators):
     ]
 
 
-def restore_generators(generators, states):
+def restore_generators(generators: list, states: list[dict]) -> None:
     """Set the random generators of a compiled step, if number and kind agree."""
     if len(generators) != len(states):
         return
@@ -35,7 +37,7 @@ def restore_generators(generators, states):
             storage[0] = {**value, "jax_state": np.array(state["jax_state"], "uint32")}
 
 
-def generators(step):
+def generators(step: Any) -> list:
     """Storage of the random generators among the inputs of a compiled function."""
     if not hasattr(step, "maker"):  # not compiled by PyTensor
         return []
@@ -43,7 +45,7 @@ def generators(step):
     return [one.storage for variable, one in inputs if isinstance(variable.type, RandomType)]
 
 
-def seeded_for_jax(n, seed):
+def seeded_for_jax(n: int, seed: int) -> list[dict]:
     """Return n states of JAX generators, seeded as PyMC seeds a compiled function."""
     _, jax_typify = jax_dispatch()
     rngs = [pytensor.shared(np.random.default_rng(0)) for _ in range(n)]

@@ -64,7 +64,7 @@ class History:
     n_gradients: dict[str, int] = field(default_factory=dict)
 
     @property
-    def elbo_of_last_rule(self):
+    def elbo_of_last_rule(self) -> np.ndarray:
         """ELBO of the steps that one stopping rule has seen, the last.
 
         Gaussians have their own rules and start several times. Once these let a fit end, no step is
@@ -75,7 +75,7 @@ class History:
             return self.elbo
         return self.elbo[mixture]
 
-    def append(self, trace, *, backend, generators):
+    def append(self, trace: Any, *, backend: str, generators: list) -> None:
         """Append the steps of one run.
 
         Parameters
@@ -97,7 +97,7 @@ class History:
         self.backend = backend or self.backend
         self.generators = generators
 
-    def to_dataset(self):
+    def to_dataset(self) -> xr.Dataset:
         """Return the ``fit`` group of a DataTree, with mappings as JSON."""
         return xr.Dataset(
             {
@@ -119,7 +119,7 @@ class History:
         )
 
     @classmethod
-    def from_dataset(cls, dataset):
+    def from_dataset(cls, dataset: xr.Dataset) -> "History":
         """Undo :meth:`to_dataset`."""
         return cls(
             elbo=dataset["elbo"].values,
@@ -135,6 +135,6 @@ class History:
         )
 
 
-def versions():
+def versions() -> dict:
     """Return versions of this package and of those that a fit depends on."""
     return {"pymc_isomix": __version__, **{name: version(name) for name in PACKAGES}}

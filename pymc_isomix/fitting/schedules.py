@@ -1,5 +1,7 @@
 """Schedules: step sizes that are fixed before the first iteration."""
 
+from typing import Any
+
 import numpy as np
 
 from pymc_isomix.backend.checks import check_number
@@ -11,7 +13,7 @@ NAMED = {
 }
 
 
-def check_schedule(step_size, schedule):
+def check_schedule(step_size: float, schedule: Any) -> None:
     """Raise unless ``step_size`` is positive, and ``schedule`` known or a positive function."""
     check_number("step_size", step_size)
     if isinstance(schedule, str) and schedule == "auto":  # sizes follow the fit: phases.Phased
@@ -24,7 +26,7 @@ def check_schedule(step_size, schedule):
     step_sizes(step_size, schedule, 1)
 
 
-def step_sizes(step_size, schedule, n):
+def step_sizes(step_size: float, schedule: Any, n: int) -> np.ndarray:
     r"""Evaluate the schedule.
 
     Parameters

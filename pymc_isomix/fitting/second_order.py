@@ -300,7 +300,6 @@ def settle_coordinates(
     gaussian: Gaussian,
     rng: np.random.Generator,
     *,
-    most: int = MOST_ROUNDS,
     on_batch: Callable = lambda batch: None,
 ) -> Gaussian:
     """Take steps with few draws under a diagonal metric, until the coordinates are found.
@@ -312,13 +311,11 @@ def settle_coordinates(
     ----------
     gaussian : Gaussian
         With a diagonal root.
-    most : int
-        Rounds of twenty steps.
     on_batch : callable
         Called with each batch.
     """
     best = -np.inf
-    for _ in range(most):
+    for _ in range(MOST_ROUNDS):
         elbos = []
         for _ in range(ROUND):
             batch = draw(target, gaussian, FEW_DRAWS, rng)

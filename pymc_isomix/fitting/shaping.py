@@ -13,7 +13,7 @@ with the shape vanishes. Further changes of the mean and L are left to the Newto
 """
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class Move(NamedTuple):
     n_pairs: int
 
     @property
-    def wanted(self):
+    def wanted(self) -> np.ndarray:
         """Coordinates that gain by a shape, (d,) booleans."""
         # for a Gaussian, the even part of the score is zero for any L, and its odd part is noise
         few = 1 + 20 / self.n_pairs
@@ -59,13 +59,20 @@ class Move(NamedTuple):
         return sure & ((self.gain - self.by_chance)[sure].sum() > LEAST_TOTAL)
 
     @property
-    def certain(self):
+    def certain(self) -> np.ndarray:
         """Part of the gain that is not due to chance, (d,), relative to the average of all."""
         chance = self.by_chance + self.by_chance.mean()
         return np.clip(1 - chance / np.maximum(self.gain + self.gain.mean(), 1e-300), 0, 1)
 
 
-def propose(shape, mean, root, noise, gradient, shear=None):
+def propose(
+    shape: Shape,
+    mean: np.ndarray,
+    root: np.ndarray,
+    noise: np.ndarray,
+    gradient: np.ndarray,
+    shear: Any = None,
+) -> Move:
     r"""Propose a step of the shape from a batch of draws y = mean + L noise.
 
     Parameters
@@ -129,7 +136,15 @@ def propose(shape, mean, root, noise, gradient, shear=None):
     )
 
 
-def take(move, shape, mean, root, *, damping=1.0, among=None):
+def take(
+    move: Move,
+    shape: Shape,
+    mean: np.ndarray,
+    root: np.ndarray,
+    *,
+    damping: float = 1.0,
+    among: np.ndarray | None = None,
+) -> tuple[Shape, np.ndarray, np.ndarray]:
     """Take a proposed step; return shape, mean and L.
 
     The part of the gain that is due to chance is left out, and a step is at most ``LARGEST``.
@@ -159,7 +174,7 @@ def take(move, shape, mean, root, *, damping=1.0, among=None):
     )
 
 
-def shaped(target, batch, step, damping):
+def shaped(target: Any, batch: Any, step: Any, damping: float) -> Any:
     """Take a step of the shape together with one of the mean, L and the sites.
 
     Parameters
@@ -195,7 +210,7 @@ def shaped(target, batch, step, damping):
     )
 
 
-def is_wanted(target, batch):
+def is_wanted(target: Any, batch: Any) -> bool:
     """Tell whether any coordinate without a shape needs one."""
     if _has_few_pairs(batch):
         return False
@@ -228,7 +243,7 @@ def _proposed(target, batch):
     return shape, propose(shape, gaussian.mean, gaussian.root, noise, gradients, shear)
 
 
-def centred(shape, mean, root):
+def centred(shape: Shape, mean: np.ndarray, root: np.ndarray) -> Shape:
     """Set centre and width of coordinates without a shape to those of the Gaussian."""
     shaped = shapes.is_shaped(shape)
     return shape._replace(
@@ -237,7 +252,9 @@ def centred(shape, mean, root):
     )
 
 
-def recentre(shape, mean, root):
+def recentre(
+    shape: Shape, mean: np.ndarray, root: np.ndarray
+) -> tuple[Shape, np.ndarray, np.ndarray]:
     r"""Move centre and width of the shape to those of the Gaussian in x.
 
     While tails are learned, mean and scale move away from the centre, where the map bends. The new

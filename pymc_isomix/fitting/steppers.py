@@ -1,6 +1,7 @@
 """Steps with a compiled function, many per call if the backend can loop."""
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,18 +56,18 @@ class OneByOne:
 
     most = 1
 
-    def __init__(self, function, operator):
+    def __init__(self, function: Any, operator: Any) -> None:
         self.function, self.operator = function, operator
 
-    def to_numpy(self):
+    def to_numpy(self) -> None:
         """Do nothing: the values of shared variables are NumPy arrays."""
 
     @property
-    def generators(self):
+    def generators(self) -> list:
         """Storage of the random generators."""
         return generators(self.function)
 
-    def take(self, step_sizes):
+    def take(self, step_sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Take one step.
 
         Parameters
@@ -103,7 +104,9 @@ class Loop:
         Outputs of the step by the input that they update.
     """
 
-    def __init__(self, step, storage, shared, generators, updates):
+    def __init__(
+        self, step: Any, storage: list, shared: dict, generators: list[int], updates: dict
+    ) -> None:
         self.step = step
         names = {id(variable.container.storage): name for name, variable in shared.items()}
         self.names = [names.get(id(one)) for one in storage]
@@ -114,7 +117,7 @@ class Loop:
         watched = (self.names.index(name) for name in ("step_size", "info.log_evidence"))
         self.run = AheadOfTime(_loop(step, updates, *watched))
 
-    def bind(self, operator, seed, meanwhile=None):
+    def bind(self, operator: Any, seed: int, meanwhile: Callable | None = None) -> "Looped":
         """Bind the loop to an approximation; run ``meanwhile`` while XLA compiles."""
         seeded = seeded_for_jax(len(self.generators), seed)
         states = dict(zip(self.generators, seeded, strict=True))
@@ -141,7 +144,9 @@ class Looped:
         Called while XLA compiles.
     """
 
-    def __init__(self, loop, storage, operator, meanwhile=None):
+    def __init__(
+        self, loop: Loop, storage: list, operator: Any, meanwhile: Callable | None = None
+    ) -> None:
         import jax
 
         self.loop, self.storage, self.operator = loop, storage, operator
@@ -153,11 +158,11 @@ class Looped:
         self._call(np.zeros(0), meanwhile)  # compiles
 
     @property
-    def generators(self):
+    def generators(self) -> list:
         """Storage of the random generators."""
         return [self.storage[i] for i in self.loop.generators]
 
-    def to_numpy(self):
+    def to_numpy(self) -> None:
         """Turn JAX arrays in shared variables into NumPy arrays.
 
         Other readers, above all numba, may not accept JAX arrays.
@@ -166,7 +171,7 @@ class Looped:
             if i not in self.loop.generators:
                 self.storage[i][0] = np.array(self.storage[i][0])
 
-    def take(self, step_sizes):
+    def take(self, step_sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Take several steps; see :meth:`OneByOne.take`."""
         start = time.perf_counter()
         taken, losses, log_evidence = self._call(step_sizes)

@@ -11,6 +11,8 @@ from pymc_isomix.sites.coordinates import PSEUDO, SHEAR
 
 PRECISION_BOUNDS = 0.2, 8.0  # smallest and largest precision, relative to that of the draws
 LEAST_EIGENVALUE = 1e-3  # of the matrix of partial correlations
+FEW = 100  # draws, for the typical change of a unit
+FEW = 100  # draws, for the typical change of a unit
 
 
 class Target:
@@ -165,7 +167,8 @@ class ModelTarget(Target):
             for name, value in zip(PSEUDO, learned, strict=True):
                 new[name][of_site] = value
             centre[:, place] = form.moved(centre[:, place], at_centre, old, learned)
-            factor[place] = form.unit_change(at_draws, old, learned)
+            some = [part[:FEW] for part in at_draws]
+            factor[place] = form.unit_change(some, old, learned)
         return new, coordinates.straighten(centre), factor
 
     def decorrelate(self, points, gradients, centre, parameters):

@@ -471,11 +471,11 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
     _group_class = IsotropicMixtureGroup
     union: BlockMixture | None = None  # of modes of unequal shape
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.take_data()
 
-    def take_data(self):
+    def take_data(self) -> None:
         """Record the present data of the model as those of the fit."""
         self.fitted_data = FittedData.of(self.model)
 
@@ -511,7 +511,7 @@ class IsotropicMixture(Fitted, SingleGroupApproximation):  # noqa: D101 - its do
 
     def closing_line(self, n_steps: int) -> str:
         """Say in one line how a fit ended."""
-        return table.closing_line(self.mixture.used, self.history, n_steps)
+        return table.closing_line(self.mixture.used, self.history or History(), n_steps)
 
 
 SAMPLE_ARGUMENTS = frozenset(signature(Fitted.sample).parameters)

@@ -3,19 +3,25 @@
 import logging
 import time
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from pymc_isomix.backend.compilation import jax_failure
 from pymc_isomix.backend.upstream import forget_expressions
+from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.fitting import warm_start
+from pymc_isomix.fitting.loop import Callbacks, Trace
 from pymc_isomix.fitting.record import CONVERGED, GAUSSIAN
+from pymc_isomix.fitting.second_order import Batch
 from pymc_isomix.fitting.target import ModelTarget
+from pymc_isomix.interface.operator import MixtureKL
 from pymc_isomix.interface.settings import DENSE_UP_TO
 from pymc_isomix.model.compiled import CompiledModel, rows_per_row_of_minibatch
 from pymc_isomix.model.starts import starting_means
 from pymc_isomix.sites.blocks import Block, BlockMixture
+from pymc_isomix.sites.coordinates import Coordinates
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +48,13 @@ class Watch:
     callbacks : Callbacks
     """
 
-    def __init__(self, trace, approx, kind, callbacks):
+    def __init__(self, trace: Trace, approx: Any, kind: str, callbacks: Callbacks) -> None:
         self.trace, self.approx, self.group, self.kind = trace, approx, approx.groups[0], kind
         self.callbacks = callbacks
-        self.last = None
+        self.last: Batch | None = None
         self.show = lambda text: None
 
-    def __call__(self, batch):
+    def __call__(self, batch: Batch) -> None:
         """Record one batch; end the fit when the budget is spent."""
         trace = self.trace
         if trace.taken == len(trace.losses):
@@ -63,7 +69,7 @@ class Watch:
             self.put([batch], np.ones(1))
             self.callbacks.call(trace)
 
-    def put(self, batches, shares, **options):
+    def put(self, batches: list[Batch], shares: np.ndarray, **options: Any) -> None:
         """Put Gaussians in place of the approximation's parameters."""
         group = self.group
         n_components = group.mixture.n_components
@@ -71,21 +77,21 @@ class Watch:
         self.put_mixture(mixture)
         self.put_coordinates(self.coordinates_of(batches[0]))
 
-    def coordinates_of(self, batch):
+    def coordinates_of(self, batch: Batch) -> Coordinates:
         """Return the coordinates of a Gaussian, which may have a shape."""
         return self.group.coordinate_map.of(batch.gaussian.parameters)
 
-    def put_coordinates(self, coordinates):
+    def put_coordinates(self, coordinates: Coordinates) -> None:
         """Put coordinates, with a shape or without, in place of those of PyMC's group."""
         self.group.coordinates = coordinates
         forget_expressions(self.approx)
 
-    def put_mixture(self, mixture):
+    def put_mixture(self, mixture: Mixture) -> None:
         """Put a mixture with one metric in place of the parameters of PyMC's group."""
         diagonal = self.group.mixture.log_variances.ndim == 2
         self.group.mixture = mixture.with_diagonal_variances() if diagonal else mixture
 
-    def block(self, batch):
+    def block(self, batch: Any) -> Any:
         """Return a Gaussian as a block of one component."""
         mixture = warm_start.as_mixture([batch], np.ones(1), 1, kind=self.kind)
         return Block(mixture, self.coordinates_of(batch))
@@ -113,7 +119,9 @@ class Beginning:
         Whether a mixture starts from Gaussians.
     """
 
-    def __init__(self, trace, approx, operator, callbacks):
+    def __init__(
+        self, trace: Trace, approx: Any, operator: MixtureKL, callbacks: Callbacks
+    ) -> None:
         self.trace, self.approx, self.operator = trace, approx, operator
         group = approx.groups[0]
         mixture = group.mixture
@@ -126,7 +134,7 @@ class Beginning:
         self.modes: list = []
         self.ended = self.is_warm = False
 
-    def begin(self, *, stop_early, with_shape, progressbar, theme):
+    def begin(self, *, stop_early: bool, with_shape: bool, progressbar: bool, theme: Any) -> None:
         """Fit a Gaussian at each mode, and decide whether they are enough.
 
         Parameters
@@ -230,16 +238,16 @@ class Beginning:
         else:
             self.modes = [b for b, share in zip(batches, shares, strict=True) if share > LIGHT]
 
-    def start_at(self, batch):
+    def start_at(self, batch: Any) -> None:
         """Put the components at one mode, to start its mixture."""
         self.watch.put([batch], np.ones(1), spread=warm_start.SPREAD, rng=self.rng)
 
-    def fitted_block(self):
+    def fitted_block(self) -> Any:
         """Return the present mixture of one mode."""
         group = self.approx.groups[0]
         return Block(group.mixture.used, group.coordinates)
 
-    def unite_modes(self, blocks):
+    def unite_modes(self, blocks: Any) -> None:
         """Join the mixtures of modes, and Gaussians of light ones, by their masses."""
         fitted = [id(batch) for batch in self.modes]
         light = [self.watch.block(b) for b in self.batches if id(b) not in fitted]
@@ -257,7 +265,7 @@ class Beginning:
         with np.errstate(divide="ignore"):
             self.unite(blocks, np.log(warm_start.shares_of(log_p, log_q, sizes)))
 
-    def unite(self, blocks, log_weights):
+    def unite(self, blocks: Any, log_weights: Any) -> None:
         """Make blocks the approximation. PyMC's expressions use one metric."""
         heavy = [j for j, log_weight in enumerate(log_weights) if log_weight > np.log(LEAST_SHARE)]
         union = BlockMixture.of([blocks[j] for j in heavy], np.asarray(log_weights)[heavy])

@@ -1,6 +1,7 @@
 """Checks of a model, and of the arguments of a fit, made before anything compiles."""
 
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -36,7 +37,7 @@ MEANT = {
 }
 
 
-def check_fit(n, backend, callbacks):
+def check_fit(n: int, backend: str | None, callbacks: list | None) -> None:
     """Raise unless the arguments of a fit are valid.
 
     A backend is a name of PyMC's or the name of a PyTensor mode.
@@ -54,7 +55,7 @@ def check_fit(n, backend, callbacks):
             raise TypeError(f"callbacks must be a list of callables; it contains {callback!r}")
 
 
-def refuse_unknown(function, given, known):
+def refuse_unknown(function: str, given: dict, known: set) -> None:
     """Raise TypeError for unknown arguments, and suggest what may be meant."""
     refuse_misspelt(function, given, known)
     for name in given:
@@ -65,7 +66,7 @@ def refuse_unknown(function, given, known):
             )
 
 
-def refuse_misspelt(function, given, known):
+def refuse_misspelt(function: str, given: dict, known: Any) -> None:
     """Raise TypeError for an argument whose name is nearly that of a known one."""
     for name in given:
         near = get_close_matches(name, known, 1, CLOSE)
@@ -73,7 +74,7 @@ def refuse_misspelt(function, given, known):
             raise TypeError(f"{function}() takes no {name}: did you mean {near[0]}=?")
 
 
-def check_model(model):
+def check_model(model: Any) -> pm.Model:
     """Return the model, or that of the context; raise unless it has only continuous variables."""
     model = given_model(model, " (to IsoMix, because pm.fit does not forward its own)")
     if not model.free_RVs:
@@ -97,7 +98,7 @@ def check_model(model):
     return model
 
 
-def given_model(model, hint=""):
+def given_model(model: Any, hint: str = "") -> pm.Model:
     """Return the model, or that of the context; raise TypeError if there is none."""
     if model is not None and not isinstance(model, pm.Model):
         raise TypeError(f"model must be a pymc.Model; got {type(model).__name__}")
@@ -188,7 +189,7 @@ def _has_no_pullback(op):
     )
 
 
-def refuse_what_pm_fit_drops(caller, model):
+def refuse_what_pm_fit_drops(caller: Any, model: pm.Model) -> None:
     """Raise if ``pm.fit`` got arguments that it drops for an Inference instance.
 
     Parameters

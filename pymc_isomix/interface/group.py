@@ -1,13 +1,15 @@
 """The family as a registered Group of PyMC."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytensor.tensor as pt
+import xarray as xr
 from pymc.variational.opvi import Group, VIState, node_property
 from pytensor.gradient import disconnected_grad, zero_grad
 from pytensor.graph.basic import Variable
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.compilation import CHEAP, compiling
 from pymc_isomix.backend.upstream import forget_expressions
 from pymc_isomix.family import density
@@ -17,7 +19,7 @@ from pymc_isomix.interface import parameters
 from pymc_isomix.model import traces
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.blocks import Block, BlockMixture
-from pymc_isomix.sites.coordinates import CoordinateMap, Coordinates
+from pymc_isomix.sites.coordinates import SHAPE, CoordinateMap, Coordinates
 from pymc_isomix.sites.find import find_coordinates
 
 STATE_DRAWS = 2000  # draws for the model-space moments of ``state``
@@ -82,24 +84,26 @@ class IsotropicMixtureGroup(Group):
             self._user_params = parameters.adopt(self.user_params, self.ddim)
         self._finalize_init()
 
-    def create_shared_params(self, *, coordinates="affine", values=None, **start):
+    def create_shared_params(
+        self, *, coordinates: str = "affine", values: dict | None = None, **start: Any
+    ) -> dict:
         """Allocate the variational parameters at their first values, or at ``values`` by name."""
         auto = coordinates == "auto"
         self.coordinate_map = find_coordinates(self.space) if auto else CoordinateMap(self.space)
         if values is None:
             values = parameters.first_values(self.coordinate_map, self.rng, **start)
-        of_coordinates = {name: value for name, value in values.items() if name not in NAMES}
-        self.coordinate_map = self.coordinate_map.of(of_coordinates).map
+        if set(SHAPE.values()) <= set(values):
+            self.coordinate_map = self.coordinate_map.with_shape()
         return parameters.allocate(values)
 
     @property
-    def coordinates(self):
+    def coordinates(self) -> Coordinates:
         """The present coordinates y, :class:`Coordinates`; settable."""
         values = parameters.numbers(self.params_dict, self.coordinate_map.parameter_shapes)
         return Coordinates(self.coordinate_map, values)
 
     @coordinates.setter
-    def coordinates(self, coordinates):
+    def coordinates(self, coordinates: Coordinates) -> None:
         if coordinates.map.key != self.coordinate_map.key:
             self._take_map(coordinates)
         for name, value in coordinates.parameters.items():
@@ -117,27 +121,27 @@ class IsotropicMixtureGroup(Group):
         forget_expressions(self)
 
     @property
-    def density(self):
+    def density(self) -> BlockMixture:
         """The approximation as numbers, of one block; a :class:`BlockMixture`."""
         return BlockMixture.of([Block(self.mixture.used, self.coordinates)])
 
     @property
-    def space(self):
+    def space(self) -> FlatSpace:
         """The places of the group's variables in a flat point."""
         return FlatSpace(self.model, self.ordering)
 
     @node_property
-    def means(self):
+    def means(self) -> Values:
         """Component means (K, d), coordinates y: unconstrained space without sites."""
         return self.params_dict["means"]
 
     @node_property
-    def log_variances(self):
+    def log_variances(self) -> Values:
         """Log variances (K,) or, of diagonal components, (K, d), whitened space."""
         return self.params_dict["log_variances"]
 
     @node_property
-    def log_weights(self):
+    def log_weights(self) -> Values:
         """Normalised log weights (K,), without gradient.
 
         The component of a draw is not differentiable in the weights.
@@ -145,27 +149,27 @@ class IsotropicMixtureGroup(Group):
         return zero_grad(density.log_normalise(self.params_dict["log_weights"]))
 
     @node_property
-    def metric(self):
+    def metric(self) -> Values:
         """L, lower triangular (d, d), its diagonal (d,), or a scalar."""
         return metrics.differentiable(self.params_dict["metric"])
 
     @node_property
-    def whitened_means(self):
+    def whitened_means(self) -> Values:
         """Component means (K, d) in whitened space, relative to the centre of the mixture."""
         return metrics.whiten(self.metric, self.means - self.centre)
 
     @node_property
-    def centre(self):
+    def centre(self) -> Values:
         """Mean of the mixture, (d,), coordinates y."""
         return density.mean(self.means, self.log_weights)
 
     @node_property
-    def mean(self):
+    def mean(self) -> Values:
         """Mean of the mixture, (d,), unconstrained space; with sites, see :attr:`moments`."""
         return self.moments[0] if self.coordinate_map else self.centre
 
     @node_property
-    def cov(self):
+    def cov(self) -> Values:
         """Covariance of the mixture, (d, d), unconstrained space."""
         if self.coordinate_map:
             _, offsets, weights = self.moments
@@ -174,7 +178,7 @@ class IsotropicMixtureGroup(Group):
         return metrics.covariance(self.typical_metric, self.ddim) + between
 
     @node_property
-    def std(self):
+    def std(self) -> Values:
         """Return the standard deviation of the mixture, (d,), unconstrained space."""
         if self.coordinate_map:
             _, offsets, weights = self.moments
@@ -183,17 +187,17 @@ class IsotropicMixtureGroup(Group):
         return pt.sqrt(metrics.variance(self.typical_metric, self.ddim) + between)
 
     @property
-    def typical_metric(self):
+    def typical_metric(self) -> Values:
         """Metric of a component with the mean variance."""
         return self.metric * pt.sqrt(density.within_variance(self.log_variances, self.log_weights))
 
     @node_property
-    def whitened_deviations(self):
+    def whitened_deviations(self) -> Values:
         """Deviations of the components in whitened space, (K, 1), or (K, d) of diagonal ones."""
         return density.as_matrix(pt.exp(0.5 * self.log_variances))
 
     @property
-    def moments(self):
+    def moments(self) -> Any:
         """Mean (d,), and offsets and weights of the fixed draws behind the moments.
 
         Moments in z have no closed form. These come from 2000 fixed antithetic draws.
@@ -213,7 +217,7 @@ class IsotropicMixtureGroup(Group):
         return mean, unconstrained - mean, weights
 
     @node_property
-    def symbolic_coordinates(self):
+    def symbolic_coordinates(self) -> Values:
         """Draws (s, d) from the noise and the components, coordinates y."""
         component = self.symbolic_component
         scale = self.whitened_deviations[component]
@@ -223,7 +227,7 @@ class IsotropicMixtureGroup(Group):
         return pt.specify_shape(place + noise, (None, self.ddim))
 
     @node_property
-    def symbolic_random(self):
+    def symbolic_random(self) -> Values:
         """Draws (s, d) from the noise and the components, unconstrained space."""
         if not self.coordinate_map:
             return self.symbolic_coordinates
@@ -231,7 +235,7 @@ class IsotropicMixtureGroup(Group):
         return pt.switch((self.symbolic_component < 0)[:, None], self.mean, points)
 
     @node_property
-    def symbolic_logq_not_scaled(self):
+    def symbolic_logq_not_scaled(self) -> Values:
         """Log density (s,) of ``symbolic_random``, in unconstrained space."""
         points = metrics.whiten(self.metric, self.symbolic_coordinates - self.centre)
         log_q = density.log_density(
@@ -242,7 +246,9 @@ class IsotropicMixtureGroup(Group):
             log_q -= self.coordinate_map.batched(self.symbolic_coordinates, self.params_dict)[1]
         return log_q
 
-    def make_size_and_deterministic_replacements(self, s, d, more_replacements=None):
+    def make_size_and_deterministic_replacements(
+        self, s: Values | None, d: Values, more_replacements: dict | None = None
+    ) -> dict:
         """Replace the noise and the component of each draw; -1 is the mixture's mean."""
         replacements = super().make_size_and_deterministic_replacements(s, d, more_replacements)
         size = pt.as_tensor(1 if s is None else s)
@@ -260,7 +266,7 @@ class IsotropicMixtureGroup(Group):
         return {**replacements, self.symbolic_component: disconnected_grad(component)}
 
     @property
-    def mixture(self):
+    def mixture(self) -> Mixture:
         """Parameters as a :class:`~pymc_isomix.family.mixture.Mixture`; settable."""
         if self.user_params is None:
             values = parameters.numbers(self.shared_params, NAMES)
@@ -269,44 +275,27 @@ class IsotropicMixtureGroup(Group):
         return Mixture(**values).replace()
 
     @mixture.setter
-    def mixture(self, mixture):
+    def mixture(self, mixture: Mixture) -> None:
         for name, value in mixture.as_dict().items():
             shared = self.shared_params[name]
             shared.set_value(np.asarray(value, dtype=shared.dtype))
 
-    def draw_unconstrained(self, draws, rng):
-        """Draw from the mixture with NumPy.
-
-        Returns
-        -------
-        points : (draws, d) array
-            Unconstrained space.
-        component : (draws,) integer array
-        """
-        points, component = self.mixture.draw(draws, rng)
-        return self.to_unconstrained(points)[0], component
-
-    def to_unconstrained(self, points):
-        """Map coordinates y (S, d), an array, to z (S, d) and ``log |dz/dy|`` (S,)."""
-        return self.coordinates.to_unconstrained(points)
-
-    def log_density(self, points):
+    def log_density(self, points: np.ndarray) -> np.ndarray:
         """Log density (S,) of the mixture at unconstrained points (S, d), a NumPy array."""
-        points, log_determinant = self.coordinates.from_unconstrained(points)
-        return self.mixture.log_density(points) + log_determinant
+        return self.density.log_density_unconstrained(points)
 
-    def var_to_data(self, shared):
+    def var_to_data(self, shared: Values) -> xr.Dataset:
         """Map a flat vector to a dataset by variable, as PyMC does, with a cheap compilation."""
         return super().var_to_data(pt.as_tensor(shared.eval(mode=CHEAP)))
 
     @property
-    def state(self):
+    def state(self) -> Any:
         """Mean and standard deviation of every variable in model space, from draws.
 
         Moments do not pass through a transform, so 2000 fixed draws give them. Variables of other
         groups stay at the model's initial point.
         """
-        points, _ = self.draw_unconstrained(STATE_DRAWS, np.random.default_rng(0))
+        points, _ = self.density.draw_unconstrained(STATE_DRAWS, np.random.default_rng(0))
         draws = traces.constrained_draws(self.space, points)
         names = [rv.name for rv in self.group]
         if getattr(self, "include_transformed", False):

@@ -5,6 +5,7 @@ import sys
 import time
 from functools import partial
 from inspect import signature
+from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -126,25 +127,25 @@ class IsoMix(Inference):
 
     def __init__(
         self,
-        n_components=50,
+        n_components: Any = 50,
         *,
-        component_variances="isotropic",
-        variance_update="mirror",
-        shared_variance=False,
-        metric="auto",
-        coordinates="auto",
-        weights="learned",
-        step_size="auto",
-        schedule="auto",
-        n_samples=None,
-        start=None,
-        start_sigma=None,
-        init="jitter",
-        init_width=1.0,
-        random_seed=None,
-        convergence="auto",
-        model=None,
-    ):
+        component_variances: str = "isotropic",
+        variance_update: str = "mirror",
+        shared_variance: bool = False,
+        metric: str = "auto",
+        coordinates: str = "auto",
+        weights: str = "learned",
+        step_size: str = "auto",
+        schedule: str = "auto",
+        n_samples: int | None = None,
+        start: np.ndarray | None = None,
+        start_sigma: float | None = None,
+        init: str = "jitter",
+        init_width: float = 1.0,
+        random_seed: int | np.random.Generator | None = None,
+        convergence: str | None = "auto",
+        model: Any = None,
+    ) -> None:
         if isinstance(n_components, pm.Model):
             raise TypeError("pass the model by name: IsoMix(model=model)")
         self._begin(
@@ -181,7 +182,7 @@ class IsoMix(Inference):
         super().__init__(MixtureKL, approx, None, rule=settings.rule(n_elements))
 
     @classmethod
-    def of(cls, approx, settings):
+    def of(cls, approx: IsotropicMixture, settings: Settings) -> "IsoMix":
         """Return the inference that fits an approximation; :func:`pymc_isomix.resume` calls it."""
         inference = cls.__new__(cls)
         inference._adopt(approx, settings)
@@ -190,15 +191,15 @@ class IsoMix(Inference):
     @classmethod
     def paper(
         cls,
-        n_components=10,
+        n_components: int = 10,
         *,
-        step_size=0.1,
-        schedule="constant",
-        n_samples=10,
-        start_sigma=1.0,
-        model=None,
-        **kwargs,
-    ):
+        step_size: float = 0.1,
+        schedule: str = "constant",
+        n_samples: int = 10,
+        start_sigma: float = 1.0,
+        model: pm.Model | None = None,
+        **kwargs: Any,
+    ) -> "IsoMix":
         r"""Return the paper's own algorithm: identity metric, uniform weights, an absolute step.
 
         Parameters
@@ -228,17 +229,17 @@ class IsoMix(Inference):
 
     def fit(
         self,
-        n=10000,
-        score=None,
-        callbacks=None,
-        progressbar=True,
-        progressbar_theme=default_progress_theme,
+        n: int = 10000,
+        score: Any = None,
+        callbacks: list | None = None,
+        progressbar: bool = True,
+        progressbar_theme: Any = default_progress_theme,
         *,
-        backend=None,
-        include_transformed=False,
-        compile_kwargs=None,
-        **kwargs,
-    ):
+        backend: str | None = None,
+        include_transformed: bool = False,
+        compile_kwargs: dict | None = None,
+        **kwargs: Any,
+    ) -> IsotropicMixture:
         """Fit the approximation; ``pm.fit(n, method=self, ...)`` calls this.
 
         Parameters
@@ -318,7 +319,9 @@ class IsoMix(Inference):
                 logger.warning(f"{error} It is compiled with PyMC's default backend instead.")
         return fit_on(backend)
 
-    def refine(self, n, progressbar=True, progressbar_theme=default_progress_theme):
+    def refine(
+        self, n: int, progressbar: bool = True, progressbar_theme: Any = default_progress_theme
+    ) -> None:
         """Take n more steps with the step that the last fit compiled.
 
         Parameters are those of PyMC's method.

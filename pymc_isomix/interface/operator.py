@@ -4,6 +4,7 @@ import logging
 from dataclasses import fields
 from functools import partial
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytensor
@@ -12,6 +13,7 @@ from pymc.variational.opvi import ObjectiveFunction, ObjectiveUpdates, Operator
 from pymc.variational.updates import total_norm_constraint
 from pytensor.compile.mode import get_mode
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.checks import check_count
 from pymc_isomix.backend.compilation import (
     CHEAP_FAST,
@@ -28,6 +30,8 @@ from pymc_isomix.backend.jax_ops import teach_jax
 from pymc_isomix.backend.upstream import collect_default_updates
 from pymc_isomix.fitting import steppers
 from pymc_isomix.fitting.steppers import Loop
+from pymc_isomix.interface.approximation import IsotropicMixture
+from pymc_isomix.interface.group import IsotropicMixtureGroup
 from pymc_isomix.model.compiled import CompiledModel, has_minibatches
 from pymc_isomix.model.model_cache import graph_key, model_cache
 from pymc_isomix.results.importance import get_ready, import_psis
@@ -46,7 +50,7 @@ def _is_set(value):
 class MixtureObjective(ObjectiveFunction):
     """Builds the step: draws, model, estimates, and the updates of all parameters."""
 
-    def mode_of(self, compile_kwargs):
+    def mode_of(self, compile_kwargs: dict) -> Any:
         """Return the PyTensor mode of a step, and record its backend."""
         mode = get_mode(compile_kwargs.get("mode"))
         self.op.backend = backend_name(mode)
@@ -54,8 +58,13 @@ class MixtureObjective(ObjectiveFunction):
 
     @compiling()
     def step_function(
-        self, *, score=True, compile_kwargs=None, fn_kwargs=None, whole=False, **kwargs
-    ):
+        self,
+        *,
+        score: bool = True,
+        compile_kwargs: dict | None = None,
+        whole: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """Compile the step, which returns the loss, NaN for a refused step.
 
         On numba and C only the model is compiled, unless ``whole``; the arithmetic of the mixture
@@ -66,7 +75,7 @@ class MixtureObjective(ObjectiveFunction):
         JAXCompilationError
             If JAX cannot compile the step.
         """
-        compile_kwargs = dict(compile_kwargs or fn_kwargs or {})  # the second is an older name
+        compile_kwargs = dict(compile_kwargs or {})
         mode, flags = self.mode_of(compile_kwargs), {}
         random_seed = self.approx.rng.randint(2**30, dtype=np.int64)
         own_gradient = bool(kwargs.get("more_obj_params"))  # it comes after the model's rewrites
@@ -86,7 +95,7 @@ class MixtureObjective(ObjectiveFunction):
             )
 
     @compiling()
-    def stepper(self, *, compile_kwargs, whole, **kwargs):
+    def stepper(self, *, compile_kwargs: dict, whole: bool, **kwargs: Any) -> Any:
         """Return the stepper of a fit, compiled now or by an earlier fit of the model.
 
         On JAX it is a loop. The model stores it unless special settings change the step.
@@ -132,18 +141,18 @@ class MixtureObjective(ObjectiveFunction):
 
     def updates(
         self,
-        obj_n_mc=None,
-        tf_n_mc=None,
-        obj_optimizer=None,
-        test_optimizer=None,
-        more_obj_params=None,
-        more_tf_params=None,
-        more_updates=None,
-        more_replacements=None,
-        total_grad_norm_constraint=None,
-        model_mode=None,
-        n_devices=1,
-    ):
+        obj_n_mc: Any = None,
+        tf_n_mc: Any = None,
+        obj_optimizer: Any = None,
+        test_optimizer: Any = None,
+        more_obj_params: Any = None,
+        more_tf_params: Any = None,
+        more_updates: Any = None,
+        more_replacements: Any = None,
+        total_grad_norm_constraint: Any = None,
+        model_mode: Any = None,
+        n_devices: int = 1,
+    ) -> Any:
         r"""Build the updates of one step, and the loss.
 
         Parameters
@@ -203,7 +212,7 @@ class MixtureObjective(ObjectiveFunction):
         return result
 
 
-def check_devices(n_devices, operator, n_samples=None):
+def check_devices(n_devices: int, operator: "MixtureKL", n_samples: Any = None) -> None:
     """Raise unless JAX has so many devices, and the draws divide evenly among them."""
     check_count("n_devices", n_devices)
     if n_devices == 1:
@@ -251,7 +260,7 @@ class MixtureKL(Operator):
 
     objective_class = MixtureObjective
 
-    def __init__(self, approx, rule=None):
+    def __init__(self, approx: IsotropicMixture, rule: StepRule | None = None) -> None:
         super().__init__(approx)
         self.rule = StepRule() if rule is None else rule
         means = self.group.shared_params["means"]
@@ -265,16 +274,16 @@ class MixtureKL(Operator):
             self.anchor = Anchor.allocate(n_dim, means.dtype)
 
     @property
-    def group(self):
+    def group(self) -> IsotropicMixtureGroup:
         """The group of variables that is fitted."""
         return self.approx.groups[0]
 
     @property
-    def n_draws(self):
+    def n_draws(self) -> int:
         """Draws per step, over all components."""
         return len(self.info.n_finite.get_value(borrow=True)) * self.rule.n_samples
 
-    def move_anchor(self):
+    def move_anchor(self) -> None:
         """Put the anchor of minibatches at the mixture's mean, with one evaluation of all data."""
         assert self.anchor is not None
         if not self.moves_anchor:
@@ -292,7 +301,7 @@ class MixtureKL(Operator):
         self.anchor.move(point[0], log_density[0], gradient[0])
 
     @property
-    def shared(self):
+    def shared(self) -> dict:
         """Shared variables of the step by name, without those of the model."""
         found = {"step_size": self.step_size, **self.group.shared_params}
         for name in ("info", "anchor"):
@@ -301,7 +310,7 @@ class MixtureKL(Operator):
         return found
 
     @property
-    def key(self):
+    def key(self) -> tuple | None:
         """Return the key of a step without special settings."""
         group = self.group
         if group.user_params is not None or len(self.approx.groups) > 1:
@@ -309,10 +318,10 @@ class MixtureKL(Operator):
         types = tuple((name, variable.type) for name, variable in self.shared.items())
         return "step", self.rule, types, group.coordinate_map.key, graph_key(group.space)
 
-    def set_step_size(self, step_size):
+    def set_step_size(self, step_size: float) -> None:
         """Set the size of the next step."""
         self.step_size.set_value(np.asarray(step_size, dtype=self.step_size.dtype))
 
-    def apply(self, f):
+    def apply(self, f: Any) -> Values:
         """Apply the operator: log q - log p, for PyMC's ``score_function``."""
         return self.logq - self.logp

@@ -1,5 +1,7 @@
 """The variational parameters of a group: shared variables, or the user's own."""
 
+from typing import Any
+
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
@@ -9,25 +11,26 @@ from pymc.variational.opvi import ParametrizationError
 from pymc_isomix.family.mixture import NAMES
 from pymc_isomix.interface.settings import DENSE_UP_TO, metric_kind
 from pymc_isomix.model import starts
+from pymc_isomix.sites.coordinates import CoordinateMap
 from pymc_isomix.sites.find import FARTHEST, TYPICAL, starting_coordinates
 
 SEVERAL = {"metric": "(), (d,) or (d, d)", "log_variances": "(K,) or (K, d)"}  # alternative shapes
 
 
 def first_values(
-    coordinates,
-    rng,
+    coordinates: CoordinateMap,
+    rng: np.random.RandomState,
     *,
-    n_components=1,
-    metric="identity",
-    component_variances="isotropic",
-    start=None,
-    start_sigma=None,
-    init="jitter",
-    init_width=1.0,
-    dense_up_to=DENSE_UP_TO,
-    **_ignored,
-):
+    n_components: int = 1,
+    metric: str = "identity",
+    component_variances: str = "isotropic",
+    start: np.ndarray | None = None,
+    start_sigma: float | None = None,
+    init: str = "jitter",
+    init_width: float = 1.0,
+    dense_up_to: int = DENSE_UP_TO,
+    **_ignored: Any,
+) -> dict:
     """Choose the first values of all variational parameters, {name: array}."""
     space = coordinates.space
     kind = metric_kind(metric, space.n_dim, dense_up_to)
@@ -37,9 +40,9 @@ def first_values(
         start=start,
         init=init,
         init_width=init_width,
-        random_seed=rng.randint(2**30, dtype=np.int64),
+        random_seed=int(rng.randint(2**30, dtype=np.int64)),
     )
-    log_variance, metric = starts.starting_scale(
+    log_variance, first_metric = starts.starting_scale(
         space, kind, start_sigma, diagonal=component_variances == "diagonal"
     )
     chosen = start is not None or init == "uniform"
@@ -50,12 +53,12 @@ def first_values(
         "means": means,
         "log_variances": np.full((n_components, *np.shape(log_variance)), log_variance),
         "log_weights": np.full(n_components, -np.log(n_components)),
-        "metric": metric,
+        "metric": first_metric,
         **of_coordinates,
     }
 
 
-def allocate(values):
+def allocate(values: dict) -> dict:
     """Make shared variables at given values, {name: array}."""
     return {
         name: pytensor.shared(floatX(value), name, shape=value.shape)
@@ -63,13 +66,13 @@ def allocate(values):
     }
 
 
-def numbers(shared, names):
+def numbers(shared: dict, names: Any) -> dict:
     """Return copies of the values of shared variables, {name: array}."""
     # with JAX's arrays, JAX would compile a copy for every shape
     return {name: np.array(shared[name].get_value(borrow=True)) for name in names}
 
 
-def adopt(params, n_dim):
+def adopt(params: dict, n_dim: int) -> dict:
     """Check the user's own parameters, and give them their static shapes.
 
     Raises

@@ -9,7 +9,7 @@ import numpy as np
 
 from pymc_isomix.backend.checks import check_choice, check_count, check_number, check_seed
 from pymc_isomix.family.metric import KINDS
-from pymc_isomix.family.mixture import COMPONENT_VARIANCES
+from pymc_isomix.family.mixture import COMPONENT_VARIANCES, Mixture
 from pymc_isomix.fitting.schedules import check_schedule
 from pymc_isomix.model.starts import INITS
 from pymc_isomix.step.bounds import StepRule
@@ -72,7 +72,7 @@ class Settings:
     start_sigma: Any = None
     init: str = "jitter"
     init_width: float = 1.0
-    random_seed: int | None = None
+    random_seed: Any = None
     convergence: str | None = "auto"
     absolute_step: bool = False
 
@@ -91,13 +91,13 @@ class Settings:
         check_number("init_width", self.init_width, zero=True)
 
     @property
-    def first_step(self):
+    def first_step(self) -> float:
         """The user's step size, or that of ``"auto"``."""
         auto = isinstance(self.step_size, str) and self.step_size == "auto"
         return STEP_SIZE if auto else self.step_size
 
     @property
-    def starts_warm(self):
+    def starts_warm(self) -> bool:
         """Whether a fit begins with Gaussians by second-order steps."""
         return (
             self.schedule == "auto"
@@ -107,7 +107,7 @@ class Settings:
             and not self.absolute_step
         )
 
-    def draws_of_each(self, n_elements=0):
+    def draws_of_each(self, n_elements: int = 0) -> int:
         """Draws per component and step, B, for sites with so many elements."""
         if self.n_samples is not None:
             return self.n_samples
@@ -115,7 +115,7 @@ class Settings:
             return math.ceil(FEWEST_OF_MANY / self.n_components)
         return max(3, math.ceil(FEWEST_DRAWS / self.n_components))
 
-    def rule(self, n_elements=0):
+    def rule(self, n_elements: int = 0) -> StepRule:
         """Return the settings of a step, for sites with so many elements."""
         return StepRule(
             variance_update=self.variance_update,
@@ -126,21 +126,21 @@ class Settings:
         )
 
     @property
-    def for_the_group(self):
+    def for_the_group(self) -> dict:
         """Arguments of a new :class:`pymc_isomix.IsotropicMixtureGroup`, by name."""
         dense_up_to = DENSE_AT_START if self.starts_warm else DENSE_UP_TO
         return {name: getattr(self, name) for name in OF_THE_START} | {"dense_up_to": dense_up_to}
 
-    def record(self):
+    def record(self) -> dict:
         """Describe the settings for JSON."""
         return self.record_of(field.name for field in fields(self))
 
-    def record_of(self, names):
+    def record_of(self, names: Any) -> dict:
         """Describe some of the settings."""
         return {name: _describe(getattr(self, name)) for name in names}
 
     @classmethod
-    def from_record(cls, record, **changes):
+    def from_record(cls, record: dict, **changes: Any) -> "Settings":
         """Undo :meth:`record`, with some settings changed.
 
         Raises
@@ -164,7 +164,7 @@ class Settings:
                 )
         return cls(**settings)
 
-    def of(self, mixture):
+    def of(self, mixture: Mixture) -> "Settings":
         """Return the settings with those that a mixture fixes."""
         return replace(
             self,
@@ -174,7 +174,7 @@ class Settings:
         )
 
 
-def metric_kind(given, n_dim, dense_up_to=DENSE_UP_TO):
+def metric_kind(given: str, n_dim: int, dense_up_to: int = DENSE_UP_TO) -> str:
     """Return the kind of metric, and log the choice for ``"auto"``."""
     if given != "auto":
         return given

@@ -1,6 +1,7 @@
 """A model's log density, with or without its gradient, at many points at once."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from pytensor.tensor.subtensor import (
 from pytensor.tensor.variable import TensorVariable
 
 from pymc_isomix.backend import upstream
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.compilation import CompiledApart, compiling
 from pymc_isomix.backend.jax_ops import compute_clipped_once
 from pymc_isomix.backend.linalg import GAUSSIAN_MAP, ROOT, use_quick_cholesky
@@ -52,15 +54,15 @@ class BatchedTarget(NamedTuple):
 
 
 def batched_log_density(
-    space,
-    points,
+    space: FlatSpace,
+    points: Values,
     *,
-    coordinates=None,
-    parameters=None,
-    more_replacements=None,
-    mode=None,
-    on_jax=False,
-):
+    coordinates: Any = None,
+    parameters: dict | None = None,
+    more_replacements: dict | None = None,
+    mode: str | None = None,
+    on_jax: bool = False,
+) -> BatchedTarget:
     """Build the model's log joint density and gradient at a batch of points.
 
     One vectorised graph serves all points, which share everything that does not depend on them,
@@ -102,6 +104,7 @@ def batched_log_density(
     if of_sites:
         given = {target.parameters[name]: parameters[name] for name in of_sites}
         outputs = graph_replace(outputs, given, strict=False)
+    batched: Any
     if mode is None:
         batched = (
             batch_in_chunks(outputs, point, points) if on_jax else batch(outputs, point, points)
@@ -165,7 +168,7 @@ def _stable_gradient(log_density, check_bounds):
     return upstream.rewrite_pregrad(flat)
 
 
-def stabilise(outputs):
+def stabilise(outputs: Sequence[Values]) -> Any:
     """Rewrite expressions to stay finite as far out as PyMC's own functions do.
 
     log(1 - sigmoid(x)) becomes softplus, a softmax subtracts its maximum, and so on. Cheap modes
@@ -180,7 +183,7 @@ def stabilise(outputs):
     return rewrite_graph(outputs, custom_rewrite=last, clone=True, **rewrites)
 
 
-def inline_own_gradients(outputs):
+def inline_own_gradients(outputs: Sequence[Values]) -> Any:
     """Replace Ops that exist only for their gradient by their graphs."""
     if not any(v.owner and _has_own_gradient(v.owner.op) for v in ancestors(outputs)):
         return outputs
@@ -197,7 +200,7 @@ def _has_own_gradient(op):
 
 
 @node_rewriter([AdvancedSubtensor, AdvancedIncSubtensor])
-def constant_mask_to_indices(fgraph, node):
+def constant_mask_to_indices(fgraph: Any, node: Any) -> list[Values] | None:
     """Turn constant boolean masks into indices, which stay constant for JAX."""
     is_update = isinstance(node.op, AdvancedIncSubtensor)
     array, *inputs = node.inputs

@@ -1,10 +1,13 @@
 """A model at draws of the approximation, compiled once and evaluated in chunks."""
 
+from collections.abc import Callable
 from copy import copy
 from functools import cached_property
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
+import pymc as pm
 import pytensor.tensor as pt
 from pymc.model.fgraph import fgraph_from_model, model_from_fgraph
 from pymc.pytensorf import compile
@@ -20,6 +23,7 @@ from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type import TensorType
 from pytensor.tensor.type_other import NoneConst
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.compilation import (
     CHEAP,
     compiling,
@@ -38,6 +42,7 @@ from pymc_isomix.backend.upstream import (
 from pymc_isomix.model import batching, traces, vectorising
 from pymc_isomix.model.fitted_data import same, shared_variables
 from pymc_isomix.model.model_cache import cached, graph_key
+from pymc_isomix.model.space import FlatSpace
 
 RANDOM = (RandomVariable, MinibatchOp)
 AT_ONCE, AT_ONCE_ON_JAX = 150, 50  # points; on JAX chunks are padded, and often there are few draws
@@ -61,28 +66,30 @@ class CompiledModel:
         Coordinates of the points; unconstrained space when not given.
     """
 
-    def __init__(self, space, dtype, backend="", coordinates=None):
+    def __init__(
+        self, space: FlatSpace, dtype: str, backend: str = "", coordinates: Any = None
+    ) -> None:
         self.space, self.dtype, self.backend = space, dtype, backend
         self.coordinates = coordinates
         self.at_once = AT_ONCE_ON_JAX if self.is_on_jax else AT_ONCE
 
-    def at(self, coordinates):
+    def at(self, coordinates: Any) -> "CompiledModel":
         """Return a copy with other parameters of the coordinates and the same functions."""
         other = copy(self)
         other.coordinates = coordinates
         return other
 
-    def prepare(self):
+    def prepare(self) -> Callable:
         """Compile the evaluation, so that copies by :meth:`at` share it."""
         return self._function
 
     @property
-    def model(self):
+    def model(self) -> pm.Model:
         """The model."""
         return self.space.model
 
     @cached_property
-    def constrained(self):
+    def constrained(self) -> Callable:
         """Function from unconstrained points z (S, d) to {name: (S, ...)} in model space."""
         key = "constrained", self.dtype, graph_key(self.space)
         function = cached(
@@ -90,7 +97,7 @@ class CompiledModel:
         )
         return _in_chunks_by_name(function, self.at_once, self.dtype)
 
-    def to_unconstrained(self, points):
+    def to_unconstrained(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map points y (S, d) to z (S, d) and log |dz/dy| (S,)."""
         if not self.coordinates:
             return points, np.zeros(len(points), points.dtype)
@@ -100,24 +107,24 @@ class CompiledModel:
             return self._evaluate(points)[2:4]
         return self.coordinates.to_unconstrained(points)
 
-    def from_unconstrained(self, points):
+    def from_unconstrained(self, points: np.ndarray) -> np.ndarray:
         """Map unconstrained points z (S, d) to y (S, d)."""
         if not self.coordinates:
             return points
         return self.coordinates.from_unconstrained(points)[0]
 
-    def shares(self, mixture):
+    def shares(self, mixture: Any) -> np.ndarray:
         """Mean share of each pseudo-observation over draws of a mixture, (P,)."""
         points, _ = mixture.draw(AT_ONCE, np.random.default_rng(0))
         return self.coordinates.shares(points)
 
     @cached_property
-    def subsamples(self):
+    def subsamples(self) -> bool:
         """Whether the log density is that of a minibatch."""
         return self._has(RANDOM)
 
     @property
-    def is_quick(self):
+    def is_quick(self) -> bool:
         """Whether the log density is neither random nor has a loop."""
         return not self.subsamples and not self._has(Scan)
 
@@ -128,7 +135,7 @@ class CompiledModel:
             lambda: _contains(kind, [self._target(self.space).log_density]),
         )
 
-    def evaluate(self, points):
+    def evaluate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Evaluate the model at points y (S, d).
 
         Returns
@@ -150,23 +157,25 @@ class CompiledModel:
         log_density, gradient, *mapped = self._evaluate(points)[:4]
         return log_density, gradient, *(mapped or (points, np.zeros(len(points), points.dtype)))
 
-    def log_density(self, points):
+    def log_density(self, points: np.ndarray) -> np.ndarray:
         """Log joint density (S,) at points (S, d); see :meth:`evaluate`."""
         return self._evaluate(points)[0]
 
-    def log_density_and_gradient(self, points):
+    def log_density_and_gradient(self, points: np.ndarray) -> list[np.ndarray]:
         """Log density (S,) at points (S, d), and its gradient (S, d); see :meth:`evaluate`."""
         return self._evaluate(points)[:2]
 
-    def evaluate_to_learn(self, points):
+    def evaluate_to_learn(
+        self, points: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray] | None]:
         """Log density (S,), gradient (S, d), and a list of what the sites learn from, (S, ...).
 
-        The list is that of the map's "given", or None if a site has more than elements.
+        The list is that of the map's "given", or None without sites.
         """
         log_density, gradient, *more = self._evaluate(points)
-        return log_density, gradient, more[2:] if self._map and self._map.is_elementwise else None
+        return log_density, gradient, more[2:] if self._map else None
 
-    def symbolic_log_density(self, point):
+    def symbolic_log_density(self, point: Values) -> Values:
         """Build the log density of all data at one point (d,), a scalar expression."""
         target = self._full
         constants = {n: pt.constant(value) for n, value in self._parameters.items()}
@@ -216,7 +225,7 @@ class CompiledModel:
         return target
 
     @property
-    def is_on_jax(self):
+    def is_on_jax(self) -> bool:
         """Whether the model is evaluated on JAX."""
         return self.backend == "jax" and find_spec("jax") is not None
 
@@ -252,9 +261,11 @@ class CompiledModel:
             shape = (self.at_once if self.is_on_jax else None, self.space.n_dim)
             points = pt.matrix("points", shape=shape, dtype=self.dtype)
             outputs = [*target.outputs[:2], *target.unconstrained]
-            if self._map and self._map.is_elementwise:  # few numbers, which are computed anyway
+            if self._map:  # most of it is computed anyway
+                z = self.space.unflatten(target.unconstrained[0])
                 given = self._map.by_site(target.outputs[2:], target.given)
-                outputs += self._map.learned_from(given)
+                given = self._map.learned_from(given, z, self.dtype)
+                outputs += batching.stabilise([part for here in given for part in here])
             batch = vectorising.batch_in_chunks if self.is_on_jax else vectorising.batch
             batched = batch(outputs, target.point, points)
             inputs = [points, *target.parameters.values()]
@@ -275,14 +286,14 @@ class CompiledModel:
         return without_wrong_rewrites(None) if _contains(Scan, batched) else CHEAP
 
 
-def has_minibatches(model):
+def has_minibatches(model: pm.Model) -> bool:
     """Whether a model has ``pm.Minibatch``, by its graph."""
     return _contains(
         MinibatchOp, [*model.basic_RVs, *model.potentials, *model.rvs_to_values.values()]
     )
 
 
-def rows_per_row_of_minibatch(model):
+def rows_per_row_of_minibatch(model: pm.Model) -> float:
     """Return the number of rows of the data per row of a minibatch; infinite if unknown."""
     outputs = [*model.basic_RVs, *model.potentials, *model.rvs_to_values.values()]
     nodes = {v.owner for v in ancestors(outputs) if v.owner and isinstance(v.owner.op, MinibatchOp)}
@@ -296,7 +307,7 @@ def rows_per_row_of_minibatch(model):
     return max(ratios)
 
 
-def n_observations(model):
+def n_observations(model: pm.Model) -> float:
     """Count the elements of all observed variables, with all data in place of minibatches."""
     sizes = [_size(model.rvs_to_values[rv]) for rv in model.observed_RVs]
     ratio = rows_per_row_of_minibatch(model)
@@ -323,11 +334,11 @@ def _rows(variable):
 class Rescaled(MinibatchRandomVariable):
     """PyMC's class, which can be cloned even if ``total_size`` leaves a dimension out."""
 
-    def make_node(self, rv, *total_size):  # noqa: D102
+    def make_node(self, rv: Values, *total_size: Any) -> Any:  # noqa: D102
         return super().make_node(rv, *(None if NoneConst.equals(n) else n for n in total_size))
 
 
-def without_minibatches(model):
+def without_minibatches(model: pm.Model) -> pm.Model:
     """Return a model of all data: PyMC's ``remove_minibatched_nodes`` for any dimension."""
     graph, _ = fgraph_from_model(without_initial_values(model))
     graph.replace_all(

@@ -1,15 +1,18 @@
 """The data of a fit, which ``pm.set_data`` does not change."""
 
 import hashlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pymc as pm
 from pytensor.compile import SharedVariable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.compilation import compile_lock
 
 LISTED = 5  # changes named in a message
@@ -35,7 +38,7 @@ class FittedData:
     lengths: Any = ()
 
     @classmethod
-    def of(cls, model):
+    def of(cls, model: pm.Model) -> "FittedData":
         """Record the present data of a model."""
         values = {
             variable.container: (variable, variable.get_value(borrow=True))
@@ -43,13 +46,13 @@ class FittedData:
         }
         return cls(values, dict(model.coords), _dim_lengths(model))
 
-    def value(self, variable):
+    def value(self, variable: Values) -> np.ndarray:
         """Value of a shared variable at the fit, or now if the fit did not have it."""
         found = self.variables.get(variable.container)
         return variable.get_value(borrow=True) if found is None else found[1]
 
     @contextmanager
-    def in_place(self):
+    def in_place(self) -> Iterator[None]:
         """Set the model's data to these, within a ``with`` block."""
         with compile_lock:
             now = [(variable, variable.get_value(borrow=True)) for variable in self.changed()]
@@ -61,7 +64,7 @@ class FittedData:
                 for variable, value in now:
                     variable.set_value(value, borrow=True)
 
-    def changed(self):
+    def changed(self) -> dict:
         """Return the shared variables whose values have changed, with their values at the fit."""
         pairs = self.variables.values()
         return {
@@ -70,7 +73,7 @@ class FittedData:
             if not same(variable.get_value(borrow=True), value)
         }
 
-    def changes(self):
+    def changes(self) -> str:
         """Describe the changed data; empty if nothing has changed."""
         said = []
         changed = self.changed()
@@ -89,7 +92,7 @@ class FittedData:
         more = [f"{len(said) - LISTED} more"] if len(said) > LISTED else []
         return ", ".join(said[:LISTED] + more)
 
-    def digests(self):
+    def digests(self) -> dict:
         """Return shape and digest of each named variable, for a file."""
         return {
             variable.name: [list(np.shape(value)), digest(value)]
@@ -98,7 +101,7 @@ class FittedData:
         }
 
 
-def same(value, other):
+def same(value: np.ndarray, other: np.ndarray) -> bool:
     """Tell whether two values of data are equal."""
     if value is other:
         return True
@@ -108,12 +111,12 @@ def same(value, other):
     return np.array_equal(value, other, equal_nan=value.dtype.kind in "fc")
 
 
-def digest(value):
+def digest(value: np.ndarray) -> str:
     """Digest the values of an array."""
     return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
 
 
-def shared_variables(outputs):
+def shared_variables(outputs: list[Values]) -> list:
     """List the shared variables of expressions, without random generators."""
     return [
         variable

@@ -1,8 +1,13 @@
 """Compiled functions of a model, cached with it: a second fit compiles nothing."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pymc as pm
 import pytensor
 
 from pymc_isomix.backend.compilation import compile_lock
+from pymc_isomix.model.space import FlatSpace
 
 MOST = 32  # entries per model; the oldest is dropped first
 
@@ -16,7 +21,7 @@ class ModelCache(dict):
     def __deepcopy__(self, memo):
         return type(self)()
 
-    def add(self, key, value):
+    def add(self, key: Sequence, value: Any) -> Any:
         """Store a value, and return it."""
         if len(self) >= MOST:
             del self[next(iter(self))]
@@ -24,7 +29,7 @@ class ModelCache(dict):
         return value
 
 
-def model_cache(model):
+def model_cache(model: pm.Model) -> ModelCache:
     """Return the cache of a model.
 
     It is an attribute of the model and is freed with it. Its functions may refer to the model, so a
@@ -33,14 +38,14 @@ def model_cache(model):
     return model.__dict__.setdefault("_isomix_cache", ModelCache())
 
 
-def cached(model, key, make):
+def cached(model: pm.Model, key: Sequence, make: Callable) -> Any:
     """Return the cached value of a key, and make it if it is missing."""
     with compile_lock:  # other threads wait for the value
         store = model_cache(model)
         return store[key] if key in store else store.add(key, make())
 
 
-def graph_key(space):
+def graph_key(space: FlatSpace) -> tuple:
     """Return the key of a model's graph: everything that it holds as constants.
 
     Shared variables are inputs of compiled functions, so their values may change.

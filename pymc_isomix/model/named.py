@@ -1,15 +1,18 @@
 """Model space at draws: variables in their own units, and deterministics."""
 
+from typing import Any
+
 import numpy as np
 from pymc.logprob.transforms import CircularTransform
 
+from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import axis_labels
 
 MOST_COLUMNS = 2000  # numbers per draw; the largest variables are left out
 CONSTANT = 1e-9  # relative range of a constant with rounding errors
 
 
-def named_draws(compiled, *batches):
+def named_draws(compiled: CompiledModel, *batches: Any) -> tuple:
     """Evaluate variables in their own units, and deterministics, at draws z.
 
     Untransformed variables, angles, integers, constants, and variables that are not finite at some

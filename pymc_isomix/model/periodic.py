@@ -1,14 +1,17 @@
 """Angles: value variables on the whole line that repeat after each full turn."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from pymc.logprob.transforms import CircularTransform
 
+from pymc_isomix.model.space import FlatSpace
+
 TURN = 2 * np.pi
 
 
-def periodic_dimensions(space):
+def periodic_dimensions(space: FlatSpace) -> np.ndarray:
     """Dimensions of a flat point that are angles, (d,) booleans.
 
     PyMC's circular transform, as in ``pm.VonMises``, leaves an angle on the line, with a periodic
@@ -21,7 +24,7 @@ def periodic_dimensions(space):
     return periodic
 
 
-def wrap(points, centre, periodic):
+def wrap(points: np.ndarray, centre: np.ndarray, periodic: np.ndarray) -> np.ndarray:
     """Move angles to within half a turn of a centre.
 
     Parameters
@@ -40,7 +43,7 @@ def wrap(points, centre, periodic):
     return (points - TURN * turns).astype(points.dtype)
 
 
-def circular_mean(points, weights, periodic):
+def circular_mean(points: np.ndarray, weights: np.ndarray, periodic: np.ndarray) -> np.ndarray:
     """Mean (d,) of points (S, d); for angles, the direction of their mean vector."""
     angle = np.angle(weights @ np.exp(1j * points[:, periodic]))
     mean = weights @ points
@@ -48,7 +51,7 @@ def circular_mean(points, weights, periodic):
     return mean
 
 
-def on_one_turn(mixture, periodic):
+def on_one_turn(mixture: Any, periodic: np.ndarray) -> Any:
     """Move the components of a mixture to one turn."""
     if not periodic.any():
         return mixture

@@ -10,6 +10,7 @@ import pytensor.tensor as pt
 from pytensor.compile import SharedVariable
 from pytensor.graph.basic import Variable
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.model.fitted_data import FittedData
 
 
@@ -32,7 +33,7 @@ class FlatSpace:
     data: FittedData | None = None
 
     @classmethod
-    def of(cls, model):
+    def of(cls, model: pm.Model) -> "FlatSpace":
         """Return the places of all of a model's variables, in the model's order."""
         ordering, start = {}, 0
         for name, value in model.initial_point(0).items():
@@ -43,18 +44,18 @@ class FlatSpace:
         return cls(model, ordering)
 
     @cached_property
-    def n_dim(self):
+    def n_dim(self) -> int:
         """Number of dimensions, d."""
         return sum(place.stop - place.start for _, place, _, _ in self.ordering.values())
 
     @cached_property
-    def variables(self):
+    def variables(self) -> dict:
         """Random variables by the name of their value variable, in the order of a flat point."""
         by_value = {self.model.rvs_to_values[rv].name: rv for rv in self.model.free_RVs}
         return {name: by_value[name] for name in self.ordering if name in by_value}
 
     @cached_property
-    def elsewhere(self):
+    def elsewhere(self) -> dict:
         """Initial values, by name, of the value variables without a place."""
         missing = [v.name for v in self.model.value_vars if v.name not in self.ordering]
         if not missing:
@@ -62,44 +63,44 @@ class FlatSpace:
         initial = self.model.initial_point(0)
         return {name: initial[name] for name in missing}
 
-    def unflatten(self, flat):
+    def unflatten(self, flat: Values) -> dict:
         """Split a point (d,), NumPy array or TensorVariable, into values by name."""
         return {
             name: flat[place].reshape(shape).astype(dtype)
             for name, place, shape, dtype in self.ordering.values()
         }
 
-    def flatten(self, values):
+    def flatten(self, values: dict) -> Values:
         """Join values by name, NumPy arrays or TensorVariables, into a point (d,)."""
         parts = [values[name] for name in self.ordering]
         if any(isinstance(part, Variable) for part in parts):
             return pt.concatenate([part.ravel() for part in parts])
         return np.concatenate([np.ravel(part) for part in parts])
 
-    def replacements(self, values):
+    def replacements(self, values: dict) -> dict:
         """Return replacements of the model's value variables, from values by name."""
         values = {**self.elsewhere, **values}
         return {value: pt.as_tensor(values[value.name]) for value in self.model.value_vars}
 
-    def with_model(self, model):
+    def with_model(self, model: pm.Model) -> "FlatSpace":
         """Return the same places for another model with the same variables."""
         return replace(self, model=model)
 
-    def with_data(self, data):
+    def with_data(self, data: FittedData | None) -> "FlatSpace":
         """Return the same places, with the data of a fit, or None for the model's own."""
         return replace(self, data=data)
 
-    def value_of(self, variable):
+    def value_of(self, variable: Values) -> np.ndarray:
         """Value of a shared variable of the model."""
         if self.data is None:
             return variable.get_value(borrow=True)
         return self.data.value(variable)
 
-    def changes(self):
+    def changes(self) -> str:
         """Describe how the model's data differ from those of the fit; empty if they do not."""
         return "" if self.data is None else self.data.changes()
 
-    def refuse_other_dims(self):
+    def refuse_other_dims(self) -> None:
         """Raise ValueError if dims of free variables have changed since the fit."""
         if self.data is None:
             return
@@ -118,7 +119,7 @@ class FlatSpace:
                         f"sample_vars=[{rv.name!r}, ...]"
                     )
 
-    def constants(self):
+    def constants(self) -> dict:
         """Lengths of dims and masks in the data, with constants to replace them.
 
         They make shapes symbolic, which JAX cannot compile. Other data may change during a fit.
@@ -132,7 +133,7 @@ class FlatSpace:
         }
 
     @cached_property
-    def labels(self):
+    def labels(self) -> np.ndarray:
         """Label each dimension, ``tau_log__`` or ``beta[Intercept]``, (d,) strings.
 
         Labels use the name of the value variable and the model's coords, or positions if a
@@ -153,7 +154,7 @@ class FlatSpace:
                 labels.append(f"{name}[{place}]" if shape else name)
         return np.array(labels)
 
-    def describe(self):
+    def describe(self) -> list[dict]:
         """Describe the variables in the order of a flat point: name, shape, transform."""
         return [
             {
@@ -164,7 +165,7 @@ class FlatSpace:
             for name, rv in self.variables.items()
         ]
 
-    def check_same_variables(self, model):
+    def check_same_variables(self, model: pm.Model) -> None:
         """Raise ValueError unless a model has the same free variables, in any order."""
         here, there = (
             {rv.name: type(m.rvs_to_transforms[rv]).__name__ for rv in m.free_RVs}
@@ -179,7 +180,7 @@ class FlatSpace:
             )
 
 
-def axis_labels(model, dim, length):
+def axis_labels(model: Any, dim: str | None, length: int) -> np.ndarray:
     """Labels of one axis: the coords of its dim if they fit, else positions.
 
     ``model`` is any object with ``coords``.

@@ -1,9 +1,12 @@
 """Starting points of the components."""
 
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
+import pymc as pm
 from pymc.initial_point import make_initial_point_fn
 from pytensor.compile import SharedVariable
 from pytensor.graph.basic import Constant, Variable
@@ -12,6 +15,7 @@ from pytensor.graph.traversal import ancestors
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.model.batching import stabilise
 from pymc_isomix.model.model_cache import cached, graph_key
+from pymc_isomix.model.space import FlatSpace
 
 INITS = ("jitter", "prior", "uniform")
 RETRIES = 50
@@ -21,8 +25,14 @@ START_SIGMA = 0.1  # first standard deviation of the components; they grow withi
 
 @compiling(cxx="")
 def starting_means(
-    space, n_components, *, start=None, init="jitter", init_width=1.0, random_seed=None
-):
+    space: FlatSpace,
+    n_components: int,
+    *,
+    start: Any = None,
+    init: str = "jitter",
+    init_width: float = 1.0,
+    random_seed: int | None = None,
+) -> np.ndarray:
     """Find a start for every component at which the model's log density is finite.
 
     Parameters
@@ -110,7 +120,9 @@ def _starting_means(space, n_components, start, init, init_width, random_seed):
     return means
 
 
-def starting_scale(space, metric, start_sigma, *, diagonal=False):
+def starting_scale(
+    space: FlatSpace, metric: str, start_sigma: Any, *, diagonal: bool = False
+) -> tuple[Any, np.ndarray]:
     """Return the components' first log variances and the first metric.
 
     Parameters
@@ -262,12 +274,12 @@ def _broadcast(argument, value, shape, name=None):
         ) from error
 
 
-def offending_variables(space, flat):
+def offending_variables(space: FlatSpace, flat: np.ndarray) -> list:
     """Name the variables whose log density is not finite at a flat unconstrained point."""
     return finite_check(space)(flat) or []
 
 
-def finite_check(space):
+def finite_check(space: FlatSpace) -> Callable:
     """Return a function from a flat point to the variables with no finite log density, or None."""
     return cached(space.model, ("finite", graph_key(space)), lambda: _finite_check(space))
 
@@ -307,7 +319,7 @@ def _message(space, component, offenders, advice):
     return f"start of component {component}: the log density of {names} is not finite. {advice}"
 
 
-def data_not_finite(model, names):
+def data_not_finite(model: pm.Model, names: list[str]) -> list:
     """Say which data of some variables, or of their parents, are not finite, and how many."""
     said = {}
     for name in names:

@@ -1,6 +1,8 @@
 """From draws in unconstrained space to traces, datasets and DataTrees in model space."""
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -16,11 +18,12 @@ from pytensor.scan.op import Scan
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.model.batching import stabilise
+from pymc_isomix.model.space import FlatSpace
 
 logger = logging.getLogger(__name__)
 
 
-def constrained_draws(space, points):
+def constrained_draws(space: FlatSpace, points: np.ndarray) -> dict:
     """Evaluate all variables of a trace at draws from unconstrained space.
 
     Parameters
@@ -39,7 +42,7 @@ def constrained_draws(space, points):
 
 
 @compiling(cxx="")
-def compile_constrained(space, dtype="float64"):
+def compile_constrained(space: FlatSpace, dtype: Any = "float64") -> Callable:
     """Compile :func:`constrained_draws` of one model: a function of points (S, d)."""
     batch = pt.matrix("points", shape=(None, space.n_dim), dtype=dtype)
     point = pt.vector("point", shape=(space.n_dim,), dtype=dtype)
@@ -58,7 +61,7 @@ def compile_constrained(space, dtype="float64"):
     return lambda points: dict(zip(names, evaluate(points), strict=True))
 
 
-def to_trace(model, values, chains=1):
+def to_trace(model: pm.Model, values: dict, chains: int = 1) -> MultiTrace:
     """Put draws, {name: (S, ...) array}, into a PyMC trace."""
     variables = model.unobserved_value_vars
     n_draws = len(values[variables[0].name]) // chains
@@ -79,7 +82,7 @@ def to_trace(model, values, chains=1):
     return MultiTrace(traces)
 
 
-def to_datatree(model, trace, **kwargs):
+def to_datatree(model: pm.Model, trace: MultiTrace, **kwargs: Any) -> xr.DataTree:
     """Convert a trace to a DataTree with the model's dims, coords, observed and constant data."""
     kwargs.setdefault("log_likelihood", False)
     dims = {**_dims_of_their_own(model, trace.point(0)), **(kwargs.pop("dims", None) or {})}
@@ -106,7 +109,7 @@ def _dims_of_their_own(model, draw):
     return found
 
 
-def tell_data_apart(model, tree, data):
+def tell_data_apart(model: pm.Model, tree: xr.DataTree, data: Any) -> None:
     """Put the observed data of the fit into a tree of draws, and record the data of each group.
 
     Parameters
@@ -140,7 +143,7 @@ def tell_data_apart(model, tree, data):
     tree["sample_stats"].attrs["data"] = "of the fit"
 
 
-def to_dataset(model, values):
+def to_dataset(model: pm.Model, values: dict) -> xr.Dataset:
     """Convert draws, {name: (S, ...) array}, to a dataset of one chain with the model's dims."""
     from arviz_base import dict_to_dataset  # imports JAX if NumPyro is not installed
 
@@ -150,7 +153,7 @@ def to_dataset(model, values):
     )
 
 
-def sample_stats(weighted):
+def sample_stats(weighted: Any) -> xr.Dataset:
     """Build the ``sample_stats`` group of draws, a ``WeightedDraws``; dims (chain, draw)."""
     columns = {"log_q": weighted.log_q - weighted.log_determinant, "component": weighted.component}
     if weighted.log_p is not None:
@@ -162,7 +165,7 @@ def sample_stats(weighted):
     return statistics(columns)
 
 
-def statistics(columns, chains=1):
+def statistics(columns: dict, chains: int = 1) -> xr.Dataset:
     """Build a ``sample_stats`` group from {name: (S,) array}; dims (chain, draw)."""
     shaped = {name: np.reshape(column, (chains, -1)) for name, column in columns.items()}
     n_draws = len(next(iter(columns.values()))) // chains

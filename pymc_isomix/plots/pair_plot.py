@@ -1,7 +1,7 @@
 """The pair plot of components: marginals of the mixture, and their ellipses."""
 
 import textwrap
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy  # which loads its parts when they are used
@@ -42,12 +42,12 @@ class Marginal(NamedTuple):
     standardised: list  # the names of those that are seen given the rest, by their prior's scale
 
     @property
-    def mode_names(self):
+    def mode_names(self) -> np.ndarray:
         """Labels of the modes, each once."""
         return np.unique(self.modes)
 
 
-def draw(azp, group, var_names, visuals, pc_kwargs):
+def draw(azp: Any, group: xr.Dataset, var_names: Any, visuals: dict, pc_kwargs: dict) -> Any:
     """Draw the plot; see :func:`pymc_isomix.plot_components`."""
     group = own_columns(group)
     chosen, title = choose_dimensions(group, var_names)
@@ -132,7 +132,7 @@ def _align_axes(azp, matrix, mixture):
     matrix.map(bare, **common)
 
 
-def choose_dimensions(group, var_names):
+def choose_dimensions(group: xr.Dataset, var_names: Any) -> tuple[list[int], str | None]:
     """Return the dimensions to show, in order, and a title if some are left out."""
     labels = [str(label) for label in group["unconstrained"].values]
     if var_names is not None:
@@ -165,14 +165,15 @@ def _matching(labels, name):
     return places
 
 
-def own_columns(group):
+def own_columns(group: xr.Dataset) -> xr.Dataset:
     """Return our columns of group ``isomix`` by their plain names.
 
     They have a prefix there if the model has a variable or dim of the same name.
     """
     columns = (f"isomix_{name}" if f"isomix_{name}" in group else name for name in COLUMNS)
     ours = group[[name for name in columns if name in group]]
-    prefixed = [name for name in {*ours.variables, *ours.dims} if name.startswith("isomix_")]
+    names = {str(name) for name in (*ours.variables, *ours.dims)}
+    prefixed = [name for name in names if name.startswith("isomix_")]
     return ours.rename({name: name.removeprefix("isomix_") for name in prefixed})
 
 
@@ -181,7 +182,7 @@ def _place(group):
     return "coordinate_mean" if "coordinate_mean" in group else "unconstrained_mean"
 
 
-def marginal(group, chosen):
+def marginal(group: xr.Dataset, chosen: list[int]) -> Marginal:
     """Return the living components of group ``isomix`` along the chosen dimensions."""
     group = group.isel(component=np.flatnonzero(~group["dead"].values.astype(bool)))
     metric, log_variances = group["metric"].values, group["log_variance"].values
@@ -212,7 +213,7 @@ def marginal(group, chosen):
     )
 
 
-def draws(mixture, n_draws=DRAWS):
+def draws(mixture: Marginal, n_draws: int = DRAWS) -> xr.Dataset:
     """Draw from the mixture with a fixed seed: (mode, draw) by dimension, NaN in other modes."""
     rng = np.random.default_rng(0)
     probability = mixture.weights / mixture.weights.sum()
@@ -222,7 +223,7 @@ def draws(mixture, n_draws=DRAWS):
     return _by_mode(mixture, points.T, mixture.modes[component], ["draw"])
 
 
-def densities(mixture):
+def densities(mixture: Marginal) -> xr.Dataset:
     """Exact marginal density of each mode's part: (mode, plot_axis, point) by dimension."""
     parts = (mixture.modes == mixture.mode_names[:, None]) * mixture.weights  # (modes, K)
     lines = {}

@@ -79,7 +79,7 @@ def plot_shares(dt: Any, *, visuals: dict | None = None, **pc_kwargs: Any) -> An
     return plot.collection
 
 
-def shares_by_site(group):
+def shares_by_site(group: xr.Dataset) -> dict:
     """Return names of the elements and their shares by site, {site: (list of str, (n,) array)}.
 
     Raises
@@ -89,7 +89,7 @@ def shares_by_site(group):
     """
     # with the prefix if the model uses the name
     ours = [group[name] for name in ("isomix_share", "share") if name in group]
-    found = next((s for s in ours if s.dims[0].endswith("pseudo_observation")), None)
+    found = next((s for s in ours if str(s.dims[0]).endswith("pseudo_observation")), None)
     if found is None:
         raise ValueError(
             "group 'isomix' has no shares: the fit had no sites. Either no effect was recognised "

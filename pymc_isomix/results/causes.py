@@ -3,12 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
+import pymc as pm
 from pymc.data import MinibatchOp
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.graph.traversal import ancestors
 
 from pymc_isomix.fitting.record import History
 from pymc_isomix.model.compiled import CompiledModel
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.find import find_coordinates
 
 SEGMENTS = 40  # between pairs of draws, on which jumps are looked for
@@ -64,7 +66,7 @@ def find_causes(
     )
 
 
-def find_jumps(compiled, points):
+def find_jumps(compiled: CompiledModel, points: np.ndarray) -> tuple:
     r"""Find variables along which the log density jumps, which its gradient does not show.
 
     The search bisects segments between pairs of draws. It keeps the half whose difference of values
@@ -190,7 +192,7 @@ def _in_words(direction, labels):
     return words + " ..." * (len(order) > LONGEST_DIRECTION)
 
 
-def without_total_size(model):
+def without_total_size(model: pm.Model) -> tuple:
     """Names of observed variables with minibatches and no ``total_size``."""
     return tuple(
         rv.name
@@ -203,7 +205,7 @@ def without_total_size(model):
     )
 
 
-def vague_variables(space, z):
+def vague_variables(space: FlatSpace, z: np.ndarray) -> tuple:
     """Name variables with bounds that spread over many orders of magnitude, with their sd in z.
 
     The data say next to nothing of such a variable, and neither does its prior: Gamma(.01, .01)
@@ -218,7 +220,7 @@ def vague_variables(space, z):
     return tuple(found)
 
 
-def sites_of(space):
+def sites_of(space: FlatSpace) -> tuple[str, ...]:
     """Names of the variables that ``coordinates="auto"`` would treat as sites."""
     sites = find_coordinates(space, log=False).sites
     return tuple(space.variables[site.name].name for site in sites)

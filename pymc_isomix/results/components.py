@@ -4,13 +4,21 @@ import numpy as np
 import xarray as xr
 
 from pymc_isomix.family import modes
-from pymc_isomix.model.space import axis_labels
+from pymc_isomix.model.compiled import CompiledModel
+from pymc_isomix.model.space import FlatSpace, axis_labels
+from pymc_isomix.sites.blocks import BlockMixture
 
 SD_PAIRS = 50  # antithetic pairs per component, for its moments in unconstrained space
 DUPLICATE_OVERLAP = 0.95  # Bhattacharyya coefficient; 1 for equal components
 
 
-def to_dataset(space, mixture, compiled, responsibilities, weight=None):
+def to_dataset(
+    space: FlatSpace,
+    mixture: BlockMixture,
+    compiled: CompiledModel,
+    responsibilities: np.ndarray,
+    weight: np.ndarray | None = None,
+) -> xr.Dataset:
     """Build the ``isomix`` group.
 
     Parameters

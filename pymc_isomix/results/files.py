@@ -17,8 +17,9 @@ import xarray as xr
 
 from pymc_isomix.family.mixture import NAMES, Mixture
 from pymc_isomix.fitting.record import History
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.blocks import Block, BlockMixture
-from pymc_isomix.sites.coordinates import SHAPE
+from pymc_isomix.sites.coordinates import SHAPE, CoordinateMap
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,16 @@ class Saved(NamedTuple):
     data: dict | None = None  # shape and digest of the fit's data, by name, if known
 
     @classmethod
-    def of(cls, density, space, history, hist, rng, table=None, data=None):
+    def of(
+        cls,
+        density: BlockMixture,
+        space: FlatSpace,
+        history: History,
+        hist: np.ndarray,
+        rng: np.random.RandomState,
+        table: xr.Dataset | None = None,
+        data: dict | None = None,
+    ) -> "Saved":
         """Collect the contents of a file from a :class:`BlockMixture` and its record."""
         pairs = zip(density.blocks, density.log_block_weights, strict=True)
         blocks = tuple(
@@ -75,11 +85,11 @@ class Saved(NamedTuple):
         )
 
     @property
-    def mixture(self):
+    def mixture(self) -> Mixture:
         """The mixture of the first block."""
         return self.blocks[0].mixture
 
-    def density(self, coordinate_map):
+    def density(self, coordinate_map: CoordinateMap) -> BlockMixture:
         """Return the blocks in coordinates of a map of this structure."""
         blocks = [
             Block(block.mixture, coordinate_map.of(block.coordinates), block.source)
@@ -88,7 +98,7 @@ class Saved(NamedTuple):
         return BlockMixture.of(blocks, [block.log_weight for block in self.blocks])
 
 
-def write(path, saved):
+def write(path: str | Path, saved: Saved) -> None:
     """Write an approximation; see :meth:`pymc_isomix.IsotropicMixture.save`."""
     state = {"hist": (DIMS["hist"], saved.hist)}
     groups = {
@@ -131,7 +141,7 @@ def _block_from_dataset(dataset):
     )
 
 
-def write_tree(path, groups):
+def write_tree(path: str | Path, groups: dict) -> None:
     """Write datasets by group to a file, completely or not at all."""
     path, tree = checked_path(path), xr.DataTree.from_dict(groups)
     if not path.parent.is_dir():
@@ -147,7 +157,7 @@ def write_tree(path, groups):
         temporary.unlink(missing_ok=True)
 
 
-def read(path):
+def read(path: str | Path) -> Saved:
     """Read what :func:`write` wrote.
 
     Raises
@@ -202,7 +212,7 @@ def _saved(groups, attrs):
     )
 
 
-def refuse_other_variables(saved, here):
+def refuse_other_variables(saved: list[dict], here: list[dict]) -> None:
     """Raise ValueError unless a file has the variables of the model."""
     if saved == here:
         return
@@ -227,7 +237,7 @@ def refuse_other_variables(saved, here):
     )
 
 
-def warn_of_other_data(saved, here):
+def warn_of_other_data(saved: dict | None, here: dict) -> None:
     """Warn of data of the model that differ from those of the saved fit, by digests."""
     others = [
         f"{name} (shape {tuple(shape)} then, {tuple(here[name][0])} now)"
@@ -244,7 +254,7 @@ def warn_of_other_data(saved, here):
         )
 
 
-def refuse_other_sites(saved, coordinate_map):
+def refuse_other_sites(saved: Saved, coordinate_map: CoordinateMap) -> None:
     """Raise ValueError unless the coordinates of a file have the structure found in the model."""
     if saved.structure != coordinate_map.without_shape.describe():
         raise ValueError(
@@ -253,7 +263,7 @@ def refuse_other_sites(saved, coordinate_map):
         )
 
 
-def checked_path(path):
+def checked_path(path: str | Path) -> Path:
     """Return the path; raise unless it can be written."""
     path = Path(path)
     if path.suffix != ".nc":
@@ -289,13 +299,13 @@ def _not_whole(path):
     )
 
 
-def pack(state):
+def pack(state: dict) -> str:
     """Turn the state of a RandomState into JSON."""
     key = state["state"]["key"].tolist()
     return json.dumps({**state, "state": {**state["state"], "key": key}})
 
 
-def unpack(text):
+def unpack(text: str) -> dict:
     """Undo :func:`pack`."""
     state = json.loads(text)
     return {**state, "state": {**state["state"], "key": np.array(state["state"]["key"], "uint32")}}

@@ -2,9 +2,13 @@
 
 import logging
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from pymc_isomix.model.compiled import CompiledModel
+from pymc_isomix.sites.blocks import BlockMixture
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +26,7 @@ class Importance(NamedTuple):
     effective: float  # importance ESS, in draws
 
 
-def good_khat(n_draws):
+def good_khat(n_draws: int) -> float:
     r"""Return the bound of k-hat for S draws, :math:`\min(1 - 1/\log_{10} S, 0.7)`.
 
     Examples
@@ -71,7 +75,7 @@ def smooth(log_weight: np.ndarray) -> Importance:
     return Importance(weight, float(khat), float(log_evidence), float(error), float(effective))
 
 
-def import_psis():
+def import_psis() -> Any:
     """Import ArviZ's Pareto smoothing only here, because it takes half a second."""
     from arviz_stats.base import array_stats  # type: ignore[attr-defined]
 
@@ -86,7 +90,7 @@ def _psis(log_weight):
     return smoothed, khat
 
 
-def resample(weight, n_draws, rng):
+def resample(weight: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
     """Choose draws in proportion to their weights, systematically, in random order.
 
     Returns
@@ -106,13 +110,19 @@ class WeightedDraws(NamedTuple):
     log_q: np.ndarray  # (S,) in y
     responsibilities: np.ndarray  # (S, K)
     log_p: np.ndarray | None  # (S,) the model's log joint density, in y; if known
-    log_weight: np.ndarray | None  # (S,) raw, nats
+    log_weight: Any  # (S,) array, raw, nats; None if log_p is
     unconstrained: np.ndarray  # (S, d) z
     log_determinant: np.ndarray  # (S,) log |dz/dy|
-    importance: Importance | None
+    importance: Any  # Importance; None if log_p is
 
 
-def weigh(mixture, points, component, mapped, log_p=None):
+def weigh(
+    mixture: BlockMixture,
+    points: np.ndarray,
+    component: np.ndarray,
+    mapped: Sequence,
+    log_p: np.ndarray | None = None,
+) -> WeightedDraws:
     """Weigh draws from the approximation.
 
     Parameters
@@ -131,20 +141,24 @@ def weigh(mixture, points, component, mapped, log_p=None):
     )
 
 
-def weigh_by_model(compiled, mixture, points, component):
+def weigh_by_model(
+    compiled: CompiledModel, mixture: BlockMixture, points: np.ndarray, component: np.ndarray
+) -> WeightedDraws:
     """Weigh draws (S, d), coordinates y, by a :class:`CompiledModel`."""
     log_p, _, *mapped = compiled.evaluate(points)
     return weigh(mixture, points, component, mapped, log_p)
 
 
-def get_ready(compiled):
+def get_ready(compiled: CompiledModel) -> None:
     """Compile and import the code that weighs draws, if no density takes long."""
     if compiled.is_quick:
         compiled.log_density(np.zeros((1, compiled.space.n_dim)))
         import_psis()
 
 
-def weigh_if_possible(compiled, mixture, points, component):
+def weigh_if_possible(
+    compiled: CompiledModel, mixture: BlockMixture, points: np.ndarray, component: np.ndarray
+) -> WeightedDraws:
     """Weigh draws; without weights for a minibatch, or if the data do not fit."""
     if not compiled.subsamples:
         try:
@@ -158,7 +172,12 @@ def weigh_if_possible(compiled, mixture, points, component):
     return weigh(mixture, points, component, compiled.to_unconstrained(points))
 
 
-def draw_inside(mixture, weighted, compiled, rng):
+def draw_inside(
+    mixture: BlockMixture,
+    weighted: WeightedDraws,
+    compiled: CompiledModel,
+    rng: np.random.Generator,
+) -> WeightedDraws:
     """Replace draws without a finite log density: draw from the mixture cut to the support.
 
     Returns
@@ -198,7 +217,9 @@ def draw_inside(mixture, weighted, compiled, rng):
     return weigh(mixture, points, component, mapped, log_p)
 
 
-def resample_draws(weighted, n_draws, rng, *, force=False):
+def resample_draws(
+    weighted: WeightedDraws, n_draws: int, rng: np.random.Generator, *, force: bool = False
+) -> WeightedDraws:
     """Resample draws by their weights; all weights are then equal.
 
     Raises
@@ -215,4 +236,5 @@ def resample_draws(weighted, n_draws, rng, *, force=False):
         )
     chosen = resample(weighted.importance.weight, n_draws, rng)
     equal = weighted.importance._replace(weight=np.full(n_draws, 1 / n_draws))
-    return WeightedDraws._make([*(field[chosen] for field in weighted[:-1]), equal])
+    fields: Any = [field[chosen] for field in weighted[:-1] if field is not None]
+    return WeightedDraws._make([*fields, equal])

@@ -1,6 +1,6 @@
 """Posterior mass that the approximation lacks, which weights of its own draws cannot show."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy  # which loads its parts when they are used
@@ -9,6 +9,7 @@ from pymc_isomix.family import metric as metrics
 from pymc_isomix.family import modes
 from pymc_isomix.fitting.ascents import ascend, explore, is_apart
 from pymc_isomix.model import starts
+from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.periodic import wrap
 
 LARGEST_DIMENSION = 300  # above, Hessians would cost too much
@@ -35,7 +36,15 @@ class MissingMass(NamedTuple):
 NOT_LOOKED_FOR = MissingMass()
 
 
-def missing_mass(compiled, mixture, log_evidence, n_probes, rng, *, periodic=None):
+def missing_mass(
+    compiled: CompiledModel,
+    mixture: Any,
+    log_evidence: float,
+    n_probes: int,
+    rng: np.random.Generator,
+    *,
+    periodic: np.ndarray | None = None,
+) -> MissingMass:
     r"""Estimate the share of the posterior that the approximation misses.
 
     The log density is climbed from spread-out starts: prior draws (for an improper prior, jittered

@@ -4,9 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy  # which loads its parts when they are used
+import xarray as xr
 
+from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.fitting.plateau import MAX_WINDOW, recent_fall
-from pymc_isomix.results.causes import NONE_FOUND
+from pymc_isomix.fitting.record import History
+from pymc_isomix.results.causes import NONE_FOUND, Causes
 from pymc_isomix.sampling.drift import TAIL
 
 FEWEST_EFFECTIVE = 50  # draws: with fewer, reweighted moments mean nothing
@@ -59,7 +62,12 @@ REMEDIES = {
 }
 
 
-def judge(dataset, mixture, history=None, causes=NONE_FOUND):
+def judge(
+    dataset: xr.Dataset,
+    mixture: Mixture,
+    history: History | None = None,
+    causes: Causes = NONE_FOUND,
+) -> list:
     """List the reasons not to trust a fit.
 
     Parameters
@@ -136,7 +144,9 @@ def _remedies_of_causes(causes):
         )
 
 
-def advise(findings, dataset, mixture, causes=NONE_FOUND):
+def advise(
+    findings: list, dataset: xr.Dataset, mixture: Mixture, causes: Causes = NONE_FOUND
+) -> str:
     """Put findings into words, with the remedies that apply and the checks that were skipped.
 
     If a cause is known, its remedy is the only one.
@@ -182,7 +192,7 @@ def _weights_are_good(dataset):
     return dataset["khat"].item() <= dataset["good_k"].item()
 
 
-def weights_hardly_differ(dataset):
+def weights_hardly_differ(dataset: xr.Dataset) -> bool:
     """Tell whether the importance weights are nearly equal, so that k-hat does not matter."""
     return dataset["importance_ess"].item() > NEARLY_EQUAL * dataset["n_draws"].item()
 
@@ -211,7 +221,7 @@ def _unsettled(dataset, mixture, history):
     )
 
 
-def still_rising(elbo):
+def still_rising(elbo: np.ndarray) -> float:
     """Rise of the ELBO over the last steps beyond two standard errors, nats.
 
     It compares the mean of the last third of the steps (300 at most) with that of as many before.
@@ -224,7 +234,7 @@ def still_rising(elbo):
     return float(fall - 2 * error)
 
 
-def drift_beyond_noise(dataset, prefix=""):
+def drift_beyond_noise(dataset: xr.Dataset, prefix: str = "") -> tuple[np.ndarray, np.ndarray]:
     """Return the drift of means and the ratios of standard deviations, less noise.
 
     Parameters
@@ -268,7 +278,7 @@ class Drift(NamedTuple):
     others: int  # number of other doubtful names
 
 
-def worst_drift(dataset):
+def worst_drift(dataset: xr.Dataset) -> Drift | None:
     """Find the largest change by transitions, in unconstrained and in model space.
 
     Returns
@@ -321,7 +331,7 @@ def _sizes(dataset, prefix, errors):
     return found
 
 
-def drift_in_words(drift):
+def drift_in_words(drift: Drift) -> tuple[str, str]:
     """Put a drift into words: of what, and by how much."""
     growth = np.exp(abs(drift.size))
     return {
@@ -436,7 +446,7 @@ def _weights(dataset, mixture, history):
     )
 
 
-def khat_se(n_draws):
+def khat_se(n_draws: int) -> float:
     r"""Return the standard error of a k-hat of .7, :math:`1.7/\sqrt{M}` with M draws in the tail.
 
     References

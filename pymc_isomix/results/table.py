@@ -3,14 +3,15 @@
 import io
 from collections.abc import Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from pymc_isomix.fitting.record import GAUSSIAN
+from pymc_isomix.family.mixture import Mixture
+from pymc_isomix.fitting.record import GAUSSIAN, History
 from pymc_isomix.results import rules
 
 WORST = 5  # dimensions in a table, besides those that the verdict names
@@ -28,7 +29,7 @@ class Rows(NamedTuple):
     rows: Sequence[tuple[str, ...]]
 
 
-def closing_line(mixture, history, n_steps):
+def closing_line(mixture: Mixture, history: History, n_steps: int) -> str:
     """Say in one line how a fit ended.
 
     It evaluates nothing. :func:`pymc_isomix.results.verdict.examine` judges the fit.
@@ -42,7 +43,7 @@ def closing_line(mixture, history, n_steps):
     return " ".join([*parts, "`diagnostics()` says whether to trust it."])
 
 
-def recent_elbo(history):
+def recent_elbo(history: History) -> float:
     """Return the mean ELBO of the latest steps of the last phase, or NaN.
 
     For Gaussians it is the last one. Its batch has many draws, and earlier Gaussians were worse.
@@ -57,7 +58,7 @@ def recent_elbo(history):
     return float(elbo[phase == phase[-1]][-n_recent:].mean())
 
 
-def summary(mixture, history, report, sites=()):
+def summary(mixture: Mixture, history: History | None, report: Any, sites: Sequence = ()) -> str:
     """Describe an approximation in one line, with the verdict of its last diagnostics.
 
     Parameters
@@ -82,7 +83,7 @@ def summary(mixture, history, report, sites=()):
     return f"<IsotropicMixture: {components}, {kind} metric, d = {mixture.n_dim}{seen}; {said}>"
 
 
-def as_text(diagnostics):
+def as_text(diagnostics: Any) -> str:
     """Render diagnostics as text: verdict, figures, modes, and the dimensions that move most."""
     text = io.StringIO()
     # in Jupyter, rich would also display the table
@@ -96,7 +97,7 @@ def as_text(diagnostics):
     return text.getvalue().rstrip("\n")
 
 
-def as_html(diagnostics):
+def as_html(diagnostics: Any) -> str:
     """Render diagnostics as HTML, for notebooks."""
     verdict, advice = escape(diagnostics.verdict), escape(diagnostics.advice)
     parts = [f"<p><strong>Verdict: {verdict}.</strong> {advice}</p>"]
@@ -234,7 +235,7 @@ def _chosen(dataset, header, columns, labels, moves, names):
     return Rows(tuple(header), rows)
 
 
-def shorten(names, longest=LONGEST_NAME):
+def shorten(names: list[str]) -> list[str]:
     """Cut the middle out of long names, unless they would become equal.
 
     Examples
@@ -242,10 +243,11 @@ def shorten(names, longest=LONGEST_NAME):
     >>> shorten(["coefficient_of[the last one]", "tau"])
     ['coefficien…e last one]', 'tau']
     """
-    head = (longest - 1) // 2
+    head = (LONGEST_NAME - 1) // 2
 
     def cut(name):
-        return name if len(name) <= longest else f"{name[:head]}…{name[head + 1 - longest :]}"
+        short = f"{name[:head]}…{name[head + 1 - LONGEST_NAME :]}"
+        return name if len(name) <= LONGEST_NAME else short
 
     cuts = [cut(name) for name in names]
     return [

@@ -6,13 +6,16 @@ import numpy as np
 import xarray as xr
 
 from pymc_isomix.family import modes
+from pymc_isomix.fitting.record import History
 from pymc_isomix.model import periodic
-from pymc_isomix.model.compiled import n_observations
+from pymc_isomix.model.compiled import CompiledModel, n_observations
 from pymc_isomix.results import importance, rules, table
-from pymc_isomix.results.causes import NONE_FOUND, find_causes
-from pymc_isomix.results.missing_mass import NOT_LOOKED_FOR, missing_mass
+from pymc_isomix.results.causes import NONE_FOUND, Causes, find_causes
+from pymc_isomix.results.importance import WeightedDraws
+from pymc_isomix.results.missing_mass import NOT_LOOKED_FOR, MissingMass, missing_mass
 from pymc_isomix.sampling import drift
 from pymc_isomix.sampling.transitions import transitions
+from pymc_isomix.sites.blocks import BlockMixture
 
 DRAWS = 4000
 MOST_NUMBERS = (
@@ -73,7 +76,7 @@ class Diagnostics:
     def __getitem__(self, name):
         return self.dataset[name]
 
-    def to_dataset(self):
+    def to_dataset(self) -> xr.Dataset:
         """Return the figures with ``verdict`` and ``advice`` as attributes."""
         return self.dataset.assign_attrs(verdict=self.verdict, advice=self.advice)
 
@@ -85,17 +88,17 @@ class Diagnostics:
 
 
 def examine(
-    compiled,
-    mixture,
-    labels,
-    rng,
+    compiled: CompiledModel,
+    mixture: BlockMixture,
+    labels: np.ndarray,
+    rng: np.random.Generator,
     *,
-    draws=None,
-    n_probes=20,
-    n_transitions=20,
-    history=None,
-    progressbar=False,
-):
+    draws: int | None = None,
+    n_probes: int = 20,
+    n_transitions: int = 20,
+    history: History | None = None,
+    progressbar: bool = False,
+) -> Diagnostics:
     """Draw from an approximation, weigh and move the draws, look for other modes, and judge.
 
     The effort does not depend on time or on the machine: 4000 draws (fewer above 10 000
@@ -140,7 +143,7 @@ def examine(
     if causes.flat:  # transitions and ascents would run off
         n_transitions = n_probes = 0
     if n_transitions:
-        options = {"progressbar": progressbar, "n_recent": STATES}
+        options: dict = {"progressbar": progressbar, "n_recent": STATES}
         after = transitions(compiled, mixture, points[:n_chains], n_transitions, rng, **options)
         if after.n_done < n_transitions:
             raise KeyboardInterrupt
@@ -154,15 +157,15 @@ def examine(
 
 
 def diagnose(
-    mixture,
-    draws,
-    labels,
+    mixture: BlockMixture,
+    draws: WeightedDraws,
+    labels: np.ndarray,
     *,
-    history=None,
-    missing=NOT_LOOKED_FOR,
-    moved=None,
-    causes=NONE_FOUND,
-):
+    history: History | None = None,
+    missing: MissingMass = NOT_LOOKED_FOR,
+    moved: dict | None = None,
+    causes: Causes = NONE_FOUND,
+) -> Diagnostics:
     """Judge an approximation by weighted draws, and by transitions and ascents if given.
 
     Parameters

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.named import named_draws
 from pymc_isomix.model.periodic import circular_mean, wrap
+from pymc_isomix.sampling.transitions import Moved
 
 SLOW = 0.4  # acceptance rate of a chain; the target is 0.8
 HEAVY = 9.0  # kurtosis, 3 for a Gaussian
@@ -25,7 +27,7 @@ NAMED_DRAWS = 1000  # draws before, in model space
 TAIL = 0.05  # share of the draws before in each tail
 
 
-def drift(before, after):
+def drift(before: np.ndarray, after: np.ndarray) -> dict:
     r"""Compare the moments of draws before and after transitions.
 
     The average of each chain over the states after is compared with its start by regression. If
@@ -111,7 +113,9 @@ def _log_sizes(before, after):
     return [np.log(np.maximum(np.abs(draws - centre), least)) for draws in (before, after)]
 
 
-def figures(compiled, before, moved, angles=None):
+def figures(
+    compiled: CompiledModel, before: np.ndarray, moved: Moved, angles: np.ndarray | None = None
+) -> dict:
     """Return the figures of transitions: :func:`drift`, acceptance and slow chains.
 
     Parameters
@@ -152,7 +156,7 @@ def _with_moments_before(labels, draws, found):
     return {"labels": labels, "mean": draws.mean(axis=0), "sd": draws.std(axis=0), **found}
 
 
-def unknown(n_dim):
+def unknown(n_dim: int) -> dict:
     """Return the figures without transitions."""
     return {
         **dict.fromkeys(COLUMNS, np.full(n_dim, np.nan)),

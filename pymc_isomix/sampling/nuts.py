@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pymc as pm
 
 from pymc_isomix.model import starts, traces
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.blocks import BlockMixture
 
 logger = logging.getLogger(__name__)
@@ -17,7 +19,13 @@ COVARIANCE_DRAWS = 100  # a dimension
 STEP_SCALE = 0.1
 
 
-def nuts_init(space, density, chains, rng, **nuts_kwargs):
+def nuts_init(
+    space: FlatSpace,
+    density: BlockMixture,
+    chains: int,
+    rng: np.random.Generator,
+    **nuts_kwargs: Any,
+) -> dict:
     """Prepare PyMC's NUTS; see :meth:`pymc_isomix.IsotropicMixture.nuts_init`.
 
     Parameters
@@ -55,7 +63,9 @@ def nuts_init(space, density, chains, rng, **nuts_kwargs):
     return {"initvals": initvals, "step": step, "chains": chains}
 
 
-def stratified_components(weights, modes, chains, rng):
+def stratified_components(
+    weights: np.ndarray, modes: np.ndarray, chains: int, rng: np.random.Generator
+) -> np.ndarray:
     """Choose a component for each chain by systematic sampling, mode after mode.
 
     Returns

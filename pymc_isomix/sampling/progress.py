@@ -18,14 +18,15 @@ class LateProgress:
         Never show it.
     """
 
-    def __init__(self, description, total, *, disable=False):
+    def __init__(self, description: str, total: int, *, disable: bool = False) -> None:
         self.description, self.total, self.disable = description, total, disable
-        self.began, self.bar, self.task = time.perf_counter(), None, None
+        self.began, self.task = time.perf_counter(), None
+        self.bar: CustomProgress | None = None
 
     def __enter__(self):
         return self
 
-    def update(self, done):
+    def update(self, done: int) -> None:
         """Show how much is done."""
         if self.disable or (self.bar is None and time.perf_counter() - self.began < PATIENCE):
             return

@@ -8,6 +8,7 @@ import numpy as np
 import scipy  # which loads its parts when they are used
 
 from pymc_isomix.family import metric as metrics
+from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.sampling.progress import LateProgress
 
 logger = logging.getLogger(__name__)
@@ -34,16 +35,15 @@ class Moved(NamedTuple):
 
 
 def transitions(
-    compiled,
-    mixture,
-    points,
-    n,
-    rng,
+    compiled: CompiledModel,
+    mixture: Any,
+    points: np.ndarray,
+    n: int,
+    rng: np.random.Generator,
     *,
-    progressbar=False,
-    leapfrogs=LEAPFROGS,
-    n_recent=1,
-):
+    progressbar: bool = False,
+    n_recent: int = 1,
+) -> Moved:
     r"""Move draws by Hamiltonian Monte Carlo, one chain per draw.
 
     The chains move in coordinates :math:`u = R^{-1}(y - \bar\mu)`, where :math:`R R^T` is the
@@ -55,8 +55,6 @@ def transitions(
     ----------
     n : int
         Transitions.
-    leapfrogs : int
-        Steps of a trajectory.
     n_recent : int
         States to return per chain, at every other transition of the last half.
 
@@ -92,7 +90,7 @@ def transitions(
                 momentum = rng.normal(size=at.shape)
                 own_step = step * rng.uniform(*JITTER, size=(n_chains, 1))
                 start = chains._replace(momentum=momentum)
-                end = leapfrog(density, start, own_step, leapfrogs)
+                end = leapfrog(density, start, own_step, LEAPFROGS)
                 rate = np.exp(np.minimum(start.energy - end.energy, 0.0))
                 rate = np.where(np.isfinite(end.energy), rate, 0.0)
                 accepted = rng.random(n_chains) < rate
@@ -125,7 +123,7 @@ class Chains(NamedTuple):
     gradient: np.ndarray  # (S, d)
 
     @property
-    def energy(self):
+    def energy(self) -> np.ndarray:
         """Hamiltonian (S,)."""
         return 0.5 * (self.momentum**2).sum(axis=1) - self.log_density
 
@@ -155,7 +153,7 @@ def _choose(accepted, end, start):
     return Chains(*(np.where(rows if new.ndim == 2 else accepted, new, old) for new, old in pairs))
 
 
-def whitening_root(mixture):
+def whitening_root(mixture: Any) -> np.ndarray:
     """Root R of the covariance within the modes: lower triangular (d, d), or a diagonal (d,).
 
     A covariance that is singular to machine precision, as in a fit that runs off along a line, gets
@@ -171,11 +169,11 @@ def whitening_root(mixture):
         return scipy.linalg.cholesky(covariance + ridge, lower=True)
 
 
-def to_whitened(mixture, points):
+def to_whitened(mixture: Any, points: np.ndarray) -> np.ndarray:
     """Map coordinates y (S, d) to u."""
     return metrics.whiten(whitening_root(mixture), points - mixture.mean)
 
 
-def from_whitened(mixture, at):
+def from_whitened(mixture: Any, at: np.ndarray) -> np.ndarray:
     """Map whitened coordinates u (S, d) to y."""
     return mixture.mean + metrics.unwhiten(whitening_root(mixture), at)

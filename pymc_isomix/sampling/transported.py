@@ -1,19 +1,33 @@
 """NUTS in the whitened coordinates of the approximation."""
 
+from typing import Any
+
 import numpy as np
 import pymc as pm
+import xarray as xr
 
 from pymc_isomix.model import starts, traces
+from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.sampling.nuts import starting_points
 from pymc_isomix.sampling.transitions import from_whitened, to_whitened, whitening_root
+from pymc_isomix.sites.blocks import BlockMixture
 
 NAME = "coordinates_of_the_fit"  # of the variable that samplers see and name
 SAMPLERS = ("pymc", "nutpie", "numpyro", "blackjax")
 
 
 def sample_nuts(
-    compiled, mixture, rng, *, draws, tune, chains, nuts_sampler, progressbar, **kwargs
-):
+    compiled: CompiledModel,
+    mixture: BlockMixture,
+    rng: np.random.Generator,
+    *,
+    draws: int,
+    tune: int,
+    chains: int,
+    nuts_sampler: str,
+    progressbar: bool,
+    **kwargs: Any,
+) -> xr.DataTree:
     """Sample a model by NUTS; see :meth:`pymc_isomix.IsotropicMixture.sample_nuts`.
 
     Parameters
@@ -54,7 +68,7 @@ def sample_nuts(
     return _mapped_back(compiled, mixture, sampled)
 
 
-def seen_from_u(compiled, mixture):
+def seen_from_u(compiled: CompiledModel, mixture: Any) -> pm.Model:
     """Build a model of one flat variable u (d,), whose log density is that of y at y(u)."""
     root, centre = whitening_root(mixture), mixture.mean
     with pm.Model(model=None) as model:  # not nested in a model of the context

@@ -1,5 +1,6 @@
 """The dependence of expressions in a model's graph on some of its variables: affine or not."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pytensor.compile.ops import ViewOp
@@ -20,6 +21,8 @@ from pytensor.tensor.subtensor import (
     IncSubtensor,
     Subtensor,
 )
+
+from pymc_isomix.backend.arrays import Values
 
 # linear in their first input, given the others
 MOVES = (
@@ -69,11 +72,11 @@ class Affine:
         Free random variables that count as constants.
     """
 
-    def __init__(self, leaves, free, known=frozenset()):
+    def __init__(self, leaves: Any, free: set, known: Any = frozenset()) -> None:
         self.leaves, self.free, self.known = set(leaves), free, known
         self.found: dict = {}
 
-    def __call__(self, variable):
+    def __call__(self, variable: Values) -> Dependence:
         """Return the :class:`Dependence` of a variable."""
         stack = [variable]  # a graph may be deeper than Python's stack
         while stack:
@@ -101,7 +104,7 @@ class Affine:
         degree, varies = _degree(op, parts)
         return Dependence(degree, varies, random)
 
-    def ends(self, variable, *, is_term=False):
+    def ends(self, variable: Values, *, is_term: bool = False) -> Iterator:
         """Yield the affine expressions by which a variable depends on the leaves.
 
         Parameters

@@ -7,9 +7,11 @@ r"""The approximation as numbers: blocks, each a mixture in its own coordinates.
 A fit is one block; joined fits are several.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -37,18 +39,18 @@ class Block:
     coordinates: Coordinates
     source: int = 0
 
-    def evaluate(self, points):
+    def evaluate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log density (S,) at unconstrained points (S, d), and responsibilities (S, K)."""
         y, log_determinant = self.coordinates.from_unconstrained(points)
         log_q, responsibilities = self.mixture.evaluate(y)
         log_q = log_q + log_determinant
         return np.where(np.isnan(log_q), -np.inf, log_q), np.nan_to_num(responsibilities)
 
-    def draw(self, draws, rng):
+    def draw(self, draws: int, rng: np.random.Generator) -> np.ndarray:
         """Draw points (draws, d), unconstrained space."""
         return self.coordinates.to_unconstrained(self.mixture.draw(draws, rng)[0])[0]
 
-    def of_components(self, chosen):
+    def of_components(self, chosen: np.ndarray) -> "Block":
         """Return the block of some components, with weights that add up to one."""
         names = ("means", "log_variances", "log_weights")
         parts = {name: getattr(self.mixture, name)[chosen] for name in names}
@@ -83,7 +85,7 @@ class BlockMixture:
     log_block_weights: np.ndarray
 
     @classmethod
-    def of(cls, blocks, log_weights=(0.0,)):
+    def of(cls, blocks: list[Block], log_weights: Any = (0.0,)) -> "BlockMixture":
         """Join blocks by their log weights (J,), which are normalised."""
         log_weights = np.asarray(log_weights, dtype=float)
         order = np.argsort(-log_weights, kind="stable")
@@ -91,49 +93,49 @@ class BlockMixture:
         return cls(tuple(blocks[j] for j in order), normalised)
 
     @property
-    def coordinates(self):
+    def coordinates(self) -> Coordinates:
         """The coordinates y of the first block."""
         return self.blocks[0].coordinates
 
     @property
-    def block_weights(self):
+    def block_weights(self) -> np.ndarray:
         """Weights of the blocks (J,)."""
         return np.exp(self.log_block_weights)
 
     @property
-    def n_components(self):
+    def n_components(self) -> int:
         """K, of all blocks together."""
         return sum(block.mixture.n_components for block in self.blocks)
 
     @property
-    def n_dim(self):
+    def n_dim(self) -> int:
         """Number of dimensions, d."""
         return self.blocks[0].mixture.n_dim
 
     @property
-    def dtype(self):
+    def dtype(self) -> Any:
         """Of points."""
         return self.blocks[0].mixture.means.dtype
 
     @cached_property
-    def places(self):
+    def places(self) -> list[slice]:
         """Slice of the components of each block."""
         ends = np.cumsum([0, *(block.mixture.n_components for block in self.blocks)]).tolist()
         return [slice(*pair) for pair in pairwise(ends)]
 
     @cached_property
-    def log_weights(self):
+    def log_weights(self) -> np.ndarray:
         """Log weights (K,) of the components, block after block."""
         pairs = zip(self.blocks, self.log_block_weights, strict=True)
         return np.concatenate([block.mixture.log_weights + weight for block, weight in pairs])
 
     @property
-    def weights(self):
+    def weights(self) -> np.ndarray:
         """Weights (K,) of the components, block after block."""
         return np.exp(self.log_weights)
 
     @cached_property
-    def sketch(self):
+    def sketch(self) -> Mixture:
         """A :class:`Mixture` in y that has the places and scales of the components.
 
         It is used for whitening, distances between components, and ascents. The sketch of one block
@@ -151,7 +153,7 @@ class BlockMixture:
             metric=metric.astype(self.dtype),
         )
 
-    def with_one_metric(self, n_components):
+    def with_one_metric(self, n_components: int) -> Any:
         """Return a :class:`Mixture` of K components with one metric, which is not exact.
 
         It has the means of the heaviest components, and each keeps its volume. PyMC's symbolic
@@ -171,34 +173,34 @@ class BlockMixture:
         return mixture.replace().padded(n_components)
 
     @property
-    def mean(self):
+    def mean(self) -> np.ndarray:
         """Mean (d,) in y; for several blocks, the mean of the centres of the components."""
         return self.sketch.mean
 
     @property
-    def standard_deviations(self):
+    def standard_deviations(self) -> np.ndarray:
         """Standard deviation of each component in each dimension of its own block, (K, d)."""
         return np.concatenate([block.mixture.standard_deviations for block in self.blocks])
 
     @cached_property
-    def mode_labels(self):
+    def mode_labels(self) -> np.ndarray:
         """Number of the mode of each component, (K,); see :func:`modes.label_modes`."""
         if len(self.blocks) == 1:
             return self.sketch.mode_labels
         return modes.label_modes(self.sketch, log_density=self.log_density)
 
     @cached_property
-    def within_mode_covariance(self):
+    def within_mode_covariance(self) -> np.ndarray:
         """Covariance within the modes, in y; see :func:`modes.within_mode_covariance`."""
         return modes.within_mode_covariance(self.sketch, self.mode_labels)
 
-    def draw(self, draws, rng):
+    def draw(self, draws: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw points y (draws, d), and their components (draws,)."""
         component = rng.choice(self.n_components, p=self.weights, size=draws)
         noise = rng.normal(size=(draws, self.n_dim)).astype(self.dtype)
         return self.at(noise, component), component
 
-    def at(self, noise, component):
+    def at(self, noise: np.ndarray, component: np.ndarray) -> np.ndarray:
         """Turn standard normal noise (S, d) into draws y of the components (S,)."""
         first = self.blocks[0]
         if len(self.blocks) == 1:
@@ -215,12 +217,14 @@ class BlockMixture:
         """Map points y (S, d) of a block to those of the first one, at the same z."""
         return self.coordinates.from_unconstrained(block.coordinates.to_unconstrained(points)[0])[0]
 
-    def draw_unconstrained(self, draws, rng):
+    def draw_unconstrained(
+        self, draws: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Draw points z (draws, d), and their components (draws,)."""
         points, component = self.draw(draws, rng)
         return self.coordinates.to_unconstrained(points)[0], component
 
-    def evaluate(self, points):
+    def evaluate(self, points: np.ndarray) -> Sequence:
         """Log density (S,) and responsibilities (S, K) at points y (S, d)."""
         if len(self.blocks) == 1:
             return self.blocks[0].mixture.evaluate(points)
@@ -228,11 +232,11 @@ class BlockMixture:
         log_q, responsibilities = self.evaluate_unconstrained(z)
         return log_q + log_determinant, responsibilities
 
-    def log_density(self, points):
+    def log_density(self, points: np.ndarray) -> np.ndarray:
         """Log density (S,) at points y (S, d), as a density of y."""
         return self.evaluate(points)[0]
 
-    def evaluate_unconstrained(self, points):
+    def evaluate_unconstrained(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log density (S,) in unconstrained space, and responsibilities (S, K), at points z."""
         evaluated = [block.evaluate(points) for block in self.blocks]
         if len(evaluated) == 1:
@@ -244,7 +248,7 @@ class BlockMixture:
         parts = [share[:, [j]] * own for j, (_, own) in enumerate(evaluated)]
         return log_q, np.concatenate(parts, axis=1)
 
-    def log_density_unconstrained(self, points):
+    def log_density_unconstrained(self, points: np.ndarray) -> np.ndarray:
         """Log density (S,) in unconstrained space, at points z (S, d)."""
         return self.evaluate_unconstrained(points)[0]
 

@@ -15,11 +15,14 @@ import pytensor.tensor as pt
 from pytensor.compile.builders import OpFromGraph
 from pytensor.gradient import DisconnectedType, disconnected_type
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.jax_ops import compute_once
 from pymc_isomix.backend.linalg import GAUSSIAN_MAP, inverse_of_root, lower_half, transposed
 
 
-def gaussian_map(y, location, factor, log_precision, value):
+def gaussian_map(
+    y: Values, location: Values, factor: Values, log_precision: Values, value: Values
+) -> list[Values]:
     """Map y (B, n) of one point to the standardised effects.
 
     Parameters
@@ -91,7 +94,7 @@ def _of_root(y, outputs, cotangents):
     return q, -inner / 2
 
 
-def conditional_map(y, precision, pull):
+def conditional_map(y: Values, precision: Values, pull: Values) -> list[Values]:
     r"""Map y (B, n) of one point, given the information of the pseudo-observations on zeta.
 
     Parameters
@@ -132,7 +135,7 @@ def _conditional_backward(inputs, outputs, cotangents):
     return [q, of_precision, _times(inverse.mT, q)]
 
 
-def for_pullback(y, pull, whitened):
+def for_pullback(y: Values, pull: Values, whitened: Values) -> tuple[Values, Values, Values]:
     r"""Prepare values for :func:`gaussian_pullback`, and the variances of the effects.
 
     The sums over matrices are made here, for one point at a time, except for the cotangent: with
@@ -159,7 +162,14 @@ def for_pullback(y, pull, whitened):
     return (whitened**2).sum(axis=-1), _times(whitened, pull), of_root
 
 
-def gaussian_pullback(location, log_precision, value, whitened, prepared, cotangent):
+def gaussian_pullback(
+    location: Values,
+    log_precision: Values,
+    value: Values,
+    whitened: Values,
+    prepared: list[Values],
+    cotangent: Values,
+) -> tuple[Values, Values]:
     r"""Gradient of :math:`\langle` cotangent, y :math:`\rangle` in log c and m, at fixed zeta.
 
     Parameters

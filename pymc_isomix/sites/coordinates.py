@@ -5,6 +5,7 @@
 """
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -14,11 +15,13 @@ import pytensor
 import pytensor.tensor as pt
 from pytensor.graph.replace import graph_replace
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.family import shape as shapes
 from pymc_isomix.family.shape import Shape
 from pymc_isomix.family.shear import Shear
 from pymc_isomix.model.batching import stabilise
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.model.vectorising import batch, batch_in_chunks
 from pymc_isomix.sites.chains import Chain
 
@@ -62,7 +65,7 @@ class Site:
     slopes: tuple = ()
 
     @property
-    def variables(self):
+    def variables(self) -> tuple:
         """Names of the value variables of the site."""
         return (self.name, *self.others)
 
@@ -92,7 +95,16 @@ class CoordinateMap:
         Maps of the same sites, by whether they have a shape and a shear.
     """
 
-    def __init__(self, space, sites=(), data=None, *, has_shape=False, sheared=None, related=None):
+    def __init__(
+        self,
+        space: FlatSpace,
+        sites: Sequence = (),
+        data: dict | None = None,
+        *,
+        has_shape: bool = False,
+        sheared: Any = None,
+        related: Any = None,
+    ) -> None:
         self.space, self.sites, self.data = space, list(sites), data or {}
         starts = np.cumsum([0, *(site.form.n_pseudo for site in self.sites)]).tolist()
         self.places = [slice(*pair) for pair in pairwise(starts)]
@@ -121,30 +133,30 @@ class CoordinateMap:
             CoordinateMap(self.space, self.sites, self.data, **options)  # adds itself
         return self._related[key]
 
-    def with_shape(self):
+    def with_shape(self) -> "CoordinateMap":
         """Return the map whose coordinates have a shape, with the same sites."""
         return self._related_map(True, self.sheared)
 
     @property
-    def without_shape(self):
+    def without_shape(self) -> Any:
         """The map whose coordinates have no shape."""
         return self._related_map(False, self.sheared)
 
     @property
-    def straight(self):
+    def straight(self) -> Any:
         """The map of the sites alone, from x to z. Only this one is compiled for arrays."""
         return self._related_map(False, np.arange(0))
 
     @property
-    def is_bent(self):
+    def is_bent(self) -> Any:
         """Whether x is not y."""
         return self.has_shape or bool(len(self.sheared))
 
-    def shear(self, parameters):
+    def shear(self, parameters: dict) -> Values:
         """Return the shear among the parameters, or None."""
         return Shear(self.sheared, parameters[SHEAR]) if len(self.sheared) else None
 
-    def bend(self, points, parameters):
+    def bend(self, points: np.ndarray, parameters: dict) -> Any:
         """Map y (..., d) to x, arrays or symbols, as :func:`pymc_isomix.family.shape.bend` does."""
         if shear := self.shear(parameters):
             points = shear.apply(points)
@@ -153,7 +165,7 @@ class CoordinateMap:
         with np.errstate(all="ignore"):  # far out
             return shapes.bend(points, self.shape(parameters))
 
-    def straighten(self, bent, parameters):
+    def straighten(self, bent: Any, parameters: dict) -> Any:
         """Map x (..., d) to y, the inverse of :meth:`bend`."""
         if self.has_shape:
             with np.errstate(all="ignore"):
@@ -161,7 +173,9 @@ class CoordinateMap:
         shear = self.shear(parameters)
         return shear.undo(bent) if shear else bent
 
-    def pull_back(self, log_density, gradient, slopes, parameters):
+    def pull_back(
+        self, log_density: Any, gradient: np.ndarray, slopes: Any, parameters: dict
+    ) -> Any:
         """Turn log density (S,) and gradient (S, d) in x into those in y.
 
         Parameters
@@ -183,12 +197,12 @@ class CoordinateMap:
         return Coordinates(self.with_shape() if has_shape else self.without_shape, parameters)
 
     @property
-    def n_elements(self):
+    def n_elements(self) -> int:
         """Number of elements of the sites whose map takes linear time."""
         return sum(site.form.n_pseudo for site in self.sites if not site.form.is_dense)
 
     @property
-    def elements(self):
+    def elements(self) -> np.ndarray | None:
         """Dimensions of y that belong to sites, (d,) booleans; None if all do."""
         of_sites = np.zeros(self.space.n_dim, bool)
         for site in self.sites:
@@ -196,7 +210,7 @@ class CoordinateMap:
         return None if of_sites.all() else of_sites
 
     @property
-    def parameter_shapes(self):
+    def parameter_shapes(self) -> dict:
         """Shapes of the parameters, by name; empty for the identity."""
         shapes: dict[str, tuple] = dict.fromkeys(PSEUDO, (self.n_pseudo,)) if self.sites else {}
         if len(self.sheared):
@@ -206,17 +220,17 @@ class CoordinateMap:
         )
 
     @property
-    def key(self):
+    def key(self) -> Any:
         """The identity of a map, for comparisons: the map without its shape."""
         if self.has_shape:
             return "shape", self.without_shape.key
         return self if self else None
 
-    def shape(self, parameters):
+    def shape(self, parameters: dict) -> Shape:
         """Return the shape among the parameters."""
         return Shape(*(parameters[name] for name in SHAPE.values()))
 
-    def describe(self):
+    def describe(self) -> dict:
         """Describe the structure for JSON; equal for maps with the same parameters."""
         shape = {"has_shape": True} if self.has_shape else {}
         shear = {"n_sheared": len(self.sheared)} if len(self.sheared) else {}
@@ -229,14 +243,14 @@ class CoordinateMap:
     def __bool__(self):
         return bool(self.sites) or self.has_shape
 
-    def variables(self, dtype):
+    def variables(self, dtype: str) -> dict:
         """Symbolic variables of the parameters, by name."""
         return {
             name: pt.tensor(name, shape=shape, dtype=dtype)
             for name, shape in self.parameter_shapes.items()
         }
 
-    def forward(self, point, parameters):
+    def forward(self, point: Values, parameters: dict) -> tuple[dict, Values, Any]:
         """Map a symbolic point y (d,), and return what is given at each site.
 
         Parameters
@@ -267,7 +281,7 @@ class CoordinateMap:
             given.append(here)
         return values, log_determinant, given
 
-    def backward(self, point, parameters):
+    def backward(self, point: Values, parameters: dict) -> tuple[dict, Values, list[tuple]]:
         """Map a symbolic unconstrained point z (d,) to y (d,), with log |dy/dz| and what is given.
 
         All that is given depends on z alone, so the order of the sites does not matter.
@@ -286,7 +300,15 @@ class CoordinateMap:
             log_determinant -= site.form.to_unconstrained(y, here, *own)[1]
         return points, log_determinant, given
 
-    def batched(self, points, parameters, *, backward=False, on_jax=False, learning=False):
+    def batched(
+        self,
+        points: Values,
+        parameters: dict,
+        *,
+        backward: bool = False,
+        on_jax: bool = False,
+        learning: bool = False,
+    ) -> tuple[Values, Values, list[tuple]]:
         """Map symbolic points (S, d), y to z or backward, with log determinant and what is given.
 
         Parameters
@@ -315,13 +337,7 @@ class CoordinateMap:
             through = self.backward if backward else self.forward
             values, log_determinant, given = through(point, variables)
             if learning:
-                given = [
-                    (
-                        *here[: site.form.n_learned_from],
-                        *self._at_values(site.slopes, values, dtype),
-                    )
-                    for site, here in zip(self.sites, given, strict=True)
-                ]
+                given = self.learned_from(given, values, dtype)
             outputs = [
                 self.space.flatten(values),
                 log_determinant,
@@ -330,7 +346,7 @@ class CoordinateMap:
             self.functions[key] = point, variables, stabilise(outputs), given
         return self.functions[key]
 
-    def function(self, what, dtype):
+    def function(self, what: str, dtype: str) -> Callable:
         """Return a compiled function of points (S, d) and the parameters.
 
         Parameters
@@ -363,19 +379,19 @@ class CoordinateMap:
                 )
         return self.functions[what, dtype]
 
-    def evaluate(self, what, points, parameters):
+    def evaluate(self, what: str, points: np.ndarray, parameters: dict) -> list[np.ndarray]:
         """Evaluate :meth:`function` at points (S, d), with parameters as arrays by name."""
         numbers = [parameters[name] for name in self.parameter_shapes]
         with np.errstate(all="ignore"):
             return self.function(what, points.dtype.name)(points, *numbers)
 
     @property
-    def names(self):
+    def names(self) -> list:
         """Names of the sites' value variables, in order."""
         return [name for site in self.sites for name in site.variables]
 
     @property
-    def labels(self):
+    def labels(self) -> np.ndarray:
         """Labels of the pseudo-observations, (P,) strings: element, or site and row."""
         labels = []
         for site in self.sites:
@@ -385,31 +401,25 @@ class CoordinateMap:
             labels += own
         return np.array(labels)
 
-    @property
-    def is_elementwise(self):
-        """Whether all sites are of elements, in some basis, and learn from given values alone."""
-        return all(site.form.is_elementwise and not site.slopes for site in self.sites)
-
-    def learned_from(self, given):
-        """Return the given values that the regressions of the sites need, a flat list."""
+    def learned_from(self, given: list[tuple], values: Any, dtype: str) -> list[Values]:
+        """Return what the regressions of each site need, tuples, from z by value variable."""
         return [
-            part
+            (*here[: site.form.n_learned_from], *self._at_values(site.slopes, values, dtype))
             for site, here in zip(self.sites, given, strict=True)
-            for part in here[: site.form.n_learned_from]
         ]
 
-    def by_site(self, flat, given=None):
+    def by_site(self, flat: list, given: list[tuple] | None = None) -> list[tuple]:
         """Group a flat list of what is given by site, as ``given`` is, or the sites' own."""
         parts = iter(flat)
         given = [site.given for site in self.sites] if given is None else given
         return [tuple(next(parts) for _ in here) for here in given]
 
-    def at(self, parameters):
+    def at(self, parameters: dict) -> Iterator:
         """Yield each site's form, its place in a point, and its own (log c, m)."""
         for site, place in zip(self.sites, self.places, strict=True):
             yield site.form, self.place_of(site), self._own(parameters, place)
 
-    def place_of(self, site):
+    def place_of(self, site: Site) -> Any:
         """Return the places of a site in a point, a slice or integers."""
         if site.woven is not None:
             places = [self.space.ordering[name][1] for name in site.variables]
@@ -485,21 +495,21 @@ class Coordinates:
         return bool(self.map)
 
     @property
-    def space(self):
+    def space(self) -> FlatSpace:
         """The places of the variables in a flat point."""
         return self.map.space
 
     @property
-    def names(self):
+    def names(self) -> list:
         """Names of the sites' value variables, in order."""
         return self.map.names
 
     @property
-    def labels(self):
+    def labels(self) -> np.ndarray:
         """Label each pseudo-observation, (P,) strings."""
         return self.map.labels
 
-    def replace(self, **parameters):
+    def replace(self, **parameters: Any) -> "Coordinates":
         """Return coordinates of the same structure with other parameters."""
         return Coordinates(self.map, {**self.parameters, **parameters})
 
@@ -533,7 +543,7 @@ class Coordinates:
         """Mean share (P,) of each pseudo-observation over points y (S, d)."""
         return self.map.straight.evaluate("share", self.bend(points)[0], self.parameters)[0]
 
-    def forward(self, point):
+    def forward(self, point: Values) -> tuple[dict, Values]:
         """Map a symbolic point y (d,) to z by the name of the value variable, and log |dz/dy|."""
         constants = {name: pt.constant(value) for name, value in self.parameters.items()}
         values, log_determinant, _ = self.map.forward(point, constants)

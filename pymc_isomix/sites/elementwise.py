@@ -10,10 +10,13 @@ deviation given the pseudo-observations. c = 0 is the non-centred parametrisatio
 Pure functions of PyTensor variables, for one point or, with leading axes, many.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytensor.tensor as pt
 
-from pymc_isomix.backend.arrays import operations
+from pymc_isomix.backend.arrays import Values, operations
 from pymc_isomix.backend.jax_ops import compute_once
 from pymc_isomix.backend.linalg import diagonal, solve
 from pymc_isomix.sites.regression import TINY, newton_step
@@ -39,40 +42,71 @@ class Elementwise:
     is_elementwise, is_dense = True, False
     n_learned_from = 2  # number of given values that a regression needs
 
-    def __init__(self, n):
+    def __init__(self, n: int) -> None:
         self.n_dim = self.n_pseudo = n
 
-    def to_unconstrained(self, y, given, log_precision, value):
+    def to_unconstrained(
+        self,
+        y: Values,
+        given: tuple[Values, Values, Values, Values],
+        log_precision: Values,
+        value: Values,
+    ) -> tuple[Values, Values]:
         """Map y (..., n) to z (..., n); with the log absolute determinant (...)."""
         _, _, prior_location, prior_scale = given
         shift, root, _ = self._posterior(given, log_precision, value)
         log_determinant = pt.log(pt.abs(prior_scale / root)).sum(axis=-1)
         return prior_location + prior_scale * (shift + y / root), log_determinant
 
-    def forward(self, y, given, log_precision, value):
+    def forward(
+        self,
+        y: Values,
+        given: tuple[Values, Values, Values, Values],
+        log_precision: Values,
+        value: Values,
+    ) -> tuple[Values, Values, tuple]:
         """Map one point, and return what is given, with intermediate results for later uses."""
         return *self.to_unconstrained(y, given, log_precision, value), given
 
-    def to_coordinates(self, z, given, log_precision, value):
+    def to_coordinates(
+        self,
+        z: Values,
+        given: tuple[Values, Values, Values, Values],
+        log_precision: Values,
+        value: Values,
+    ) -> Values:
         """Map z (..., n) back to y (..., n)."""
         _, _, prior_location, prior_scale = given
         shift, root, _ = self._posterior(given, log_precision, value)
         return ((z - prior_location) / prior_scale - shift) * root
 
-    def share(self, given, log_precision, value):
+    def share(
+        self, given: tuple[Values, Values, Values, Values], log_precision: Values, value: Values
+    ) -> Values:
         r"""Share of the pseudo-observation, :math:`c g^2 / (1 + c g^2)`; 0 is non-centred."""
         return self._posterior(given, log_precision, value)[2]
 
-    def deviation(self, given, log_precision, value):
+    def deviation(
+        self, given: tuple[Values, Values, Values, Values], log_precision: Values, value: Values
+    ) -> Values:
         r"""Return the standard deviation of :math:`\theta` given the pseudo-observation."""
         return pt.abs(given[1]) / self._posterior(given, log_precision, value)[1]
 
-    def typical(self, given):
+    def typical(
+        self, given: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Typical location and log scale of the elements, (n,) arrays each, from K points."""
         location, scale = np.asarray(given[0]), np.abs(np.asarray(given[1]))
         return np.median(location, axis=0), np.median(np.log(np.maximum(scale, TINY)), axis=0)
 
-    def pullback(self, y, given, log_precision, value, cotangent):
+    def pullback(
+        self,
+        y: Values,
+        given: tuple[Values, Values, Values, Values],
+        log_precision: Values,
+        value: Values,
+        cotangent: Values,
+    ) -> tuple[Values, Values]:
         r"""Gradient of :math:`\langle` cotangent, y(z) :math:`\rangle` in log c and m, z fixed.
 
         .. math:: \partial y / \partial \log c = \tfrac12 s y - \zeta_0 / r, \qquad
@@ -87,7 +121,9 @@ class Elementwise:
         by_value = -cotangent * pt.exp(log_precision) * given[1] / root
         return by_log_precision.sum(axis=0), by_value.sum(axis=0)
 
-    def slope(self, y, gradient, given, log_precision, value):
+    def slope(
+        self, y: Values, gradient: Values, given: Sequence, log_precision: Values, value: Values
+    ) -> tuple[Values, Values, Values]:
         r"""Return the slope of the data without the pseudo-observations, for a regression.
 
         The remainder :math:`e = \nabla_y \log p + y` shows how the slope of the log likelihood in
@@ -104,17 +140,28 @@ class Elementwise:
         unit = scale / root  # unit of y, in theta
         return unit * (gradient + y), unit**2, (location - value) / root**2 + unit * y
 
-    def learn(self, y, gradient, given, own, damping=1.0):
+    def learn(
+        self,
+        y: np.ndarray,
+        gradient: np.ndarray,
+        given: list[np.ndarray],
+        own: list[np.ndarray],
+        damping: float = 1.0,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Learn log c and m, (n,) arrays, from draws y (S, n); all are NumPy arrays."""
         return newton_step(self.slope(y, gradient, given, *own), own, damping)
 
-    def moved(self, y, given, old, new):
+    def moved(
+        self, y: np.ndarray, given: list[np.ndarray], old: list[np.ndarray], new: Sequence
+    ) -> np.ndarray:
         """Map y (S, n), an array, to y of the same z under other pseudo-observations."""
         shift, root, _ = self._posterior(given, *old)
         new_shift, new_root, _ = self._posterior(given, *new)
         return (shift + y / root - new_shift) * new_root
 
-    def unit_change(self, given, old, new):
+    def unit_change(
+        self, given: list[np.ndarray], old: list[np.ndarray], new: tuple[np.ndarray, np.ndarray]
+    ) -> np.ndarray:
         """Typical factor (n,) by which the unit of y shrinks, with arrays."""
         before, after = (self._posterior(given, *own)[1] for own in (old, new))
         return np.median(after / before, axis=0)
@@ -146,13 +193,19 @@ class Rotated(Elementwise):
 
     pseudo_names = "direction"
 
-    def __init__(self, basis, inverse=None):
+    def __init__(self, basis: np.ndarray, inverse: Any = None) -> None:
         super().__init__(len(basis))
         self.basis = basis
         self.inverse = basis.T if inverse is None else inverse
         self.log_determinant = 0.0 if inverse is None else np.linalg.slogdet(basis)[1]
 
-    def to_unconstrained(self, y, given, log_precision, value):
+    def to_unconstrained(
+        self,
+        y: Values,
+        given: tuple[Values, Values, Values, Values],
+        log_precision: Values,
+        value: Values,
+    ) -> tuple[Values, Values]:
         """Map y (..., n) to z (..., n); with the log absolute determinant (...)."""
         rotated, log_determinant = super().to_unconstrained(y, given, log_precision, value)
         log_determinant += np.asarray(self.log_determinant, dtype=y.dtype)
@@ -160,7 +213,13 @@ class Rotated(Elementwise):
         rotated = compute_once(rotated)
         return compute_once(rotated @ self.basis.T.astype(y.dtype)), log_determinant
 
-    def to_coordinates(self, z, given, log_precision, value):
+    def to_coordinates(
+        self,
+        z: Values,
+        given: tuple[Values, Values, Values, Values],
+        log_precision: Values,
+        value: Values,
+    ) -> Values:
         """Map z (..., n) back to y (..., n)."""
         rotated = z @ self.inverse.T.astype(z.dtype)
         return super().to_coordinates(rotated, given, log_precision, value)
@@ -173,14 +232,14 @@ class Whitened(Rotated):
     n), lower triangular, are given. It costs as much as a matrix site without its Cholesky factor.
     """
 
-    def to_unconstrained(self, y, given, log_precision, value):
+    def to_unconstrained(self, y: Any, given: Any, log_precision: Any, value: Any) -> Any:
         """Map y (..., n) to z (..., n); with the log absolute determinant (...)."""
         *own, mean, factor = given
         zeta, log_determinant = super().to_unconstrained(y, own, log_precision, value)
         log_determinant += pt.log(pt.abs(diagonal(factor))).sum(axis=-1)
         return mean + (factor @ zeta[..., None])[..., 0], log_determinant
 
-    def to_coordinates(self, z, given, log_precision, value):
+    def to_coordinates(self, z: Any, given: Any, log_precision: Any, value: Any) -> Any:
         """Map z (..., n) back to y (..., n)."""
         *own, mean, factor = given
         return super().to_coordinates(solve(factor, z - mean), own, log_precision, value)

@@ -2,6 +2,7 @@
 
 import math
 from functools import singledispatch
+from typing import Any
 
 import pytensor.tensor as pt
 from pymc.distributions import continuous
@@ -9,9 +10,11 @@ from pymc.distributions.multivariate import ZeroSumNormalRV
 from pymc.distributions.transforms import LogTransform, ZeroSumTransform
 from pytensor.tensor.random import basic
 
+from pymc_isomix.backend.arrays import Values
+
 
 @singledispatch
-def location_scale(op, rv, transform):
+def location_scale(op: Any, rv: Values, transform: Any) -> Any:
     """Return location and scale of an unconstrained value, given the parents, or None.
 
     A family joins by registering the class of its random variable.

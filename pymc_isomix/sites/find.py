@@ -11,6 +11,7 @@ from pymc.distributions.transforms import ZeroSumTransform
 
 from pymc_isomix.model.fitted_data import same
 from pymc_isomix.model.model_cache import graph_key, model_cache
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites import predictors
 from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, SHEAR, CoordinateMap, Site
@@ -33,7 +34,7 @@ LARGEST_BASIS = 2000  # rows and columns of a constant matrix
 LEAST_LOG_SCALE = -5.0  # relative to the largest, for the start of pseudo-observations
 
 
-def find_coordinates(space, *, log=True):
+def find_coordinates(space: FlatSpace, *, log: bool = True) -> CoordinateMap:
     """Find the sites of the variables of a space, and log them.
 
     Parameters
@@ -370,7 +371,9 @@ def _without_circles(space, candidates, weaker):
     return placed
 
 
-def starting_coordinates(coordinates, points, farthest=FARTHEST):
+def starting_coordinates(
+    coordinates: CoordinateMap, points: np.ndarray, farthest: float = FARTHEST
+) -> tuple[np.ndarray, dict]:
     """Place the pseudo-observations at the effects, with shares of one half.
 
     Parameters

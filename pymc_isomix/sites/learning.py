@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import pytensor.tensor as pt
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.sites.chains import N_GIVEN, Chain
-from pymc_isomix.sites.coordinates import PSEUDO
+from pymc_isomix.sites.coordinates import PSEUDO, CoordinateMap
 from pymc_isomix.sites.regression import RIDGE, least_squares
 
 STEP = 1 / 3  # relative to that of the means, as for the metric
@@ -30,18 +31,20 @@ class AtSites(NamedTuple):
     slope_of_log_slope: Any = None  # (S, d)
 
     @classmethod
-    def of(cls, coordinates, parameters, points, given):
+    def of(
+        cls, coordinates: CoordinateMap, parameters: dict, points: Values, given: list[tuple]
+    ) -> "AtSites":
         """Make the values for coordinates with a shape or without."""
         bent, log_slope, slope_of_log_slope = coordinates.bend(points, parameters)
         if not coordinates.has_shape:
             return cls(points, given, bent)
         return cls(points, given, bent, pt.exp(log_slope), slope_of_log_slope)
 
-    def to_bent(self, scores):
+    def to_bent(self, scores: Values) -> Values:
         """Turn path gradients in y into those in x, at the dimensions of sites."""
         return scores if self.slope is None else scores / self.slope
 
-    def gradient_to_bent(self, gradient):
+    def gradient_to_bent(self, gradient: Values) -> Values:
         """Turn the gradient of a log density of y into that of x, at the dimensions of sites."""
         if self.slope is None:
             return gradient
@@ -49,8 +52,16 @@ class AtSites(NamedTuple):
 
 
 def new_pseudo(
-    coordinates, pseudo, draws, means, gradient, scores, draw_weights, step_size, metric
-):
+    coordinates: CoordinateMap,
+    pseudo: dict,
+    draws: AtSites,
+    means: AtSites,
+    gradient: Values,
+    scores: Values,
+    draw_weights: Values,
+    step_size: Values,
+    metric: Values,
+) -> tuple[dict, Values]:
     r"""Take one step on the pseudo-observations.
 
     .. math:: \frac{dF}{d\phi} = \sum_k w_k \, \mathbb E\left[s_k \cdot \left(\frac{\partial
@@ -167,7 +178,7 @@ def _new_of_chain(form, draws, place, given, own, gradient, draw_weights, step_s
     return new, pt.exp(draw_weights @ (before - after))
 
 
-def moved_means(coordinates, means, old, new):
+def moved_means(coordinates: CoordinateMap, means: AtSites, old: dict, new: dict) -> Values:
     """Return means y (K, d) that stay in place in z while the pseudo-observations move.
 
     Parameters

@@ -3,11 +3,15 @@ r"""Sites whose elements are correlated: :math:`\theta = f + G \zeta` with a mat
 As :mod:`pymc_isomix.sites.elementwise`, with a matrix in place of scales.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.jax_ops import compute_once
 from pymc_isomix.backend.linalg import UNROLLED, cholesky, diagonal, lower_half, solve
 from pymc_isomix.sites import matrix_regression
@@ -53,7 +57,9 @@ class Matrix:
 
     is_elementwise, is_dense = False, True
 
-    def __init__(self, batch, rows, columns, *, centred, last=False):
+    def __init__(
+        self, batch: int, rows: int, columns: int, *, centred: bool, last: bool = False
+    ) -> None:
         self.batch, self.rows, self.columns, self.centred = batch, rows, columns, centred
         self.last = last
         self.n_dim, self.n_pseudo = batch * columns, batch * rows
@@ -61,13 +67,21 @@ class Matrix:
         # given values that a regression needs
         self.n_learned_from = 2 if rows <= matrix_regression.MOST_ROWS else 0
 
-    def to_unconstrained(self, y, given, log_precision, value):
+    def to_unconstrained(
+        self, y: Values, given: Sequence, log_precision: Values, value: Values
+    ) -> tuple[Values, Values]:
         """Map y (..., B n) to z (..., B n); with the log absolute determinant (...)."""
         blocks = self._blocks(y, self.last)
         zeta, log_determinant = self._effect(blocks, given, log_precision, value)
         return self._placed(zeta, log_determinant, given)
 
-    def forward(self, y, given, log_precision, value):
+    def forward(
+        self,
+        y: Values,
+        given: tuple[Values, Values, Values, Values],
+        log_precision: Values,
+        value: Values,
+    ) -> tuple[Values, Values, tuple]:
         """Map one point, and return what is given with the factors of the posterior."""
         if self.columns <= UNROLLED:
             return *self.to_unconstrained(y, given, log_precision, value), given
@@ -75,26 +89,33 @@ class Matrix:
         zeta, log_determinant, *factors = self._map(blocks, given, log_precision, value)
         return *self._placed(zeta, log_determinant, given), (*given, *factors)
 
-    def to_coordinates(self, z, given, log_precision, value):
+    def to_coordinates(
+        self, z: Values, given: Sequence, log_precision: Values, value: Values
+    ) -> Values:
         """Map z (..., B n) back to y (..., B n), for any pseudo-observations."""
-        location, factor, prior_location, prior_scale = given[:GIVEN_BY_MODEL]
         mean, root = self._posterior(given, log_precision, value)
-        if self.centred:
-            zeta = solve(factor, self._blocks(z, self.last) - location)
-        else:
-            zeta = self._blocks((z - prior_location) / prior_scale, self.last)
+        zeta = self._standardised(z, given)
         return self._flat((root.mT @ (zeta - mean)[..., None])[..., 0], self.last)
 
-    def share(self, given, log_precision, value):
+    def _standardised(self, z, given):
+        """Standardised effects (..., B, n) of z; the inverse of :meth:`_placed`."""
+        location, factor, prior_location, prior_scale = given[:GIVEN_BY_MODEL]
+        if self.centred:
+            return solve(factor, self._blocks(z, self.last) - location)
+        return self._blocks((z - prior_location) / prior_scale, self.last)
+
+    def share(self, given: Sequence, log_precision: Values, value: Values) -> Values:
         r"""Share of each pseudo-observation, :math:`c_i (G P^{-1} G^T)_{ii}`, (..., B r)."""
         precision = self._pseudo(pt.exp(log_precision))
         return self._flat(precision * self._variance(given, log_precision, value))
 
-    def deviation(self, given, log_precision, value):
+    def deviation(self, given: Sequence, log_precision: Values, value: Values) -> Values:
         r"""Return the standard deviation of :math:`\theta` given these, (..., B r)."""
         return self._flat(pt.sqrt(self._variance(given, log_precision, value)))
 
-    def pullback(self, y, given, log_precision, value, cotangent):
+    def pullback(
+        self, y: Values, given: Sequence, log_precision: Values, value: Values, cotangent: Values
+    ) -> Any:
         r"""Gradient of :math:`\langle` cotangent, y(z) :math:`\rangle` in log c and m, z fixed."""
         if len(given) == GIVEN_BY_MODEL:
             z = disconnected_grad(self.to_unconstrained(y, given, log_precision, value)[0])
@@ -105,7 +126,7 @@ class Matrix:
         found = self._pullback(blocks, given, log_precision, value, cotangent)
         return [self._flat(part) for part in found]
 
-    def learn(self, y, gradient, given, own, damping):
+    def learn(self, y: Any, gradient: np.ndarray, given: Any, own: Any, damping: float) -> Any:
         """Learn log c and m, (B r,) arrays, from draws y (S, B n); all are NumPy arrays."""
         y, gradient = (self._blocks(part, self.last) for part in (y, gradient))
         pseudo = [self._pseudo(part) for part in own]
@@ -113,13 +134,13 @@ class Matrix:
         learned = matrix_regression.learn(y, gradient, location, factor, pseudo, damping)
         return [part.ravel() for part in learned]
 
-    def moved(self, y, given, old, new):
+    def moved(self, y: Any, given: Any, old: Any, new: Any) -> Any:
         """Map points y (S, B n) of old pseudo-observations to y of the same z under new ones."""
         pairs = [[self._pseudo(part) for part in own] for own in (old, new)]
         blocks = self._blocks(y, self.last)
         return self._flat(matrix_regression.moved(blocks, *self._arrays(given), *pairs), self.last)
 
-    def unit_change(self, given, old, new):
+    def unit_change(self, given: Any, old: Any, new: Any) -> Any:
         """Typical factor (B n,) by which the units of y shrink."""
         pairs = [[self._pseudo(part) for part in own] for own in (old, new)]
         change = matrix_regression.unit_change(*self._arrays(given), *pairs)
@@ -130,7 +151,9 @@ class Matrix:
         factor = self._factor(given)
         return np.broadcast_to(given[0], factor.shape[:-1]), factor
 
-    def typical(self, given):
+    def typical(
+        self, given: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Typical location and log scale of the elements, (B r,) arrays each, from K points."""
         location, factor = given[0], self._factor(given)
         scale = np.sqrt((factor**2).sum(axis=-1))
@@ -229,7 +252,7 @@ class Scaled(Matrix):
         Whether the blocks are the last axis of z, not the first.
     """
 
-    def __init__(self, basis, batch=1, *, last=False):
+    def __init__(self, basis: np.ndarray, batch: int = 1, *, last: bool = False) -> None:
         super().__init__(batch, *basis.shape, centred=False, last=last)
         self.basis = basis
 
@@ -282,16 +305,37 @@ class Predictor(Matrix):
     As :class:`Matrix`, with pseudo-observations that are learned from the slope of the log
     likelihood in each row: of Gaussian data it is :math:`c (m - \theta)`.
 
-    What it learns from: f, G, and that slope (S, B, r).
+    What is given: as of a ``Matrix``, but if the prior is ``joint``, b is the lower triangular
+    factor (..., B, n, n) of its covariance. What it learns from: f, G, and that slope (S, B, r).
     """
 
     pseudo_names = "row"
 
-    def __init__(self, batch, rows, columns):
+    def __init__(self, batch: int, rows: int, columns: int, *, joint: bool = False) -> None:
         super().__init__(batch, rows, columns, centred=False)
-        self.n_learned_from = 2
+        self.n_learned_from, self.joint = 2, joint
 
-    def learn(self, y, gradient, given, own, damping):
+    def _standardised(self, z, given):
+        if not self.joint:
+            return super()._standardised(z, given)
+        _, _, prior_location, root = given[:GIVEN_BY_MODEL]
+        return solve(root, self._blocks(z - prior_location, self.last))
+
+    def _placed(self, zeta, log_determinant, given):
+        if not self.joint:
+            return super()._placed(zeta, log_determinant, given)
+        _, _, prior_location, root = given[:GIVEN_BY_MODEL]
+        z = prior_location + self._flat((root @ zeta[..., None])[..., 0])
+        return z, log_determinant + pt.log(diagonal(root)).sum(axis=(-1, -2))
+
+    def learn(
+        self,
+        y: np.ndarray,
+        gradient: np.ndarray,
+        given: list[np.ndarray],
+        own: list[np.ndarray],
+        damping: float,
+    ) -> list[np.ndarray]:
         """Learn log c and m, (B r,) arrays, from draws y (S, B n); all are NumPy arrays."""
         location, factor, slope = given
         log_precision, value = (self._pseudo(part) for part in own)

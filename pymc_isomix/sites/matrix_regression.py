@@ -10,7 +10,7 @@ together; c becomes c + b, and m moves by a / (c + b). For elementwise sites see
 :mod:`pymc_isomix.sites.regression`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy  # which loads its parts when they are used
@@ -36,23 +36,34 @@ class Conditional(NamedTuple):
     mean: np.ndarray  # (S, B, n) of zeta
 
     @classmethod
-    def of(cls, location, factor, log_precision, value):
-        """Condition on pseudo-observations (B, r), given f (S, B, r) and G (S, B, r, n)."""
+    def of(
+        cls, location: np.ndarray, factor: np.ndarray, log_precision: np.ndarray, value: np.ndarray
+    ) -> "Conditional":
+        """Condition on pseudo-observations (B, r), given f (S, B, r) and G (S, B, r, n).
+
+        All is NaN where G at a draw is so large that rounding makes the precision singular.
+        """
         weighted = factor.mT * np.exp(log_precision)[:, None, :]
         precision = np.eye(factor.shape[-1]) + weighted @ factor
         pull = weighted @ (value - location)[..., None]
-        return cls(np.linalg.cholesky(precision), np.linalg.solve(precision, pull)[..., 0])
+        try:
+            root = np.linalg.cholesky(precision)
+        except np.linalg.LinAlgError:
+            return cls(np.full_like(precision, np.nan), np.full_like(pull[..., 0], np.nan))
+        return cls(root, np.linalg.solve(precision, pull)[..., 0])
 
-    def effect(self, y):
+    def effect(self, y: np.ndarray) -> np.ndarray:
         """Map y (S, B, n) to the standardised effects."""
         return self.mean + np.linalg.solve(self.root.mT, y[..., None])[..., 0]
 
-    def coordinates(self, effect):
+    def coordinates(self, effect: Any) -> Any:
         """Map standardised effects (S, B, n) back to y."""
         return (self.root.mT @ (effect - self.mean)[..., None])[..., 0]
 
 
-def learn(y, gradient, location, factor, own, damping=1.0):
+def learn(
+    y: Any, gradient: np.ndarray, location: Any, factor: Any, own: Any, damping: float = 1.0
+) -> Any:
     """Regress the gradient of a site's log density on its rows.
 
     Parameters
@@ -99,20 +110,22 @@ def _of_block(half, theta, left, own, damping):
     return bounded(own, np.log(ratio), move, total, damping)
 
 
-def moved(y, location, factor, old, new):
+def moved(y: Any, location: Any, factor: Any, old: Any, new: Any) -> Any:
     """Map y (S, B, n) of old pseudo-observations (log c, m) to y of the same z with new ones."""
     effect = Conditional.of(location, factor, *old).effect(y)
     return Conditional.of(location, factor, *new).coordinates(effect)
 
 
-def unit_change(location, factor, old, new):
+def unit_change(location: Any, factor: Any, old: Any, new: Any) -> Any:
     """Typical factor (B, n) by which the unit of y shrinks from old to new pseudo-observations."""
     before, after = (Conditional.of(location, factor, *own).root for own in (old, new))
     diagonals = [np.diagonal(root, axis1=-2, axis2=-1) for root in (before, after)]
     return np.median(diagonals[1] / diagonals[0], axis=0)
 
 
-def learn_rows(theta, slope, own, damping):
+def learn_rows(
+    theta: np.ndarray, slope: np.ndarray, own: tuple[np.ndarray, np.ndarray], damping: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Regress the slope of the log likelihood in each row on the row itself.
 
     Parameters

@@ -1,14 +1,13 @@
 r"""Sites of a predictor: normal variables in which an argument of the likelihood is affine.
 
 Given all other variables, the rows of a predictor are :math:`\theta = f + G \zeta`, with f and G of
-any form. Examples are a level below nonlinear curves, abilities times discriminations, and scores
-times loadings. A pseudo-observation per row makes the variables Gaussian given the rest, as in
-:class:`pymc_isomix.sites.matrices.Matrix`.
+any form. Examples are a level below nonlinear curves, abilities times discriminations, scores
+times loadings, and correlated intercepts and slopes. A pseudo-observation per row makes the
+variables Gaussian given the rest, as in :class:`pymc_isomix.sites.matrices.Matrix`.
 """
 
 import math
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,13 +20,14 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random import basic
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.compilation import CHEAP, compiling
 from pymc_isomix.model.vectorising import batch
 from pymc_isomix.sites.affine import Affine
 from pymc_isomix.sites.coordinates import Site
 from pymc_isomix.sites.elementwise import Elementwise
 from pymc_isomix.sites.families import location_scale
-from pymc_isomix.sites.matrices import Predictor
+from pymc_isomix.sites.matrices import Matrix, Predictor
 from pymc_isomix.sites.usage import clients_of
 from pymc_isomix.sites.values import ModelGraph
 
@@ -35,6 +35,7 @@ MOST_ENTRIES, MOST_PRODUCTS = 2**15, 2**17  # of G, and of G^T C G; all blocks t
 MOST_COLUMNS = 32  # of a block
 MOST_ELEMENTS = 2000  # elements with evaluated columns
 AT_ONCE = 2**22  # entries of columns that are evaluated together
+PARALLEL = 1e-6  # relative length of what a row has beside an effect
 TYPICAL = 0.3  # distance from the start, unconstrained, of where the zeros of G are looked for
 
 
@@ -51,14 +52,19 @@ def find(graph: ModelGraph, candidates: dict[str, list[Site]]) -> list[Site]:
     normal = {
         name: rv
         for name, rv in space.variables.items()
-        if isinstance(rv.owner.op, basic.NormalRV)
+        if isinstance(rv.owner.op, basic.NormalRV | basic.MvNormalRV)
         and model.rvs_to_transforms[rv] is None
         and 0 not in space.ordering[name][2]
-        and all(type(site.form) is Elementwise for site in candidates[name])
+        and all(type(site.form) in (Elementwise, Matrix) for site in candidates[name])
     }
     if not normal:
         return []
-    search, clients = Search(graph), clients_of(model)
+    matrices = {
+        name: own[0]
+        for name, own in candidates.items()
+        if name in normal and own and type(own[0].form) is Matrix
+    }
+    search, clients = Search(graph, matrices), clients_of(model)
     scales = {
         name: {space.variables[parent] for site in candidates[name][-1:] for parent in site.parents}
         for name in space.variables
@@ -72,7 +78,9 @@ def find(graph: ModelGraph, candidates: dict[str, list[Site]]) -> list[Site]:
     known = set().union(*scales.values())
     leaves = {one for own in effects.values() for one in own} - known
     together = Affine(leaves, search.free)
-    if all(together(one).degree < 2 for one in (*search.arguments, *model.potentials)):
+    arguments = *search.arguments, *model.potentials
+    is_linear = all(together(one).degree < 2 for one in arguments)
+    if is_linear and not matrices:
         return []
     parents = set(ancestors([v for rv in search.free for v in rv.owner.inputs]))
     wanted = []
@@ -81,8 +89,12 @@ def find(graph: ModelGraph, candidates: dict[str, list[Site]]) -> list[Site]:
             continue
         own = Affine(effects[name], search.free, scales[name])
         ends = search.ends(own)
-        if any(own(end).varies or together(end).degree == 2 for end in ends):
+        varies = any(own(end).varies or together(end).degree == 2 for end in ends)
+        if varies and (name in matrices or not is_linear):
             wanted.append(name)
+        elif name in matrices and not varies and search.mixes(name):
+            wanted.append(name)
+            search.steady.add(name)
     found: list = []
     wanted.sort(key=lambda name: -math.prod(space.ordering[name][2]))
     while wanted:
@@ -112,21 +124,33 @@ def _effects(rv, known, clients, free):
 
 
 class Rows(NamedTuple):
-    """The rows of a predictor, in blocks that share no variable."""
+    """The rows of a predictor, in blocks that share no variable.
+
+    If ``weights`` are given, the rows of a block are combinations of those of the expressions.
+    """
 
     ends: list  # the expressions with the rows as elements
     elements: np.ndarray  # (B, n), of the variables, one behind the other
-    rows: np.ndarray  # (B, r), of the expressions, one behind the other
-    is_row: np.ndarray  # (B, r), False where a block has fewer
+    rows: np.ndarray  # (B, r), of the expressions, one behind the other; with weights (R,)
+    block: np.ndarray  # (B, r), whether a block has so many; with weights (R,), the block
+    weights: Any = None  # (R, n)
 
     @classmethod
-    def of(cls, ends, columns):
-        """Sort columns (E, R) of elements into blocks; None if a site would cost too much."""
+    def of(
+        cls, ends: list[Values], columns: np.ndarray, group: Any, *, combines: Any
+    ) -> "Rows | None":
+        """Sort columns (E, R) of elements into blocks; None if a site would cost too much.
+
+        Elements of the same ``group`` (E,) belong to one block. ``combines`` says whether
+        combinations of rows will do, as many as elements.
+        """
         n_elements, n_rows = columns.shape
         element, row = np.nonzero(columns)
-        if not np.isfinite(columns).all() or len(np.unique(element)) < n_elements:
-            return None  # an element that no row depends on
-        edges = np.ones(len(element)), (element, n_elements + row)
+        if not np.isfinite(columns).all():
+            return None
+        own, first = np.arange(n_elements), np.unique(group, return_index=True)[1][group]
+        pairs = np.append(element, own), np.append(n_elements + row, first)
+        edges = np.ones(len(pairs[0])), pairs
         graph = scipy.sparse.coo_array(edges, shape=(n_elements + n_rows,) * 2)
         _, label = scipy.sparse.csgraph.connected_components(graph, directed=False)
         blocks = [
@@ -134,14 +158,43 @@ class Rows(NamedTuple):
             for one in dict.fromkeys(label[:n_elements].tolist())
         ]
         if len({len(elements) for elements, _ in blocks}) > 1:
+            if len(np.unique(element)) < n_elements:
+                return None  # an element that no row depends on
             blocks = [(np.arange(n_elements), np.unique(row))]
         n, most = len(blocks[0][0]), max(len(rows) for _, rows in blocks)
-        entries = len(blocks) * most * n
+        combines = combines and most > n
+        entries = len(blocks) * (n if combines else most) * n
         if n > MOST_COLUMNS or entries > MOST_ENTRIES or entries * n > MOST_PRODUCTS:
             return None
+        elements = np.array([elements for elements, _ in blocks])
+        if combines:
+            weights = [_basis(columns[np.ix_(*block)].T) for block in blocks]
+            number = np.repeat(np.arange(len(blocks)), [len(rows) for _, rows in blocks])
+            rows = np.concatenate([rows for _, rows in blocks])
+            return cls(ends, elements, rows, number, np.concatenate(weights))
         padded = np.array([np.resize(rows, most) for _, rows in blocks])
         is_row = np.arange(most) < np.array([[len(rows)] for _, rows in blocks])
-        return cls(ends, np.array([elements for elements, _ in blocks]), padded, is_row)
+        return cls(ends, elements, padded, is_row)
+
+    def in_blocks(self, flat: Any) -> Any:
+        """Arrange the rows of all expressions, one behind the other, as (B, r)."""
+        if self.weights is None:
+            return pt.where(self.block, flat[self.rows], 0.0)
+        weighted = self.weights.astype(flat.dtype) * flat[self.rows][:, None]
+        return pt.zeros(self.elements.shape, dtype=flat.dtype)[self.block].inc(weighted)
+
+    @property
+    def n_rows(self) -> Any:
+        """Rows of a block, r."""
+        return (self.rows if self.weights is None else self.elements).shape[1]
+
+
+def _basis(matrix):
+    """Orthonormal basis (r, n) of the columns of a matrix (r, n), with zeros if there are fewer."""
+    left, singular, _ = np.linalg.svd(matrix, full_matrices=False)
+    basis = np.zeros(matrix.shape)
+    basis[:, : left.shape[1]] = left * (singular > PARALLEL * singular.max(initial=0))
+    return basis
 
 
 class Search:
@@ -150,16 +203,21 @@ class Search:
     Parameters
     ----------
     graph : ModelGraph
+    matrices : dict of str to Site
+        Sites by the prior's matrix or a product, with the elements of a block correlated.
     """
 
-    def __init__(self, graph):
+    def __init__(self, graph: ModelGraph, matrices: Any) -> None:
         space = graph.space
         self.graph, self.space, self.free = graph, space, set(space.model.free_RVs)
+        self.matrices = matrices
+        self.found: dict = {}  # by names, what is slow to find
+        self.steady: set = set()  # names of those by whose effects no coefficient varies
         # the expressions between the variables and the data
         self.arguments = [v for rv in space.model.observed_RVs for v in rv.owner.inputs]
 
     @cached_property
-    def point(self):
+    def point(self) -> dict:
         """Values by name at a generic point."""
         rng = np.random.default_rng(0)
         return {
@@ -167,33 +225,80 @@ class Search:
             for name, value in self.space.model.initial_point(0).items()
         }
 
-    def ends(self, affine):
+    def ends(self, affine: Affine) -> list[Values]:
         """Return the affine expressions by which the data depend on the leaves."""
         found = [end for one in self.arguments for end in affine.ends(one)]
         terms = self.space.model.potentials
         found += [end for term in terms for end in affine.ends(term, is_term=True)]
         return list(dict.fromkeys(found))
 
-    def grow(self, names):
+    def grow(self, names: list[str]) -> tuple[list[str], Rows | None]:
         """Return the first variable with as many others as share a predictor, and the rows."""
         first, *others = names
         group, rows = [first], self.rows([first])
-        for other in others if rows is not None else ():
+        for other in others:
             jointly = self._affine_in([*group, other])
-            if all(jointly(end).degree < 2 for end in rows.ends):
+            if rows is not None and all(jointly(end).degree < 2 for end in rows.ends):
                 more = self.rows([*group, other])
                 group, rows = (group, rows) if more is None else ([*group, other], more)
         return group, rows
 
-    def rows(self, names):
+    def rows(self, names: list[str]) -> Rows | None:
         """Return the rows of the predictor of some variables; None if there are too many."""
-        n_elements = sum(math.prod(self.space.ordering[name][2]) for name in names)
-        affine = self._affine_in(names)
-        ends = self.ends(affine)
-        found = self.graph.in_values(ends, None)
-        if found is None or n_elements > MOST_ELEMENTS:
+        ends, columns = self._ends_and_columns(names)
+        if columns is None:
             return None
-        return Rows.of(ends, self._columns(found.expressions, names, n_elements))
+        variables = [self.space.variables[name] for name in names]
+        noise = [_noise(self.space.model, end, variables)[1] for end in ends]
+        combines = self.steady.issuperset(names) and all(
+            all(pt.as_tensor(scale).type.broadcastable) for scale in noise
+        )
+        return Rows.of(ends, columns, self._groups(names), combines=combines)
+
+    def mixes(self, name: str) -> Any:
+        """Tell whether rows combine effects of a matrix site, which observes each by itself."""
+        site = self.matrices[name]
+        form, n = site.form, site.form.columns
+        _, columns = self._ends_and_columns([name])
+        if columns is None:
+            return False
+        blocks = columns.T.reshape((-1, n, form.batch) if form.last else (-1, form.batch, n))
+        blocks = blocks.mT if form.last else blocks
+        if form.centred:
+            factor = np.eye(n)[None]
+        else:
+            at = {v: pt.as_tensor(self.point[v.name]) for v in self.space.model.value_vars}
+            factor = graph_replace(site.given[1], at, strict=False).eval(mode=CHEAP)
+        length = np.linalg.norm(blocks, axis=-1)
+        factor = factor / np.linalg.norm(factor, axis=-1, keepdims=True)
+        along = np.abs((blocks[..., None, :] * factor).sum(axis=-1))
+        return bool((length > (1 + PARALLEL) * along.max(axis=-1)).any())
+
+    def _groups(self, names):
+        """Return the numbers of the blocks to which the elements (E,) of variables belong."""
+        found, start = [], 0
+        for name in names:
+            own = np.arange(math.prod(self.space.ordering[name][2]))
+            if name in self.matrices:
+                form = self.matrices[name].form
+                own = own % form.batch if form.last else own // form.columns
+            elif isinstance(self.space.variables[name].owner.op, basic.MvNormalRV):
+                own = own // self.space.ordering[name][2][-1]
+            found.append(start + own)
+            start += own.max() + 1
+        return np.concatenate(found)
+
+    def _ends_and_columns(self, names):
+        """Return the affine expressions, and the effect of each element on them or None."""
+        if (key := tuple(names)) not in self.found:
+            n_elements = sum(math.prod(self.space.ordering[name][2]) for name in names)
+            ends = self.ends(self._affine_in(names))
+            found = self.graph.in_values(ends, None)
+            columns = None
+            if found is not None and ends and n_elements <= MOST_ELEMENTS:
+                columns = self._columns(found.expressions, names, n_elements)
+            self.found[key] = ends, columns
+        return self.found[key]
 
     def _affine_in(self, names):
         return Affine([self.space.variables[name] for name in names], self.free)
@@ -226,15 +331,17 @@ def _site(graph, names, rows):
     space = graph.space
     variables = [space.variables[name] for name in names]
     shapes = [space.ordering[name][2] for name in names]
-    priors = [rv.owner.op.dist_params(rv.owner) for rv in variables]
-    means, deviations = (
-        [
-            pt.broadcast_to(prior[i], shape).astype(rv.dtype)
-            for prior, shape, rv in zip(priors, shapes, variables, strict=True)
-        ]
-        for i in (0, 1)
-    )
+    priors = [_prior(rv, shape) for rv, shape in zip(variables, shapes, strict=True)]
     n_blocks, n = rows.elements.shape
+    splits = np.cumsum([math.prod(shape) for shape in shapes])
+
+    def scaled(effects):
+        """Multiply standardised effects, constants (E,), by the prior's scales."""
+        parts = np.split(effects, splits[:-1])
+        return [
+            scale(part.reshape(shape))
+            for (_, scale), part, shape in zip(priors, parts, shapes, strict=True)
+        ]
 
     def at(replaced):
         """Rows (B, r) with replaced variables."""
@@ -244,37 +351,40 @@ def _site(graph, names, rows):
         )
 
     def in_blocks(ends):
-        return pt.where(rows.is_row, pt.concatenate([end.ravel() for end in ends])[rows.rows], 0.0)
+        return rows.in_blocks(pt.concatenate([end.ravel() for end in ends]))
 
-    noise = [_noise(space.model, end, variables) for end in rows.ends]
-    nothing = at([pt.zeros_like(one) for one in means])
-    starts = np.cumsum([0, *(math.prod(shape) for shape in shapes)])
-    columns = []
-    for k in range(n):
-        chosen = np.zeros(starts[-1])
-        chosen[rows.elements[:, k]] = 1
-        parts = [
-            deviation * chosen[start:stop].reshape(shape).astype(deviation.dtype)
-            for deviation, shape, (start, stop) in zip(
-                deviations, shapes, pairwise(starts), strict=True
-            )
-        ]
-        columns.append(at(parts) - nothing)
-    order = rows.elements.ravel()
-    prior = [pt.concatenate([one.ravel() for one in part])[order] for part in (means, deviations)]
-    slopes = _slopes(space.model, rows.ends)
+    def elements(parts):
+        return pt.concatenate([part.ravel() for part in parts])[rows.elements]  # (B, n)
+
+    noise = [_noise(graph.space.model, end, variables) for end in rows.ends]
+    means = [mean for mean, _ in priors]
+    nothing = at([pt.zeros_like(mean) for mean in means])
+    # of an element of each block
+    units = [scaled(np.isin(np.arange(splits[-1]), chosen)) for chosen in rows.elements.T]
+    columns = [at(unit) - nothing for unit in units]
+    joint = any(isinstance(rv.owner.op, basic.MvNormalRV) for rv in variables)
+    if joint:
+        scale = pt.stack([elements(unit) for unit in units], axis=-1)  # (B, n, n)
+    else:
+        scale = elements(scaled(np.ones(splits[-1]))).ravel()
+    slopes = _slopes(graph.space.model, rows.ends)
     if slopes is None:
         return None
     slope = in_blocks(one * unit for one, (_, unit) in zip(slopes, noise, strict=True))
-    r = rows.rows.shape[1]
+    r = rows.n_rows
     given = graph.in_values(
-        [at(means), pt.stack(columns, axis=-1), *prior],
-        [(n_blocks, r), (n_blocks, r, n), (n_blocks * n,), (n_blocks * n,)],
+        [at(means), pt.stack(columns, axis=-1), elements(means).ravel(), scale],
+        [
+            (n_blocks, r),
+            (n_blocks, r, n),
+            (n_blocks * n,),
+            (n_blocks, n, n) if joint else (n_blocks * n,),
+        ],
     )
     learned_from = graph.in_values([slope], [(n_blocks, r)])
     if given is None or learned_from is None or not given.parents.isdisjoint(names):
         return None
-    form = Predictor(n_blocks, r, n)
+    form = Predictor(n_blocks, r, n, joint=joint)
     first, *others = names
     return Site(
         first,
@@ -283,9 +393,19 @@ def _site(graph, names, rows):
         given.parents,
         None,
         tuple(others),
-        order,
+        rows.elements.ravel(),
         learned_from.expressions,
     )
+
+
+def _prior(rv, shape):
+    """Return the mean of a normal variable, and its scale as a function of constant effects."""
+    mean, scale = rv.owner.op.dist_params(rv.owner)
+    mean = pt.broadcast_to(mean, shape).astype(rv.dtype)
+    if isinstance(rv.owner.op, basic.MvNormalRV):
+        root = pt.linalg.cholesky(scale, lower=True)
+        return mean, lambda effects: (root @ effects.astype(rv.dtype)[..., None])[..., 0]
+    return mean, lambda effects: scale * effects.astype(rv.dtype)
 
 
 def _noise(model, end, variables):
@@ -299,7 +419,7 @@ def _noise(model, end, variables):
             continue
         scale, alike = prior[1], end.type.broadcastable == value.type.broadcastable
         if alike and set(variables).isdisjoint(ancestors([scale])):
-            return value.astype(end.dtype), pt.broadcast_to(scale, value.shape)
+            return value.astype(end.dtype), scale
     return 0.0, 1.0
 
 

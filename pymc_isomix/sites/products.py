@@ -3,11 +3,13 @@
 import math
 from typing import Any, NamedTuple
 
+import pymc as pm
 import pytensor.tensor as pt
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.math import Dot
 from pytensor.tensor.random import basic
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.sites.usage import Effect, best, clients_of, constant_of, varies, ways
 
 
@@ -38,7 +40,7 @@ class Use(NamedTuple):
     before: Effect
 
 
-def linear_map(model, rv, shape):
+def linear_map(model: pm.Model, rv: Values, shape: tuple) -> LinearMap | None:
     """Return the linear map of a random variable, by its family or its use, or None."""
     return _of_family(model, rv, shape) or _of_use(model, rv, shape)
 

@@ -7,7 +7,7 @@ data. For others, by Stein's lemma, c becomes the mean precision of the data.
 
 import numpy as np
 
-from pymc_isomix.backend.arrays import operations
+from pymc_isomix.backend.arrays import Values, operations
 
 TINY = 1e-30
 RIDGE = 0.01  # of the information in the draws
@@ -16,7 +16,12 @@ LARGEST_MOVE = 3.0  # of m, in typical standard deviations of theta
 LARGEST_LOG_PRECISION = 14.0  # of either sign
 
 
-def least_squares(slope, log_precision, draw_weights, noise=1.0):
+def least_squares(
+    slope: tuple[Values, Values, Values],
+    log_precision: Values,
+    draw_weights: Values,
+    noise: float = 1.0,
+) -> tuple[Values, Values, Values]:
     r"""Regress the remaining slope of the log likelihood on :math:`\theta`.
 
     Parameters
@@ -49,17 +54,37 @@ def least_squares(slope, log_precision, draw_weights, noise=1.0):
     return ops.log(ratio), a / (precision * ratio + RIDGE / total), total
 
 
+<<<<<<< HEAD
 def newton_step(slope, own, damping, noise=1.0, distance=0.0):
     """Take a damped and bounded step of log c and m, with arrays (n,).
 
     m may move by the ``distance`` (n,) in addition.
     """
+=======
+def newton_step(
+    slope: tuple[np.ndarray, np.ndarray, np.ndarray],
+    own: list[np.ndarray],
+    damping: float,
+    noise: float = 1.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take a damped and bounded step of log c and m, with arrays (n,)."""
+>>>>>>> main
     n_draws = len(slope[0])
     change, move, variance = least_squares(slope, own[0], np.full(n_draws, 1 / n_draws), noise)
     return bounded(own, change, move, variance, damping, distance)
 
 
+<<<<<<< HEAD
 def bounded(own, change, move, variance, damping, distance=0.0):
+=======
+def bounded(
+    own: list[np.ndarray],
+    change: np.ndarray,
+    move: np.ndarray,
+    variance: np.ndarray,
+    damping: float,
+) -> tuple[np.ndarray, np.ndarray]:
+>>>>>>> main
     """Add part of a change of log c and m, within bounds."""
     largest = LARGEST_MOVE * np.sqrt(variance) + distance
     new = np.clip(own[0] + damping * change, -LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION)

@@ -35,7 +35,7 @@ FIELDS = (CARRV, ICARRV)
 
 
 @singledispatch
-def spectral(op, rv):
+def spectral(op: Any, rv: Any) -> Any:
     """Return the prior of a random variable as :class:`Spectral`, or None.
 
     A family joins by registering the class of its random variable.

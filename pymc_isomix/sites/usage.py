@@ -1,9 +1,11 @@
 """Follow a variable through the model: its factors and added terms, by element."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pymc as pm
 import pytensor.tensor as pt
 from pytensor.compile.ops import ViewOp
 from pytensor.graph.basic import Constant
@@ -17,6 +19,7 @@ from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.shape import SpecifyShape
 from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.sites.families import location_scale
 
 ROWS = "rows"  # an axis made by an index, in which elements may repeat
@@ -44,7 +47,7 @@ class Effect:
     whole: bool = True
     picked: tuple = ()
 
-    def multiplied(self, by, ndim):
+    def multiplied(self, by: Values, ndim: int) -> "Effect":
         """Multiply by an operand, or record that it varies by row."""
         mapped = self._mapped(by, ndim)
         if mapped is None:
@@ -55,7 +58,7 @@ class Effect:
             added=None if self.added is None else self.added * mapped,
         )
 
-    def plus(self, term, ndim, sign=1):
+    def plus(self, term: Values, ndim: int, sign: int = 1) -> "Effect":
         """Add an operand, unless it varies by row."""
         mapped = self._mapped(term, ndim)
         if mapped is None or not self.whole or constant_of(term) == 0:
@@ -79,7 +82,7 @@ class Effect:
         return squeezed.dimshuffle([i if i == "x" else place[i] for i in order])
 
 
-def follow(model, rv, shape):
+def follow(model: pm.Model, rv: Values, shape: tuple) -> tuple[Values | None, Values | None]:
     """Return the added terms and the factors of a random variable.
 
     They come from the first use with a factor that depends on other free variables, or from the
@@ -117,7 +120,7 @@ def _by_part(ends, shape):
     return added, factor
 
 
-def ways(variable, effect, clients, ndim):
+def ways(variable: Values, effect: Effect, clients: dict, ndim: int) -> Iterator:
     """Yield (effect, variable, whether the way ends there) along each recognised way."""
     onward = [
         (output, step)
@@ -130,7 +133,7 @@ def ways(variable, effect, clients, ndim):
         yield from ways(output, step, clients, ndim)
 
 
-def noise_scale(variable, clients):
+def noise_scale(variable: Values, clients: dict) -> Values | None:
     """Return the scale of the observation noise of a variable, by element; None if unknown.
 
     It is that of the first location-scale family whose location the variable enters.
@@ -152,7 +155,7 @@ def noise_scale(variable, clients):
     return None
 
 
-def best(found):
+def best(found: Iterator) -> Effect:
     """Return the most informative effect of all ways of :func:`ways`."""
     effects = [effect for effect, _, is_end in found if is_end]
     return max(effects, key=lambda e: (e.factor is not None) + (e.added is not None))
@@ -205,7 +208,7 @@ def _indexed(node, effect):
     return replace(effect, axes=(*out, *axes[len(node.op.idx_list) :]), picked=tuple(picked))
 
 
-def constant_of(expression):
+def constant_of(expression: Values) -> float | None:
     """Return the constant value of an expression, or None."""
     try:
         return float(get_underlying_scalar_constant_value(expression))
@@ -213,12 +216,12 @@ def constant_of(expression):
         return None
 
 
-def varies(expression, free, rv):
+def varies(expression: Values, free: set, rv: Values) -> bool:
     """Tell whether an expression depends on free variables other than a given one."""
     return any(v in free and v is not rv for v in ancestors([expression]))
 
 
-def clients_of(model):
+def clients_of(model: pm.Model) -> dict:
     """Return nodes and input places by variable, in the model's order."""
     clients: dict = {}
     roots = [*model.basic_RVs, *model.deterministics, *model.potentials]

@@ -35,7 +35,7 @@ class ModelGraph:
         Data that expressions hold as constants.
     """
 
-    def __init__(self, space: FlatSpace):
+    def __init__(self, space: FlatSpace) -> None:
         self.space = space
         self.data: dict = {}
 

@@ -8,6 +8,7 @@ import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.family import metric as metrics
 
 MEMORY = 0.9  # of the running products that decide whether the correction helps
@@ -58,7 +59,7 @@ class Anchor:
     products: Any
 
     @classmethod
-    def allocate(cls, n_dim, dtype):
+    def allocate(cls, n_dim: int, dtype: str) -> "Anchor":
         """Make the shared variables, without an anchor yet."""
         shapes = {"point": (n_dim,), "log_density": (), "gradient": (n_dim,), "is_set": ()}
         shapes["products"] = (2,)
@@ -71,16 +72,21 @@ class Anchor:
             }
         )
 
-    def move(self, point, log_density, gradient):
+    def move(self, point: np.ndarray, log_density: float, gradient: np.ndarray) -> None:
         """Move the anchor, unless something there is not finite."""
-        values = {"point": point, "log_density": log_density, "gradient": gradient, "is_set": 1.0}
+        values: dict = {
+            "point": point,
+            "log_density": log_density,
+            "gradient": gradient,
+            "is_set": 1.0,
+        }
         if not all(np.isfinite(value).all() for value in values.values()):
             return
         for name, value in values.items():
             shared = getattr(self, name)
             shared.set_value(np.asarray(value, dtype=shared.dtype))
 
-    def at(self, coordinates, parameters):
+    def at(self, coordinates: Any, parameters: Any) -> tuple[Values, Values, Values]:
         """Return the anchor y (d,), and the log density and gradient (d,) of all data there."""
         if not coordinates:
             return self.point, self.log_density, self.gradient
@@ -90,7 +96,14 @@ class Anchor:
         rest = log_determinant + _flat(coordinates, values) @ self.gradient
         return point, self.log_density + log_determinant, pytensor.grad(rest, point)
 
-    def correct(self, points, at_anchor, log_density, gradient, metric):
+    def correct(
+        self,
+        points: Values,
+        at_anchor: tuple[Values, Values, Values],
+        log_density: Values,
+        gradient: Values,
+        metric: Values,
+    ) -> tuple[Values, Values, dict]:
         """Correct the values of a minibatch at points y (S, d), the last of which is the anchor.
 
         Returns

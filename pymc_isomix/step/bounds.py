@@ -1,10 +1,12 @@
 """Safe steps: the updates of one step, with bounds."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.step import updates
@@ -47,11 +49,13 @@ class StepRule:
     n_samples: int = 10
 
     @property
-    def has_own_variances(self):
+    def has_own_variances(self) -> Any:
         """Whether each component learns its own variance."""
         return not self.shared_variance and self.variance_update != "fixed"
 
-    def new_log_variances(self, log_variances, curvature, step_size):
+    def new_log_variances(
+        self, log_variances: Values, curvature: Values, step_size: Values
+    ) -> Values:
         """Log variances, (K,) or (K, d), after a step along the curvature c_k of that shape."""
         update = self._update
         if self.absolute_step:
@@ -62,7 +66,7 @@ class StepRule:
         change = pt.clip(update.factor * step_size * curvature, -largest, largest)
         return update.step(log_variances, change, step_size=1.0)
 
-    def variances_of_mean_step(self, old, new):
+    def variances_of_mean_step(self, old: Values, new: Values) -> Values:
         """Choose the log variances for the step of the means, from those before and after."""
         return new if self._update.relative else old
 
@@ -70,7 +74,16 @@ class StepRule:
     def _update(self):
         return updates.VARIANCE_UPDATES[self.variance_update]
 
-    def new_means(self, means, gradient, log_variances, metric, step_size, *, elements=None):
+    def new_means(
+        self,
+        means: Values,
+        gradient: Values,
+        log_variances: Values,
+        metric: Values,
+        step_size: Values,
+        *,
+        elements: np.ndarray | None = None,
+    ) -> Values:
         """Means (K, d) in z after a step along the whitened gradient g_k (K, d).
 
         The elements of sites, given by (d,) booleans, have a separate bound. A common bound would
@@ -97,7 +110,9 @@ class StepRule:
                 step_size = step_size * factor
         return updates.mean_step(means, metrics.unwhiten(metric, shift), step_size=step_size)
 
-    def new_log_weights(self, log_weights, divergences, step_size, *, lost):
+    def new_log_weights(
+        self, log_weights: Values, divergences: Values, step_size: Values, *, lost: Values
+    ) -> Values:
         """Log weights (K,) after a step against the divergences f_k (K,).
 
         A component without a finite draw, one of ``lost`` (K,), takes the largest possible loss.
@@ -108,7 +123,9 @@ class StepRule:
             log_weights, divergences, step_size=WEIGHT_STEP * step_size, largest=MAX_EXCESS
         )
 
-    def new_metric(self, metric, gradient, step_size, *, draws_a_dimension=1.0):
+    def new_metric(
+        self, metric: Values, gradient: Values, step_size: Values, *, draws_a_dimension: float = 1.0
+    ) -> Values:
         """Metric after a step along its gradient M."""
         few = draws_a_dimension < 1
         return metrics.step(

@@ -6,6 +6,7 @@ import numpy as np
 import pytensor.tensor as pt
 from pytensor.tensor.variable import TensorVariable
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.jax_ops import compute_once
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
@@ -32,7 +33,9 @@ class Estimates(NamedTuple):
     draw_weights: TensorVariable  # (S,) w_k over the finite draws of k
 
 
-def draw(noise, means, whitened_means, log_variances, metric):
+def draw(
+    noise: Values, means: Values, whitened_means: Values, log_variances: Values, metric: Values
+) -> Draws:
     r"""Draw from every component, from standard normal noise.
 
     .. math:: u_{kb} = m_k + \sqrt{\epsilon_k} \, \xi_{kb}
@@ -52,7 +55,15 @@ def draw(noise, means, whitened_means, log_variances, metric):
     return Draws(offsets.reshape(flat), points.reshape(flat), coordinates.reshape(flat))
 
 
-def estimate(draws, log_p, gradient_p, whitened_means, log_variances, log_weights, metric):
+def estimate(
+    draws: Draws,
+    log_p: Values,
+    gradient_p: Values,
+    whitened_means: Values,
+    log_variances: Values,
+    log_weights: Values,
+    metric: Values,
+) -> Estimates:
     r"""Average the path gradient over the draws of each component.
 
     With :math:`s_{kb} = \nabla_u \log q(u_{kb}) - L^T \nabla_z \log p(z_{kb})`,

@@ -8,12 +8,15 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.jax_ops import compute_once, shard_rows, standard_normal
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.model.batching import batched_log_density
+from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.learning import AtSites, moved_means, new_pseudo
 from pymc_isomix.step import estimator
+from pymc_isomix.step.bounds import StepRule
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +42,7 @@ class StepInfo:
     n_dropped: Any
 
     @classmethod
-    def allocate(cls, n_components, n_dim, dtype):
+    def allocate(cls, n_components: int, n_dim: int, dtype: str) -> "StepInfo":
         """Make the shared variables."""
         first = {
             "n_finite": np.zeros(n_components, "int64"),
@@ -58,7 +61,7 @@ class StepInfo:
         )
 
     @property
-    def lost_components(self):
+    def lost_components(self) -> np.ndarray:
         """Components without a finite draw, (K,) booleans."""
         return np.asarray(self.n_finite.get_value(borrow=True)) == 0
 
@@ -98,7 +101,15 @@ class StepOptions:
     on_jax: bool = False
 
 
-def step_updates(rule, params, space, step_size, info, coordinates=None, options=None):
+def step_updates(
+    rule: StepRule,
+    params: dict,
+    space: FlatSpace,
+    step_size: Values,
+    info: StepInfo,
+    coordinates: Any = None,
+    options: StepOptions | None = None,
+) -> tuple[Values, dict]:
     r"""Build the updates of one step, and the loss.
 
     Parameters
@@ -200,7 +211,15 @@ def step_updates(rule, params, space, step_size, info, coordinates=None, options
     return guarded(new, params, estimates.n_finite, n_samples, loss, extra, info)
 
 
-def guarded(new, params, n_finite, n_samples, loss, extra, info):
+def guarded(
+    new: dict,
+    params: dict,
+    n_finite: Values,
+    n_samples: int,
+    loss: Values,
+    extra: dict,
+    info: StepInfo,
+) -> tuple[Values, dict]:
     """Refuse the whole step and keep the old values if one would not be finite.
 
     A component without a finite draw also refuses the step. With learned weights, only a step

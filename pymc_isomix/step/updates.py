@@ -8,10 +8,11 @@ They work elementwise, on one variance or one diagonal per component.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytensor.tensor as pt
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.family import density
 
 # Bures overshoots if its bracket is near zero or negative, and mirror overflows. No step changes
@@ -20,7 +21,7 @@ MAX_LOG_CHANGE = 2.0
 MIN_PRECISION_FACTOR = 0.1  # the natural gradient may make a precision negative
 
 
-def mean_step(means, shift, *, step_size):
+def mean_step(means: Values, shift: Values, *, step_size: Values) -> Values:
     r"""Take one gradient step on the means.
 
     .. math:: \mu_k \leftarrow \mu_k - \gamma_k \, \epsilon_k L g_k
@@ -42,7 +43,7 @@ def mean_step(means, shift, *, step_size):
     return means - pt.as_tensor(step_size)[..., None] * shift
 
 
-def bures_step(log_variances, curvature, *, step_size):
+def bures_step(log_variances: Any, curvature: Any, *, step_size: Any) -> Any:
     r"""Take one Bures-Wasserstein gradient step on the component variances.
 
     .. math:: \log\epsilon_k \leftarrow \log\epsilon_k + 2 \log(1 - \gamma_k c_k)
@@ -69,7 +70,7 @@ def bures_step(log_variances, curvature, *, step_size):
     return log_variances + _bounded(2 * pt.log(bracket))
 
 
-def mirror_step(log_variances, curvature, *, step_size):
+def mirror_step(log_variances: Values, curvature: Values, *, step_size: Values) -> Values:
     r"""Take one entropic mirror descent step on the component variances.
 
     .. math:: \log\epsilon_k \leftarrow \log\epsilon_k - \gamma_k c_k
@@ -84,7 +85,7 @@ def mirror_step(log_variances, curvature, *, step_size):
     return log_variances - _bounded(step_size * curvature)
 
 
-def natural_step(log_variances, curvature, *, step_size):
+def natural_step(log_variances: Any, curvature: Any, *, step_size: Any) -> Any:
     r"""Take one natural gradient step on the component variances.
 
     .. math:: 1/\epsilon_k \leftarrow (1 + \gamma_k c_k) / \epsilon_k
@@ -99,7 +100,7 @@ def natural_step(log_variances, curvature, *, step_size):
     return log_variances - pt.log(pt.maximum(1 + step_size * curvature, MIN_PRECISION_FACTOR))
 
 
-def fixed_step(log_variances, curvature, *, step_size):
+def fixed_step(log_variances: Any, curvature: Any, *, step_size: Any) -> Any:
     """Leave the variances as they are (Huix et al. 2024)."""
     return log_variances
 
@@ -120,7 +121,9 @@ VARIANCE_UPDATES = {
 }
 
 
-def weight_step(log_weights, divergences, *, step_size, largest):
+def weight_step(
+    log_weights: Values, divergences: Values, *, step_size: Values, largest: float
+) -> Values:
     r"""Take one entropic mirror descent step on the simplex of weights.
 
     .. math:: \log w_k \leftarrow \log w_k - \eta (f_k - \textstyle\sum_j w_j f_j)

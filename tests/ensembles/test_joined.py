@@ -66,7 +66,7 @@ def test_samples_as_a_fit_does(joined):
 
 
 def test_log_density_is_exact(joined, fits):
-    points = fits[0].groups[0].draw_unconstrained(20, np.random.default_rng(0))[0]
+    points = fits[0].groups[0].density.draw_unconstrained(20, np.random.default_rng(0))[0]
     parts = [
         np.log(w) + fit.log_density(points)
         for w, fit in zip(joined.mixture.block_weights, fits, strict=True)

@@ -100,7 +100,7 @@ def test_saved_and_loaded_it_is_the_same(joined, model, tmp_path):
 
 
 def test_log_density_is_that_of_the_weighted_union(joined, fits):
-    points = fits[0].groups[0].draw_unconstrained(20, np.random.default_rng(0))[0]
+    points = fits[0].groups[0].density.draw_unconstrained(20, np.random.default_rng(0))[0]
     sources = [block.source for block in joined.mixture.blocks]
     parts = [
         np.log(weight) + block.evaluate(points)[0]

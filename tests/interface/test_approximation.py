@@ -777,7 +777,7 @@ def test_diagonal_components_have_their_moments_and_density(model, metric):
         [size], approx.set_size_and_deterministic(outputs, size, 0), random_seed=1, **FAST_COMPILE
     )(7)
     np.testing.assert_allclose(log_q, reference_log_density(draws, params), rtol=1e-9)
-    points, _ = group.draw_unconstrained(5, np.random.default_rng(1))
+    points, _ = group.density.draw_unconstrained(5, np.random.default_rng(1))
     np.testing.assert_allclose(group.log_density(points), reference_log_density(points, params))
 
 

@@ -65,7 +65,7 @@ def test_the_model_and_the_sites_map_alike(approx):
 
 def test_moments_are_those_of_draws(approx):
     """Within five standard errors of the draws, and what 2000 fixed draws may be off."""
-    points, _ = approx.groups[0].draw_unconstrained(4000, np.random.default_rng(1))
+    points, _ = approx.groups[0].density.draw_unconstrained(4000, np.random.default_rng(1))
     mean, std = (node.eval(mode="FAST_COMPILE") for node in (approx.mean, approx.std))
     assert np.all(
         np.abs(mean - points.mean(0)) < 5 * (1 / np.sqrt(4000) + 1 / np.sqrt(2000)) * points.std(0)

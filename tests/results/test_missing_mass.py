@@ -47,7 +47,7 @@ def test_missing_mass(three_modes, which, monkeypatch):
     monkeypatch.setattr(missing_mass, "_spread_starts", lambda *_: near)
     missing, n_ascents, n_reached = missing_mass.missing_mass(
         approx.compiled_model(),
-        approx.mixture,
+        approx.density,
         np.log(MASSES[which].sum()),
         20,
         rng,
@@ -109,7 +109,7 @@ def test_many_dimensions(apart, expected):
     approx = IsotropicMixture(params=params, model=model, random_seed=1)
     mass = 0.5 * n_dim * np.log(2 * np.pi) + (np.log(2) if not apart else 0.0)
     found = missing_mass.missing_mass(
-        approx.compiled_model(), approx.mixture, mass, 20, np.random.default_rng(1)
+        approx.compiled_model(), approx.density, mass, 20, np.random.default_rng(1)
     )
     assert found.share == pytest.approx(expected, abs=0.01)
     assert found.n_reached == 20
@@ -147,7 +147,7 @@ def test_a_poor_fit_of_one_mode_misses_none():
     }
     approx = IsotropicMixture(params=params, model=model, random_seed=1)
     found = missing_mass.missing_mass(
-        approx.compiled_model(), approx.mixture, -12.0, 10, np.random.default_rng(1)
+        approx.compiled_model(), approx.density, -12.0, 10, np.random.default_rng(1)
     )
     assert found.share == 0.0
     assert found.n_reached == found.n_ascents >= 10
@@ -161,7 +161,7 @@ def test_silent_on_overflow(monkeypatch):
     far = np.array([[1e200], [0.5]])
     monkeypatch.setattr(missing_mass, "_spread_starts", lambda *_: far)
     found = missing_mass.missing_mass(
-        approx.compiled_model(), approx.mixture, 0.0, 2, np.random.default_rng(1)
+        approx.compiled_model(), approx.density, 0.0, 2, np.random.default_rng(1)
     )
     assert found.n_reached == found.n_ascents - 1 >= 1
 
@@ -169,7 +169,7 @@ def test_silent_on_overflow(monkeypatch):
 def test_modes_far_away_are_found_under_an_improper_prior(three_modes):
     approx = on(three_modes, [0])
     rng = np.random.default_rng(1)
-    found = missing_mass.missing_mass(approx.compiled_model(), approx.mixture, np.log(0.6), 20, rng)
+    found = missing_mass.missing_mass(approx.compiled_model(), approx.density, np.log(0.6), 20, rng)
     assert found.share == pytest.approx(0.4, abs=0.03)
 
 
@@ -191,7 +191,7 @@ def test_hot_chains_reach_what_spread_starts_do_not(monkeypatch):
     approx = IsotropicMixture(params=params, model=model, random_seed=1)
     monkeypatch.setattr(missing_mass, "_spread_starts", lambda *_: np.zeros((20, 2)))
     found = missing_mass.missing_mass(
-        approx.compiled_model(), approx.mixture, np.log(0.7), 20, np.random.default_rng(1)
+        approx.compiled_model(), approx.density, np.log(0.7), 20, np.random.default_rng(1)
     )
     # 500 draws of a Student t, whose weights vary by a third: a standard error of .005
     assert found.share == pytest.approx(0.3, abs=0.03)

@@ -165,7 +165,7 @@ def test_dims_and_coords_come_along(approx):
 
 def test_values_with_sites_are_those_of_the_coordinates(schools):
     y = schools.mixture.draw(3, np.random.default_rng(5))[0]
-    z = schools.to_unconstrained(y)[0]
+    z = schools.coordinates.to_unconstrained(y)[0]
     standard = standardise(schools.mixture, np.arange(5))
     u = np.linalg.solve(standard.root, (y - standard.centre).T).T
     with pm.Model() as model:

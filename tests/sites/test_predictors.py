@@ -52,7 +52,37 @@ def potential():
     pm.Potential("fit", -2 * ((CURVE - slope * TIME**power) ** 2).sum())
 
 
+def root():
+    """A factor of the covariance of two effects, which varies."""
+    spread, slant = pm.HalfNormal("spread", shape=2), pm.Normal("slant")
+    return pm.math.stack([[spread[0], 0.0], [slant, spread[1]]])
+
+
+def growth():
+    """Rows of a multivariate normal variable; each wave has a noise of its own."""
+    effect = pm.MvNormal("effect", pm.Normal("mean", shape=2), chol=root(), shape=(4, 2))
+    mean = effect[:, :1] + effect[:, 1:] * np.arange(3)
+    pm.Normal("y", mean, pm.HalfNormal("noise", shape=3), observed=RATING.reshape(4, 3))
+
+
+def factors():
+    """Scores that are correlated in the prior, times loadings."""
+    score = pm.MvNormal("score", np.zeros(2), chol=root(), shape=(4, 2))
+    pm.Normal("y", score @ pm.Normal("loading", shape=(2, 3)), 0.5, observed=RATING.reshape(4, 3))
+
+
+def correlated_slopes():
+    """More data than effects in a group, fewer in another, and none in the last."""
+    effect = pm.Normal("mu", shape=2) + pm.Normal("effect", shape=(4, 2)) @ root().T
+    at = np.array([0, 0, 0, 1, 1, 1, 2])
+    mean = effect[at, 0] + effect[at, 1] * TIME
+    pm.Normal("y", mean, pm.HalfNormal("noise"), observed=CURVE)
+
+
 EXACT = {
+    growth: {"effect"},
+    factors: {"score"},
+    correlated_slopes: {"effect"},
     decay: {"level", "height"},
     noise: {"level"},
     abilities: {"ability", "ease"},
@@ -117,6 +147,24 @@ def test_is_standard_normal_given_the_rest_where_data_are_gaussian(exact):
     np.testing.assert_allclose(log_p - normal, np.full(20, (log_p - normal)[0]), atol=1e-6)
 
 
+def test_an_evaluation_has_what_is_learned_from(exact):
+    _, coordinates, _ = exact
+    y = RNG.normal(size=(3, coordinates.space.n_dim))
+    compiled = CompiledModel(coordinates.space, "float64", coordinates=coordinates)
+    found = compiled.evaluate_to_learn(y)[2]
+    expected = coordinates.map.evaluate("given", y, coordinates.parameters)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(np.broadcast_to(one, other.shape), other, rtol=1e-8, atol=1e-8)
+
+
+def test_no_number_where_rounding_makes_the_precision_singular():
+    factor = 1e9 * np.array([[[[1.0, 1.0], [1.0, 1.0 + 1e-12]]]])
+    location = value = log_precision = np.zeros((1, 1, 2))
+    own = log_precision[0], value[0]
+    conditional = matrix_regression.Conditional.of(location, factor, *own)
+    assert np.isnan(conditional.coordinates(np.zeros((1, 1, 2)))).all()
+
+
 def linear():
     pm.Normal("y", pm.Normal("a") + pm.Normal("b") * TIME, pm.HalfNormal("s"), observed=CURVE)
 
@@ -130,6 +178,12 @@ def log_link():
     pm.Poisson("y", pm.math.exp(pm.Normal("a") + pm.Normal("b") * TIME), observed=[1] * 7)
 
 
+def separate_effects():
+    """Each datum sees one of the correlated effects, as a matrix site does."""
+    effect = pm.Normal("effect", shape=(4, 2)) @ root().T
+    pm.Normal("y", effect[[0, 0, 1, 1, 2, 3, 3], [0, 1, 0, 1, 0, 0, 1]], 1, observed=CURVE)
+
+
 def hazard():
     """What is nonlinear in the shape is beside the rate in the log density, not in an argument."""
     rate, shape = pm.Normal("a") + pm.Normal("b") * TIME, pm.LogNormal("shape")
@@ -137,7 +191,7 @@ def hazard():
     pm.Potential("y", (log_hazard - pm.math.exp(rate) * (TIME + 1) ** shape).sum())
 
 
-@pytest.mark.parametrize("build", [linear, varying_intercepts, log_link, hazard])
+@pytest.mark.parametrize("build", [linear, varying_intercepts, log_link, separate_effects, hazard])
 def test_nothing_is_found_where_all_is_linear_in_effects(build):
     _, coordinates = found(build)
     assert not any(isinstance(site.form, Predictor) for site in coordinates.sites)
