@@ -54,37 +54,30 @@ def least_squares(
     return ops.log(ratio), a / (precision * ratio + RIDGE / total), total
 
 
-<<<<<<< HEAD
-def newton_step(slope, own, damping, noise=1.0, distance=0.0):
-    """Take a damped and bounded step of log c and m, with arrays (n,).
-
-    m may move by the ``distance`` (n,) in addition.
-    """
-=======
 def newton_step(
     slope: tuple[np.ndarray, np.ndarray, np.ndarray],
     own: list[np.ndarray],
     damping: float,
-    noise: float = 1.0,
+    noise: float | np.ndarray = 1.0,
+    distance: float | np.ndarray = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take a damped and bounded step of log c and m, with arrays (n,)."""
->>>>>>> main
+    """Take a damped and bounded step of log c and m, with arrays (n,).
+
+    m may move by the ``distance`` (n,) in addition.
+    """
     n_draws = len(slope[0])
     change, move, variance = least_squares(slope, own[0], np.full(n_draws, 1 / n_draws), noise)
     return bounded(own, change, move, variance, damping, distance)
 
 
-<<<<<<< HEAD
-def bounded(own, change, move, variance, damping, distance=0.0):
-=======
 def bounded(
     own: list[np.ndarray],
     change: np.ndarray,
     move: np.ndarray,
     variance: np.ndarray,
     damping: float,
+    distance: float | np.ndarray = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
->>>>>>> main
     """Add part of a change of log c and m, within bounds."""
     largest = LARGEST_MOVE * np.sqrt(variance) + distance
     new = np.clip(own[0] + damping * change, -LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION)
