@@ -20,7 +20,7 @@ def least_squares(
     slope: tuple[Values, Values, Values],
     log_precision: Values,
     draw_weights: Values,
-    noise: float = 1.0,
+    noise: float | np.ndarray = 1.0,
 ) -> tuple[Values, Values, Values]:
     r"""Regress the remaining slope of the log likelihood on :math:`\theta`.
 
