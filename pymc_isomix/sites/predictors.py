@@ -170,13 +170,12 @@ class Rows(NamedTuple):
             return None
         elements = np.array([elements for elements, _ in blocks])
         if combines:
-            own = [columns[np.ix_(*block)].T for block in blocks]
-            weights = [_basis(part) for part in own]
-            mixing = np.stack([w.T @ part for w, part in zip(weights, own, strict=True)])
+            parts = [columns[np.ix_(*block)].T for block in blocks]
+            bases = [_basis(part) for part in parts]
+            mixing = np.stack([w.T @ part for w, part in zip(bases, parts, strict=True)])
             number = np.repeat(np.arange(len(blocks)), [len(rows) for _, rows in blocks])
             rows = np.concatenate([rows for _, rows in blocks])
-            weights = np.concatenate(weights)
-            return cls(ends, elements, rows, number, weights, mixing @ to_effects)
+            return cls(ends, elements, rows, number, np.concatenate(bases), mixing @ to_effects)
         padded = np.array([np.resize(rows, most) for _, rows in blocks])
         is_row = np.arange(most) < np.array([[len(rows)] for _, rows in blocks])
         return cls(ends, elements, padded, is_row)
