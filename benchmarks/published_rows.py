@@ -20,7 +20,6 @@ CUBIC = "a gradient of a process at so many points takes 10 to 30 ms", "use `pm.
 FREE = "signs or rotations are free; chains of NUTS do not agree either", "fix a sign, or order"
 VAGUE = "a prior leaves a scale without bounds, up to where the density has no end", "tighten it"
 KINDS = {
-    "baseball batting": ("effects of a Beta with a free concentration", "`approx.sample_nuts()`"),
     "bym, new york": ("1921 areas, two effects of each that only data tell apart", "run NUTS"),
     "matrix factorisation": ("2500 factors, which may rotate: no dense metric", "run NUTS"),
     **dict.fromkeys(("gp classification", "log-gaussian cox process"), CUBIC),

@@ -106,6 +106,12 @@ class Mixture:
         """The same mixture in coordinates u in which a typical component has deviation 1."""
         return self.replace(metric=self.typical_metric)
 
+    @property
+    def whitened(self):
+        """The same mixture in coordinates u, with its mean as the origin."""
+        means = self.whiten(self.means - self.mean)
+        return replace(self, means=means, metric=np.ones((), self.metric.dtype))
+
     @cached_property
     def mode_labels(self) -> np.ndarray:
         """Number of the mode of each component, (K,); see :func:`modes.label_modes`."""
@@ -181,14 +187,20 @@ class Mixture:
         responsibilities : (S, K) array
             Probability of each component given the point.
         """
-        compiled = _compile_evaluation(
-            self.metric.ndim, self.log_variances.ndim, self.means.dtype.name
-        )
-        return compiled(np.asarray(points, dtype=self.means.dtype), *self.as_dict().values())
+        return self._evaluate(points, "responsibilities")
 
     def log_density(self, points: np.ndarray) -> np.ndarray:
         """Log density (S,) at points (S, d)."""
         return self.evaluate(points)[0]
+
+    def log_density_and_score(self, points):
+        """Log density (S,) at points (S, d), and its gradient (S, d)."""
+        return self._evaluate(points, "score")
+
+    def _evaluate(self, points, what):
+        kind = self.metric.ndim, self.log_variances.ndim, self.means.dtype.name
+        compiled = _compile_evaluation(what, *kind)
+        return compiled(np.asarray(points, dtype=self.means.dtype), *self.as_dict().values())
 
 
 NAMES = tuple(field.name for field in fields(Mixture))
@@ -196,7 +208,7 @@ NAMES = tuple(field.name for field in fields(Mixture))
 
 @lru_cache
 @compiling(cxx="")
-def _compile_evaluation(metric_ndim, variances_ndim, dtype):
+def _compile_evaluation(what, metric_ndim, variances_ndim, dtype):
     points, means = pt.matrix("points", dtype=dtype), pt.matrix("means", dtype=dtype)
     log_variances = pt.tensor("log_variances", dtype=dtype, shape=(None,) * variances_ndim)
     log_weights = pt.vector("log_weights", dtype=dtype)
@@ -208,9 +220,11 @@ def _compile_evaluation(metric_ndim, variances_ndim, dtype):
         log_variances,
         log_weights,
     )
-    log_q = density.log_density(*whitened) - metrics.log_determinant(
-        metric, points.shape[1].astype(dtype)
-    )
+    log_q, score = density.log_density_and_score(*whitened)
+    log_q -= metrics.log_determinant(metric, points.shape[1].astype(dtype))
+    if what == "score":
+        also = metrics.unwhiten_gradient(metric, score)
+    else:
+        also = density.responsibilities(*whitened)
     inputs = [points, means, log_variances, log_weights, metric]
-    outputs = [log_q, density.responsibilities(*whitened)]
-    return one_at_a_time(pytensor.function(inputs, outputs, mode=CHEAP))
+    return one_at_a_time(pytensor.function(inputs, [log_q, also], mode=CHEAP))

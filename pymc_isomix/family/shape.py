@@ -115,7 +115,7 @@ def directions(points: np.ndarray, shape: Shape) -> tuple[np.ndarray, np.ndarray
     r"""Return the moves of y that have the effect of a change of the parameters on x.
 
     .. math:: h_\phi = \frac{\partial x}{\partial \phi} \Big/ \frac{\partial x}{\partial y}, \qquad
-        \phi \in \{\text{left}, \text{right}\}
+        \phi \in \{\text{left}, \text{right}, a, \log b\}
 
     Parameters
     ----------
@@ -124,9 +124,9 @@ def directions(points: np.ndarray, shape: Shape) -> tuple[np.ndarray, np.ndarray
 
     Returns
     -------
-    directions : (2, S, d) array
-        In units of y.
-    derivatives : (2, S, d) array
+    directions : (4, S, d) array
+        In units of y; that of the centre a is a number, per unit of a.
+    derivatives : (4, S, d) array
         :math:`dh_\phi / dy`.
     """
     ops = operations(points)
@@ -143,6 +143,14 @@ def directions(points: np.ndarray, shape: Shape) -> tuple[np.ndarray, np.ndarray
         d_log_slope = tanh * dv + d_rate / at.rate - by_alpha / at.alpha
         moves.append(shape.width * h)
         derivatives.append(d_log_slope - h * slope_of_log_slope)
+    by_slope = 1 / (at.rate * at.by_t)
+    inverse = at.alpha * ops.exp(-at.log_cosh) * by_slope  # of the slope of the map
+    beyond = tanh * by_slope  # distance of x from the centre, divided by slope and width
+    moves += [inverse - 1, shape.width * (beyond - at.t)]
+    derivatives += [
+        -inverse * slope_of_log_slope / shape.width,
+        -beyond * slope_of_log_slope,
+    ]
     return np.stack(moves), np.stack(derivatives)
 
 

@@ -164,9 +164,9 @@ def run(
 
 
 @contextmanager
-def showing_compilation(shown: bool) -> Iterator[None]:
-    """Show a message during compilation, if a progress bar is wanted."""
-    with Console().status("Compiling") if shown else nullcontext():
+def showing(message: str, shown: bool) -> Iterator[None]:
+    """Show a message while something takes long, if a progress bar is wanted."""
+    with Console().status(message) if shown else nullcontext():
         yield
 
 

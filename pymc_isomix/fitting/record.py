@@ -11,7 +11,7 @@ import xarray as xr
 
 from pymc_isomix._version import __version__
 
-GAUSSIAN = "gaussian"  # the phase before any mixture
+GAUSSIAN, TAILS = "gaussian", "tails"  # the phases before any mixture, and after it
 CONVERGED = "converged"  # why a fit stopped by itself
 PACKAGES = ("pymc", "pytensor", "arviz", "numpy")
 

@@ -29,6 +29,7 @@ MOST_BATCHES, MOST_REFUSALS = 20, 4
 REFUSED, ACCEPTED = 1 / 3, 1.5  # factors of the damping
 QUIET, N_QUIET = 0.02, 2  # nats of gain of a quiet step; number of such steps that end the fit
 CLEAR, N_QUIET_IN_NOISE = 0.2, 6  # nats of noise, above which six quiet steps are needed
+WINDOW = 2  # batches that are compared with as many before, per quiet step needed
 ALLOWED_FALL, LARGEST_FALL = 0.02, 3.0  # nats, in addition to two standard errors; in total
 WILD, WILD_NATS = 20.0, 10.0  # median deviations, beyond which a draw is left out of a regression
 LEAST_FINITE, LARGEST_DEVIATION = 0.9, 10.0  # share of draws, and nats, of a useful Gaussian
@@ -252,7 +253,7 @@ def fit(
         per_dimension = DRAWS_PER_DIMENSION if gaussian.root.ndim == 2 else 0
         n_draws = max(LEAST_DRAWS, per_dimension * gaussian.n_dim)
     batch, damping, n_quiet = draw(target, gaussian, n_draws, rng), 1.0, 0
-    best, was_lucky = batch, False
+    best, was_lucky, elbos = batch, False, list[tuple[float, float]]()
     on_batch(batch)
 
     def fall(old, new):
@@ -283,16 +284,38 @@ def fit(
         was_lucky = False
         n_quiet = n_quiet + 1 if fell > -QUIET else 0
         batch = ahead
+        judged = batch.cut() if with_shape else batch
+        elbos.append((judged.elbo, judged.standard_error))
         best = batch if fall(best, batch)[0] < 0 else best
         on_batch(batch)
         if should_stop(batch):
             break
         enough = N_QUIET if error < CLEAR or not with_shape else N_QUIET_IN_NOISE
-        if n_quiet >= enough and damping == 1.0:
+        is_quiet = n_quiet >= enough and damping == 1.0
+        if is_quiet or _has_stopped_rising(elbos, WINDOW * enough):
             break
         damping = min(1.0, ACCEPTED * damping)
     fell, error = fall(best, batch)  # in many small falls, each of them within its noise
     return best if fell > error else batch
+
+
+def _has_stopped_rising(elbos, window):
+    """Tell whether the latest ELBOs are no higher than as many before, within their noise.
+
+    The noise of single batches may hide for long that they gain nothing. Medians are compared,
+    because a rare draw far out may cost a batch any number of nats.
+
+    Parameters
+    ----------
+    elbos : list of pairs
+        ELBO and its standard error, of each accepted batch.
+    window : int
+    """
+    if len(elbos) < 2 * window:
+        return False
+    values, errors = np.array(elbos[-2 * window :]).T
+    error = np.median(errors) * np.sqrt(2 / window)
+    return np.median(values[window:]) - np.median(values[:window]) < max(QUIET, error)
 
 
 def settle_coordinates(

@@ -110,7 +110,7 @@ def propose(
     slope_of_elbo = second[:, None] * overlap[:, 2] + third[:, None] * overlap[:, 3]
     # the part of the score that no polynomial explains
     there, here = (
-        shapes.directions(mean + sign * offsets, shape)[0] / deviation for sign in (1, -1)
+        shapes.directions(mean + sign * offsets, shape)[0][:2] / deviation for sign in (1, -1)
     )
     even = 0.5 * (there + here) - across[:, 0].T[:, None]
     odd = 0.5 * (there - here) - across[:, 1].T[:, None] * units
@@ -286,7 +286,7 @@ def recentre(
             [
                 np.ones_like(at),
                 new_deviation * NODES[:, None] + 0 * at,
-                *shapes.directions(at, trial)[0],
+                *shapes.directions(at, trial)[0][:2],
             ]
         )
         jacobian = moves * slope  # (4, nodes, d)
@@ -378,7 +378,7 @@ def _information(shape, mean, deviation, excess):
     products (d, 4, 2) of left and right with the first four Hermite polynomials.
     """
     units = NODES[:, None] + np.zeros_like(mean)
-    moves, derivatives = shapes.directions(mean + deviation * units, shape)
+    moves, derivatives = (part[:2] for part in shapes.directions(mean + deviation * units, shape))
     one = np.ones_like(units)
     moves = np.stack([one, units, *(moves / deviation)])
     scores = units * moves - np.stack([0 * one, one, *derivatives])

@@ -34,7 +34,7 @@ NEARLY = 1.0  # nats of deviation, or misfit of chains, below which they need no
 TOO_FAR = 2.0  # nats: standard deviation of log weights, above which a Gaussian is tried again
 SPREAD = 0.3  # standard deviations of the components' means around the Gaussian's
 # nats of KL(q || p) that need no mixture: a number, or one per dimension up to a bound
-EXACT, EXACT_PER_DIMENSION, LARGEST_EXACT = 0.01, 5e-4, 0.05
+EXACT, EXACT_PER_DIMENSION, LARGEST_EXACT = 0.01, 5e-4, 0.2
 LIGHT = 0.02  # share of the posterior, below which the shape of a mode does not count
 LARGEST_RATIO = 1.5  # of the axes of two Gaussians that share a metric
 N_JUDGED, CLEARLY_NOT = 500, 3.0  # draws that decide; multiple of the bound that is clear
@@ -163,7 +163,8 @@ def _further_gaussian(target, batches, end, height, rng, few, dense, on_batch):
     """Fit a Gaussian at the end (1, d) of an ascent that earlier Gaussians do not cover."""
     parameters, root = batches[0].gaussian.parameters, batches[0].gaussian.root
     if few:
-        root = second_order.root_by_differences(target, end[0], parameters, root)
+        unit = _matrix(batches[0].gaussian)  # that of a chain may be diagonal
+        root = second_order.root_by_differences(target, end[0], parameters, unit)
     laplace = Gaussian(end[0], root, parameters)
     first = second_order.draw(target, laplace, second_order.LEAST_DRAWS, rng)
     known = np.logaddexp.reduce([batch.log_evidence for batch in batches])

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,15 @@ from rich.console import Console
 from pymc_isomix.backend.compilation import jax_failure
 from pymc_isomix.backend.upstream import forget_expressions
 from pymc_isomix.family.mixture import Mixture
-from pymc_isomix.fitting import warm_start
+from pymc_isomix.fitting import tails, warm_start
 from pymc_isomix.fitting.loop import Callbacks, Trace
-from pymc_isomix.fitting.record import CONVERGED, GAUSSIAN
+from pymc_isomix.fitting.record import CONVERGED, GAUSSIAN, TAILS
 from pymc_isomix.fitting.second_order import Batch
 from pymc_isomix.fitting.target import ModelTarget
 from pymc_isomix.interface.operator import MixtureKL
 from pymc_isomix.interface.settings import DENSE_UP_TO
 from pymc_isomix.model.compiled import CompiledModel, rows_per_row_of_minibatch
+from pymc_isomix.model.periodic import periodic_dimensions
 from pymc_isomix.model.starts import starting_means
 from pymc_isomix.sites.blocks import Block, BlockMixture
 from pymc_isomix.sites.coordinates import Coordinates
@@ -132,7 +133,7 @@ class Beginning:
         )
         self.batches: list = []
         self.modes: list = []
-        self.ended = self.is_warm = False
+        self.ended = self.is_warm = self.mends = False
 
     def begin(self, *, stop_early: bool, with_shape: bool, progressbar: bool, theme: Any) -> None:
         """Fit a Gaussian at each mode, and decide whether they are enough.
@@ -162,6 +163,7 @@ class Beginning:
                     logger.info(f"the fit does not start from Gaussians: {error}")
                     return
                 target.evaluate(mixture.means[:1], coordinates.parameters)
+            self.mends = with_shape
             trace.compile_seconds += time.perf_counter() - trace.began
             try:
                 with np.errstate(all="ignore"):  # starts may be extremely far away
@@ -246,6 +248,41 @@ class Beginning:
         """Return the present mixture of one mode."""
         group = self.approx.groups[0]
         return Block(group.mixture.used, group.coordinates)
+
+    @property
+    def may_mend(self) -> bool:
+        """Whether tails may be mended: a fit of one block, which has converged."""
+        return self.mends and self.trace.reason == CONVERGED and self.approx.union is None
+
+    def mend_tails(self) -> bool:
+        """Mend thin tails of a fit of one block.
+
+        Returns
+        -------
+        bool
+            Whether its coordinates have got a shape.
+        """
+        group = self.approx.groups[0]
+        old = group.coordinates
+        straight = self.compiled.at(old.straight)
+        fitted = mended = tails.Fitted(group.mixture, old.shape, old.shear)
+        angles = periodic_dimensions(group.space)
+        n_evaluated = 0
+
+        def evaluate(points):
+            nonlocal n_evaluated
+            n_evaluated += len(points)
+            return straight.log_density_and_gradient(points)
+
+        # stretched draws may lie far out; an interrupt leaves the fit as it is
+        with np.errstate(all="ignore"), suppress(KeyboardInterrupt):
+            mended = tails.mend(evaluate, fitted, self.rng, among=~angles)
+        self.trace.n_gradients[TAILS] = n_evaluated
+        if mended is fitted:
+            return False
+        self.watch.put_mixture(mended.mixture)
+        self.watch.put_coordinates(old.with_bend(mended.shape, mended.shear))
+        return not old.map.has_shape
 
     def unite_modes(self, blocks: Any) -> None:
         """Join the mixtures of modes, and Gaussians of light ones, by their masses."""

@@ -15,7 +15,7 @@ from pymc.variational.inference import Inference, State
 
 from pymc_isomix.backend.compilation import JAXCompilationError, one_blas_thread, prefers_jax
 from pymc_isomix.fitting.controllers import controller
-from pymc_isomix.fitting.loop import Callbacks, Trace, run, showing_compilation
+from pymc_isomix.fitting.loop import Callbacks, Trace, run, showing
 from pymc_isomix.fitting.random_state import generator_states, restore_generators
 from pymc_isomix.fitting.record import History
 from pymc_isomix.interface.approximation import IsotropicMixture
@@ -371,6 +371,7 @@ class IsoMix(Inference):
         self.approx.union = self.approx._report = None
         trace = Trace(np.full(n, np.nan), began=began or time.perf_counter())
         told = Callbacks(callbacks, self.approx, first, score)
+        compiles_step, is_stale = step, False
         try:
             with one_blas_thread():
                 beginning = Beginning(trace, self.approx, operator, told)
@@ -383,6 +384,11 @@ class IsoMix(Inference):
                     if restores:
                         restore_generators(step.generators, history.generators)
                     self._take_steps(beginning, step, trace, told, shown)
+                if beginning.may_mend:
+                    if not callable(step):
+                        step.to_numpy()
+                    with showing("Mending tails", shown["progressbar"]):
+                        is_stale = beginning.mend_tails()
         finally:
             if score:
                 self.hist: np.ndarray = np.concatenate([self.hist, trace.done])
@@ -401,6 +407,8 @@ class IsoMix(Inference):
                 f"the fit ignored {n_dropped:,d} draws that had no finite log density or gradient. "
                 "A few do no harm. diagnostics() counts such draws in the result"
             )
+        if is_stale:  # refine() compiles the step anew, in coordinates with a shape
+            step = compiles_step
         # PyMC's classes leave the number of the last iteration from 0, not of those done
         return State(max(self._n_steps - 1, 0), step, callbacks, score)
 
@@ -434,7 +442,7 @@ class IsoMix(Inference):
         if not callable(step):
             return step
         began = time.perf_counter()
-        with showing_compilation(progressbar):
+        with showing("Compiling", progressbar):
             step = step()
         trace.compile_seconds += time.perf_counter() - began
         return step

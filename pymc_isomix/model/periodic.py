@@ -52,7 +52,10 @@ def circular_mean(points: np.ndarray, weights: np.ndarray, periodic: np.ndarray)
 
 
 def on_one_turn(mixture: Any, periodic: np.ndarray) -> Any:
-    """Move the components of a mixture to one turn."""
+    """Move the components of a mixture to one turn, along angles of no shape in any block."""
+    for block in mixture.blocks:
+        if block.coordinates.map.has_shape:
+            periodic = periodic & ~block.coordinates.is_shaped
     if not periodic.any():
         return mixture
     own = [block.mixture for block in mixture.blocks]

@@ -198,7 +198,9 @@ class Chain:
             The new pseudo-observations.
         """
         slope = self._numbers("slope", y, gradient, given=given, own=own)
-        return newton_step(slope, own, damping, self.noise(given))
+        # a chain may go hundreds of its conditional deviations from where it starts
+        distance = np.abs(slope[2].mean(axis=0))
+        return newton_step(slope, own, damping, self.noise(given), distance)
 
     def moved(self, y, given, old, new):
         """Map y (S, B T), an array, to y of the same z under other pseudo-observations."""

@@ -509,6 +509,36 @@ class Coordinates:
         """Label each pseudo-observation, (P,) strings."""
         return self.map.labels
 
+    @property
+    def is_shaped(self) -> np.ndarray:
+        """Which dimensions have a shape, (d,) booleans."""
+        return shapes.is_shaped(self.shape)
+
+    @property
+    def shape(self) -> Shape:
+        """The :class:`Shape` of the coordinates, the identity if they have none."""
+        if self.map.has_shape:
+            return self.map.shape(self.parameters)
+        return shapes.identity(self.space.n_dim)
+
+    @property
+    def straight(self) -> "Coordinates":
+        """The coordinates x of the sites alone."""
+        names = self.map.straight.parameter_shapes
+        return Coordinates(self.map.straight, {name: self.parameters[name] for name in names})
+
+    @property
+    def shear(self) -> Shear | None:
+        """The :class:`Shear` of the coordinates, or None."""
+        return self.map.shear(self.parameters)
+
+    def with_bend(self, shape: Shape, shear: Shear | None = None) -> "Coordinates":
+        """Return coordinates of the same sites with another shape and shear."""
+        bend = dict(zip(SHAPE.values(), shape, strict=True))
+        if shear is not None:
+            bend[SHEAR] = shear.matrix
+        return Coordinates(self.map.with_shape(), self.parameters | bend)
+
     def replace(self, **parameters: Any) -> "Coordinates":
         """Return coordinates of the same structure with other parameters."""
         return Coordinates(self.map, {**self.parameters, **parameters})

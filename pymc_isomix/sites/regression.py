@@ -20,7 +20,7 @@ def least_squares(
     slope: tuple[Values, Values, Values],
     log_precision: Values,
     draw_weights: Values,
-    noise: float = 1.0,
+    noise: float | np.ndarray = 1.0,
 ) -> tuple[Values, Values, Values]:
     r"""Regress the remaining slope of the log likelihood on :math:`\theta`.
 
@@ -58,12 +58,16 @@ def newton_step(
     slope: tuple[np.ndarray, np.ndarray, np.ndarray],
     own: list[np.ndarray],
     damping: float,
-    noise: float = 1.0,
+    noise: float | np.ndarray = 1.0,
+    distance: float | np.ndarray = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take a damped and bounded step of log c and m, with arrays (n,)."""
+    """Take a damped and bounded step of log c and m, with arrays (n,).
+
+    m may move by the ``distance`` (n,) in addition.
+    """
     n_draws = len(slope[0])
     change, move, variance = least_squares(slope, own[0], np.full(n_draws, 1 / n_draws), noise)
-    return bounded(own, change, move, variance, damping)
+    return bounded(own, change, move, variance, damping, distance)
 
 
 def bounded(
@@ -72,8 +76,9 @@ def bounded(
     move: np.ndarray,
     variance: np.ndarray,
     damping: float,
+    distance: float | np.ndarray = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Add part of a change of log c and m, within bounds."""
-    largest = LARGEST_MOVE * np.sqrt(variance)
+    largest = LARGEST_MOVE * np.sqrt(variance) + distance
     new = np.clip(own[0] + damping * change, -LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION)
     return new, own[1] + damping * np.clip(move, -largest, largest)

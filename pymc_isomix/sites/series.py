@@ -11,6 +11,8 @@ from pymc.exceptions import NotConstantValueError
 from pymc.pytensorf import constant_fold
 from pytensor.graph.basic import Constant
 from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors, toposort
+from pytensor.scan.op import Scan
 from pytensor.tensor.basic import Join
 from pytensor.tensor.extra_ops import CumOp
 from pytensor.tensor.random import basic
@@ -170,6 +172,17 @@ def _known(rv):
     if rv.owner is None or getattr(rv.owner.op, "ndim_supp", 1) > 0:
         return None
     return location_scale(rv.owner.op, rv, None)
+
+
+def is_scanned(model, rv):
+    """Tell whether a scan makes a variable, or runs along it."""
+    inner = getattr(rv.owner.op, "fgraph", None)
+    if inner is not None and any(isinstance(node.op, Scan) for node in inner.apply_nodes):
+        return True
+    outputs = [*model.basic_RVs, *model.deterministics, *model.potentials]
+    scans = [node for node in toposort(outputs) if isinstance(node.op, Scan)]
+    sequences = [one for node in scans for one in node.op.outer_seqs(node.inputs)]
+    return rv in set(ancestors(sequences, blockers=model.free_RVs))
 
 
 def trend_prior(model, rv, shapes):

@@ -63,10 +63,16 @@ def test_the_slopes_are_those_of_differences(shape, points):
 def test_directions_are_those_of_differences(shape, points):
     directions, derivatives = shapes.directions(points, shape)
     slope = np.exp(shapes.bend(points, shape)[1])
-    for name, direction in zip(("left", "right"), directions, strict=True):
+    changes = {
+        "left": lambda by: {"left": shape.left + by},
+        "right": lambda by: {"right": shape.right + by},
+        "centre": lambda by: {"centre": shape.centre + by},
+        "log width": lambda by: {"width": shape.width * np.exp(by)},
+    }
+    for change, direction in zip(changes.values(), directions, strict=True):
 
-        def bent(by, name=name):
-            return shapes.bend(points, shape._replace(**{name: getattr(shape, name) + by}))[0]
+        def bent(by, change=change):
+            return shapes.bend(points, shape._replace(**change(by)))[0]
 
         expected = difference(bent, 0) / slope
         np.testing.assert_allclose(direction[:, 1:], expected[:, 1:], rtol=1e-5, atol=1e-6)

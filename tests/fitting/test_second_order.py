@@ -59,6 +59,21 @@ def test_a_gaussian_is_found_from_afar():
     assert target.n_gradients < 4000
 
 
+def test_noise_does_not_hide_that_nothing_is_gained():
+    """Single batches differ by more than a quiet step may; eight together tell."""
+
+    def rippled(points):
+        log_p, slopes = normal(points)
+        return log_p + 2 * np.cos(1e6 * points[:, 0]), slopes  # noise that no gradient shows
+
+    for seed in range(40):
+        batches = []
+        exact = Gaussian(MEAN, ROOT, {})
+        rng = np.random.default_rng(seed)
+        second_order.fit(Analytic(rippled), exact, rng, most=60, on_batch=batches.append)
+        assert len(batches) <= 2 + 4 * second_order.WINDOW, seed
+
+
 def test_many_small_falls_are_no_gain():
     """Each is within its noise; all together are not."""
     calls = []

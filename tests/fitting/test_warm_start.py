@@ -1,5 +1,7 @@
 """Gaussians at the modes, and what they become."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -44,6 +46,20 @@ def test_one_gaussian_of_each_mode_with_its_own_shape(batches):
     for gaussian, mean, root in zip(found, MEANS, ROOTS, strict=True):
         np.testing.assert_allclose(gaussian.mean, mean, atol=1e-3)
         np.testing.assert_allclose(gaussian.root @ gaussian.root.T, root @ root.T, atol=1e-2)
+
+
+def test_a_further_gaussian_beside_one_with_a_diagonal_root(batches):
+    """That of a chain may have one."""
+    rng, target = np.random.default_rng(2), TwoModes()
+    first, other = batches
+    root = np.sqrt((first.gaussian.root**2).sum(axis=1))
+    first = second_order.draw(target, replace(first.gaussian, root=root), 500, rng)
+    end = other.gaussian.mean[None]
+    height, _ = target.evaluate(end, {})
+    batch = warm_start._further_gaussian(
+        target, [first], end, height, rng, few=True, dense=True, on_batch=lambda batch: None
+    )
+    np.testing.assert_allclose(batch.gaussian.mean, end[0], atol=0.2)
 
 
 def test_masses_are_the_weights(batches):

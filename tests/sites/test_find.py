@@ -1,7 +1,10 @@
 """Sites found in models: which, and that they are exact where the likelihood is Gaussian."""
 
+import warnings
+
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 import pytest
 from pytensor.graph.traversal import toposort
@@ -524,6 +527,44 @@ def test_data_of_a_scale_are_those_of_the_fit():
 def weaker_in(caplog):
     """What the log says of sites that are weaker than they might be."""
     return "".join(m for m in caplog.messages if "adapts only in part" in m)
+
+
+def scan_of_noise():
+    """A recursion along given noise; the scan has other inputs, too."""
+    rho, start = pm.Normal("rho", shape=2), pm.Normal("start")
+    noise = pm.Normal("noise", shape=6)
+    x = pytensor.scan(
+        lambda e, before, rho: rho[0] * before + rho[1] * e,
+        sequences=[noise[:5]],
+        outputs_info=[start],
+        non_sequences=[rho],
+        return_updates=False,
+    )
+    pm.Normal("y", x, 1, observed=np.zeros(5))
+
+
+def scan_of_draws():
+    """A family whose draws are made one after the other."""
+
+    def step(before, rho):
+        x = pm.Normal.dist(rho * before, 1)
+        return x, pm.pytensorf.collect_default_updates([x])
+
+    def dist(rho, start, size):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of updates, which PyMC needs
+            return pytensor.scan(step, outputs_info=[start], non_sequences=[rho], n_steps=5)[0]
+
+    parameters = pm.Normal("rho"), pm.Normal("start")
+    pm.CustomDist("noise", *parameters, dist=dist, shape=(5,))
+
+
+@pytest.mark.parametrize("function", [scan_of_noise, scan_of_draws])
+def test_a_chain_in_a_scan_is_named(function, caplog):
+    with caplog.at_level("INFO"):
+        assert not find_coordinates(FlatSpace.of(build(function)))
+    assert "only in part: noise (no chain is found in a scan" in weaker_in(caplog)
+    assert "rho" not in weaker_in(caplog)
 
 
 def test_too_large_a_matrix_is_left_to_its_elements(monkeypatch, caplog):
