@@ -44,7 +44,6 @@ def find(graph: ModelGraph, candidates: dict[str, list[Site]]) -> list[Site]:
 
     Parameters
     ----------
-    graph : ModelGraph
     candidates : dict of str to list of Site
         The possible sites of variables by their prior or use.
     """
