@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
+from pymc.distributions.custom import CustomSymbolicDistRV
 from pymc.distributions.timeseries import AutoRegressiveRV, EulerMaruyamaRV, RandomWalkRV
 from pymc.exceptions import NotConstantValueError
 from pymc.pytensorf import constant_fold
@@ -176,8 +177,8 @@ def _known(rv):
 
 def is_scanned(model, rv):
     """Tell whether a scan makes a variable, or runs along it."""
-    inner = getattr(rv.owner.op, "fgraph", None)
-    if inner is not None and any(isinstance(node.op, Scan) for node in inner.apply_nodes):
+    is_custom = isinstance(rv.owner.op, CustomSymbolicDistRV)  # PyMC's own draw by scans, too
+    if is_custom and any(isinstance(node.op, Scan) for node in rv.owner.op.fgraph.apply_nodes):
         return True
     outputs = [*model.basic_RVs, *model.deterministics, *model.potentials]
     scans = [node for node in toposort(outputs) if isinstance(node.op, Scan)]
