@@ -213,7 +213,9 @@ def _trend_of_walks(model, rv, shapes):
     drift = innovation.owner.op.dist_params(innovation.owner)[0]
     n_time = shape[0]
     rows = _rows(drift.owner, n_time)
-    slope = None if rows is None else drift.owner.inputs[0]
+    if rows is None:
+        return None
+    slope: Any = drift.owner.inputs[0]
     walks = slope in shapes and slope.owner and isinstance(slope.owner.op, RandomWalkRV)
     if not walks or shapes[slope] != shape:
         return None
@@ -234,7 +236,8 @@ def _rows(node, n_time):
     _, *index = node.inputs
     if any(not isinstance(i, Constant) for i in index):
         return None
-    chosen: Any = indices_from_subtensor([int(i.data) for i in index], node.op.idx_list)
+    where: list = [int(i.data) for i in index]
+    chosen: Any = indices_from_subtensor(where, node.op.idx_list)
     return np.arange(n_time)[tuple(chosen)]
 
 
