@@ -20,7 +20,7 @@ from pytensor.tensor.random import basic
 from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
 
 from pymc_isomix.sites.families import location_scale
-from pymc_isomix.sites.usage import Effect, best, clients_of, follow, noise_scale, ways
+from pymc_isomix.sites.usage import Effect, best, clients_of, constant_of, follow, noise_scale, ways
 
 CHAINS = (RandomWalkRV, AutoRegressiveRV, EulerMaruyamaRV)
 
@@ -212,16 +212,14 @@ def _trend_of_walks(model, rv, shapes):
     if len(shape) != 1 or not isinstance(innovation.owner.op, basic.NormalRV):
         return None
     drift = innovation.owner.op.dist_params(innovation.owner)[0]
-    if drift.owner is None or not isinstance(drift.owner.op, Subtensor):
-        return None
-    slope, *index = drift.owner.inputs
-    walks = slope in shapes and slope.owner and isinstance(slope.owner.op, RandomWalkRV)
-    if not walks or shapes[slope] != shape or any(not isinstance(i, Constant) for i in index):
-        return None
     n_time = shape[0]
-    where: list = [int(i.data) for i in index]
-    chosen: Any = indices_from_subtensor(where, drift.owner.op.idx_list)
-    rows = np.arange(n_time)[tuple(chosen)]
+    rows = _rows(drift.owner, n_time)
+    if rows is None:
+        return None
+    slope: Any = drift.owner.inputs[0]
+    walks = slope in shapes and slope.owner and isinstance(slope.owner.op, RandomWalkRV)
+    if not walks or shapes[slope] != shape:
+        return None
     level, own = (chain_prior(model, one, shape) for one in (rv, slope))
     if level is None or own is None or level.part is not None or own.part is not None:
         return None
@@ -230,6 +228,18 @@ def _trend_of_walks(model, rv, shapes):
         if np.array_equal(rows, np.arange(n_time - 1) + (not lagged)):
             return _trend(level, own, slope, later, lagged=lagged)
     return None
+
+
+def _rows(node, n_time):
+    """Return the steps (n,) that constant indices take of a variable (T,), else None."""
+    if node is None or not isinstance(node.op, Subtensor):
+        return None
+    _, *index = node.inputs
+    if any(not isinstance(i, Constant) for i in index):
+        return None
+    where: list = [int(i.data) for i in index]
+    chosen: Any = indices_from_subtensor(where, node.op.idx_list)
+    return np.arange(n_time)[tuple(chosen)]
 
 
 def _trend_of_sums(model, rv, shapes):
@@ -242,20 +252,42 @@ def _trend_of_sums(model, rv, shapes):
         if slope is rv or not is_noise:
             continue
         own = next(_sums(slope, clients), None)
-        again = None if own is None or own.skipped else next(_sums(own.output, clients), None)
-        if (
-            own is None
-            or again is None
-            or again.output is not found.output
-            or again.skipped != found.skipped
-        ):
+        if own is None or own.skipped:
             continue
-        factor = 1.0 if again.before.factor is None else again.before.factor
-        factor = pt.broadcast_to(pt.as_tensor(factor), shape)[None]
-        level, steps = (chain_prior(model, one, shape, sums=1) for one in (rv, slope))
-        if level is not None and steps is not None:
-            return _trend(level, steps, slope, factor, lagged=False, sums=own.output)
+        for again, factor in _sums_of_now_or_before(own.output, shape, clients):
+            if again.output is not found.output or again.skipped != found.skipped:
+                continue
+            lagged = factor is not None
+            factor = _broadcast(again.before.factor, shape) * (factor if lagged else 1.0)
+            level, steps = (chain_prior(model, one, shape, sums=1) for one in (rv, slope))
+            if level is not None and steps is not None:
+                return _trend(level, steps, slope, factor[None], lagged=lagged, sums=own.output)
     return None
+
+
+def _broadcast(factor, shape):
+    return pt.broadcast_to(pt.ones(()) if factor is None else factor, shape)
+
+
+def _sums_of_now_or_before(variable, shape, clients):
+    """Yield sums that a variable (T,) enters, with None, or one step later, with its factors."""
+    if (now := next(_sums(variable, clients), None)) is not None:
+        yield now, None
+    for way, here, _ in ways(variable, Effect((0,)), clients, 1):
+        if not way.whole or way.picked:
+            continue
+        for node, _ in clients.get(here, ()):
+            if not np.array_equal(_rows(node, shape[0]), np.arange(shape[0] - 1)):
+                continue
+            factor = _broadcast(way.factor, shape)
+            factor = pt.concatenate([pt.zeros_like(factor[:1]), factor[:-1]])
+            for join, i in clients.get(node.outputs[0], ()):
+                if isinstance(join.op, Join) and i == 1 and _is_one_zero(join.inputs[0]):
+                    yield from ((sums, factor) for sums in _sums(join.outputs[0], clients))
+
+
+def _is_one_zero(variable):
+    return _length(variable, 0) == 1 and constant_of(variable) == 0
 
 
 def _trend(level, own, slope, factor, *, lagged, sums=None):

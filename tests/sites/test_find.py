@@ -240,6 +240,14 @@ def trend_of_noise():
     pm.Normal("y", pm.Normal("mu") + x, NOISE, observed=ROWS[:5])
 
 
+def trend_of_noise_with_a_delay():
+    """The level moves by the slope of the step before."""
+    slope = pm.Normal("slope") + scale() * pt.cumsum(pm.Normal("u", 0.0, 2.0, shape=5))
+    before = pt.concatenate([[0.0], slope[:-1]])
+    x = pt.cumsum(0.7 * before + pm.HalfNormal("sd") * pm.Normal("z", 0.1, shape=5))
+    pm.Normal("y", pm.Normal("mu") + x, NOISE, observed=ROWS[:5])
+
+
 def autoregression():
     x = pm.AR("x", rho=[0.1, 0.8], sigma=scale(), init_dist=first_value(), steps=4, constant=True)
     pm.Normal("y", x, NOISE, observed=ROWS[:5])
@@ -346,6 +354,7 @@ FOUND = {
     trend: ("x", Chain, {"sd_log__", "tau_log__"}),
     trend_without_delay: ("x", Chain, {"mu", "tau_log__"}),
     trend_of_noise: ("z", Chain, {"mu", "slope", "sd_log__", "tau_log__"}),
+    trend_of_noise_with_a_delay: ("z", Chain, {"mu", "slope", "sd_log__", "tau_log__"}),
     autoregression: ("x", Chain, {"tau_log__"}),
     autoregression_of_free_lags: ("x", Chain, {"mu", "rho", "tau_log__"}),
     autoregression_from_a_vector: ("x", Chain, {"tau_log__", "x"}),
@@ -371,6 +380,7 @@ BY_ROW = {
     trend: np.repeat(ROWS[:5], 2),  # of the slopes, too, of which they say nothing
     trend_without_delay: np.repeat(ROWS[:5], 2),
     trend_of_noise: np.repeat(ROWS[:5], 2),
+    trend_of_noise_with_a_delay: np.repeat(ROWS[:5], 2),
     several_walks: ROWS,
     several_walks_of_unknown_noise: ROWS,
     several_cumulative_sums: ROWS.reshape(5, 2).T.ravel(),
