@@ -7,6 +7,7 @@ import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
+from pymc.distributions.custom import CustomSymbolicDistRV
 from pymc.distributions.timeseries import AutoRegressiveRV, EulerMaruyamaRV, RandomWalkRV
 from pymc.exceptions import NotConstantValueError
 from pymc.pytensorf import constant_fold
@@ -178,8 +179,8 @@ def _known(rv):
 
 def is_scanned(model: pm.Model, rv: Values) -> bool:
     """Tell whether a scan makes a variable, or runs along it."""
-    inner = getattr(rv.owner.op, "fgraph", None)
-    if inner is not None and any(isinstance(node.op, Scan) for node in inner.apply_nodes):
+    is_custom = isinstance(rv.owner.op, CustomSymbolicDistRV)  # PyMC's own draw by scans, too
+    if is_custom and any(isinstance(node.op, Scan) for node in rv.owner.op.fgraph.apply_nodes):
         return True
     outputs = [*model.basic_RVs, *model.deterministics, *model.potentials]
     scans = [node for node in toposort(outputs) if isinstance(node.op, Scan)]
