@@ -4,6 +4,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytensor
 import pytensor.tensor as pt
 import scipy  # which loads its parts when they are used
 
@@ -21,3 +22,8 @@ def solve_triangular(lower: Values, columns: Values, *, transposed: bool = False
     if isinstance(lower, np.ndarray):
         return scipy.linalg.solve_triangular(lower, columns, **options)
     return pt.linalg.solve_triangular(lower, columns, b_ndim=2, **options)
+
+
+def shared_arrays(values: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Make shared variables of fixed shapes at given values, by name."""
+    return {name: pytensor.shared(v, name, shape=v.shape) for name, v in values.items()}

@@ -85,11 +85,6 @@ def join(blocks: Sequence[Block], log_density: Callable, rng: np.random.Generato
         One for each fit.
     log_density : callable
         Log joint density of the model, from points (S, d) in unconstrained space to (S,).
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    Weighted
 
     Raises
     ------

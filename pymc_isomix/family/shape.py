@@ -55,7 +55,6 @@ def bend(points: Values, shape: Shape) -> tuple[Values, Values, Values]:
     ----------
     points : (S, d) array or TensorVariable
         Coordinates y.
-    shape : Shape
 
     Returns
     -------
@@ -122,7 +121,6 @@ def directions(points: np.ndarray, shape: Shape) -> tuple[np.ndarray, np.ndarray
     ----------
     points : (S, d) array
         Coordinates y.
-    shape : Shape
 
     Returns
     -------

@@ -94,7 +94,6 @@ def explore(evaluate: Callable, homes: np.ndarray, rng: np.random.Generator) -> 
         mode at home has standard deviations of about one.
     homes : (C, d) array
         The known mode of each chain, from which it starts.
-    rng : numpy.random.Generator
 
     Returns
     -------

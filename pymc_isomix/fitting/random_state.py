@@ -39,8 +39,6 @@ def restore_generators(generators: list, states: list[dict]) -> None:
 
 def generators(step: Any) -> list:
     """Storage of the random generators among the inputs of a compiled function."""
-    if not hasattr(step, "maker"):  # not compiled by PyTensor
-        return []
     inputs = zip(step.maker.fgraph.inputs, step.input_storage, strict=True)
     return [one.storage for variable, one in inputs if isinstance(variable.type, RandomType)]
 

@@ -77,7 +77,6 @@ def propose(
 
     Parameters
     ----------
-    shape : Shape
     mean : (d,) array
         m, coordinates y.
     root : (d,) or (d, d) array
@@ -88,10 +87,6 @@ def propose(
         :math:`\nabla_y \log p` at the draws.
     shear : Shear, optional
         What comes before the shape, which then bends sheared draws.
-
-    Returns
-    -------
-    Move
     """
     first, opposite = _pairs(noise)
     gradient, noise = np.concatenate([gradient[first], gradient[opposite]]), noise[first]
@@ -151,8 +146,6 @@ def take(
 
     Parameters
     ----------
-    move : Move
-    shape : Shape
     mean : (d,) array
     root : (d,) or (d, d) array
     damping : float
@@ -184,7 +177,6 @@ def shaped(target: Any, batch: Any, step: Any, damping: float) -> Any:
         Of draws of the Gaussian before the step.
     step : Gaussian
         The step without a shape.
-    damping : float
 
     Returns
     -------

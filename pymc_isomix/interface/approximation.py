@@ -51,6 +51,7 @@ class Fitted:
     rng: Any
     table: xr.Dataset | None = None  # of the pieces of joined fits
     history: History | None = None
+    hist: np.ndarray = np.zeros(0)  # negative ELBO per iteration
     fitted_data: FittedData | None = None
     awaits_fit = False  # of an IsoMix that has not fitted yet
     _report: verdict.Diagnostics | None = None  # the last one
@@ -389,13 +390,12 @@ class Fitted:
 
     def saved(self) -> files.Saved:
         """Return the contents of a file."""
-        hist, history = np.asarray(getattr(self, "hist", ())), self.history or History()
         data = self.fitted_data or self.space.data
         return files.Saved.of(
             self._stored,
             self.space,
-            history,
-            hist,
+            self.history or History(),
+            self.hist,
             self.rng,
             self.table,
             {} if data is None else data.digests(),

@@ -19,6 +19,7 @@ from pytensor.tensor.random.op import RandomVariable
 from pymc_isomix.backend.checks import check_count
 from pymc_isomix.backend.upstream import dropped_by_pm_fit
 from pymc_isomix.model.compiled import has_minibatches
+from pymc_isomix.model.fitted_data import known_value
 
 BACKENDS = ("jax", "numba", "c")
 CLOSE = 0.78  # similarity of a misspelt name
@@ -123,7 +124,7 @@ def _refuse_misfitting_coords(model):
         if model[name] in model.deterministics:
             continue
         for dim, length in zip(dims, _known_shape(model, model[name]), strict=False):
-            expected = _known_value(model.dim_lengths.get(dim))
+            expected = known_value(model.dim_lengths.get(dim))
             if length is not None and expected is not None and length != expected:
                 raise ValueError(
                     f"dim {dim!r} has length {int(expected)}, and {name} has length {length} along "
@@ -136,15 +137,8 @@ def _known_shape(model, variable):
     static = variable.type.shape
     for data in (variable, value):
         if isinstance(data, SharedVariable | Constant):
-            static = np.shape(_known_value(data))
+            static = np.asarray(known_value(data)).shape
     return static
-
-
-def _known_value(variable):
-    """Value of a shared variable or a constant, else None."""
-    if isinstance(variable, SharedVariable):
-        return variable.get_value(borrow=True)
-    return variable.data if isinstance(variable, Constant) else None
 
 
 def _improper(model):

@@ -72,6 +72,7 @@ class IsotropicMixtureGroup(Group):
     }
     short_name = "isotropic_mixture"
     alias_names = frozenset(["isomix"])
+    include_transformed = False  # in ``state``; set by a fit
 
     @compiling(cxx="")
     def __init_group__(self, group):
@@ -298,7 +299,7 @@ class IsotropicMixtureGroup(Group):
         points, _ = self.density.draw_unconstrained(STATE_DRAWS, np.random.default_rng(0))
         draws = traces.constrained_draws(self.space, points)
         names = [rv.name for rv in self.group]
-        if getattr(self, "include_transformed", False):
+        if self.include_transformed:
             names += [name for name in self.ordering if name not in names]
         dataset = traces.to_dataset(self.model, {name: draws[name] for name in names})
         sample_dims = ("chain", "draw")

@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-import pytensor
 import pytensor.tensor as pt
 from pymc.pytensorf import floatX
 from pymc.variational.opvi import ParametrizationError
 
+from pymc_isomix.backend.arrays import shared_arrays
 from pymc_isomix.family.mixture import NAMES
 from pymc_isomix.interface.settings import DENSE_UP_TO, metric_kind
 from pymc_isomix.model import starts
@@ -60,10 +60,7 @@ def first_values(
 
 def allocate(values: dict) -> dict:
     """Make shared variables at given values, {name: array}."""
-    return {
-        name: pytensor.shared(floatX(value), name, shape=value.shape)
-        for name, value in values.items()
-    }
+    return shared_arrays({name: floatX(value) for name, value in values.items()})
 
 
 def numbers(shared: dict, names: Any) -> dict:

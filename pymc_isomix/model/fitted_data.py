@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pymc as pm
 from pytensor.compile import SharedVariable
+from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
@@ -109,6 +110,13 @@ def same(value: np.ndarray, other: np.ndarray) -> bool:
     if value.shape != other.shape:
         return False
     return np.array_equal(value, other, equal_nan=value.dtype.kind in "fc")
+
+
+def known_value(variable: Values) -> np.ndarray | None:
+    """Value of a shared variable or a constant, else None."""
+    if isinstance(variable, SharedVariable):
+        return variable.get_value(borrow=True)
+    return variable.data if isinstance(variable, Constant) else None
 
 
 def digest(value: np.ndarray) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pymc as pm
 from pymc.initial_point import make_initial_point_fn
-from pytensor.compile import SharedVariable
-from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
 from pymc_isomix.backend.compilation import CHEAP, compiling, one_at_a_time
 from pymc_isomix.model.batching import stabilise
+from pymc_isomix.model.fitted_data import known_value
 from pymc_isomix.model.model_cache import cached, graph_key
 from pymc_isomix.model.space import FlatSpace
 
@@ -169,7 +169,7 @@ def starting_scale(
 
 def _centre(space, start, flat, component):
     """Replace non-finite values of a point (d,) by zero; raise if ``start`` caused them."""
-    given = {str(getattr(variable, "name", variable)): v for variable, v in (start or {}).items()}
+    given = {_name_of(variable): v for variable, v in (start or {}).items()}
     for name, (_, place, _, _) in space.ordering.items():
         if np.all(np.isfinite(flat[place])):
             continue
@@ -181,6 +181,11 @@ def _centre(space, start, flat, component):
                 raise ValueError(_message(space, component, [rv_name], advice))
     # PyMC's initial point of an ordered variable has equal values, which map to -inf
     return np.where(np.isfinite(flat), flat, 0.0)
+
+
+def _name_of(variable):
+    """Name of a variable, which the user may give by its name or as itself."""
+    return variable.name if isinstance(variable, Variable) else str(variable)
 
 
 def _prior_sampler(space):
@@ -204,7 +209,7 @@ def _initial_point_sampler(space, start, strategy):
     shapes = model.eval_rv_shapes() if start else {}
     overrides, unconstrained = {}, {}
     for variable, value in (start or {}).items():
-        name = str(getattr(variable, "name", variable))
+        name = _name_of(variable)
         if name in space.ordering and name not in known:
             unconstrained[name] = _broadcast("start", value, space.ordering[name][2], name)
         elif name in known:
@@ -218,7 +223,7 @@ def _initial_point_sampler(space, start, strategy):
             continue
         if not isinstance(value, str | Variable):  # not PyMC's strategies and expressions
             _broadcast("start", value, tuple(map(int, shapes[name])), name)
-    named = {str(getattr(variable, "name", variable)) for variable in overrides}
+    named = {_name_of(variable) for variable in overrides}
     unconstrained = {n: v for n, v in unconstrained.items() if space.variables[n].name not in named}
     try:
         sampler = _point_function(space, overrides, strategy)
@@ -345,11 +350,6 @@ def data_not_finite(model: pm.Model, names: list[str]) -> list:
 
 def _data_of(root):
     """Value of a shared variable or constant array of floats, else None."""
-    if isinstance(root, SharedVariable):
-        value = root.get_value(borrow=True)
-    elif isinstance(root, Constant):
-        value = root.data
-    else:
-        return None
+    value = known_value(root)
     is_data = isinstance(value, np.ndarray) and value.ndim and value.dtype.kind == "f"
     return np.asarray(value) if is_data else None  # pm.set_data makes masked arrays of NaN

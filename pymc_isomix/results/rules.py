@@ -74,9 +74,6 @@ def judge(
     ----------
     dataset : xarray.Dataset
         The figures of :func:`pymc_isomix.results.verdict.diagnose`.
-    mixture : Mixture
-    history : History, optional
-    causes : Causes
 
     Returns
     -------

@@ -108,18 +108,9 @@ def examine(
 
     Parameters
     ----------
-    compiled : CompiledModel
-    mixture : BlockMixture
     labels : (d,) array of str
-    rng : numpy.random.Generator
     draws, n_probes, n_transitions : int
         The last two may be 0.
-    history : History, optional
-    progressbar : bool
-
-    Returns
-    -------
-    Diagnostics
 
     Raises
     ------
@@ -170,19 +161,10 @@ def diagnose(
 
     Parameters
     ----------
-    mixture : BlockMixture
-    draws : WeightedDraws
     labels : (d,) array of str
         Names of the unconstrained dimensions.
-    history : History, optional
-    missing : MissingMass
     moved : dict, optional
         See :func:`pymc_isomix.sampling.drift.figures`.
-    causes : Causes
-
-    Returns
-    -------
-    Diagnostics
     """
     weights, log_weight = draws.importance, draws.log_weight
     n_draws = len(log_weight)

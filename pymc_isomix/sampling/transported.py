@@ -36,10 +36,6 @@ def sample_nuts(
         For starts and sampler.
     draws, tune, chains, nuts_sampler, progressbar, **kwargs
         As for the method.
-
-    Returns
-    -------
-    xarray.DataTree
     """
     compiled.space.refuse_other_dims()
 

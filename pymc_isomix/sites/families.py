@@ -7,7 +7,7 @@ from typing import Any
 import pytensor.tensor as pt
 from pymc.distributions import continuous
 from pymc.distributions.multivariate import ZeroSumNormalRV
-from pymc.distributions.transforms import LogTransform, ZeroSumTransform
+from pymc.distributions.transforms import LogOddsTransform, LogTransform, ZeroSumTransform
 from pytensor.tensor.random import basic
 
 from pymc_isomix.backend.arrays import Values
@@ -29,8 +29,8 @@ def location_scale(op: Any, rv: Values, transform: Any) -> Any:
     Returns
     -------
     location, scale : TensorVariable
-        Expressions that broadcast to the variable. For a scale family under the logarithm they are
-        its log scale, and the standard deviation of the logarithm.
+        Expressions that broadcast to the variable. For a family under the logarithm or the log odds
+        they are about the mean and the standard deviation there.
     """
     return None
 
@@ -78,10 +78,42 @@ for _family, _given in {
     continuous.HalfCauchyRV: _log_scale(0.0, math.pi / 2, lambda scale, *_: scale),
     continuous.HalfStudentTRV: _log_scale(-0.3, 1.3, _second),
     basic.ExponentialRV: _log_scale(-0.577, math.pi / math.sqrt(6), lambda scale: scale),
-    basic.GammaRV: _log_scale(0.0, 1.0, lambda shape, scale: shape * scale),
-    basic.InvGammaRV: _log_scale(0.0, 1.0, lambda shape, scale: scale / shape),
 }.items():
     location_scale.register(_family, _given)
+
+
+def _log_of_gamma(shape):
+    """Mean and variance of the logarithm of a gamma variable of scale one, nearly.
+
+    They are digamma and trigamma, by one step of their recurrences.
+    """
+    return pt.log(shape + 0.5) - 1 / shape, 1 / shape**2 + 1 / (shape + 0.5)
+
+
+@location_scale.register(basic.GammaRV)
+def _(op, rv, transform):
+    if not isinstance(transform, LogTransform):
+        return None
+    shape, scale = op.dist_params(rv.owner)
+    mean, variance = _log_of_gamma(shape)
+    return pt.log(scale) + mean, pt.sqrt(variance)
+
+
+@location_scale.register(basic.InvGammaRV)
+def _(op, rv, transform):
+    if not isinstance(transform, LogTransform):
+        return None
+    shape, scale = op.dist_params(rv.owner)
+    mean, variance = _log_of_gamma(shape)
+    return pt.log(scale) - mean, pt.sqrt(variance)
+
+
+@location_scale.register(basic.BetaRV)
+def _(op, rv, transform):
+    if not isinstance(transform, LogOddsTransform):
+        return None
+    means, variances = zip(*map(_log_of_gamma, op.dist_params(rv.owner)), strict=True)
+    return means[0] - means[1], pt.sqrt(variances[0] + variances[1])
 
 
 @location_scale.register(basic.LogNormalRV)

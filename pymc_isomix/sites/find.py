@@ -19,7 +19,7 @@ from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.matrices import Matrix, Scaled
 from pymc_isomix.sites.products import linear_map
-from pymc_isomix.sites.series import CHAINS, chain_prior, trend_prior
+from pymc_isomix.sites.series import CHAINS, chain_prior, is_scanned, trend_prior
 from pymc_isomix.sites.spatial import FIELDS, spectral
 from pymc_isomix.sites.usage import constant_of, follow, varies
 from pymc_isomix.sites.values import ModelGraph
@@ -86,8 +86,13 @@ def _candidates(graph, name, weaker):
         *_spectral(graph, name, rv, shape, weaker),
         *_elementwise(graph, name, rv, shape),
     ]
-    if isinstance(rv.owner.op, CHAINS) and not (found and isinstance(found[0].form, Chain)):
-        weaker[name] = "its steps or first values have no known location and scale"
+    if not (found and isinstance(found[0].form, Chain)):
+        if isinstance(rv.owner.op, CHAINS):
+            weaker[name] = "its steps or first values have no known location and scale"
+        elif is_scanned(graph.space.model, rv):
+            weaker[name] = (
+                "no chain is found in a scan: use pm.AR, a random walk or cumulative sums"
+            )
     return found
 
 

@@ -44,7 +44,6 @@ def find(graph: ModelGraph, candidates: dict[str, list[Site]]) -> list[Site]:
 
     Parameters
     ----------
-    graph : ModelGraph
     candidates : dict of str to list of Site
         The possible sites of variables by their prior or use.
     """
@@ -99,7 +98,7 @@ def find(graph: ModelGraph, candidates: dict[str, list[Site]]) -> list[Site]:
     wanted.sort(key=lambda name: -math.prod(space.ordering[name][2]))
     while wanted:
         names, rows = search.grow(wanted)
-        site = None if rows is None else _site(graph, names, rows)
+        site = None if rows is None else _site(graph, names, rows, matrices.get(names[0]))
         found += [] if site is None else [site]
         wanted = [name for name in wanted if name not in names]
     return found
@@ -126,7 +125,8 @@ def _effects(rv, known, clients, free):
 class Rows(NamedTuple):
     """The rows of a predictor, in blocks that share no variable.
 
-    If ``weights`` are given, the rows of a block are combinations of those of the expressions.
+    If ``weights`` are given, the rows of a block are combinations of those of the expressions: a
+    constant matrix ``mixing`` times the effects of a matrix site.
     """
 
     ends: list  # the expressions with the rows as elements
@@ -134,15 +134,16 @@ class Rows(NamedTuple):
     rows: np.ndarray  # (B, r), of the expressions, one behind the other; with weights (R,)
     block: np.ndarray  # (B, r), whether a block has so many; with weights (R,), the block
     weights: Any = None  # (R, n)
+    mixing: Any = None  # (B, n, n)
 
     @classmethod
     def of(
-        cls, ends: list[Values], columns: np.ndarray, group: Any, *, combines: Any
+        cls, ends: list[Values], columns: np.ndarray, group: Any, to_effects: Any = None
     ) -> "Rows | None":
         """Sort columns (E, R) of elements into blocks; None if a site would cost too much.
 
-        Elements of the same ``group`` (E,) belong to one block. ``combines`` says whether
-        combinations of rows will do, as many as elements.
+        Elements of the same ``group`` (E,) belong to one block. If ``to_effects`` (B, n, n) turn
+        columns into constant ones of effects, combinations of rows do, as many as elements.
         """
         n_elements, n_rows = columns.shape
         element, row = np.nonzero(columns)
@@ -162,16 +163,18 @@ class Rows(NamedTuple):
                 return None  # an element that no row depends on
             blocks = [(np.arange(n_elements), np.unique(row))]
         n, most = len(blocks[0][0]), max(len(rows) for _, rows in blocks)
-        combines = combines and most > n
+        combines = most > n and np.shape(to_effects) == (len(blocks), n, n)
         entries = len(blocks) * (n if combines else most) * n
         if n > MOST_COLUMNS or entries > MOST_ENTRIES or entries * n > MOST_PRODUCTS:
             return None
         elements = np.array([elements for elements, _ in blocks])
         if combines:
-            weights = [_basis(columns[np.ix_(*block)].T) for block in blocks]
+            parts = [columns[np.ix_(*block)].T for block in blocks]
+            bases = [_basis(part) for part in parts]
+            mixing = np.stack([w.T @ part for w, part in zip(bases, parts, strict=True)])
             number = np.repeat(np.arange(len(blocks)), [len(rows) for _, rows in blocks])
             rows = np.concatenate([rows for _, rows in blocks])
-            return cls(ends, elements, rows, number, np.concatenate(weights))
+            return cls(ends, elements, rows, number, np.concatenate(bases), mixing @ to_effects)
         padded = np.array([np.resize(rows, most) for _, rows in blocks])
         is_row = np.arange(most) < np.array([[len(rows)] for _, rows in blocks])
         return cls(ends, elements, padded, is_row)
@@ -248,12 +251,36 @@ class Search:
         ends, columns = self._ends_and_columns(names)
         if columns is None:
             return None
-        variables = [self.space.variables[name] for name in names]
-        noise = [_noise(self.space.model, end, variables)[1] for end in ends]
-        combines = self.steady.issuperset(names) and all(
-            all(pt.as_tensor(scale).type.broadcastable) for scale in noise
-        )
-        return Rows.of(ends, columns, self._groups(names), combines=combines)
+        return Rows.of(ends, columns, self._groups(names), self._to_effects(names, ends))
+
+    def _to_effects(self, names, ends):
+        """Return the matrices (B, n, n) by which columns become those of constant coefficients.
+
+        None if there are none: the variable has no matrix site, coefficients vary, or noise does.
+        """
+        [first, *others], of_one = names, len(ends) == 1
+        rv, matrix = self.space.variables[first], self.matrices.get(first)
+        if others or first not in self.steady or matrix is None:
+            return None
+        if not all(
+            isinstance(unit, float) or (of_one and all(unit.type.broadcastable))
+            for _, unit in (_noise(self.space.model, end, [rv]) for end in ends)
+        ):
+            return None
+        form = matrix.form
+        if form.centred:
+            return np.broadcast_to(np.eye(form.columns), (form.batch, form.columns, form.columns))
+        if form.rows != form.columns:
+            return None
+        factor, scale = self._at_point(matrix.given[1], matrix.given[3])
+        scale = scale.reshape((-1, form.batch)).T if form.last else scale.reshape((form.batch, -1))
+        return scale[..., None] * np.linalg.inv(factor)
+
+    def _at_point(self, *expressions):
+        """Evaluate expressions of value variables at the generic point."""
+        at = {v: pt.as_tensor(self.point[v.name]) for v in self.space.model.value_vars}
+        found = graph_replace(list(expressions), at, strict=False)
+        return [one.eval(mode=CHEAP) for one in found]
 
     def mixes(self, name: str) -> Any:
         """Tell whether rows combine effects of a matrix site, which observes each by itself."""
@@ -264,11 +291,7 @@ class Search:
             return False
         blocks = columns.T.reshape((-1, n, form.batch) if form.last else (-1, form.batch, n))
         blocks = blocks.mT if form.last else blocks
-        if form.centred:
-            factor = np.eye(n)[None]
-        else:
-            at = {v: pt.as_tensor(self.point[v.name]) for v in self.space.model.value_vars}
-            factor = graph_replace(site.given[1], at, strict=False).eval(mode=CHEAP)
+        factor = np.eye(n)[None] if form.centred else self._at_point(site.given[1])[0]
         length = np.linalg.norm(blocks, axis=-1)
         factor = factor / np.linalg.norm(factor, axis=-1, keepdims=True)
         along = np.abs((blocks[..., None, :] * factor).sum(axis=-1))
@@ -326,8 +349,11 @@ class Search:
             return np.concatenate([function(units) for units in chunks]) - nothing
 
 
-def _site(graph, names, rows):
-    """Make the site of a predictor's variables; None if it cannot be expressed."""
+def _site(graph, names, rows, matrix):
+    """Make the site of a predictor's variables; None if it cannot be expressed.
+
+    ``matrix`` is the matrix site of the first variable, of which rows may be combinations.
+    """
     space = graph.space
     variables = [space.variables[name] for name in names]
     shapes = [space.ordering[name][2] for name in names]
@@ -358,10 +384,13 @@ def _site(graph, names, rows):
 
     noise = [_noise(graph.space.model, end, variables) for end in rows.ends]
     means = [mean for mean, _ in priors]
-    nothing = at([pt.zeros_like(mean) for mean in means])
     # of an element of each block
     units = [scaled(np.isin(np.arange(splits[-1]), chosen)) for chosen in rows.elements.T]
-    columns = [at(unit) - nothing for unit in units]
+    if rows.mixing is None:
+        nothing = at([pt.zeros_like(mean) for mean in means])
+        factor = pt.stack([at(unit) - nothing for unit in units], axis=-1)
+    else:
+        factor = pt.as_tensor(1 / noise[0][1])  # the rest is known in value variables
     joint = any(isinstance(rv.owner.op, basic.MvNormalRV) for rv in variables)
     if joint:
         scale = pt.stack([elements(unit) for unit in units], axis=-1)  # (B, n, n)
@@ -373,7 +402,7 @@ def _site(graph, names, rows):
     slope = in_blocks(one * unit for one, (_, unit) in zip(slopes, noise, strict=True))
     r = rows.n_rows
     given = graph.in_values(
-        [at(means), pt.stack(columns, axis=-1), elements(means).ravel(), scale],
+        [at(means), factor, elements(means).ravel(), scale],
         [
             (n_blocks, r),
             (n_blocks, r, n),
@@ -384,13 +413,18 @@ def _site(graph, names, rows):
     learned_from = graph.in_values([slope], [(n_blocks, r)])
     if given is None or learned_from is None or not given.parents.isdisjoint(names):
         return None
+    location, factor, *prior = given.expressions
+    parents = given.parents
+    if rows.mixing is not None:
+        factor = rows.mixing.astype(factor.dtype) @ matrix.given[1] * factor
+        parents |= matrix.parents
     form = Predictor(n_blocks, r, n, joint=joint)
     first, *others = names
     return Site(
         first,
         form,
-        given.expressions,
-        given.parents,
+        (location, factor, *prior),
+        parents,
         None,
         tuple(others),
         rows.elements.ravel(),

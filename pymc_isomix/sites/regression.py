@@ -5,6 +5,8 @@ remainder of the gradient at the draws shows how c and m have to change. This is
 data. For others, by Stein's lemma, c becomes the mean precision of the data.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pymc_isomix.backend.arrays import Values, operations
@@ -20,7 +22,7 @@ def least_squares(
     slope: tuple[Values, Values, Values],
     log_precision: Values,
     draw_weights: Values,
-    noise: float = 1.0,
+    noise: float | np.ndarray = 1.0,
 ) -> tuple[Values, Values, Values]:
     r"""Regress the remaining slope of the log likelihood on :math:`\theta`.
 
@@ -56,24 +58,29 @@ def least_squares(
 
 def newton_step(
     slope: tuple[np.ndarray, np.ndarray, np.ndarray],
-    own: list[np.ndarray],
+    own: Sequence,
     damping: float,
-    noise: float = 1.0,
+    noise: float | np.ndarray = 1.0,
+    distance: float | np.ndarray = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take a damped and bounded step of log c and m, with arrays (n,)."""
+    """Take a damped and bounded step of log c and m, with arrays (n,).
+
+    m may move by the ``distance`` (n,) in addition.
+    """
     n_draws = len(slope[0])
     change, move, variance = least_squares(slope, own[0], np.full(n_draws, 1 / n_draws), noise)
-    return bounded(own, change, move, variance, damping)
+    return bounded(own, change, move, variance, damping, distance)
 
 
 def bounded(
-    own: list[np.ndarray],
+    own: Sequence,
     change: np.ndarray,
     move: np.ndarray,
     variance: np.ndarray,
     damping: float,
+    distance: float | np.ndarray = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Add part of a change of log c and m, within bounds."""
-    largest = LARGEST_MOVE * np.sqrt(variance)
+    largest = LARGEST_MOVE * np.sqrt(variance) + distance
     new = np.clip(own[0] + damping * change, -LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION)
     return new, own[1] + damping * np.clip(move, -largest, largest)

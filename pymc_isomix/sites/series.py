@@ -4,20 +4,25 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+import pymc as pm
 import pytensor
 import pytensor.tensor as pt
+from pymc.distributions.custom import CustomSymbolicDistRV
 from pymc.distributions.timeseries import AutoRegressiveRV, EulerMaruyamaRV, RandomWalkRV
 from pymc.exceptions import NotConstantValueError
 from pymc.pytensorf import constant_fold
 from pytensor.graph.basic import Constant
 from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors, toposort
+from pytensor.scan.op import Scan
 from pytensor.tensor.basic import Join
 from pytensor.tensor.extra_ops import CumOp
 from pytensor.tensor.random import basic
 from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.sites.families import location_scale
-from pymc_isomix.sites.usage import Effect, best, clients_of, follow, noise_scale, ways
+from pymc_isomix.sites.usage import Effect, best, clients_of, constant_of, follow, noise_scale, ways
 
 CHAINS = (RandomWalkRV, AutoRegressiveRV, EulerMaruyamaRV)
 
@@ -58,7 +63,7 @@ class Steps(NamedTuple):
     first: tuple | None
 
 
-def chain_prior(model, rv, shape, sums=2):
+def chain_prior(model: pm.Model, rv: Values, shape: tuple, sums: int = 2) -> ChainPrior | None:
     """Return the chain of a variable or of its cumulative sums, or None.
 
     Parameters
@@ -172,7 +177,18 @@ def _known(rv):
     return location_scale(rv.owner.op, rv, None)
 
 
-def trend_prior(model, rv, shapes):
+def is_scanned(model: pm.Model, rv: Values) -> bool:
+    """Tell whether a scan makes a variable, or runs along it."""
+    is_custom = isinstance(rv.owner.op, CustomSymbolicDistRV)  # PyMC's own draw by scans, too
+    if is_custom and any(isinstance(node.op, Scan) for node in rv.owner.op.fgraph.apply_nodes):
+        return True
+    outputs = [*model.basic_RVs, *model.deterministics, *model.potentials]
+    scans = [node for node in toposort(outputs) if isinstance(node.op, Scan)]
+    sequences = [one for node in scans for one in node.op.outer_seqs(node.inputs)]
+    return rv in set(ancestors(sequences, blockers=model.free_RVs))
+
+
+def trend_prior(model: pm.Model, rv: Values, shapes: dict) -> ChainPrior | None:
     """Return the joint chain of a variable and its slope, which is itself a chain, or None.
 
     This is a local linear trend: a walk whose drift is a second walk, or sums of noise and of sums
@@ -198,16 +214,14 @@ def _trend_of_walks(model, rv, shapes):
     if len(shape) != 1 or not isinstance(innovation.owner.op, basic.NormalRV):
         return None
     drift = innovation.owner.op.dist_params(innovation.owner)[0]
-    if drift.owner is None or not isinstance(drift.owner.op, Subtensor):
-        return None
-    slope, *index = drift.owner.inputs
-    walks = slope in shapes and slope.owner and isinstance(slope.owner.op, RandomWalkRV)
-    if not walks or shapes[slope] != shape or any(not isinstance(i, Constant) for i in index):
-        return None
     n_time = shape[0]
-    where: list = [int(i.data) for i in index]
-    chosen: Any = indices_from_subtensor(where, drift.owner.op.idx_list)
-    rows = np.arange(n_time)[tuple(chosen)]
+    rows = _rows(drift.owner, n_time)
+    if rows is None:
+        return None
+    slope: Any = drift.owner.inputs[0]
+    walks = slope in shapes and slope.owner and isinstance(slope.owner.op, RandomWalkRV)
+    if not walks or shapes[slope] != shape:
+        return None
     level, own = (chain_prior(model, one, shape) for one in (rv, slope))
     if level is None or own is None or level.part is not None or own.part is not None:
         return None
@@ -216,6 +230,18 @@ def _trend_of_walks(model, rv, shapes):
         if np.array_equal(rows, np.arange(n_time - 1) + (not lagged)):
             return _trend(level, own, slope, later, lagged=lagged)
     return None
+
+
+def _rows(node, n_time):
+    """Return the steps (n,) that constant indices take of a variable (T,), else None."""
+    if node is None or not isinstance(node.op, Subtensor):
+        return None
+    _, *index = node.inputs
+    if any(not isinstance(i, Constant) for i in index):
+        return None
+    where: list = [int(i.data) for i in index]
+    chosen: Any = indices_from_subtensor(where, node.op.idx_list)
+    return np.arange(n_time)[tuple(chosen)]
 
 
 def _trend_of_sums(model, rv, shapes):
@@ -228,20 +254,42 @@ def _trend_of_sums(model, rv, shapes):
         if slope is rv or not is_noise:
             continue
         own = next(_sums(slope, clients), None)
-        again = None if own is None or own.skipped else next(_sums(own.output, clients), None)
-        if (
-            own is None
-            or again is None
-            or again.output is not found.output
-            or again.skipped != found.skipped
-        ):
+        if own is None or own.skipped:
             continue
-        factor = 1.0 if again.before.factor is None else again.before.factor
-        factor = pt.broadcast_to(pt.as_tensor(factor), shape)[None]
-        level, steps = (chain_prior(model, one, shape, sums=1) for one in (rv, slope))
-        if level is not None and steps is not None:
-            return _trend(level, steps, slope, factor, lagged=False, sums=own.output)
+        for again, factor in _sums_of_now_or_before(own.output, shape, clients):
+            if again.output is not found.output or again.skipped != found.skipped:
+                continue
+            lagged = factor is not None
+            factor = _broadcast(again.before.factor, shape) * (factor if lagged else 1.0)
+            level, steps = (chain_prior(model, one, shape, sums=1) for one in (rv, slope))
+            if level is not None and steps is not None:
+                return _trend(level, steps, slope, factor[None], lagged=lagged, sums=own.output)
     return None
+
+
+def _broadcast(factor, shape):
+    return pt.broadcast_to(pt.ones(()) if factor is None else factor, shape)
+
+
+def _sums_of_now_or_before(variable, shape, clients):
+    """Yield sums that a variable (T,) enters, with None, or one step later, with its factors."""
+    if (now := next(_sums(variable, clients), None)) is not None:
+        yield now, None
+    for way, here, _ in ways(variable, Effect((0,)), clients, 1):
+        if not way.whole or way.picked:
+            continue
+        for node, _ in clients.get(here, ()):
+            if not np.array_equal(_rows(node, shape[0]), np.arange(shape[0] - 1)):
+                continue
+            factor = _broadcast(way.factor, shape)
+            factor = pt.concatenate([pt.zeros_like(factor[:1]), factor[:-1]])
+            for join, i in clients.get(node.outputs[0], ()):
+                if isinstance(join.op, Join) and i == 1 and _is_one_zero(join.inputs[0]):
+                    yield from ((sums, factor) for sums in _sums(join.outputs[0], clients))
+
+
+def _is_one_zero(variable):
+    return _length(variable, 0) == 1 and constant_of(variable) == 0
 
 
 def _trend(level, own, slope, factor, *, lagged, sums=None):

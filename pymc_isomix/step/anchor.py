@@ -1,6 +1,6 @@
 """Less noise from minibatches, by their error at a point where all data are evaluated."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 
-from pymc_isomix.backend.arrays import Values
+from pymc_isomix.backend.arrays import Values, shared_arrays
 from pymc_isomix.family import metric as metrics
 
 MEMORY = 0.9  # of the running products that decide whether the correction helps
@@ -61,16 +61,9 @@ class Anchor:
     @classmethod
     def allocate(cls, n_dim: int, dtype: str) -> "Anchor":
         """Make the shared variables, without an anchor yet."""
-        shapes = {"point": (n_dim,), "log_density": (), "gradient": (n_dim,), "is_set": ()}
-        shapes["products"] = (2,)
-        return cls(
-            **{
-                field.name: pytensor.shared(
-                    np.zeros(shapes[field.name], dtype), field.name, shape=shapes[field.name]
-                )
-                for field in fields(cls)
-            }
-        )
+        of_point, one = np.zeros(n_dim, dtype), np.zeros((), dtype)
+        first = {"point": of_point, "log_density": one, "gradient": of_point, "is_set": one}
+        return cls(**shared_arrays({**first, "products": np.zeros(2, dtype)}))
 
     def move(self, point: np.ndarray, log_density: float, gradient: np.ndarray) -> None:
         """Move the anchor, unless something there is not finite."""

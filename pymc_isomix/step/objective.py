@@ -1,14 +1,13 @@
 """One step of the fit as one graph: draws, model, estimates, and the updates of all parameters."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytensor
 import pytensor.tensor as pt
 
-from pymc_isomix.backend.arrays import Values
+from pymc_isomix.backend.arrays import Values, shared_arrays
 from pymc_isomix.backend.jax_ops import compute_once, shard_rows, standard_normal
 from pymc_isomix.family import density
 from pymc_isomix.family import metric as metrics
@@ -51,14 +50,7 @@ class StepInfo:
             "log_evidence": np.zeros(n_components, dtype),
             "n_dropped": np.zeros((), "int64"),
         }
-        return cls(
-            **{
-                field.name: pytensor.shared(
-                    first[field.name], field.name, shape=first[field.name].shape
-                )
-                for field in fields(cls)
-            }
-        )
+        return cls(**shared_arrays(first))
 
     @property
     def lost_components(self) -> np.ndarray:
@@ -118,7 +110,6 @@ def step_updates(
         The mixture's, by name.
     coordinates : CoordinateMap, optional
         The sites, if there are any; their parameters are among ``params``.
-    options : StepOptions, optional
 
     Returns
     -------

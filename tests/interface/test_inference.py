@@ -43,6 +43,7 @@ def share_step(inference, mode, **options):
     """Compile the step once, for all fits of an inference whose options are the same."""
     objective = inference.objective
     step = objective.stepper(compile_kwargs={"mode": mode}, whole=False, **options)
+    step.to_numpy()
     objective.stepper = lambda **kwargs: step
     return inference
 
@@ -210,6 +211,12 @@ def test_an_interruption_keeps_what_was_fitted(paper, reason, score):
     assert np.isfinite(approx.sample(3).posterior["theta"]).all()
 
 
+class FromPython(OneByOne):
+    """Steps of a Python function, which has no random generators."""
+
+    generators = ()
+
+
 def test_ctrl_c_during_a_step(paper, monkeypatch):
     step, kept = paper.objective.step_function(), []
 
@@ -220,7 +227,7 @@ def test_ctrl_c_during_a_step(paper, monkeypatch):
         kept.append(get_params(paper))
         return loss
 
-    one_by_one = OneByOne(interrupted_step, paper.objective.op)
+    one_by_one = FromPython(interrupted_step, paper.objective.op)
     monkeypatch.setattr(paper.objective, "stepper", lambda **kwargs: one_by_one)
     approx = paper.fit(50, **QUIET)
     assert approx.hist.shape == (3,)
@@ -279,7 +286,7 @@ def test_no_iterations_leave_the_start():
         3, start={"theta": 17.0}, start_sigma={"theta": 13.0}, init_width=0.0, model=model
     )
     # nothing to compile
-    inference.objective.stepper = lambda **kwargs: OneByOne(None, inference.objective.op)
+    inference.objective.stepper = lambda **kwargs: FromPython(None, inference.objective.op)
     draws = inference.fit(0, **QUIET).sample(8000, random_seed=1).posterior["theta"]
     # 8000 draws, four standard errors
     assert draws.mean().item() == pytest.approx(17.0, abs=4 * 13 / np.sqrt(8000))

@@ -237,6 +237,24 @@ def test_regression_finds_gaussian_data(numbers):
     np.testing.assert_allclose(own[1], data.value, atol=0.02)
 
 
+def test_regression_follows_data_that_go_far():
+    """A thousand deviations in a few steps, where the effects are there already."""
+    numbers = Numbers("walk")
+    data = Data(numbers)
+    data.value = data.value + 1000 * np.arange(1.0, STEPS + 1)
+    added, factor = (numbers.series(part.reshape(POINTS, -1)) for part in numbers.given[3:5])
+    z = ((numbers.series(data.value[None]) - added) / factor).reshape(POINTS, -1)
+    own = [np.log(data.precision), numbers.own[1]]
+    for _ in range(8):
+        numbers.own, numbers.y = (
+            own,
+            numbers.form._numbers("to_coordinates", z, given=numbers.given, own=own),
+        )
+        gradient = data.gradient(numbers)
+        own = numbers.form.learn(numbers.y, gradient, numbers.given, own)
+    np.testing.assert_allclose(own[1], data.value, rtol=1e-3)
+
+
 def gradient_of(numbers, data, own):
     """Gradient of the density of the data in y, with these pseudo-observations."""
     before, numbers.own = numbers.own, own

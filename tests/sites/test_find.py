@@ -1,7 +1,10 @@
 """Sites found in models: which, and that they are exact where the likelihood is Gaussian."""
 
+import warnings
+
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 import pytest
 from pytensor.graph.traversal import toposort
@@ -237,6 +240,14 @@ def trend_of_noise():
     pm.Normal("y", pm.Normal("mu") + x, NOISE, observed=ROWS[:5])
 
 
+def trend_of_noise_with_a_delay():
+    """The level moves by the slope of the step before."""
+    slope = pm.Normal("slope") + scale() * pt.cumsum(pm.Normal("u", 0.0, 2.0, shape=5))
+    before = pt.concatenate([[0.0], slope[:-1]])
+    x = pt.cumsum(0.7 * before + pm.HalfNormal("sd") * pm.Normal("z", 0.1, shape=5))
+    pm.Normal("y", pm.Normal("mu") + x, NOISE, observed=ROWS[:5])
+
+
 def autoregression():
     x = pm.AR("x", rho=[0.1, 0.8], sigma=scale(), init_dist=first_value(), steps=4, constant=True)
     pm.Normal("y", x, NOISE, observed=ROWS[:5])
@@ -343,6 +354,7 @@ FOUND = {
     trend: ("x", Chain, {"sd_log__", "tau_log__"}),
     trend_without_delay: ("x", Chain, {"mu", "tau_log__"}),
     trend_of_noise: ("z", Chain, {"mu", "slope", "sd_log__", "tau_log__"}),
+    trend_of_noise_with_a_delay: ("z", Chain, {"mu", "slope", "sd_log__", "tau_log__"}),
     autoregression: ("x", Chain, {"tau_log__"}),
     autoregression_of_free_lags: ("x", Chain, {"mu", "rho", "tau_log__"}),
     autoregression_from_a_vector: ("x", Chain, {"tau_log__", "x"}),
@@ -368,6 +380,7 @@ BY_ROW = {
     trend: np.repeat(ROWS[:5], 2),  # of the slopes, too, of which they say nothing
     trend_without_delay: np.repeat(ROWS[:5], 2),
     trend_of_noise: np.repeat(ROWS[:5], 2),
+    trend_of_noise_with_a_delay: np.repeat(ROWS[:5], 2),
     several_walks: ROWS,
     several_walks_of_unknown_noise: ROWS,
     several_cumulative_sums: ROWS.reshape(5, 2).T.ravel(),
@@ -524,6 +537,54 @@ def test_data_of_a_scale_are_those_of_the_fit():
 def weaker_in(caplog):
     """What the log says of sites that are weaker than they might be."""
     return "".join(m for m in caplog.messages if "adapts only in part" in m)
+
+
+def scan_of_noise():
+    """A recursion along given noise; the scan has other inputs, too."""
+    rho, start = pm.Normal("rho", shape=2), pm.Normal("start")
+    noise = pm.Normal("noise", shape=6)
+    x = pytensor.scan(
+        lambda e, before, rho: rho[0] * before + rho[1] * e,
+        sequences=[noise[:5]],
+        outputs_info=[start],
+        non_sequences=[rho],
+        return_updates=False,
+    )
+    pm.Normal("y", x, 1, observed=np.zeros(5))
+
+
+def scan_of_draws():
+    """A family whose draws are made one after the other."""
+
+    def step(before, rho):
+        x = pm.Normal.dist(rho * before, 1)
+        return x, pm.pytensorf.collect_default_updates([x])
+
+    def dist(rho, start, size):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of updates, which PyMC needs
+            return pytensor.scan(step, outputs_info=[start], non_sequences=[rho], n_steps=5)[0]
+
+    parameters = pm.Normal("rho"), pm.Normal("start")
+    pm.CustomDist("noise", *parameters, dist=dist, shape=(5,))
+
+
+@pytest.mark.parametrize("function", [scan_of_noise, scan_of_draws])
+def test_a_chain_in_a_scan_is_named(function, caplog):
+    with caplog.at_level("INFO"):
+        assert not find_coordinates(FlatSpace.of(build(function)))
+    assert "only in part: noise (no chain is found in a scan" in weaker_in(caplog)
+    assert "rho" not in weaker_in(caplog)
+
+
+def test_a_covariance_is_no_chain(caplog):
+    """PyMC draws the family by a scan."""
+    with pm.Model() as model:
+        chol, *_ = pm.LKJCholeskyCov("chol", n=2, eta=1, sd_dist=pm.Exponential.dist(1, shape=2))
+        pm.MvNormal("y", chol=chol, observed=np.zeros((3, 2)))
+    with caplog.at_level("INFO"):
+        find_coordinates(FlatSpace.of(model))
+    assert "chain" not in caplog.text
 
 
 def test_too_large_a_matrix_is_left_to_its_elements(monkeypatch, caplog):

@@ -65,6 +65,20 @@ def growth():
     pm.Normal("y", mean, pm.HalfNormal("noise", shape=3), observed=RATING.reshape(4, 3))
 
 
+def growth_alike():
+    """More waves than effects, with a common noise: combinations of rows do."""
+    effect = pm.MvNormal("effect", pm.Normal("mean", shape=2), chol=root(), shape=(4, 2))
+    mean = effect[:, :1] + effect[:, 1:] * np.arange(3)
+    pm.Normal("y", mean, pm.HalfNormal("noise"), observed=RATING.reshape(4, 3))
+
+
+def columns_of_groups():
+    """Groups are the last axis, and the prior of the noise is not standard."""
+    effect = root() @ pm.Normal("effect", 0.5, 2, shape=(2, 4))
+    at = np.array([0, 0, 0, 1, 1, 1, 2])
+    pm.Normal("y", effect[0, at] + effect[1, at] * TIME, pm.HalfNormal("noise"), observed=CURVE)
+
+
 def factors():
     """Scores that are correlated in the prior, times loadings."""
     score = pm.MvNormal("score", np.zeros(2), chol=root(), shape=(4, 2))
@@ -81,6 +95,8 @@ def correlated_slopes():
 
 EXACT = {
     growth: {"effect"},
+    growth_alike: {"effect"},
+    columns_of_groups: {"effect"},
     factors: {"score"},
     correlated_slopes: {"effect"},
     decay: {"level", "height"},
