@@ -21,9 +21,10 @@ FREE = "signs or rotations are free; chains of NUTS do not agree either", "fix a
 VAGUE = "a prior leaves a scale without bounds, up to where the density has no end", "tighten it"
 KINDS = {
     "bym, new york": ("1921 areas, two effects of each that only data tell apart", "run NUTS"),
+    "hierarchical bvar": ("a graph of eight countries, slow to compile and per draw", "run NUTS"),
     "matrix factorisation": ("2500 factors, which may rotate: no dense metric", "run NUTS"),
     **dict.fromkeys(("gp classification", "log-gaussian cox process"), CUBIC),
-    **dict.fromkeys(("cfa", "sem", "hierarchical logit", "growth of latent scores"), JOINT),
+    **dict.fromkeys(("sem", "hierarchical logit", "growth of latent scores"), JOINT),
     **dict.fromkeys(("factor analysis", "factor analysis, integrated"), FREE),
     **dict.fromkeys(("cox", "cox, effect that varies in time", "kidney frailty"), VAGUE),
     **dict.fromkeys(

@@ -577,6 +577,16 @@ def test_a_chain_in_a_scan_is_named(function, caplog):
     assert "rho" not in weaker_in(caplog)
 
 
+def test_a_covariance_is_no_chain(caplog):
+    """PyMC draws the family by a scan."""
+    with pm.Model() as model:
+        chol, *_ = pm.LKJCholeskyCov("chol", n=2, eta=1, sd_dist=pm.Exponential.dist(1, shape=2))
+        pm.MvNormal("y", chol=chol, observed=np.zeros((3, 2)))
+    with caplog.at_level("INFO"):
+        find_coordinates(FlatSpace.of(model))
+    assert "chain" not in caplog.text
+
+
 def test_too_large_a_matrix_is_left_to_its_elements(monkeypatch, caplog):
     monkeypatch.setattr(find, "LARGEST_MATRIX", 4)
     with caplog.at_level("INFO"):
