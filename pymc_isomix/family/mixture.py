@@ -97,6 +97,11 @@ class Mixture:
         return own * np.broadcast_to(metrics.deviations(self.metric), (self.n_dim,))
 
     @property
+    def deviations(self):
+        """Standard deviation of the mixture in each dimension, (d,)."""
+        return np.sqrt(self.weights @ (self.standard_deviations**2 + (self.means - self.mean) ** 2))
+
+    @property
     def typical_metric(self) -> np.ndarray | float:
         """Metric of a component with the mean variance, sum_k w_k eps_k."""
         return self.metric * np.sqrt(self.weights @ np.exp(self.log_variances))
