@@ -97,7 +97,7 @@ class Mixture:
         return own * np.broadcast_to(metrics.deviations(self.metric), (self.n_dim,))
 
     @property
-    def deviations(self):
+    def deviations(self) -> np.ndarray:
         """Standard deviation of the mixture in each dimension, (d,)."""
         return np.sqrt(self.weights @ (self.standard_deviations**2 + (self.means - self.mean) ** 2))
 
