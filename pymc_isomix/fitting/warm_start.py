@@ -325,17 +325,18 @@ def _gaussian_at(target, mean, below, parameters, rng, few, dense, on_batch):
         both = [second_order.draw(target, g, LEAST_DRAWS, rng) for g in (gaussian, local)]
         if both[1].elbo > both[0].elbo:
             gaussian = local
+    other = None
     if dense and target.has_chains:
+        other = second_order.fit(target, gaussian, rng, on_batch=on_batch)
         # steps that are nearly exact in their coordinates need no correlations of their own
-        plain = second_order.fit(target, gaussian, rng, on_batch=on_batch)
-        if min(plain.deviation, _misfit_of_chains(target, plain)) < NEARLY:
-            return plain, best == 0
-        gaussian = plain.gaussian
+        dense = min(other.deviation, _misfit_of_chains(target, other)) > NEARLY
+        gaussian = other.gaussian
     if dense:
         gaussian = Gaussian(
             *target.unsheared(gaussian.mean, np.diag(gaussian.root), gaussian.parameters)
         )
-    other = second_order.fit(target, gaussian, rng, on_batch=on_batch)
+    if dense or other is None:
+        other = second_order.fit(target, gaussian, rng, on_batch=on_batch)
     if batch is None or other.elbo > batch.elbo:
         return other, best == 0
     return batch, True
