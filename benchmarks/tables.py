@@ -107,6 +107,7 @@ BLOCKS = {
         )
     },
     "wrong-verdicts-sampled": Computed("verdicts_sampled", rows.wrong_verdicts),
+    "chains": Computed("chains", rows.chains),
     "large": Computed("large", rows.large),
     "nuts-in-coordinates": Listing(
         "nuts_in_coordinates",

@@ -85,3 +85,28 @@ def test_the_family_knows_nothing_of_pymc():
     for path in MODULES:
         if path.parts[0] == "family":
             assert not any(n.split(".")[0] == "pymc" for n in imports_of_others(path).split())
+
+
+def public_functions(body, prefix=""):
+    """Functions and methods without an underscore, and constructors, with their qualified names."""
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_functions(node.body, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.FunctionDef) and (
+            not node.name.startswith("_") or node.name in ("__init__", "__call__")
+        ):
+            yield f"{prefix}{node.name}", node
+
+
+def test_public_functions_are_annotated():
+    missing = []
+    for path in MODULES:
+        tree = ast.parse((PACKAGE / path).read_text(encoding="utf-8"))
+        for name, node in public_functions(tree.body):
+            given = node.args
+            parameters = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+            parameters += [one for one in (given.vararg, given.kwarg) if one is not None]
+            is_bound = "." in name and "staticmethod" not in map(ast.unparse, node.decorator_list)
+            if node.returns is None or any(p.annotation is None for p in parameters[is_bound:]):
+                missing.append(f"{path}: {name}")
+    assert not missing

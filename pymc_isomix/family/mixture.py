@@ -97,6 +97,11 @@ class Mixture:
         return own * np.broadcast_to(metrics.deviations(self.metric), (self.n_dim,))
 
     @property
+    def deviations(self) -> np.ndarray:
+        """Standard deviation of the mixture in each dimension, (d,)."""
+        return np.sqrt(self.weights @ (self.standard_deviations**2 + (self.means - self.mean) ** 2))
+
+    @property
     def typical_metric(self) -> np.ndarray | float:
         """Metric of a component with the mean variance, sum_k w_k eps_k."""
         return self.metric * np.sqrt(self.weights @ np.exp(self.log_variances))
@@ -107,7 +112,7 @@ class Mixture:
         return self.replace(metric=self.typical_metric)
 
     @property
-    def whitened(self):
+    def whitened(self) -> "Mixture":
         """The same mixture in coordinates u, with its mean as the origin."""
         means = self.whiten(self.means - self.mean)
         return replace(self, means=means, metric=np.ones((), self.metric.dtype))
@@ -193,7 +198,7 @@ class Mixture:
         """Log density (S,) at points (S, d)."""
         return self.evaluate(points)[0]
 
-    def log_density_and_score(self, points):
+    def log_density_and_score(self, points: np.ndarray) -> list[np.ndarray]:
         """Log density (S,) at points (S, d), and its gradient (S, d)."""
         return self._evaluate(points, "score")
 

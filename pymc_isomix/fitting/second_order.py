@@ -59,30 +59,30 @@ class Gaussian:
     parameters: dict[str, np.ndarray]
 
     @property
-    def n_dim(self):
+    def n_dim(self) -> int:
         """Number of dimensions, d."""
         return len(self.mean)
 
     @property
-    def log_volume(self):
+    def log_volume(self) -> float:
         """Log determinant of L."""
         return metrics.log_determinant(self.root, self.n_dim)
 
-    def log_density(self, points):
+    def log_density(self, points: np.ndarray) -> np.ndarray:
         """Log density (S,) at points y (S, d)."""
         whitened = self.whiten(points - self.mean)
         normaliser = self.log_volume + 0.5 * self.n_dim * np.log(2 * np.pi)
         return -0.5 * (whitened**2).sum(axis=1) - normaliser
 
-    def whiten(self, vectors):
+    def whiten(self, vectors: np.ndarray) -> np.ndarray:
         """Map rows (S, d) by the inverse of L."""
         return metrics.whiten(self.root, vectors)
 
-    def unwhiten(self, vectors):
+    def unwhiten(self, vectors: np.ndarray) -> np.ndarray:
         """Map rows (S, d) by L."""
         return metrics.unwhiten(self.root, vectors)
 
-    def unwhiten_gradient(self, gradients):
+    def unwhiten_gradient(self, gradients: np.ndarray) -> np.ndarray:
         """Map gradients in y, rows (S, d), to those in whitened coordinates."""
         return metrics.whiten_gradient(self.root, gradients)
 
@@ -98,47 +98,47 @@ class Batch(NamedTuple):
     finite: float  # share of all draws
 
     @property
-    def elbo(self):
+    def elbo(self) -> float:
         """ELBO of the Gaussian cut to the support, nats."""
         if len(self.log_weights) < 2:
             return -np.inf
         return self.log_weights.mean() + np.log(self.finite)
 
     @property
-    def log_evidence(self):
+    def log_evidence(self) -> float:
         """Log mass of the posterior in reach of the draws, by importance sampling, nats."""
         return np.logaddexp.reduce(self.log_weights) + np.log(self.finite / len(self.log_weights))
 
     @property
-    def deviation(self):
+    def deviation(self) -> float:
         """Standard deviation of the log weights, nats."""
         return self.log_weights.std() if len(self.log_weights) > 1 else np.inf
 
     @property
-    def standard_error(self):
+    def standard_error(self) -> float:
         """Standard error of the ELBO, nats, as if antithetic draws were independent."""
         return self.deviation / np.sqrt(max(len(self.log_weights), 1))
 
     @property
-    def divergence(self):
+    def divergence(self) -> float:
         r"""KL(q || p), nats: half the variance of log p - log q, which should be nearly normal."""
         return 0.5 * self.deviation**2
 
     @property
-    def is_useful(self):
+    def is_useful(self) -> bool:
         """Whether a mixture should start from here instead of the starts of the ascents."""
         if self.finite < LEAST_FINITE:
             return False
         away, _ = self._reach()  # of a typical draw, because a few may be any number of nats away
         return np.median(np.abs(away)) < LARGEST_DEVIATION
 
-    def tame(self):
+    def tame(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Leave out draws with wild log weights: (noise, points, gradients)."""
         away, reach = self._reach()
         tame = np.abs(away) <= reach
         return self.noise[tame], self.points[tame], self.gradients[tame]
 
-    def cut(self):
+    def cut(self) -> "Batch":
         """Cut wild log weights.
 
         If a density falls as exp(exp(z)), a rare draw costs any number of nats.
@@ -154,7 +154,7 @@ class Batch(NamedTuple):
         return away, WILD * max(np.median(np.abs(away)), 0.1) + WILD_NATS
 
 
-def draw(target, gaussian, n, rng):
+def draw(target: Target, gaussian: Gaussian, n: int, rng: np.random.Generator) -> Batch:
     """Draw a batch of n antithetic draws, and evaluate the model there."""
     half = rng.normal(size=((n + 1) // 2, gaussian.n_dim))
     noise = np.concatenate([half, -half])
@@ -177,7 +177,7 @@ class Newton(NamedTuple):
     slope: np.ndarray  # (d,) mean score
 
     @classmethod
-    def of(cls, batch):
+    def of(cls, batch: Batch) -> "Newton":
         """Regress scores on noise: jointly, or per dimension under a diagonal L."""
         noise, _, gradients = batch.tame()
         root = batch.gaussian.root
@@ -193,7 +193,7 @@ class Newton(NamedTuple):
         slopes = np.linalg.solve(normal, design.T @ scores)[1:]
         return cls(*np.linalg.eigh(-(slopes + slopes.T) / 2), scores.mean(axis=0))
 
-    def step(self, gaussian, damping):
+    def step(self, gaussian: Gaussian, damping: float) -> Gaussian:
         """Take a damped step: mean and root move, within bounds."""
 
         def bounded(values):
@@ -215,16 +215,16 @@ class Newton(NamedTuple):
 
 
 def fit(
-    target,
-    gaussian,
-    rng,
+    target: Target,
+    gaussian: Gaussian,
+    rng: np.random.Generator,
     *,
-    n_draws=None,
-    most=MOST_BATCHES,
-    with_shape=False,
-    on_batch=lambda batch: None,
-    should_stop=lambda batch: False,
-):
+    n_draws: int | None = None,
+    most: int = MOST_BATCHES,
+    with_shape: bool = False,
+    on_batch: Callable = lambda batch: None,
+    should_stop: Callable = lambda batch: False,
+) -> Batch:
     """Take Newton steps until they gain no more.
 
     Parameters
@@ -389,7 +389,9 @@ def _with_coordinates(target, batch, step, damping):
     return Gaussian(mean, metrics.scale_rows(step.root, factor), new)
 
 
-def root_by_differences(target, mean, parameters, unit=None):
+def root_by_differences(
+    target: Target, mean: np.ndarray, parameters: dict, unit: np.ndarray | None = None
+) -> np.ndarray:
     """Root (d, d) of the inverse of -Hessian at a point, by finite differences of the gradient.
 
     Parameters
@@ -402,7 +404,9 @@ def root_by_differences(target, mean, parameters, unit=None):
     return unit @ np.linalg.cholesky(bounded_inverse(precision))
 
 
-def precision_by_differences(target, mean, parameters, directions):
+def precision_by_differences(
+    target: Target, mean: np.ndarray, parameters: dict, directions: np.ndarray
+) -> np.ndarray:
     """Precision (n, n) along directions (n, d) at a point, by differences of the gradient."""
     steps, n = DIFFERENCE * directions, len(directions)
     _, gradients = target.evaluate(np.concatenate([mean + steps, mean - steps]), parameters)
@@ -411,7 +415,7 @@ def precision_by_differences(target, mean, parameters, directions):
     return (precision + precision.T) / 2
 
 
-def bounded_inverse(precision):
+def bounded_inverse(precision: np.ndarray) -> np.ndarray:
     """Covariance (n, n) of a symmetric precision, whose eigenvalues may be nothing or negative."""
     values, vectors = np.linalg.eigh(precision)
     covariance = (vectors / np.maximum(values, LEAST_PRECISION)) @ vectors.T

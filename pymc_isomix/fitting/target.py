@@ -6,7 +6,7 @@ import numpy as np
 
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.family.shear import Shear
-from pymc_isomix.sites.chains import Chain
+from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.sites.coordinates import PSEUDO, SHEAR
 
 PRECISION_BOUNDS = 0.2, 8.0  # smallest and largest precision, relative to that of the draws
@@ -119,28 +119,28 @@ class ModelTarget(Target):
         Number of evaluated points.
     """
 
-    def __init__(self, compiled):
+    def __init__(self, compiled: CompiledModel) -> None:
         compiled.prepare()
         self.compiled, self.map = compiled, compiled.coordinates.map.without_shape
         self.n_gradients = 0
-        self._latest = None
+        self._latest: Any = None
         for site in self.map.sites:
-            if isinstance(site.form, Chain) and compiled.is_on_jax:
+            if compiled.is_on_jax:
                 site.form.run_on_jax()
 
     @property
-    def has_chains(self):  # noqa: D102
+    def has_chains(self) -> bool:  # noqa: D102
         return bool(self.of_chains.any())
 
     @property
-    def of_chains(self):
+    def of_chains(self) -> np.ndarray:
         """Which dimensions of y are elements of chains, (d,) booleans."""
         found = np.zeros(self.map.space.n_dim, bool)
         for site in self.map.sites:
-            found[self.map.place_of(site)] = isinstance(site.form, Chain)
+            found[self.map.place_of(site)] = site.form.is_chain
         return found
 
-    def evaluate(self, points, parameters):  # noqa: D102
+    def evaluate(self, points: np.ndarray, parameters: dict) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
         self.n_gradients += len(points)
         compiled = self.compiled.at(self.map.of(parameters))
         points = np.ascontiguousarray(points)
@@ -148,7 +148,14 @@ class ModelTarget(Target):
         self._latest = points, parameters, given
         return log_density, gradient
 
-    def learn(self, points, gradients, centre, parameters, damping):
+    def learn(
+        self,
+        points: np.ndarray,
+        gradients: np.ndarray,
+        centre: np.ndarray,
+        parameters: dict,
+        damping: float,
+    ) -> tuple[dict, np.ndarray, np.ndarray]:
         """Learn the pseudo-observations by regression."""
         new = {name: value.copy() for name, value in parameters.items()}
         factor, n, coordinates = np.ones(points.shape[1]), len(points), self.map.of(parameters)
@@ -171,7 +178,9 @@ class ModelTarget(Target):
             factor[place] = form.unit_change(some, old, learned)
         return new, coordinates.straighten(centre), factor
 
-    def decorrelate(self, points, gradients, centre, parameters):
+    def decorrelate(
+        self, points: np.ndarray, gradients: np.ndarray, centre: np.ndarray, parameters: dict
+    ) -> tuple[dict, np.ndarray, np.ndarray]:
         """Learn correlations of dimensions without a site, from draws y (S, d).
 
         The precisions A come from a regression of the gradient on the draws. The shear is
@@ -192,17 +201,24 @@ class ModelTarget(Target):
         factor[places] = scales / deviations
         return new, centre, factor
 
-    def shear(self, parameters):  # noqa: D102
+    def shear(self, parameters: dict) -> Any:  # noqa: D102
         shear = self.map.shear(parameters)
         return shear if shear and shear.matrix.any() else None
 
-    def unsheared(self, mean, root, parameters):  # noqa: D102
+    def unsheared(self, mean: Any, root: Any, parameters: dict) -> Any:  # noqa: D102
         if (shear := self.shear(parameters)) is None:
             return mean, root, parameters
         root = metrics.of_rows(shear.apply(root.T))
         return shear.apply(mean), root, {**parameters, SHEAR: np.zeros_like(shear.matrix)}
 
-    def sheared_by(self, places, root, centre, parameters, means=0.0):  # noqa: D102
+    def sheared_by(  # noqa: D102
+        self,
+        places: np.ndarray,
+        root: np.ndarray,
+        centre: np.ndarray,
+        parameters: dict,
+        means: np.ndarray | float = 0.0,
+    ) -> tuple[dict, np.ndarray, np.ndarray]:
         if not len(places) or not np.array_equal(places, self.map.sheared):
             return super().sheared_by(places, root, centre, parameters)
         scales = np.diagonal(root)
@@ -215,7 +231,7 @@ class ModelTarget(Target):
         shear = (change + parameters[SHEAR] @ own).astype(centre.dtype)
         return {**parameters, SHEAR: shear}, centre, scales
 
-    def moved(self, points, old, new):  # noqa: D102
+    def moved(self, points: np.ndarray, old: dict, new: dict) -> np.ndarray:  # noqa: D102
         if not len(points):
             return points
         bent = self.map.of(old).bend(points)[0]

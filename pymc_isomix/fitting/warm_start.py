@@ -1,5 +1,8 @@
 """The start of a fit: a Gaussian at each mode that ascents find."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from pymc_isomix.family import metric as metrics
@@ -7,7 +10,7 @@ from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.family.shares import balance
 from pymc_isomix.fitting import second_order, shaping
 from pymc_isomix.fitting.ascents import ascend, explore, is_apart
-from pymc_isomix.fitting.second_order import LEAST_DRAWS, Gaussian
+from pymc_isomix.fitting.second_order import LEAST_DRAWS, Batch, Gaussian
 from pymc_isomix.fitting.target import Target
 
 VERY_FEW = 10  # dimensions, up to which a Gaussian covers the peak of a density that it fits
@@ -44,16 +47,16 @@ EM_STEPS = 50
 
 
 def warm_start(
-    target,
-    starts,
-    parameters,
-    rng,
+    target: Any,
+    starts: np.ndarray,
+    parameters: dict,
+    rng: np.random.Generator,
     *,
-    dense=True,
-    with_shape=False,
-    explores=True,
-    on_batch=lambda batch: None,
-):
+    dense: bool = True,
+    with_shape: bool = False,
+    explores: bool = True,
+    on_batch: Callable = lambda batch: None,
+) -> list[Batch]:
     """Climb from all starts, and fit a Gaussian at each mode.
 
     Parameters
@@ -249,10 +252,10 @@ class Settled(Target):
     target : Target
     """
 
-    def __init__(self, target):
+    def __init__(self, target: Target) -> None:
         self.target = target
 
-    def evaluate(self, points, parameters):  # noqa: D102
+    def evaluate(self, points: np.ndarray, parameters: dict) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
         return self.target.evaluate(points, parameters)
 
 
@@ -284,7 +287,7 @@ def _slopes_elsewhere(evaluate, gaussian, rng):
     return gaussian.mean + gaussian.unwhiten(explore(_whitened(evaluate, gaussian), homes, rng))
 
 
-def uncovered(batches, points, log_p):
+def uncovered(batches: list[Batch], points: np.ndarray, log_p: np.ndarray) -> np.ndarray:
     """Tell where the posterior has mass and Gaussians have next to none, (S,) booleans."""
     log_q = np.logaddexp.reduce(
         [batch.log_evidence + batch.gaussian.log_density(points) for batch in batches]
@@ -322,17 +325,18 @@ def _gaussian_at(target, mean, below, parameters, rng, few, dense, on_batch):
         both = [second_order.draw(target, g, LEAST_DRAWS, rng) for g in (gaussian, local)]
         if both[1].elbo > both[0].elbo:
             gaussian = local
+    other = None
     if dense and target.has_chains:
+        other = second_order.fit(target, gaussian, rng, on_batch=on_batch)
         # steps that are nearly exact in their coordinates need no correlations of their own
-        plain = second_order.fit(target, gaussian, rng, on_batch=on_batch)
-        if min(plain.deviation, _misfit_of_chains(target, plain)) < NEARLY:
-            return plain, best == 0
-        gaussian = plain.gaussian
+        dense = min(other.deviation, _misfit_of_chains(target, other)) > NEARLY
+        gaussian = other.gaussian
     if dense:
         gaussian = Gaussian(
             *target.unsheared(gaussian.mean, np.diag(gaussian.root), gaussian.parameters)
         )
-    other = second_order.fit(target, gaussian, rng, on_batch=on_batch)
+    if dense or other is None:
+        other = second_order.fit(target, gaussian, rng, on_batch=on_batch)
     if batch is None or other.elbo > batch.elbo:
         return other, best == 0
     return batch, True
@@ -365,14 +369,14 @@ def _coordinates_at_end(target, ends, heights, parameters, rng):
     return ends, heights, parameters
 
 
-def masses(batches):
+def masses(batches: list[Batch]) -> np.ndarray:
     """Shares (G,) of the posterior of Gaussians; see :func:`shares_of`."""
     points = np.concatenate([batch.points for batch in batches])
     log_q = np.stack([batch.gaussian.log_density(points) for batch in batches], axis=1)  # (S, G)
     return shares_of(log_joint(batches), log_q, [len(batch.log_weights) for batch in batches])
 
 
-def shares_of(log_p, log_q, sizes):
+def shares_of(log_p: np.ndarray, log_q: np.ndarray, sizes: Any) -> np.ndarray:
     """Shares (G,) of the posterior of densities, by EM steps on importance weights.
 
     Draws get the weight p over the density of all draws together, so mass that two densities cover
@@ -393,12 +397,20 @@ def shares_of(log_p, log_q, sizes):
     return balance(log_q, weights, EM_STEPS)
 
 
-def log_joint(batches):
+def log_joint(batches: list[Batch]) -> np.ndarray:
     """Log density of the model at all draws of some batches, one batch after the other."""
     return np.concatenate([b.log_weights + b.gaussian.log_density(b.points) for b in batches])
 
 
-def as_mixture(batches, shares, n_components, *, kind, spread=0.0, rng=None):
+def as_mixture(
+    batches: list[Batch],
+    shares: np.ndarray,
+    n_components: int,
+    *,
+    kind: str,
+    spread: float = 0.0,
+    rng: Any = None,
+) -> Mixture:
     """Turn Gaussians into one mixture of isotropic Gaussians with a shared metric.
 
     Parameters
@@ -452,7 +464,7 @@ def as_mixture(batches, shares, n_components, *, kind, spread=0.0, rng=None):
     return mixture.padded(n_components)
 
 
-def have_one_shape(batches, shares):
+def have_one_shape(batches: list[Batch], shares: np.ndarray) -> bool:
     """Tell whether Gaussians have nearly one shape, up to a factor.
 
     Gaussians with next to no mass do not count.
@@ -470,7 +482,9 @@ def have_one_shape(batches, shares):
     return True
 
 
-def is_exact(target, batches, shares, rng):
+def is_exact(
+    target: Target, batches: list[Batch], shares: np.ndarray, rng: np.random.Generator
+) -> bool:
     """Tell whether KL(q || p) of Gaussians of any shapes is small enough.
 
     If the draws of the batches do not decide it, a few more do.
@@ -494,7 +508,7 @@ def _matrix(gaussian):
     return np.diag(gaussian.root) if gaussian.root.ndim == 1 else gaussian.root
 
 
-def divergence(batches, shares):
+def divergence(batches: list[Batch], shares: np.ndarray) -> float:
     """KL(q || p) of a union of Gaussians, by the spread of log p - log q at draws, nats."""
     points = np.concatenate([batch.points for batch in batches])
     with np.errstate(divide="ignore"):

@@ -8,7 +8,7 @@ from pymc.data import MinibatchOp
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.graph.traversal import ancestors
 
-from pymc_isomix.fitting.record import History
+from pymc_isomix.fitting.record import GAUSSIAN, History
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites.find import find_coordinates
@@ -56,11 +56,13 @@ def find_causes(
         Of the log density at the draws.
     """
     affine = history is not None and history.settings.get("coordinates") == "affine"
+    # a fit that ends with Gaussians has seen no minibatch: they take all the data
+    took_minibatches = history is None or set(history.phase) != {GAUSSIAN}
     return Causes(
         unfitted=history is None or history.stop_reason == History.stop_reason,
         jumps=find_jumps(compiled, points),
         flat=flat_direction(compiled, points, gradient),
-        without_total_size=without_total_size(compiled.model),
+        without_total_size=without_total_size(compiled.model) if took_minibatches else (),
         unused_sites=sites_of(compiled.space) if affine else (),
         vague=vague_variables(compiled.space, compiled.to_unconstrained(points)[0]),
     )

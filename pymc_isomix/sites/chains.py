@@ -4,14 +4,19 @@ As :mod:`pymc_isomix.sites.matrices`, for effects with a banded precision. Time 
 proportional to the number of steps.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.compilation import CHEAP, compiling, mode_for_xla, one_at_a_time
 from pymc_isomix.backend.jax_compilation import compile_for_jax
 from pymc_isomix.backend.recursions import Linear, Riccati, closed_loop, companion
+from pymc_isomix.sites.forms import Form
 from pymc_isomix.sites.regression import TINY, newton_step
 
 N_GIVEN = 8  # values given by the model; the others are cached
@@ -22,7 +27,7 @@ LONG = 500  # steps times lags from where on JAX is worth its compiling
 LARGEST_LOG_SCALE = 10.0  # bound for a chain that explodes at the start
 
 
-class Chain:
+class Chain(Form):
     r"""A chain :math:`x_t = b_t + \sum_k a_{tk} x_{t-k} + s_t \zeta_t`, seen as :math:`h + e x`.
 
     Pseudo-observations from time t on give a precision :math:`\Lambda_t` of the state at t and an
@@ -52,9 +57,11 @@ class Chain:
         Whether the chains are the last axis of z, not the first.
     """
 
-    is_elementwise, is_dense, n_learned_from = False, False, N_GIVEN
+    is_chain, n_learned_from = True, N_GIVEN
 
-    def __init__(self, batch, n_time, order, *, centred, last=False):
+    def __init__(
+        self, batch: int, n_time: int, order: int, *, centred: bool, last: bool = False
+    ) -> None:
         self.batch, self.n_time, self.order = batch, n_time, order
         self.centred, self.last = centred, last
         self.n_dim = self.n_pseudo = batch * n_time
@@ -62,7 +69,7 @@ class Chain:
         self.functions: dict = {}
         self.on_jax = False
 
-    def run_on_jax(self):
+    def run_on_jax(self) -> None:
         """Compute with JAX what has to do with arrays, where the chain is long."""
         self.on_jax = self.n_time * self.order >= LONG
 
@@ -70,12 +77,16 @@ class Chain:
         """Leave out the compiled functions: they are made again when asked for."""
         return {**self.__dict__, "functions": {}}
 
-    def to_unconstrained(self, y, given, log_precision, value):
+    def to_unconstrained(
+        self, y: Values, given: tuple, log_precision: Values, value: Values
+    ) -> tuple[Values, Values]:
         """Map y (..., B T) to z (..., B T); with the log absolute determinant (...)."""
         z, log_determinant, _ = self.forward(y, given, log_precision, value)
         return z, log_determinant
 
-    def forward(self, y, given, log_precision, value):
+    def forward(
+        self, y: Values, given: tuple, log_precision: Values, value: Values
+    ) -> tuple[Values, Values, tuple]:
         """Map one point, and return what is given, with the results of the pseudo-observations."""
         offset, coefs, scale, _, _, _, prior_location, prior_scale = given[:N_GIVEN]
         seen, odds, closed, pull = smoothed = self._smoothed(given, log_precision, value)
@@ -91,7 +102,9 @@ class Chain:
         log_determinant += pt.log(pt.abs(prior_scale)).sum(axis=-1)
         return prior_location + prior_scale * self._flat(zeta, self.last), log_determinant, given
 
-    def to_coordinates(self, z, given, log_precision, value):
+    def to_coordinates(
+        self, z: Values, given: tuple, log_precision: Values, value: Values
+    ) -> Values:
         """Map z (..., B T) back to y (..., B T), for any pseudo-observations."""
         offset, coefs, scale, _, _, _, prior_location, prior_scale = given[:N_GIVEN]
         seen, odds, closed, pull = self._smooth(given, log_precision, value)
@@ -104,23 +117,27 @@ class Chain:
         y = (zeta - scale * self._information(x, coefs, seen, pull) / odds) * pt.sqrt(odds)
         return self._flat(y, self.last)
 
-    def share(self, given, log_precision, value):
+    def share(self, given: tuple, log_precision: Values, value: Values) -> Values:
         r"""Share :math:`c e^2 \operatorname{var} x / \text{noise}^2` of each, (..., B T)."""
         factor = given[4]
         variance = self._variance(given, log_precision, value)
         return self._flat(self._precision(given, log_precision) * factor**2 * variance)
 
-    def deviation(self, given, log_precision, value):
+    def deviation(self, given: tuple, log_precision: Values, value: Values) -> Values:
         r"""Return the standard deviation of :math:`h + e x` given these, (..., B T)."""
         return self._flat(pt.abs(given[4]) * pt.sqrt(self._variance(given, log_precision, value)))
 
-    def pullback(self, y, given, log_precision, value, cotangent):
+    def pullback(
+        self, y: Values, given: tuple, log_precision: Values, value: Values, cotangent: Values
+    ) -> Any:
         r"""Gradient of :math:`\langle` cotangent, y(z) :math:`\rangle` in log c and m, z fixed."""
         z = disconnected_grad(self.to_unconstrained(y, given, log_precision, value)[0])
         again = self.to_coordinates(z, given[:N_GIVEN], log_precision, value)
         return pytensor.grad((cotangent * again).sum(), [log_precision, value])
 
-    def slope(self, y, gradient, given, log_precision, value):
+    def slope(
+        self, y: Values, gradient: Values, given: tuple, log_precision: Values, value: Values
+    ) -> tuple[Values, Values, Values]:
         r"""Return the slope of the data without the pseudo-observations, for a regression.
 
         :math:`\nabla_y \log p + y` comes from the slope of the log likelihood in :math:`\theta = h
@@ -150,16 +167,16 @@ class Chain:
         weight = factor**2 * variance / noise**2
         return self._flat(left), self._flat(weight), self._flat(theta)
 
-    def noise(self, given):
+    def noise(self, given: Sequence[Values]) -> Values:
         """Return the typical noise over draws, flat, whose axis has length one where it is one."""
         return abs(given[5]).mean(axis=0).ravel()
 
-    def log_unit(self, given, log_precision, value):
+    def log_unit(self, given: tuple, log_precision: Values, value: Values) -> Values:
         """Log of a unit of y, in units of the noise, given the past, (..., B T)."""
         _, odds, *_ = self._smoothed(given, log_precision, value)
         return -0.5 * self._flat(pt.log(odds), self.last)
 
-    def typical(self, given):
+    def typical(self, given: tuple) -> tuple[np.ndarray, np.ndarray]:
         """Typical location and log scale of :math:`h + e x`, (B T,) arrays each, from K points.
 
         The scale is in units of the noise.
@@ -180,7 +197,14 @@ class Chain:
         location = np.nan_to_num(location, posinf=0.0, neginf=0.0).reshape(n, -1)
         return np.median(location, axis=0), np.median(log_scale, axis=0)
 
-    def learn(self, y, gradient, given, own, damping=1.0):
+    def learn(
+        self,
+        y: np.ndarray,
+        gradient: np.ndarray,
+        given: Sequence[np.ndarray],
+        own: Sequence[np.ndarray],
+        damping: float = 1.0,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Regress the slope of the log likelihood on :math:`h + e x`, with arrays.
 
         Parameters
@@ -202,12 +226,20 @@ class Chain:
         distance = np.abs(slope[2].mean(axis=0))
         return newton_step(slope, own, damping, self.noise(given), distance)
 
-    def moved(self, y, given, old, new):
+    def moved(
+        self,
+        y: np.ndarray,
+        given: Sequence[np.ndarray],
+        old: Sequence[np.ndarray],
+        new: Sequence[np.ndarray],
+    ) -> np.ndarray:
         """Map y (S, B T), an array, to y of the same z under other pseudo-observations."""
         z, _ = self._numbers("to_unconstrained", y, given=given, own=old)
         return self._numbers("to_coordinates", z, given=given, own=new)
 
-    def unit_change(self, given, old, new):
+    def unit_change(
+        self, given: Sequence[np.ndarray], old: Sequence[np.ndarray], new: Sequence[np.ndarray]
+    ) -> np.ndarray:
         """Typical factor (B T,) by which the unit of y shrinks, with arrays."""
         before, after = (self._numbers("log_unit", given=given, own=own) for own in (old, new))
         return np.exp(np.median(before - after, axis=0))
@@ -280,7 +312,7 @@ class Chain:
         return chains.reshape((*(chains.shape[i] for i in range(chains.ndim - 2)), -1))
 
 
-def chain(coefs, steps):
+def chain(coefs: Values, steps: Values) -> Values:
     r"""Run a chain :math:`x_t = \sum_k a_{tk} x_{t-k} + u_t`, (..., T), from zero.
 
     Parameters

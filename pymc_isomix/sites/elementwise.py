@@ -19,10 +19,11 @@ import pytensor.tensor as pt
 from pymc_isomix.backend.arrays import Values, operations
 from pymc_isomix.backend.jax_ops import compute_once
 from pymc_isomix.backend.linalg import diagonal, solve
+from pymc_isomix.sites.forms import Form
 from pymc_isomix.sites.regression import TINY, newton_step
 
 
-class Elementwise:
+class Elementwise(Form):
     r"""Independent elements, :math:`\theta = f + g \zeta`.
 
     .. math:: \zeta = \frac{c g (m - f)}{1 + c g^2} + \frac{y}{\sqrt{1 + c g^2}},
@@ -38,8 +39,7 @@ class Elementwise:
         Elements.
     """
 
-    pseudo_names: str | None = None  # of the rows, if these are not the elements of z
-    is_elementwise, is_dense = True, False
+    is_elementwise = True
     n_learned_from = 2  # number of given values that a regression needs
 
     def __init__(self, n: int) -> None:
@@ -57,16 +57,6 @@ class Elementwise:
         shift, root, _ = self._posterior(given, log_precision, value)
         log_determinant = pt.log(pt.abs(prior_scale / root)).sum(axis=-1)
         return prior_location + prior_scale * (shift + y / root), log_determinant
-
-    def forward(
-        self,
-        y: Values,
-        given: tuple[Values, Values, Values, Values],
-        log_precision: Values,
-        value: Values,
-    ) -> tuple[Values, Values, tuple]:
-        """Map one point, and return what is given, with intermediate results for later uses."""
-        return *self.to_unconstrained(y, given, log_precision, value), given
 
     def to_coordinates(
         self,

@@ -5,6 +5,8 @@ remainder of the gradient at the draws shows how c and m have to change. This is
 data. For others, by Stein's lemma, c becomes the mean precision of the data.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pymc_isomix.backend.arrays import Values, operations
@@ -56,7 +58,7 @@ def least_squares(
 
 def newton_step(
     slope: tuple[np.ndarray, np.ndarray, np.ndarray],
-    own: list[np.ndarray],
+    own: Sequence,
     damping: float,
     noise: float | np.ndarray = 1.0,
     distance: float | np.ndarray = 0.0,
@@ -71,7 +73,7 @@ def newton_step(
 
 
 def bounded(
-    own: list[np.ndarray],
+    own: Sequence,
     change: np.ndarray,
     move: np.ndarray,
     variance: np.ndarray,

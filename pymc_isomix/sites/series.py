@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from pymc.distributions.custom import CustomSymbolicDistRV
@@ -19,6 +20,7 @@ from pytensor.tensor.extra_ops import CumOp
 from pytensor.tensor.random import basic
 from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
 
+from pymc_isomix.backend.arrays import Values
 from pymc_isomix.sites.families import location_scale
 from pymc_isomix.sites.usage import Effect, best, clients_of, constant_of, follow, noise_scale, ways
 
@@ -61,7 +63,7 @@ class Steps(NamedTuple):
     first: tuple | None
 
 
-def chain_prior(model, rv, shape, sums=2):
+def chain_prior(model: pm.Model, rv: Values, shape: tuple, sums: int = 2) -> ChainPrior | None:
     """Return the chain of a variable or of its cumulative sums, or None.
 
     Parameters
@@ -175,7 +177,7 @@ def _known(rv):
     return location_scale(rv.owner.op, rv, None)
 
 
-def is_scanned(model, rv):
+def is_scanned(model: pm.Model, rv: Values) -> bool:
     """Tell whether a scan makes a variable, or runs along it."""
     is_custom = isinstance(rv.owner.op, CustomSymbolicDistRV)  # PyMC's own draw by scans, too
     if is_custom and any(isinstance(node.op, Scan) for node in rv.owner.op.fgraph.apply_nodes):
@@ -186,7 +188,7 @@ def is_scanned(model, rv):
     return rv in set(ancestors(sequences, blockers=model.free_RVs))
 
 
-def trend_prior(model, rv, shapes):
+def trend_prior(model: pm.Model, rv: Values, shapes: dict) -> ChainPrior | None:
     """Return the joint chain of a variable and its slope, which is itself a chain, or None.
 
     This is a local linear trend: a walk whose drift is a second walk, or sums of noise and of sums
