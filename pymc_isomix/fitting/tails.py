@@ -175,12 +175,11 @@ class _Stretched:
     @property
     def log_density(self) -> np.ndarray:
         """Log r of u at the draws, (S,)."""
-        plain = np.log(2) + self.white.log_density(self.noise)
-        parts = [
-            self.white.log_density(self._stretch(self.noise, i, 1 / STRETCH)) - np.log(STRETCH)
-            for i in range(self.n_chosen)
-        ]
-        return np.logaddexp.reduce([plain, *parts]) - np.log(self.n_chosen + 2)
+        back = [self._stretch(self.noise, i, 1 / STRETCH) for i in range(self.n_chosen)]
+        log_q = [self.white.log_density_and_score(noise)[0] for noise in (self.noise, *back)]
+        log_parts = [np.log(2), *[-np.log(STRETCH)] * self.n_chosen]
+        log_r = np.logaddexp.reduce(np.array(log_q) + np.array(log_parts)[:, None])
+        return log_r - np.log(self.n_chosen + 2)
 
 
 def covariance_along(white: Mixture, row: np.ndarray) -> np.ndarray:

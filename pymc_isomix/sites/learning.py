@@ -56,6 +56,7 @@ def new_pseudo(
     pseudo: dict,
     draws: AtSites,
     means: AtSites,
+    *,
     gradient: Values,
     scores: Values,
     draw_weights: Values,
