@@ -21,7 +21,10 @@ FREE = "signs or rotations are free; chains of NUTS do not agree either", "fix a
 VAGUE = "a prior leaves a scale without bounds, up to where the density has no end", "tighten it"
 KINDS = {
     "bym, new york": ("1921 areas, two effects of each that only data tell apart", "run NUTS"),
-    "hierarchical bvar": ("a graph of eight countries, slow to compile and per draw", "run NUTS"),
+    "hierarchical bvar": (
+        "243 dimensions in eight models of one graph",
+        "more time; NUTS needs it, too",
+    ),
     "matrix factorisation": ("2500 factors, which may rotate: no dense metric", "run NUTS"),
     **dict.fromkeys(("gp classification", "log-gaussian cox process"), CUBIC),
     **dict.fromkeys(("sem", "hierarchical logit", "growth of latent scores"), JOINT),

@@ -159,6 +159,29 @@ def hierarchies(result):
     return ["model", "written", *own, "worst ratio of sds", "largest W1", "s"], rows
 
 
+def chains(result):
+    """The worst seed's worst quantity of each chain, and medians of costs."""
+    rows = []
+    for (chain,), fits in grouped(result["fits"], ("chain",)).items():
+        worst = max(fits, key=lambda fit: fit["width"])
+        furthest = max(fits, key=lambda fit: fit["w1_max"])
+        cells = (
+            "{n_dim:.0f}",
+            "{verdict_all}",
+            "{gradients:,.0f}",
+            "{fit_s:.0f}",
+            "{diagnostics_s:.0f}",
+        )
+        d, *costs = (cell.format_map(summary(fits)) for cell in cells)
+        accuracy = (
+            f"{worst['ratio']:.2f} {worst['width_of']}",
+            f"{furthest['w1_max']:.2f} {furthest['w1_of']}",
+        )
+        rows.append([chain, d, *accuracy, *costs])
+    headings = ["chain", "d", "worst ratio of 90 % widths", "largest W1", "verdicts", "gradients"]
+    return [*headings, "fit, s", "diagnostics, s"], rows
+
+
 def ensembles(result):
     """Modes, masses and ELBO by the number of restarts; medians over seeds."""
     rows = []

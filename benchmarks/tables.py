@@ -108,6 +108,7 @@ BLOCKS = {
             (f"wrong-verdicts-{kind}", Computed(f"verdicts_{kind}", rows.wrong_verdicts)),
         )
     },
+    "chains": Computed("chains", rows.chains),
     "large": Computed("large", rows.large),
     "nuts-in-coordinates": Listing(
         "nuts_in_coordinates",

@@ -203,9 +203,13 @@ class Mixture:
         return self._evaluate(points, "score")
 
     def _evaluate(self, points, what):
-        kind = self.metric.ndim, self.log_variances.ndim, self.means.dtype.name
-        compiled = _compile_evaluation(what, *kind)
-        return compiled(np.asarray(points, dtype=self.means.dtype), *self.as_dict().values())
+        """Log density (S,) at points y (S, d), and responsibilities, or the score in y."""
+        centre, dtype = self.mean, self.means.dtype
+        whitened = (self.whiten(np.asarray(part, dtype) - centre) for part in (points, self.means))
+        compiled = _compile_evaluation(what, self.log_variances.ndim, dtype.name)
+        log_q, also = compiled(*whitened, self.log_variances, self.log_weights)
+        log_q = log_q - metrics.log_determinant(self.metric, self.n_dim)
+        return log_q, metrics.unwhiten_gradient(self.metric, also) if what == "score" else also
 
 
 NAMES = tuple(field.name for field in fields(Mixture))
@@ -213,23 +217,11 @@ NAMES = tuple(field.name for field in fields(Mixture))
 
 @lru_cache
 @compiling(cxx="")
-def _compile_evaluation(what, metric_ndim, variances_ndim, dtype):
+def _compile_evaluation(what, variances_ndim, dtype):
     points, means = pt.matrix("points", dtype=dtype), pt.matrix("means", dtype=dtype)
     log_variances = pt.tensor("log_variances", dtype=dtype, shape=(None,) * variances_ndim)
     log_weights = pt.vector("log_weights", dtype=dtype)
-    metric = pt.tensor("metric", dtype=dtype, shape=(None,) * metric_ndim)
-    centre = density.mean(means, log_weights)
-    whitened = (
-        metrics.whiten(metric, points - centre),
-        metrics.whiten(metric, means - centre),
-        log_variances,
-        log_weights,
-    )
-    log_q, score = density.log_density_and_score(*whitened)
-    log_q -= metrics.log_determinant(metric, points.shape[1].astype(dtype))
-    if what == "score":
-        also = metrics.unwhiten_gradient(metric, score)
-    else:
-        also = density.responsibilities(*whitened)
-    inputs = [points, means, log_variances, log_weights, metric]
+    inputs = [points, means, log_variances, log_weights]
+    log_q, score = density.log_density_and_score(*inputs)
+    also = score if what == "score" else density.responsibilities(*inputs)
     return one_at_a_time(pytensor.function(inputs, [log_q, also], mode=CHEAP))

@@ -175,12 +175,11 @@ class _Stretched:
     @property
     def log_density(self) -> np.ndarray:
         """Log r of u at the draws, (S,)."""
-        plain = np.log(2) + self.white.log_density(self.noise)
-        parts = [
-            self.white.log_density(self._stretch(self.noise, i, 1 / STRETCH)) - np.log(STRETCH)
-            for i in range(self.n_chosen)
-        ]
-        return np.logaddexp.reduce([plain, *parts]) - np.log(self.n_chosen + 2)
+        back = [self._stretch(self.noise, i, 1 / STRETCH) for i in range(self.n_chosen)]
+        log_q = [self.white.log_density_and_score(noise)[0] for noise in (self.noise, *back)]
+        log_parts = [np.log(2), *[-np.log(STRETCH)] * self.n_chosen]
+        log_r = np.logaddexp.reduce(np.array(log_q) + np.array(log_parts)[:, None])
+        return log_r - np.log(self.n_chosen + 2)
 
 
 def covariance_along(white: Mixture, row: np.ndarray) -> np.ndarray:
@@ -270,7 +269,7 @@ def _mend_at(evaluate, fitted, chosen, n_draws, rng):
     none = np.zeros((6, len(chosen)))
     log_q, slopes = change.evaluate(none)
     weights, own = _truncated(log_p - log_r), _normalised(log_q - log_r)
-    if 1 / np.sum(weights**2) < FEWEST_EFFECTIVE:
+    if not 1 / np.sum(weights**2) >= FEWEST_EFFECTIVE or not np.isfinite(slopes).all():
         return fitted
     wanted = _are_wanted(weights, own, slopes[:, :4])
     if not wanted.any():
@@ -288,7 +287,7 @@ def _mend_at(evaluate, fitted, chosen, n_draws, rng):
     inverse = np.linalg.inv(fisher)
     options = {"maxiter": MOST_STEPS, "hess_inv0": (inverse + inverse.T) / 2}
     found = scipy.optimize.minimize(loss, flat, jac=True, method="BFGS", options=options)
-    if loss(flat)[0] - found.fun < LEAST_GAIN:
+    if not loss(flat)[0] - found.fun >= LEAST_GAIN:  # NaN is none
         return fitted
     return change.applied(found.x.reshape(6, -1), fitted)
 
@@ -300,9 +299,8 @@ def _are_wanted(weights, own, slopes):
     noise = np.einsum("s,sai,sbi->iab", excess**2, slopes, slopes)
     fisher = np.einsum("s,sai,sbi->iab", own, slopes, slopes)
     for matrix, ridge in ((noise, 1e-6), (fisher, RIDGE)):
-        matrix += ridge * np.einsum("iaa->i", matrix)[:, None, None] * np.eye(4) + 1e-300 * np.eye(
-            4
-        )
+        size = ridge * np.einsum("iaa->i", matrix) + 1e-300
+        matrix += size[:, None, None] * np.eye(4)
     chi_squared, gain = (
         np.einsum("ia,ia->i", slope, np.linalg.solve(matrix, slope[..., None])[..., 0])
         for matrix in (noise, fisher)

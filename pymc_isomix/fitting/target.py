@@ -7,7 +7,6 @@ import numpy as np
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.family.shear import Shear
 from pymc_isomix.model.compiled import CompiledModel
-from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, SHEAR
 
 PRECISION_BOUNDS = 0.2, 8.0  # smallest and largest precision, relative to that of the draws
@@ -126,7 +125,7 @@ class ModelTarget(Target):
         self.n_gradients = 0
         self._latest: Any = None
         for site in self.map.sites:
-            if isinstance(site.form, Chain) and compiled.is_on_jax:
+            if compiled.is_on_jax:
                 site.form.run_on_jax()
 
     @property
@@ -138,7 +137,7 @@ class ModelTarget(Target):
         """Which dimensions of y are elements of chains, (d,) booleans."""
         found = np.zeros(self.map.space.n_dim, bool)
         for site in self.map.sites:
-            found[self.map.place_of(site)] = isinstance(site.form, Chain)
+            found[self.map.place_of(site)] = site.form.is_chain
         return found
 
     def evaluate(self, points: np.ndarray, parameters: dict) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102

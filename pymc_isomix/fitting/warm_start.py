@@ -111,18 +111,29 @@ def warm_start(
         further = _further_gaussians(target, batch, ends, explores, rng, few, dense, on_batch)
         least = max(b.log_evidence for b in (batch, *further)) - NEGLIGIBLE
         batches += [b for b in further if b.log_evidence > least]
-    if with_shape and len(batches) == 1:
+    beside_chains = target.has_chains and batch.gaussian.root.ndim == 1
+    if with_shape and (len(batches) == 1 or beside_chains):
         options: dict = {"on_batch": on_batch, "most": MOST_WITH_SHAPE}
-        if target.has_chains and batch.gaussian.root.ndim == 1:
-            if is_exact(target, batches, np.ones(1), rng):
+        if beside_chains:
+            if len(batches) == 1 and is_exact(target, batches, np.ones(1), rng):
                 return batches
             # what the elements say of the rest, and its skew, are seen through their noise
             options |= {"n_draws": N_WITH_CHAINS, "most": MOST_WITH_CHAINS}
             batch = second_order.fit(target, batch.gaussian, rng, **options)
         if shaping.is_wanted(target, batch):
             batch = second_order.fit(target, batch.gaussian, rng, with_shape=True, **options)
-        return [batch]
+        return [batch] if _covers(target, batch, batches[1:]) else batches
     return batches
+
+
+def _covers(target, batch, others):
+    """Tell whether a Gaussian with a shape has mass at those of a bend that looked like modes."""
+    for other in others:
+        old, new = other.gaussian.parameters, batch.gaussian.parameters
+        mean = target.moved(other.gaussian.mean[None], old, new)
+        if uncovered([batch], mean, target.evaluate(mean, new)[0])[0]:
+            return False
+    return True
 
 
 def _further_gaussians(target, first, ends, explores, rng, few, dense, on_batch):
@@ -325,17 +336,18 @@ def _gaussian_at(target, mean, below, parameters, rng, few, dense, on_batch):
         both = [second_order.draw(target, g, LEAST_DRAWS, rng) for g in (gaussian, local)]
         if both[1].elbo > both[0].elbo:
             gaussian = local
+    other = None
     if dense and target.has_chains:
+        other = second_order.fit(target, gaussian, rng, on_batch=on_batch)
         # steps that are nearly exact in their coordinates need no correlations of their own
-        plain = second_order.fit(target, gaussian, rng, on_batch=on_batch)
-        if min(plain.deviation, _misfit_of_chains(target, plain)) < NEARLY:
-            return plain, best == 0
-        gaussian = plain.gaussian
+        dense = min(other.deviation, _misfit_of_chains(target, other)) > NEARLY
+        gaussian = other.gaussian
     if dense:
         gaussian = Gaussian(
             *target.unsheared(gaussian.mean, np.diag(gaussian.root), gaussian.parameters)
         )
-    other = second_order.fit(target, gaussian, rng, on_batch=on_batch)
+    if dense or other is None:
+        other = second_order.fit(target, gaussian, rng, on_batch=on_batch)
     if batch is None or other.elbo > batch.elbo:
         return other, best == 0
     return batch, True

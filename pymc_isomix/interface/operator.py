@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 def _is_set(value):
     """Tell whether an argument is neither None nor empty."""
-    return value is not None and not (hasattr(value, "__len__") and len(value) == 0)
+    return value is not None and not (isinstance(value, list | tuple | dict) and not value)
 
 
 class MixtureObjective(ObjectiveFunction):

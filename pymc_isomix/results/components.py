@@ -90,7 +90,7 @@ def _model_space_means(model, means, component):
     arrays = {}
     for rv in model.free_RVs:
         value = means[rv.name]
-        named = _dims(model, rv) or (None,) * (value.ndim - 1)
+        named = model.named_vars_to_dims.get(rv.name) or (None,) * (value.ndim - 1)
         dims = [dim or f"{rv.name}_dim_{axis}" for axis, dim in enumerate(named)]
         coords = {
             dim: axis_labels(model, dim, length)
@@ -119,7 +119,3 @@ def _neighbours(mixture):
         "nearest_distance": np.where(np.isfinite(shortest), shortest, np.nan),
         "duplicate": ((overlap > DUPLICATE_OVERLAP) & heavier).any(axis=1),
     }
-
-
-def _dims(model, rv):
-    return model.named_vars_to_dims.get(rv.name)

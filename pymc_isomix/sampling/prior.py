@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
-from pytensor.compile import SharedVariable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
@@ -14,6 +13,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from pymc_isomix.family import density
 from pymc_isomix.family.mixture import Mixture
+from pymc_isomix.model.fitted_data import shared_variables
 from pymc_isomix.model.space import axis_labels
 from pymc_isomix.sites.blocks import BlockMixture
 
@@ -206,9 +206,7 @@ def _chosen(model, var_names):
     by_name = {v.name: v for v in model.unobserved_value_vars}
     expressions = [by_name[own] for own in names]
     shared: dict = {
-        v: pt.constant(v.get_value(), dtype=v.type.dtype)
-        for v in ancestors(expressions)
-        if isinstance(v, SharedVariable) and hasattr(v.type, "dtype")
+        v: pt.constant(v.get_value(), dtype=v.type.dtype) for v in shared_variables(expressions)
     }
     expressions = graph_replace(expressions, shared, strict=False) if shared else expressions
     found = dict(zip(names, expressions, strict=True))

@@ -16,6 +16,7 @@ from pymc_isomix.backend.arrays import Values
 from pymc_isomix.backend.compilation import CHEAP, compiling, mode_for_xla, one_at_a_time
 from pymc_isomix.backend.jax_compilation import compile_for_jax
 from pymc_isomix.backend.recursions import Linear, Riccati, closed_loop, companion
+from pymc_isomix.sites.forms import Form
 from pymc_isomix.sites.regression import TINY, newton_step
 
 N_GIVEN = 8  # values given by the model; the others are cached
@@ -26,7 +27,7 @@ LONG = 500  # steps times lags from where on JAX is worth its compiling
 LARGEST_LOG_SCALE = 10.0  # bound for a chain that explodes at the start
 
 
-class Chain:
+class Chain(Form):
     r"""A chain :math:`x_t = b_t + \sum_k a_{tk} x_{t-k} + s_t \zeta_t`, seen as :math:`h + e x`.
 
     Pseudo-observations from time t on give a precision :math:`\Lambda_t` of the state at t and an
@@ -56,7 +57,7 @@ class Chain:
         Whether the chains are the last axis of z, not the first.
     """
 
-    is_elementwise, is_dense, n_learned_from = False, False, N_GIVEN
+    is_chain, n_learned_from = True, N_GIVEN
 
     def __init__(
         self, batch: int, n_time: int, order: int, *, centred: bool, last: bool = False

@@ -90,7 +90,8 @@ def _of_root(y, outputs, cotangents):
     )
     q = _times(inverse, of_effects)
     n = inverse.type.shape[-1]
-    inner = _symmetrised(lower_half(_outer(y, q)) + _outer(q, pull)) + of_determinant * pt.eye(n)
+    half = lower_half(_outer(y, q)) + _outer(q, pull)
+    inner = half + half.mT + of_determinant * pt.eye(n)
     return q, -inner / 2
 
 
@@ -198,7 +199,3 @@ def _times(matrix, vector):
 
 def _outer(left, right):
     return left[..., None] * right[..., None, :]
-
-
-def _symmetrised(matrix):
-    return matrix + matrix.mT

@@ -23,11 +23,11 @@ from pymc_isomix.family.shear import Shear
 from pymc_isomix.model.batching import stabilise
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.model.vectorising import batch, batch_in_chunks
-from pymc_isomix.sites.chains import Chain
+from pymc_isomix.sites.forms import Form
 
 PSEUDO = ("log_precisions", "values")  # parameters of all sites, flat
 SHEAR = "shear"  # the parameter of dimensions without a site
-SHEARED_FROM, LARGEST_SHEAR = 100, 200  # dimensions of all, and at most so many without a site
+LARGEST_SHEAR = 200  # dimensions without a site, beside chains
 SHAPE = {field: f"shape_{field}" for field in Shape._fields}  # their names as parameters
 
 
@@ -39,7 +39,7 @@ class Site:
     ----------
     name : str
         Of the value variable.
-    form : Elementwise or Matrix
+    form : Form
         The map between y and z.
     given : tuple of TensorVariable
         Location, scale and so on, as expressions of the model's other value variables.
@@ -56,7 +56,7 @@ class Site:
     """
 
     name: str
-    form: Any
+    form: Form
     given: tuple
     parents: frozenset
     part: slice | None = None
@@ -118,10 +118,7 @@ class CoordinateMap:
 
     def _what_is_sheared(self):
         """Places of the sheared dimensions in a point; empty without chains."""
-        is_long = self.space.n_dim > SHEARED_FROM and any(
-            isinstance(site.form, Chain) for site in self.sites
-        )
-        if not is_long or self.elements is None:
+        if self.elements is None or not any(site.form.is_chain for site in self.sites):
             return np.arange(0)
         of_none = np.flatnonzero(~self.elements)
         return of_none[: len(of_none) if 2 <= len(of_none) <= LARGEST_SHEAR else 0]

@@ -19,10 +19,11 @@ import pytensor.tensor as pt
 from pymc_isomix.backend.arrays import Values, operations
 from pymc_isomix.backend.jax_ops import compute_once
 from pymc_isomix.backend.linalg import diagonal, solve
+from pymc_isomix.sites.forms import Form
 from pymc_isomix.sites.regression import TINY, newton_step
 
 
-class Elementwise:
+class Elementwise(Form):
     r"""Independent elements, :math:`\theta = f + g \zeta`.
 
     .. math:: \zeta = \frac{c g (m - f)}{1 + c g^2} + \frac{y}{\sqrt{1 + c g^2}},
@@ -38,19 +39,14 @@ class Elementwise:
         Elements.
     """
 
-    pseudo_names: str | None = None  # of the rows, if these are not the elements of z
-    is_elementwise, is_dense = True, False
+    is_elementwise = True
     n_learned_from = 2  # number of given values that a regression needs
 
     def __init__(self, n: int) -> None:
         self.n_dim = self.n_pseudo = n
 
     def to_unconstrained(
-        self,
-        y: Values,
-        given: tuple[Values, Values, Values, Values],
-        log_precision: Values,
-        value: Values,
+        self, y: Values, given: Sequence, log_precision: Values, value: Values
     ) -> tuple[Values, Values]:
         """Map y (..., n) to z (..., n); with the log absolute determinant (...)."""
         _, _, prior_location, prior_scale = given
@@ -58,54 +54,29 @@ class Elementwise:
         log_determinant = pt.log(pt.abs(prior_scale / root)).sum(axis=-1)
         return prior_location + prior_scale * (shift + y / root), log_determinant
 
-    def forward(
-        self,
-        y: Values,
-        given: tuple[Values, Values, Values, Values],
-        log_precision: Values,
-        value: Values,
-    ) -> tuple[Values, Values, tuple]:
-        """Map one point, and return what is given, with intermediate results for later uses."""
-        return *self.to_unconstrained(y, given, log_precision, value), given
-
     def to_coordinates(
-        self,
-        z: Values,
-        given: tuple[Values, Values, Values, Values],
-        log_precision: Values,
-        value: Values,
+        self, z: Values, given: Sequence, log_precision: Values, value: Values
     ) -> Values:
         """Map z (..., n) back to y (..., n)."""
         _, _, prior_location, prior_scale = given
         shift, root, _ = self._posterior(given, log_precision, value)
         return ((z - prior_location) / prior_scale - shift) * root
 
-    def share(
-        self, given: tuple[Values, Values, Values, Values], log_precision: Values, value: Values
-    ) -> Values:
+    def share(self, given: Sequence, log_precision: Values, value: Values) -> Values:
         r"""Share of the pseudo-observation, :math:`c g^2 / (1 + c g^2)`; 0 is non-centred."""
         return self._posterior(given, log_precision, value)[2]
 
-    def deviation(
-        self, given: tuple[Values, Values, Values, Values], log_precision: Values, value: Values
-    ) -> Values:
+    def deviation(self, given: Sequence, log_precision: Values, value: Values) -> Values:
         r"""Return the standard deviation of :math:`\theta` given the pseudo-observation."""
         return pt.abs(given[1]) / self._posterior(given, log_precision, value)[1]
 
-    def typical(
-        self, given: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def typical(self, given: Sequence) -> tuple[np.ndarray, np.ndarray]:
         """Typical location and log scale of the elements, (n,) arrays each, from K points."""
         location, scale = np.asarray(given[0]), np.abs(np.asarray(given[1]))
         return np.median(location, axis=0), np.median(np.log(np.maximum(scale, TINY)), axis=0)
 
     def pullback(
-        self,
-        y: Values,
-        given: tuple[Values, Values, Values, Values],
-        log_precision: Values,
-        value: Values,
-        cotangent: Values,
+        self, y: Values, given: Sequence, log_precision: Values, value: Values, cotangent: Values
     ) -> tuple[Values, Values]:
         r"""Gradient of :math:`\langle` cotangent, y(z) :math:`\rangle` in log c and m, z fixed.
 
@@ -144,24 +115,20 @@ class Elementwise:
         self,
         y: np.ndarray,
         gradient: np.ndarray,
-        given: list[np.ndarray],
-        own: list[np.ndarray],
+        given: Sequence,
+        own: Sequence,
         damping: float = 1.0,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Learn log c and m, (n,) arrays, from draws y (S, n); all are NumPy arrays."""
         return newton_step(self.slope(y, gradient, given, *own), own, damping)
 
-    def moved(
-        self, y: np.ndarray, given: list[np.ndarray], old: list[np.ndarray], new: Sequence
-    ) -> np.ndarray:
+    def moved(self, y: np.ndarray, given: Sequence, old: Sequence, new: Sequence) -> np.ndarray:
         """Map y (S, n), an array, to y of the same z under other pseudo-observations."""
         shift, root, _ = self._posterior(given, *old)
         new_shift, new_root, _ = self._posterior(given, *new)
         return (shift + y / root - new_shift) * new_root
 
-    def unit_change(
-        self, given: list[np.ndarray], old: list[np.ndarray], new: tuple[np.ndarray, np.ndarray]
-    ) -> np.ndarray:
+    def unit_change(self, given: Sequence, old: Sequence, new: Sequence) -> np.ndarray:
         """Typical factor (n,) by which the unit of y shrinks, with arrays."""
         before, after = (self._posterior(given, *own)[1] for own in (old, new))
         return np.median(after / before, axis=0)
@@ -200,11 +167,7 @@ class Rotated(Elementwise):
         self.log_determinant = 0.0 if inverse is None else np.linalg.slogdet(basis)[1]
 
     def to_unconstrained(
-        self,
-        y: Values,
-        given: tuple[Values, Values, Values, Values],
-        log_precision: Values,
-        value: Values,
+        self, y: Values, given: Sequence, log_precision: Values, value: Values
     ) -> tuple[Values, Values]:
         """Map y (..., n) to z (..., n); with the log absolute determinant (...)."""
         rotated, log_determinant = super().to_unconstrained(y, given, log_precision, value)
@@ -214,11 +177,7 @@ class Rotated(Elementwise):
         return compute_once(rotated @ self.basis.T.astype(y.dtype)), log_determinant
 
     def to_coordinates(
-        self,
-        z: Values,
-        given: tuple[Values, Values, Values, Values],
-        log_precision: Values,
-        value: Values,
+        self, z: Values, given: Sequence, log_precision: Values, value: Values
     ) -> Values:
         """Map z (..., n) back to y (..., n)."""
         rotated = z @ self.inverse.T.astype(z.dtype)
@@ -232,14 +191,18 @@ class Whitened(Rotated):
     n), lower triangular, are given. It costs as much as a matrix site without its Cholesky factor.
     """
 
-    def to_unconstrained(self, y: Any, given: Any, log_precision: Any, value: Any) -> Any:
+    def to_unconstrained(
+        self, y: Values, given: Sequence, log_precision: Values, value: Values
+    ) -> Any:
         """Map y (..., n) to z (..., n); with the log absolute determinant (...)."""
         *own, mean, factor = given
         zeta, log_determinant = super().to_unconstrained(y, own, log_precision, value)
         log_determinant += pt.log(pt.abs(diagonal(factor))).sum(axis=-1)
         return mean + (factor @ zeta[..., None])[..., 0], log_determinant
 
-    def to_coordinates(self, z: Any, given: Any, log_precision: Any, value: Any) -> Any:
+    def to_coordinates(
+        self, z: Values, given: Sequence, log_precision: Values, value: Values
+    ) -> Any:
         """Map z (..., n) back to y (..., n)."""
         *own, mean, factor = given
         return super().to_coordinates(solve(factor, z - mean), own, log_precision, value)

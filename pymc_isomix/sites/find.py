@@ -86,7 +86,7 @@ def _candidates(graph, name, weaker):
         *_spectral(graph, name, rv, shape, weaker),
         *_elementwise(graph, name, rv, shape),
     ]
-    if not (found and isinstance(found[0].form, Chain)):
+    if not (found and found[0].form.is_chain):
         if isinstance(rv.owner.op, CHAINS):
             weaker[name] = "its steps or first values have no known location and scale"
         elif is_scanned(graph.space.model, rv):

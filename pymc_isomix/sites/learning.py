@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytensor.tensor as pt
 
 from pymc_isomix.backend.arrays import Values
-from pymc_isomix.sites.chains import N_GIVEN, Chain
+from pymc_isomix.sites.chains import N_GIVEN
 from pymc_isomix.sites.coordinates import PSEUDO, CoordinateMap
 from pymc_isomix.sites.regression import RIDGE, least_squares
 
@@ -56,6 +56,7 @@ def new_pseudo(
     pseudo: dict,
     draws: AtSites,
     means: AtSites,
+    *,
     gradient: Values,
     scores: Values,
     draw_weights: Values,
@@ -109,7 +110,7 @@ def new_pseudo(
     for (form, place, own), at_draws, at_means in zip(
         coordinates.at(pseudo), draws.given, means.given, strict=True
     ):
-        if isinstance(form, Chain):
+        if form.is_chain:
             changed, factor = _new_of_chain(
                 form, draws, place, at_draws, own, gradient, draw_weights, step_size
             )

@@ -21,6 +21,7 @@ from pymc_isomix.sites.conditional import (
     gaussian_map,
     gaussian_pullback,
 )
+from pymc_isomix.sites.forms import Form
 from pymc_isomix.sites.regression import TINY
 
 # Places in the given values of a matrix site: those of the model, then those of `Matrix.forward`.
@@ -30,7 +31,7 @@ FOR_PULLBACK = slice(6, None)  # H, and the results of `for_pullback`
 VARIANCE = 7  # the first of these: diag(G P^-1 G^T)
 
 
-class Matrix:
+class Matrix(Form):
     r"""Correlated elements, :math:`\theta = f + G \zeta` with G (..., r, n).
 
     .. math:: P = I + G^T \operatorname{diag}(c) G, \qquad
@@ -55,7 +56,7 @@ class Matrix:
         Whether the blocks are the last axis of z, not the first.
     """
 
-    is_elementwise, is_dense = False, True
+    is_dense = True
 
     def __init__(
         self, batch: int, rows: int, columns: int, *, centred: bool, last: bool = False

@@ -34,6 +34,7 @@ from pymc_isomix.sites.values import ModelGraph
 MOST_ENTRIES, MOST_PRODUCTS = 2**15, 2**17  # of G, and of G^T C G; all blocks together
 MOST_COLUMNS = 32  # of a block
 MOST_ELEMENTS = 2000  # elements with evaluated columns
+MOST_CELLS = 2**26  # entries of all columns, half a gigabyte
 AT_ONCE = 2**22  # entries of columns that are evaluated together
 PARALLEL = 1e-6  # relative length of what a row has beside an effect
 TYPICAL = 0.3  # distance from the start, unconstrained, of where the zeros of G are looked for
@@ -327,7 +328,7 @@ class Search:
         return Affine([self.space.variables[name] for name in names], self.free)
 
     def _columns(self, ends, names, n_elements):
-        """Evaluate the effect of each element on the rows, (E, R)."""
+        """Evaluate the effect of each element on the rows, (E, R); None if they are too many."""
         elements = pt.vector("elements", shape=(n_elements,), dtype="float64")
         many = pt.matrix("many", shape=(None, n_elements), dtype="float64")
         own, start = {}, 0
@@ -345,6 +346,8 @@ class Search:
             function = pytensor.function([many], flat, mode=CHEAP)
         with np.errstate(all="ignore"):
             nothing = function(np.zeros((1, n_elements)))
+            if n_elements * nothing.size > MOST_CELLS:
+                return None
             chunks = np.array_split(np.eye(n_elements), 1 + n_elements * nothing.size // AT_ONCE)
             return np.concatenate([function(units) for units in chunks]) - nothing
 

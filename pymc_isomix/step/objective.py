@@ -180,11 +180,11 @@ def step_updates(
             of_coordinates,
             AtSites.of(coordinates, of_coordinates, draws.coordinates, given),
             at_means,
-            pt.switch(pt.isfinite(gradient_p), gradient_p, 0.0),
-            metrics.unwhiten_gradient(metric, estimates.scores),
-            estimates.draw_weights,
-            step_size,
-            metric,
+            gradient=pt.switch(pt.isfinite(gradient_p), gradient_p, 0.0),
+            scores=metrics.unwhiten_gradient(metric, estimates.scores),
+            draw_weights=estimates.draw_weights,
+            step_size=step_size,
+            metric=metric,
         )
         # the step of the means is added to their places in the new coordinates
         new["means"] += moved_means(coordinates, at_means, of_coordinates, moved) - means

@@ -162,6 +162,17 @@ def test_the_tail_of_the_logarithm_of_a_scale_is_mended():
     assert np.all(abs(errors) < np.maximum(0.45 * abs(at_start), 0.1)), errors
 
 
+@pytest.mark.parametrize("nothing", [-np.inf, np.nan])
+def test_a_density_that_is_nowhere_finite_changes_nothing(fitted, nothing):
+    def evaluate(x):
+        return np.full(len(x), nothing), np.full(x.shape, 1.0)
+
+    assert tails.mend(evaluate, fitted, np.random.default_rng(1)) is fitted
+    draws = (fitted, np.arange(2), 1000, np.random.default_rng(1))
+    with np.errstate(all="ignore"):
+        assert tails._mend_at(evaluate, *draws) is fitted
+
+
 @pytest.fixture(scope="module")
 def heavy_fit():
     """A fit of one component to heavy tails, which KL(q || p) makes too thin."""

@@ -11,7 +11,6 @@ from pymc_isomix.fitting.target import ModelTarget
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sampling import prior
-from pymc_isomix.sites import coordinates
 from pymc_isomix.sites.coordinates import PSEUDO, SHAPE, SHEAR, Coordinates
 from pymc_isomix.sites.find import find_coordinates, starting_coordinates
 
@@ -107,13 +106,11 @@ def test_points_keep_their_place_in_z(target, points):
 @pytest.fixture(scope="module")
 def sheared():
     """A target whose three dimensions of no site are sheared, and its parameters."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coordinates, "SHEARED_FROM", 3)
-        with pm.Model() as model:
-            rho = pm.Normal("rho", [0.3, 0.1], [0.5, 2.0])
-            x = pm.AR("x", rho, 0.5, init_dist=pm.Normal.dist(0, 1), shape=5)
-            pm.Normal("y", x, pm.HalfNormal("noise"), observed=np.zeros(5))
-        return target_of(model)
+    with pm.Model() as model:
+        rho = pm.Normal("rho", [0.3, 0.1], [0.5, 2.0])
+        x = pm.AR("x", rho, 0.5, init_dist=pm.Normal.dist(0, 1), shape=5)
+        pm.Normal("y", x, pm.HalfNormal("noise"), observed=np.zeros(5))
+    return target_of(model)
 
 
 def target_of(model):

@@ -301,6 +301,22 @@ def test_only_elements_that_are_correlated_get_a_dense_metric(correlation, is_de
     assert (batch.gaussian.root.ndim == 2) == is_dense
 
 
+def test_a_bend_that_a_shape_covers_is_no_further_mode():
+    """Five deviations out, a Gaussian has next to no mass; with a long tail it has."""
+    target = SkewBesideAChain(0.0)
+    root, mean = np.ones(24), np.zeros(24)
+    straight = second_order.draw(target, Gaussian(mean, root, {}), 50, np.random.default_rng(0))
+    far = np.where(np.arange(24) == 0, -5.0, 0.0)
+    other = second_order.draw(target, Gaussian(far, root, {}), 50, np.random.default_rng(1))
+    assert warm_start._covers(target, straight, [])
+    assert not warm_start._covers(target, straight, [other])
+    wide = Gaussian(mean, np.where(np.arange(24) == 0, 3.0, 1.0), {})
+    batch = second_order.draw(target, wide, 50, np.random.default_rng(2))
+    assert warm_start._covers(target, batch, [other])
+    further = other._replace(gaussian=Gaussian(8 * far, root, {}))
+    assert not warm_start._covers(target, batch, [other, further])
+
+
 def test_modes_of_next_to_no_mass_are_left_out():
     class Unequal(TwoModes):
         def evaluate(self, points, parameters):

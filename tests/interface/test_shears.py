@@ -8,18 +8,10 @@ from scipy import stats
 
 import pymc_isomix as pmi
 from pymc_isomix.family.mixture import Mixture
-from pymc_isomix.sites import coordinates as of_sites
 from pymc_isomix.sites.coordinates import SHAPE, SHEAR, Coordinates
 
 N_TIME = 4
 N_DIM = N_TIME + 2
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_chains_are_sheared():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(of_sites, "SHEARED_FROM", 3)
-        yield
 
 
 def walk():

@@ -151,7 +151,7 @@ def test_advice_of_a_forgotten_total_size():
     assert "Pass `total_size=`, the number of rows of the full data, to y" in advice
     assert "n_components" not in advice
     # Gaussians take all the data
-    approx.history.phase = np.array(["gaussian"] * 5)
+    approx.history.elbo, approx.history.phase = np.zeros(5), np.array(["gaussian"] * 5)
     advice = approx.diagnostics(200, n_probes=0, progressbar=False).advice
     assert "total_size" not in advice
 

@@ -10,7 +10,6 @@ from pymc_isomix.family import shape as shapes
 from pymc_isomix.family.shape import Shape
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import FlatSpace
-from pymc_isomix.sites import coordinates as of_sites
 from pymc_isomix.sites.coordinates import PSEUDO, SHAPE, SHEAR, CoordinateMap, Coordinates
 from pymc_isomix.sites.find import find_coordinates, starting_coordinates
 
@@ -54,13 +53,11 @@ def scales():
 @pytest.fixture(scope="module")
 def chain():
     """A chain, and a shear of the rest."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(of_sites, "SHEARED_FROM", 3)
-        with pm.Model() as model:
-            step = pm.HalfNormal("step")
-            x = pm.GaussianRandomWalk("x", 0, step, init_dist=pm.Normal.dist(0, 1), shape=3)
-            pm.Normal("y", x, pm.HalfNormal("noise"), observed=[0.3, 1.0, 0.0])
-        found = find_coordinates(FlatSpace.of(model))
+    with pm.Model() as model:
+        step = pm.HalfNormal("step")
+        x = pm.GaussianRandomWalk("x", 0, step, init_dist=pm.Normal.dist(0, 1), shape=3)
+        pm.Normal("y", x, pm.HalfNormal("noise"), observed=[0.3, 1.0, 0.0])
+    found = find_coordinates(FlatSpace.of(model))
     _, parameters = starting_coordinates(found, np.zeros((2, 5)))
     assert found.sheared.tolist() == [0, 4]
     shear = np.random.default_rng(5).normal(size=(5, 2))

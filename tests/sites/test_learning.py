@@ -60,11 +60,11 @@ class Nested:
             pseudo,
             at_draws,
             at_means,
-            pt.as_tensor(self.gradient),
-            pt.as_tensor(self.scores),
-            pt.as_tensor(self.draw_weights),
-            step_size,
-            pt.as_tensor(metric),
+            gradient=pt.as_tensor(self.gradient),
+            scores=pt.as_tensor(self.scores),
+            draw_weights=pt.as_tensor(self.draw_weights),
+            step_size=step_size,
+            metric=pt.as_tensor(metric),
         )
         means = moved_means(self.coordinates, at_means, pseudo, new)
         outputs = [*new.values(), means, scaling]

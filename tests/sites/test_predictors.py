@@ -6,10 +6,10 @@ import pytest
 
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import FlatSpace
-from pymc_isomix.sites import matrix_regression
+from pymc_isomix.sites import matrix_regression, predictors
 from pymc_isomix.sites.coordinates import Coordinates
 from pymc_isomix.sites.find import find_coordinates
-from pymc_isomix.sites.matrices import Predictor
+from pymc_isomix.sites.matrices import Matrix, Predictor
 
 RNG = np.random.default_rng(0)
 TIME = np.linspace(0, 2, 7)
@@ -211,6 +211,12 @@ def hazard():
 def test_nothing_is_found_where_all_is_linear_in_effects(build):
     _, coordinates = found(build)
     assert not any(isinstance(site.form, Predictor) for site in coordinates.sites)
+
+
+def test_effects_on_very_many_rows_stay_a_matrix(monkeypatch):
+    monkeypatch.setattr(predictors, "MOST_CELLS", 10)
+    _, coordinates = found(growth)
+    assert [type(site.form) for site in coordinates.sites] == [Matrix]
 
 
 def test_rows_learn_gaussian_data_at_once():
