@@ -105,9 +105,9 @@ BLOCKS = {
         for name, block in (
             (f"confusion-{kind}", Computed(f"verdicts_{kind}", rows.confusion)),
             (f"verdicts-{kind}", Listing(f"verdicts_{kind}", "fits", "case", VERDICT)),
-            (f"wrong-verdicts-{kind}", Computed(f"verdicts_{kind}", rows.wrong_verdicts)),
         )
     },
+    "wrong-verdicts-sampled": Computed("verdicts_sampled", rows.wrong_verdicts),
     "chains": Computed("chains", rows.chains),
     "large": Computed("large", rows.large),
     "nuts-in-coordinates": Listing(
