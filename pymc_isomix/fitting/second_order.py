@@ -29,7 +29,7 @@ MOST_BATCHES, MOST_REFUSALS = 20, 4
 REFUSED, ACCEPTED = 1 / 3, 1.5  # factors of the damping
 QUIET, N_QUIET = 0.02, 2  # nats of gain of a quiet step; number of such steps that end the fit
 CLEAR, N_QUIET_IN_NOISE = 0.2, 6  # nats of noise, above which six quiet steps are needed
-WINDOW = 2  # batches that are compared with as many before, per quiet step needed
+WINDOW = 4  # batches that are compared with as many before; more if more must be quiet
 ALLOWED_FALL, LARGEST_FALL = 0.02, 3.0  # nats, in addition to two standard errors; in total
 WILD, WILD_NATS = 20.0, 10.0  # median deviations, beyond which a draw is left out of a regression
 LEAST_FINITE, LARGEST_DEVIATION = 0.9, 10.0  # share of draws, and nats, of a useful Gaussian
@@ -292,7 +292,7 @@ def fit(
             break
         enough = N_QUIET if error < CLEAR or not with_shape else N_QUIET_IN_NOISE
         is_quiet = n_quiet >= enough and damping == 1.0
-        if is_quiet or _has_stopped_rising(elbos, WINDOW * enough):
+        if is_quiet or _has_stopped_rising(elbos, max(WINDOW, enough)):
             break
         damping = min(1.0, ACCEPTED * damping)
     fell, error = fall(best, batch)  # in many small falls, each of them within its noise

@@ -71,7 +71,7 @@ def test_noise_does_not_hide_that_nothing_is_gained():
         exact = Gaussian(MEAN, ROOT, {})
         rng = np.random.default_rng(seed)
         second_order.fit(Analytic(rippled), exact, rng, most=60, on_batch=batches.append)
-        assert len(batches) <= 2 + 4 * second_order.WINDOW, seed
+        assert len(batches) <= 2 + 2 * second_order.WINDOW, seed
 
 
 def test_many_small_falls_are_no_gain():
