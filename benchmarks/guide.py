@@ -18,6 +18,7 @@ REGRESSIONS = ("logearn_interaction", "kidscore_interaction", "nes", "blr")
 
 
 FRONT = ("isomix", "pymc_nuts", "fullrank_advi_adam", "pathfinder", "blackjax_multipathfinder")
+KINDS = ("exact", "sampled", "third")  # of models in benchmarks/verdicts.py
 HIERARCHIES = ("eight_schools_centered", "eight_schools_noncentered")
 SEVERAL_MODES = ("planted", "two labels", "two squares")
 
@@ -47,7 +48,7 @@ def expected(_):
         for caches in ("cold", "filled")
     }
     ratios = [fit["sd_ratio"] for fit in read("hierarchies")["fits"] if "sd_ratio" in fit]
-    verdicts = [fit for kind in ("exact", "sampled") for fit in read(f"verdicts_{kind}")["fits"]]
+    verdicts = [fit for kind in KINDS for fit in read(f"verdicts_{kind}")["fits"]]
     rows = [
         [
             "from the call to the first step, twelve models, compiled for the first time",
@@ -179,9 +180,9 @@ def which_seconds(_):
     return ["method", "compile, s", "run, s", "posteriors where reached"], rows
 
 
-def verdict_counts(result):
+def verdict_counts(_):
     """How many fits got each verdict, and how many of them are wrong."""
-    rows, every = [], result["fits"] + read("verdicts_sampled")["fits"]
+    rows, every = [], [fit for kind in KINDS for fit in read(f"verdicts_{kind}")["fits"]]
     for verdict in ("good", "doubtful", "bad"):
         fits = [fit for fit in every if fit["verdict"] == verdict]
         ratios, shifts = ([fit[key] for fit in fits] for key in ("ratio", "shift"))

@@ -35,12 +35,13 @@ VERDICT = (
     " | drift {drift:.2f} ± {drift_se:.2f} | k-hat {khat:.2f} | fit, s {fit_s:.1f}"
     " | diagnostics, s {diagnostics_s:.1f}"
 )
+VERDICTS = tuple(f"verdicts_{kind}" for kind in guide.KINDS)
 
 BLOCKS = {
     "expected": Computed(
         "accuracy_planted",
         guide.expected,
-        ("accuracy_posteriordb", "hierarchies", "waiting", "verdicts_exact", "verdicts_sampled"),
+        ("accuracy_posteriordb", "hierarchies", "waiting", *VERDICTS),
     ),
     "front": Computed("peers", guide.front),
     "which-method": Computed(
@@ -49,7 +50,7 @@ BLOCKS = {
         ("accuracy_planted", "hierarchies", "nuts", "nuts_in_coordinates", "scaling"),
     ),
     "which-seconds": Computed("peers", guide.which_seconds),
-    "verdict-counts": Computed("verdicts_exact", guide.verdict_counts, ("verdicts_sampled",)),
+    "verdict-counts": Computed(VERDICTS[0], guide.verdict_counts, VERDICTS[1:]),
     "planted-short": Listing(
         "accuracy_planted",
         "fits",
@@ -100,7 +101,7 @@ BLOCKS = {
     "peers-compilation": Computed("peers", rows.peers_compilation),
     **{
         name: block
-        for kind in ("exact", "sampled")
+        for kind in guide.KINDS
         for name, block in (
             (f"confusion-{kind}", Computed(f"verdicts_{kind}", rows.confusion)),
             (f"verdicts-{kind}", Listing(f"verdicts_{kind}", "fits", "case", VERDICT)),

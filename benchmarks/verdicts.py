@@ -1,8 +1,9 @@
-"""Whether the verdict is right: two hundred fits, about half of them wrong in ways that users meet.
+"""Whether the verdict is right: 250 fits, about half of them wrong in ways that users meet.
 
     python benchmarks/verdicts.py exact [--only NAME ...]     # models with exact draws
     python benchmarks/verdicts.py sampled [--only NAME ...]   # models as users bring them
-    python benchmarks/verdicts.py references [--only NAME ...]  # what "sampled" is compared with
+    python benchmarks/verdicts.py third [--only NAME ...]     # more, written without the rules
+    python benchmarks/verdicts.py references [--only NAME ...]  # what these are compared with
 
 A fit is *wrong* where, in any dimension of the unconstrained space, its standard deviation differs
 from the reference by more than 1.25-fold, its mean by more than 0.25 standard deviations, or less
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from measure import chosen, fit, parser, save
-from problems import verdicts_exact, verdicts_sampled
+from problems import verdicts_exact, verdicts_sampled, verdicts_third
 from results import read
 
 DRAWS, MOVED = 20_000, 4000
@@ -32,6 +33,7 @@ LEVELS = (np.arange(100) + 0.5) / 100
 WRONG_RATIO, WRONG_SHIFT = 1.25, 0.25
 TAIL, WRONG_TAILS = 0.05, (0.02, 0.095)
 REFERENCES, SEED = "verdicts_references", 1
+CASES = verdicts_sampled.MODELS | verdicts_third.MODELS
 NUTS = {"draws": 2000, "tune": 1500, "chains": 4, "target_accept": 0.97}
 SETTINGS = {
     "wrong_ratio": WRONG_RATIO,
@@ -115,12 +117,16 @@ def exact(name, again):
 
 def sampled(name, again):
     """Model, reference and options of a fit of a model with draws of NUTS."""
-    case = verdicts_sampled.MODELS[name]
+    case = CASES[name]
     rows = next(r["marginals"] for r in read(REFERENCES)["models"] if r["model"] == name)
     return case.model(1 + again), Marginals.from_rows(rows), case.worse if again else {}
 
 
-SETS = {"exact": (exact, verdicts_exact.MODELS), "sampled": (sampled, verdicts_sampled.MODELS)}
+SETS = {
+    "exact": (exact, verdicts_exact.MODELS),
+    "sampled": (sampled, verdicts_sampled.MODELS),
+    "third": (sampled, verdicts_third.MODELS),
+}
 
 
 def moved_draws(approx):
@@ -219,7 +225,7 @@ def reference(name):
     """What is stored of a model's exact draws, or of nutpie's."""
     from published_models import convergence
 
-    case = verdicts_sampled.MODELS[name]
+    case = CASES[name]
     if case.draws is not None:
         draws = case.draws(case)
         return {"d": draws.shape[1], "marginals": Marginals.of(draws).to_rows()}
@@ -247,7 +253,7 @@ def main():
     command.add_argument("--first-seed", type=int, default=1)
     arguments, records = command.parse_args(), []
     if arguments.what == "references":
-        make_references(chosen(verdicts_sampled.MODELS, arguments.only))
+        make_references(chosen(CASES, arguments.only))
         return
     make, models = SETS[arguments.what]
     for name in chosen(models, arguments.only):

@@ -56,15 +56,23 @@ def on_grid(case):
     return by_grid(case.build)[1]
 
 
-def case(name, worse, **more):
-    """Register a function that builds a model in its context."""
+def registry(models):
+    """Return a decorator ``case`` that enters models in a dictionary."""
 
-    def register(build):
-        assert name not in MODELS, name
-        MODELS[name] = Case(build, worse, **more)
-        return build
+    def case(name, worse, **more):
+        """Register a function that builds a model in its context."""
 
-    return register
+        def register(build):
+            assert name not in models, name
+            models[name] = Case(build, worse, **more)
+            return build
+
+        return register
+
+    return case
+
+
+case = registry(MODELS)
 
 
 def stopped(step):
