@@ -69,6 +69,7 @@ def cost(approx):
     record = approx.history
     return {
         "steps": len(record.elbo),
+        "gradients": sum(record.n_gradients.values()),
         "seconds": round(record.run_seconds, 3),
         "compile_seconds": round(record.compile_seconds, 2),
         "stop_reason": record.stop_reason,
