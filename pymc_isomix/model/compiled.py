@@ -104,7 +104,7 @@ class CompiledModel:
         if (
             self.is_on_jax and self.is_quick
         ):  # already compiled; NumPy would take matrices one by one
-            return self._evaluate(points)[2:4]
+            return self._evaluate(points, 4)[2:]
         return self.coordinates.to_unconstrained(points)
 
     def from_unconstrained(self, points: np.ndarray) -> np.ndarray:
@@ -154,16 +154,16 @@ class CompiledModel:
         ValueError
             If the log density is random without ``pm.Minibatch``, too.
         """
-        log_density, gradient, *mapped = self._evaluate(points)[:4]
+        log_density, gradient, *mapped = self._evaluate(points, 4)
         return log_density, gradient, *(mapped or (points, np.zeros(len(points), points.dtype)))
 
     def log_density(self, points: np.ndarray) -> np.ndarray:
         """Log joint density (S,) at points (S, d); see :meth:`evaluate`."""
-        return self._evaluate(points)[0]
+        return self._evaluate(points, 2)[0]
 
     def log_density_and_gradient(self, points: np.ndarray) -> list[np.ndarray]:
         """Log density (S,) at points (S, d), and its gradient (S, d); see :meth:`evaluate`."""
-        return self._evaluate(points)[:2]
+        return self._evaluate(points, 2)[:2]
 
     def evaluate_to_learn(
         self, points: np.ndarray
@@ -235,13 +235,16 @@ class CompiledModel:
         key = "evaluate", self.backend, self.dtype, self.at_once, map_key, graph_key(self.space)
         return cached(self.model, key, self._compile)
 
-    def _evaluate(self, points):
-        """Evaluate (log density, gradient), and (z, log |dz/dy|, given values) if y is not z."""
+    def _evaluate(self, points, most=None):
+        """Evaluate (log density, gradient), and (z, log |dz/dy|, given values) if y is not z.
+
+        At most so many of them: given values of all draws may be large.
+        """
         names = self._map.parameter_shapes if self._map else ()
         parameters = [np.asarray(self._parameters[name], self.dtype) for name in names]
 
         def at(chunk):
-            return self._function(chunk, *parameters, value_of=self.space.value_of)
+            return self._function(chunk, *parameters, value_of=self.space.value_of)[:most]
 
         evaluate = _in_chunks(at, self.at_once, self.dtype, padded=self.is_on_jax)
         if not self._is_bent:
