@@ -1,12 +1,16 @@
 """Angles: every turn is one place."""
 
+from dataclasses import replace
+
 import numpy as np
 import pymc as pm
 import pytest
 
 import pymc_isomix as pmi
+from pymc_isomix.family import shape as shapes
 from pymc_isomix.model import periodic
 from pymc_isomix.model.space import FlatSpace
+from pymc_isomix.sites.blocks import BlockMixture
 
 
 def at_pi():
@@ -59,3 +63,23 @@ def test_two_turns_are_one_place():
     # the evidence is that of one turn, where the density integrates to one
     error = report["log_evidence_se"].item()
     assert report["log_evidence"].item() == pytest.approx(0.0, abs=4 * error + 1e-3)
+
+
+def test_components_of_an_angle_with_a_shape_stay():
+    """A turn of y is no turn of the angle there."""
+    params = {
+        "means": np.array([[np.pi, 0.0], [3 * np.pi, 0.0]]),
+        "log_variances": np.zeros(2),
+        "log_weights": np.log([0.5, 0.5]),
+        "metric": np.array([0.37, 1.0]),
+    }
+    approx = pmi.IsotropicMixture(params=params, model=at_pi(), random_seed=1)
+    [block] = approx.density.blocks
+    shape = shapes.identity(2)
+    shape.left[0] = 0.3
+    shaped = replace(block, coordinates=block.coordinates.with_bend(shape))
+    angles = np.array([True, False])
+    same = periodic.on_one_turn(BlockMixture.of([shaped]), angles).blocks[0].mixture
+    np.testing.assert_array_equal(same.means, block.mixture.means)
+    turned = periodic.on_one_turn(BlockMixture.of([block]), angles).blocks[0].mixture
+    assert np.ptp(turned.means[:, 0]) < 1e-9
