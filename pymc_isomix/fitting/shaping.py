@@ -109,9 +109,7 @@ def propose(
     third, left_odd, tails = _regress(0.5 * (plus - minus), units, units**3 - 3 * units)
     slope_of_elbo = second[:, None] * overlap[:, 2] + third[:, None] * overlap[:, 3]
     # the part of the score that no polynomial explains
-    there, here = (
-        shapes.directions(mean + sign * offsets, shape)[0][:2] / deviation for sign in (1, -1)
-    )
+    there, here = (_directions(mean + sign * offsets, shape)[0] / deviation for sign in (1, -1))
     even = 0.5 * (there + here) - across[:, 0].T[:, None]
     odd = 0.5 * (there - here) - across[:, 1].T[:, None] * units
     slope_of_elbo += (left_even[0] * even + left_odd[0] * odd).mean(axis=1).T
@@ -286,7 +284,7 @@ def recentre(
             [
                 np.ones_like(at),
                 new_deviation * NODES[:, None] + 0 * at,
-                *shapes.directions(at, trial)[0][:2],
+                *_directions(at, trial)[0],
             ]
         )
         jacobian = moves * slope  # (4, nodes, d)
@@ -378,7 +376,7 @@ def _information(shape, mean, deviation, excess):
     products (d, 4, 2) of left and right with the first four Hermite polynomials.
     """
     units = NODES[:, None] + np.zeros_like(mean)
-    moves, derivatives = (part[:2] for part in shapes.directions(mean + deviation * units, shape))
+    moves, derivatives = _directions(mean + deviation * units, shape)
     one = np.ones_like(units)
     moves = np.stack([one, units, *(moves / deviation)])
     scores = units * moves - np.stack([0 * one, one, *derivatives])
@@ -387,3 +385,8 @@ def _information(shape, mean, deviation, excess):
     polynomials = np.stack([one, units, units**2 - 1, units**3 - 3 * units])
     overlap = np.einsum("q,aqi,bqi->iab", WEIGHTS, polynomials, moves[2:])
     return fisher + excess[:, None, None] * between, overlap
+
+
+def _directions(points, shape):
+    """Directions and derivatives (2, S, d) of left and right, which alone are learned here."""
+    return [part[:2] for part in shapes.directions(points, shape)]

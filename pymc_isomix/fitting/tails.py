@@ -39,7 +39,7 @@ MOST_ROUNDS, MOST_AT_ONCE = 3, 8  # rounds; coordinates per round
 STRETCH = 2.0  # s
 LEAST_DIFFERENCE = 0.03  # mean squared difference of scores, in standard deviations
 WILD = 5.0  # difference to which single scores are cut
-SURE = 18.5  # chi-squared of four degrees of freedom: place, scale, left and right
+SURE = 18.5  # chi-squared that place, scale, left and right exceed by chance once in a thousand
 BY_CHANCE = 3.0  # multiple of the gain by chance that a gain must have
 LEAST_GAIN = 0.015  # nats of KL(p || q) of a round, as much as 12 % of a width; noise is a tenth
 FEWEST_EFFECTIVE = 50  # weighted draws
@@ -74,15 +74,17 @@ class Fitted:
 
     def rows(self, chosen: np.ndarray) -> np.ndarray:
         """Rows (c, d) of the matrix from whitened coordinates u to what the shape bends."""
-        one = np.zeros((len(chosen), self.mixture.n_dim), self.mixture.means.dtype)
-        one[np.arange(len(chosen)), chosen] = 1
-        return metrics.whiten_gradient(self.mixture.metric, self.pull_back(one))
+        return metrics.whiten_gradient(self.mixture.metric, self.pull_back(self._units(chosen)))
 
     def columns(self, chosen: np.ndarray) -> np.ndarray:
         """Columns (c, d), as rows, of the inverse of that matrix."""
-        one = np.zeros((len(chosen), self.mixture.n_dim), self.mixture.means.dtype)
-        one[np.arange(len(chosen)), chosen] = 1
-        return self.mixture.whiten(self.shear.undo(one) if self.shear else one)
+        units = self._units(chosen)
+        return self.mixture.whiten(self.shear.undo(units) if self.shear else units)
+
+    def _units(self, chosen):
+        units = np.zeros((len(chosen), self.mixture.n_dim), self.mixture.means.dtype)
+        units[np.arange(len(chosen)), chosen] = 1
+        return units
 
 
 def mend(
@@ -130,7 +132,7 @@ def mend(
 
 
 @dataclass(frozen=True)
-class Look:
+class _Look:
     """What a few draws show."""
 
     differences: np.ndarray  # (d,) mean squared difference of scores, in standard deviations
@@ -147,10 +149,10 @@ def _look(evaluate, fitted, rng):
     differences = (fitted.pull_back(gradient) - score) * fitted.mixture.deviations
     finite = np.isfinite(log_p) & np.isfinite(differences).all(axis=1)
     if finite.sum() < 2:
-        return Look(np.zeros(y.shape[1]), -np.inf, np.inf)
+        return _Look(np.zeros(y.shape[1]), -np.inf, np.inf)
     squares = np.minimum(differences[finite] ** 2, WILD**2)
     away = (log_p - log_q)[finite]
-    return Look(squares.mean(axis=0), away.mean(), away.std() / np.sqrt(len(away)))
+    return _Look(squares.mean(axis=0), away.mean(), away.std() / np.sqrt(len(away)))
 
 
 class _Stretched:
@@ -160,8 +162,8 @@ class _Stretched:
         self.white, self.n_chosen = fitted.mixture.whitened, len(chosen)
         self.noise, _ = self.white.draw(n_draws, rng)
         self.rows = fitted.rows(chosen)  # l_i
-        self.covariances = [covariance_along(self.white, row) for row in self.rows]
-        self.along = [c / (row @ c) for row, c in zip(self.rows, self.covariances, strict=True)]
+        covariances = [_covariance_along(self.white, row) for row in self.rows]
+        self.along = [c / (row @ c) for row, c in zip(self.rows, covariances, strict=True)]
         # two parts are plain
         own = np.arange(n_draws) % (self.n_chosen + 2)
         for i in range(self.n_chosen):
@@ -182,7 +184,7 @@ class _Stretched:
         return log_r - np.log(self.n_chosen + 2)
 
 
-def covariance_along(white: Mixture, row: np.ndarray) -> np.ndarray:
+def _covariance_along(white, row):
     """Covariances (d,) of whitened coordinates u with l u, for a row l (d,)."""
     means = white.means
     within = white.weights @ np.exp(white.log_variances)
@@ -192,9 +194,8 @@ def covariance_along(white: Mixture, row: np.ndarray) -> np.ndarray:
 class _Change:
     r"""The density of draws x under changes of place, scale and shape of some coordinates.
 
-    :math:`x = S(s)`, with :math:`s = m + e^b (v - m) + a \sigma` and v distributed as the fit.
-    The changes (6, c) are a, b, left and right, and place and
-    log width of the bend.
+    :math:`x = S(s)`, with :math:`s = m + e^b (v - m) + a \sigma` and v distributed as the fit. The
+    changes (6, c) are a, b, left and right, and place and log width of the bend.
     """
 
     def __init__(self, fitted, chosen, noise):
@@ -202,8 +203,7 @@ class _Change:
         rows, self.columns = fitted.rows(chosen), fitted.columns(chosen)
         self.centre = fitted.sheared(fitted.mixture.mean[None])[0]
         self.mean = self.centre[chosen]
-        variances = [row @ covariance_along(self.white, row) for row in rows]
-        self.deviation = np.sqrt(variances)
+        self.deviation = np.sqrt([row @ _covariance_along(self.white, row) for row in rows])
         self.old = self.mean + noise @ rows.T
         shape = Shape(*(part[chosen] for part in fitted.shape))
         shaped = shapes.is_shaped(shape)

@@ -12,7 +12,6 @@ from pymc_isomix.sites.coordinates import PSEUDO, SHEAR
 PRECISION_BOUNDS = 0.2, 8.0  # smallest and largest precision, relative to that of the draws
 LEAST_EIGENVALUE = 1e-3  # of the matrix of partial correlations
 FEW = 100  # draws, for the typical change of a unit
-FEW = 100  # draws, for the typical change of a unit
 
 
 class Target:

@@ -157,9 +157,9 @@ def test_the_tail_of_the_logarithm_of_a_scale_is_mended():
     y, _ = mended.mixture.draw(100_000, np.random.default_rng(9))
     z = shapes.bend(y, mended.shape)[0][:, 0]
     errors = np.quantile(z, levels) - exact
-    at_start = -0.5 + deviation * stats.norm.ppf(levels) - exact
-    # the start is 2.2, .8, .1 and .04 off; 3000 weights give these quantiles to .3, .1, .05, .05
-    assert np.all(abs(errors) < np.maximum(0.45 * abs(at_start), 0.1)), errors
+    # the start is 2.2, .83, .13 and .05 off; twenty seeds leave .46 +- .12, .18 +- .06, 0 +- .03
+    # and -.01 +- .02, of which these bounds are three standard deviations away
+    assert np.all(abs(errors) < [0.85, 0.36, 0.09, 0.08]), errors
 
 
 @pytest.mark.parametrize("nothing", [-np.inf, np.nan])
