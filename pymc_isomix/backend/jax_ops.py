@@ -77,7 +77,8 @@ class InChunks(Op):
         self.inputs, self.outputs, self.n_chunks = inputs, outputs, n_chunks
 
     def make_node(self, *inputs: Any) -> Any:  # noqa: D102
-        shapes = [(self.n_chunks * one.type.shape[0], *one.type.shape[1:]) for one in self.outputs]
+        n_points = self.n_chunks * self.inputs[0].type.shape[0]
+        shapes = [(n_points, *one.type.shape[1:]) for one in self.outputs]
         whole = [
             one.type.clone(shape=shape)() for one, shape in zip(self.outputs, shapes, strict=True)
         ]

@@ -19,7 +19,7 @@ import numpy as np
 
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.fitting import shaping
-from pymc_isomix.fitting.target import Target
+from pymc_isomix.fitting.target import Target, least_squares
 
 LEAST_DRAWS, DRAWS_PER_DIMENSION = 150, 3  # per batch, for a dense metric
 FEW_DRAWS = 50  # per batch that finds coordinates under a diagonal metric
@@ -28,15 +28,19 @@ LARGEST_SHIFT = 0.7  # of the mean per step, in standard deviations per root of 
 MOST_BATCHES, MOST_REFUSALS = 20, 4
 REFUSED, ACCEPTED = 1 / 3, 1.5  # factors of the damping
 QUIET, N_QUIET = 0.02, 2  # nats of gain of a quiet step; number of such steps that end the fit
+QUIET_SHARE = 0.01  # of the KL left: more than QUIET where no Gaussian is near
+NOISY, N_AVERAGED = 0.4, 3  # nats of KL left, above which the last steps are averaged; their number
 CLEAR, N_QUIET_IN_NOISE = 0.2, 6  # nats of noise, above which six quiet steps are needed
 WINDOW = 4  # batches that are compared with as many before; more if more must be quiet
 ALLOWED_FALL, LARGEST_FALL = 0.02, 3.0  # nats, in addition to two standard errors; in total
 WILD, WILD_NATS = 20.0, 10.0  # median deviations, beyond which a draw is left out of a regression
+NORMAL = 1.4826  # standard deviation per median absolute deviation of a normal distribution
 LEAST_FINITE, LARGEST_DEVIATION = 0.9, 10.0  # share of draws, and nats, of a useful Gaussian
 GAMMA = 0.3  # step size of the steps with few draws
 LARGEST_LOG_CHANGE, LARGEST_FEW_SHIFT = 0.4, 0.3  # bounds of these steps, as for the mixture
 ROUND, MOST_ROUNDS = 20, 10  # steps with few draws per round; number of rounds
 NARROW, N_NARROW = 0.1, 4  # standard deviation of draws around an end; number of rounds
+TINY = 1e-300
 DIFFERENCE, LEAST_PRECISION = 1e-4, 0.05  # of the Hessian by finite differences
 
 
@@ -132,6 +136,12 @@ class Batch(NamedTuple):
         away, _ = self._reach()  # of a typical draw, because a few may be any number of nats away
         return np.median(np.abs(away)) < LARGEST_DEVIATION
 
+    @property
+    def typical_divergence(self) -> float:
+        r"""KL(q || p), nats, as if all draws were like the half of them nearest to the median."""
+        away, _ = self._reach()
+        return 0.5 * (NORMAL * np.median(np.abs(away))) ** 2 if len(away) else np.inf
+
     def tame(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Leave out draws with wild log weights: (noise, points, gradients)."""
         away, reach = self._reach()
@@ -178,7 +188,11 @@ class Newton(NamedTuple):
 
     @classmethod
     def of(cls, batch: Batch) -> "Newton":
-        """Regress scores on noise: jointly, or per dimension under a diagonal L."""
+        """Regress scores on noise: jointly, or per dimension under a diagonal L.
+
+        Entries of A beside its diagonal are shrunk by their noise, alone or all together, whichever
+        leaves more.
+        """
         noise, _, gradients = batch.tame()
         root = batch.gaussian.root
         if root.ndim == 1:
@@ -187,11 +201,15 @@ class Newton(NamedTuple):
             curvature = -(apart * scores).mean(axis=0) / (apart**2).mean(axis=0)
             return cls(curvature, None, scores.mean(axis=0))
         scores = gradients @ root
-        design = np.concatenate([np.ones((len(noise), 1)), noise], axis=1)
-        normal = design.T @ design
-        normal[np.diag_indices_from(normal)] += 1e-8
-        slopes = np.linalg.solve(normal, design.T @ scores)[1:]
-        return cls(*np.linalg.eigh(-(slopes + slopes.T) / 2), scores.mean(axis=0))
+        slopes, errors = least_squares(noise - noise.mean(axis=0), scores)
+        curvature, errors = -(slopes + slopes.T) / 2, (errors + errors.T) / 4
+        across = ~np.eye(len(slopes), dtype=bool)
+        squares, noisy = curvature**2 * across, errors * across
+        # what the noise of a few draws per dimension makes of many small entries is no curvature
+        whole = np.clip(1 - noisy.sum() / (squares.sum() + TINY), 0, 1)
+        shrunk = np.maximum(whole, squares / (squares + 4 * noisy + TINY))
+        curvature *= np.where(across, shrunk, 1.0)
+        return cls(*np.linalg.eigh(curvature), scores.mean(axis=0))
 
     def step(self, gaussian: Gaussian, damping: float) -> Gaussian:
         """Take a damped step: mean and root move, within bounds."""
@@ -254,6 +272,7 @@ def fit(
         n_draws = max(LEAST_DRAWS, per_dimension * gaussian.n_dim)
     batch, damping, n_quiet = draw(target, gaussian, n_draws, rng), 1.0, 0
     best, was_lucky, elbos = batch, False, list[tuple[float, float]]()
+    n_averaged = None  # while steps are whole
     on_batch(batch)
 
     def fall(old, new):
@@ -282,24 +301,35 @@ def fit(
             batch, was_lucky = draw(target, batch.gaussian, n_draws, rng), True
             continue
         was_lucky = False
-        n_quiet = n_quiet + 1 if fell > -QUIET else 0
         batch = ahead
+        quiet = max(QUIET, QUIET_SHARE * batch.typical_divergence)
+        in_noise = with_shape and error > CLEAR
+        n_quiet = n_quiet + 1 if fell > -(error if in_noise else quiet) else 0
         judged = batch.cut() if with_shape else batch
         elbos.append((judged.elbo, judged.standard_error))
         best = batch if fall(best, batch)[0] < 0 else best
         on_batch(batch)
         if should_stop(batch):
             break
-        enough = N_QUIET if error < CLEAR or not with_shape else N_QUIET_IN_NOISE
-        is_quiet = n_quiet >= enough and damping == 1.0
-        if is_quiet or _has_stopped_rising(elbos, max(WINDOW, enough)):
+        if n_averaged is not None:
+            n_averaged += 1
+        else:
+            enough = N_QUIET_IN_NOISE if in_noise else N_QUIET
+            is_quiet = n_quiet >= enough and (in_noise or damping == 1.0)
+            if is_quiet or _has_stopped_rising(elbos, max(WINDOW, enough), quiet):
+                n_averaged = 0 if batch.typical_divergence > NOISY else N_AVERAGED
+        if n_averaged == N_AVERAGED:
             break
-        damping = min(1.0, ACCEPTED * damping)
+        if n_averaged is None:
+            damping = min(1.0, ACCEPTED * damping)
+        else:
+            # a batch's curvature is noisy; the mean of several is less so
+            damping = 1 / (n_averaged + 2)
     fell, error = fall(best, batch)  # in many small falls, each of them within its noise
     return best if fell > error else batch
 
 
-def _has_stopped_rising(elbos, window):
+def _has_stopped_rising(elbos, window, quiet):
     """Tell whether the latest ELBOs are no higher than as many before, within their noise.
 
     The noise of single batches may hide for long that they gain nothing. Medians are compared,
@@ -310,12 +340,14 @@ def _has_stopped_rising(elbos, window):
     elbos : list of pairs
         ELBO and its standard error, of each accepted batch.
     window : int
+    quiet : float
+        Nats that count as nothing.
     """
     if len(elbos) < 2 * window:
         return False
     values, errors = np.array(elbos[-2 * window :]).T
     error = np.median(errors) * np.sqrt(2 / window)
-    return np.median(values[window:]) - np.median(values[:window]) < max(QUIET, error)
+    return np.median(values[window:]) - np.median(values[:window]) < max(quiet, error)
 
 
 def settle_coordinates(

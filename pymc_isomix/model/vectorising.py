@@ -12,6 +12,7 @@ from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.scan.op import Scan
 from pytensor.tensor.blockwise import Blockwise
+from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.linalg.decomposition.cholesky import Cholesky
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type import TensorType
@@ -22,6 +23,7 @@ from pymc_isomix.backend.jax_ops import InChunks
 logger = logging.getLogger(__name__)
 
 CACHE = 2**20  # bytes for the matrices of the points that are evaluated at once
+CACHE_OF_TERMS = 2**21  # bytes for the largest term of the log density at these points
 
 
 def batch(outputs: list[Values], point: Values, points: Values) -> list:
@@ -48,7 +50,9 @@ def batch_in_chunks(outputs: list[Values], point: Values, points: Values) -> lis
     if jax.default_backend() != "cpu":
         return batch(outputs, point, points)
     n_points = points.type.shape[0]
-    least = n_points * max(map(_bytes_of_root, ancestors(outputs)), default=0) / CACHE
+    nodes = list(ancestors(outputs))
+    roots, terms = (max(map(size, nodes), default=0) for size in (_bytes_of_root, _bytes_of_term))
+    least = n_points * max(roots / CACHE, terms / CACHE_OF_TERMS)
     divisors = (n for n in range(1, n_points) if n_points % n == 0)
     n_chunks = next((n for n in divisors if n >= least), 1)
     if n_chunks == 1:
@@ -65,6 +69,17 @@ def _bytes_of_root(variable):
     op = op.core_op if isinstance(op, Blockwise) else op
     if not isinstance(op, Cholesky) or None in variable.type.shape:
         return 0
+    return _bytes(variable)
+
+
+def _bytes_of_term(variable):
+    """Bytes of an elementwise result of known size; zero for other Ops."""
+    is_elementwise = variable.owner and isinstance(variable.owner.op, Elemwise)
+    known = bool(is_elementwise) and None not in variable.type.shape
+    return _bytes(variable) if known else 0
+
+
+def _bytes(variable):
     return math.prod(variable.type.shape) * np.dtype(variable.dtype).itemsize
 
 

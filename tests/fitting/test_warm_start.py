@@ -276,10 +276,10 @@ def test_the_rest_of_a_chain_leads_to_the_heavier_mode():
 class SkewBesideAChain(Target):
     """The logarithms of half normal variables, and elements that are correlated or not."""
 
-    has_chains, n_rest, n_time = True, 4, 20
+    has_chains, n_time = True, 20
 
-    def __init__(self, correlation):
-        n = self.n_time
+    def __init__(self, correlation, n_rest=4):
+        n, self.n_rest = self.n_time, n_rest
         self.of_chains = np.arange(self.n_rest + n) >= self.n_rest
         neighbours = np.eye(n, k=1) + np.eye(n, k=-1)
         self.precision = np.eye(n) - correlation * neighbours
@@ -293,9 +293,9 @@ class SkewBesideAChain(Target):
 
 @pytest.mark.parametrize(("correlation", "is_dense"), [(0.0, False), (0.45, True)])
 def test_only_elements_that_are_correlated_get_a_dense_metric(correlation, is_dense):
-    """However far from a Gaussian the rest is: four half normals leave a deviation above 1."""
-    target, rng = SkewBesideAChain(correlation), np.random.default_rng(3)
-    starts = 0.1 * rng.normal(size=(3, 24))
+    """However far from a Gaussian the rest is: twelve half normals leave a deviation above 1."""
+    target, rng = SkewBesideAChain(correlation, n_rest=12), np.random.default_rng(3)
+    starts = 0.1 * rng.normal(size=(3, 32))
     [batch] = warm_start.warm_start(target, starts, {}, rng, explores=False)
     assert batch.deviation > warm_start.NEARLY
     assert (batch.gaussian.root.ndim == 2) == is_dense

@@ -6,11 +6,12 @@ import pytensor.tensor as pt
 import pytest
 
 from pymc_isomix.backend.compilation import mode_for_xla
-from pymc_isomix.backend.jax_ops import InChunks
+from pymc_isomix.backend.jax_ops import InChunks, teach_jax
 from pymc_isomix.model import vectorising
 from pymc_isomix.model.vectorising import batch, batch_in_chunks
 
 pytest.importorskip("jax")
+teach_jax()
 N = 5
 
 
@@ -47,3 +48,19 @@ def test_chunks_divide_the_points_where_matrices_are_large(monkeypatch):
         assert chunks_of(batch_in_chunks(*graph(n_points)[:3])) == expected
     monkeypatch.setattr(vectorising, "CACHE", 2**20)
     assert chunks_of(batch_in_chunks(*graph(12)[:3])) == 1
+
+
+def test_chunks_divide_the_points_where_terms_are_large(monkeypatch):
+    point, points = pt.vector(shape=(N,)), pt.matrix(shape=(12, N))
+    rows = np.random.default_rng(0).normal(size=(40, N))
+    unknown = pytensor.shared(np.ones(3))  # whose results have no length of their own
+    outputs = [pt.exp(rows @ point).sum(), point * 2, unknown[:2] * point[0]]
+    for bytes_at_once, expected in ((12 * 40 * 8, 1), (3 * 40 * 8, 4), (40 * 8, 1)):
+        monkeypatch.setattr(vectorising, "CACHE_OF_TERMS", bytes_at_once)
+        assert chunks_of(batch_in_chunks(outputs, point, points)) == expected
+    monkeypatch.setattr(vectorising, "CACHE_OF_TERMS", 3 * 40 * 8)
+    pairs = batch_in_chunks(outputs, point, points), batch(outputs, point, points)
+    function = pytensor.function([points], [*pairs[0], *pairs[1]], mode=mode_for_xla("JAX"))
+    found = function(np.random.default_rng(0).normal(size=(12, N)))
+    for ours, expected in zip(found[:3], found[3:], strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-12)
