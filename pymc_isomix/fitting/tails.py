@@ -40,6 +40,7 @@ STRETCH = 2.0  # s
 LEAST_DIFFERENCE = 0.03  # mean squared difference of scores, in standard deviations
 WILD = 5.0  # difference to which single scores are cut
 SURE = 18.5  # chi-squared that place, scale, left and right exceed by chance once in a thousand
+LIKELY, MOST_SAMPLES = 9.5, 4  # once in twenty, where more draws decide; samples of draws
 BY_CHANCE = 3.0  # multiple of the gain by chance that a gain must have
 LEAST_GAIN = 0.015  # nats of KL(p || q) of a round, as much as 12 % of a width; noise is a tenth
 FEWEST_EFFECTIVE = 50  # weighted draws
@@ -156,29 +157,32 @@ def _look(evaluate, fitted, rng):
 
 
 class _Stretched:
-    """Whitened draws of a mixture, stretched along some coordinates (c,), and their density r."""
+    """A mixture in whitened coordinates, stretched along some coordinates (c,): the density r."""
 
-    def __init__(self, fitted, chosen, n_draws, rng):
+    def __init__(self, fitted, chosen):
         self.white, self.n_chosen = fitted.mixture.whitened, len(chosen)
-        self.noise, _ = self.white.draw(n_draws, rng)
         self.rows = fitted.rows(chosen)  # l_i
         covariances = [_covariance_along(self.white, row) for row in self.rows]
         self.along = [c / (row @ c) for row, c in zip(self.rows, covariances, strict=True)]
+
+    def draw(self, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw u (S, d)."""
+        noise, _ = self.white.draw(n_draws, rng)
         # two parts are plain
         own = np.arange(n_draws) % (self.n_chosen + 2)
         for i in range(self.n_chosen):
             of_i = own == i
-            self.noise[of_i] = self._stretch(self.noise[of_i], i, STRETCH)
+            noise[of_i] = self._stretch(noise[of_i], i, STRETCH)
+        return noise
 
     def _stretch(self, noise, i, factor):
         # A_i = I + (s - 1) a_i l_i
         return noise + (factor - 1) * (noise @ self.rows[i])[:, None] * self.along[i]
 
-    @property
-    def log_density(self) -> np.ndarray:
-        """Log r of u at the draws, (S,)."""
-        back = [self._stretch(self.noise, i, 1 / STRETCH) for i in range(self.n_chosen)]
-        log_q = [self.white.log_density_and_score(noise)[0] for noise in (self.noise, *back)]
+    def log_density(self, noise: np.ndarray) -> np.ndarray:
+        """Log r (S,) of u (S, d)."""
+        back = [self._stretch(noise, i, 1 / STRETCH) for i in range(self.n_chosen)]
+        log_q = [self.white.log_density_and_score(at)[0] for at in (noise, *back)]
         log_parts = [np.log(2), *[-np.log(STRETCH)] * self.n_chosen]
         log_r = np.logaddexp.reduce(np.array(log_q) + np.array(log_parts)[:, None])
         return log_r - np.log(self.n_chosen + 2)
@@ -260,21 +264,26 @@ class _Change:
 
 def _mend_at(evaluate, fitted, chosen, n_draws, rng):
     """Mend some coordinates, where weights show that it is needed."""
-    stretched = _Stretched(fitted, chosen, n_draws, rng)
-    change = _Change(fitted, chosen, stretched.noise)
-    y = fitted.mixture.mean + fitted.mixture.unwhiten(stretched.noise)
-    x, log_slope, _ = shapes.bend(fitted.sheared(y), fitted.shape)
-    log_p = evaluate(x)[0] + log_slope.sum(axis=1)
-    log_r = stretched.log_density
+    stretched = _Stretched(fitted, chosen)
+    noise, log_p = np.empty((0, fitted.mixture.n_dim)), np.empty(0)
     none = np.zeros((6, len(chosen)))
-    log_q, slopes = change.evaluate(none)
-    weights, own = _truncated(log_p - log_r), _normalised(log_q - log_r)
-    if not 1 / np.sum(weights**2) >= FEWEST_EFFECTIVE or not np.isfinite(slopes).all():
-        return fitted
-    wanted = _are_wanted(weights, own, slopes[:, :4])
+    for _ in range(MOST_SAMPLES):
+        more = stretched.draw(n_draws, rng)
+        y = fitted.mixture.mean + fitted.mixture.unwhiten(more)
+        x, log_slope, _ = shapes.bend(fitted.sheared(y), fitted.shape)
+        noise = np.concatenate([noise, more])
+        log_p = np.concatenate([log_p, evaluate(x)[0] + log_slope.sum(axis=1)])
+        log_r = stretched.log_density(noise)
+        log_q, slopes = _Change(fitted, chosen, noise).evaluate(none)
+        weights, own = _truncated(log_p - log_r), _normalised(log_q - log_r)
+        if not 1 / np.sum(weights**2) >= FEWEST_EFFECTIVE or not np.isfinite(slopes).all():
+            return fitted
+        wanted, may_be = _are_wanted(weights, own, slopes[:, :4])
+        if not (may_be & ~wanted).any():
+            break
     if not wanted.any():
         return fitted
-    change = _Change(fitted, chosen[wanted], stretched.noise)
+    change = _Change(fitted, chosen[wanted], noise)
 
     def loss(flat):
         log_q, slopes = change.evaluate(flat.reshape(6, -1))
@@ -293,7 +302,7 @@ def _mend_at(evaluate, fitted, chosen, n_draws, rng):
 
 
 def _are_wanted(weights, own, slopes):
-    """Tell which coordinates gain surely and by more than chance, (c,) booleans."""
+    """Tell which coordinates gain surely and by more than chance, and which may: (c,) booleans."""
     excess = weights - own
     slope = np.einsum("s,sai->ia", excess, slopes)
     noise = np.einsum("s,sai,sbi->iab", excess**2, slopes, slopes)
@@ -306,7 +315,8 @@ def _are_wanted(weights, own, slopes):
         for matrix in (noise, fisher)
     )
     chance = np.einsum("iaa->i", np.linalg.solve(fisher, noise))
-    return (chi_squared > SURE) & (gain > BY_CHANCE * chance)
+    may_be = (chi_squared > LIKELY) & (gain > np.maximum(chance, LEAST_GAIN))
+    return (chi_squared > SURE) & (gain > BY_CHANCE * chance), may_be
 
 
 def _normalised(log_weights):
