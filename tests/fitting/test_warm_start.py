@@ -316,7 +316,8 @@ def test_a_bend_that_a_shape_covers_is_no_further_mode():
     assert along_bend(target, straight, []) == [straight]
     # where it has none, no valley is in between: a further Gaussian there, for the same mixture
     both = along_bend(target, straight, [other])
-    assert both[0] is straight and len(both) == 2
+    assert both[0] is straight
+    assert len(both) == 2
     assert warm_start.lie_along_bend(target, both)
     wide = Gaussian(mean, np.where(np.arange(24) == 0, 3.0, 1.0), {})
     batch = second_order.draw(target, wide, 50, np.random.default_rng(2))
