@@ -320,11 +320,8 @@ def fit(
                 n_averaged = 0 if batch.typical_divergence > NOISY else N_AVERAGED
         if n_averaged == N_AVERAGED:
             break
-        if n_averaged is None:
-            damping = min(1.0, ACCEPTED * damping)
-        else:
-            # a batch's curvature is noisy; the mean of several is less so
-            damping = 1 / (n_averaged + 2)
+        # a batch's curvature is noisy; the mean of several, which falling steps take, is less so
+        damping = min(1.0, ACCEPTED * damping) if n_averaged is None else 1 / (n_averaged + 2)
     fell, error = fall(best, batch)  # in many small falls, each of them within its noise
     return best if fell > error else batch
 
