@@ -209,7 +209,8 @@ class Newton(NamedTuple):
         whole = np.clip(1 - noisy.sum() / (squares.sum() + TINY), 0, 1)
         shrunk = np.maximum(whole, squares / (squares + 4 * noisy + TINY))
         curvature *= np.where(across, shrunk, 1.0)
-        return cls(*np.linalg.eigh(curvature), scores.mean(axis=0))
+        curvatures, directions = np.linalg.eigh(curvature)
+        return cls(curvatures, directions, scores.mean(axis=0))
 
     def step(self, gaussian: Gaussian, damping: float) -> Gaussian:
         """Take a damped step: mean and root move, within bounds."""
