@@ -19,9 +19,9 @@ import numpy as np
 
 from pymc_isomix.family import metric as metrics
 from pymc_isomix.fitting import shaping
-from pymc_isomix.fitting.target import Target, least_squares
+from pymc_isomix.fitting.target import Target
 
-LEAST_DRAWS, DRAWS_PER_DIMENSION = 150, 3  # per batch, for a dense metric
+LEAST_DRAWS, DRAWS_PER_DIMENSION = 150, 2  # per batch, for a dense metric
 FEW_DRAWS = 50  # per batch that finds coordinates under a diagonal metric
 LEAST_CURVATURE, LARGEST_CURVATURE = 0.2, 8.0  # of A in one step
 LARGEST_SHIFT = 0.7  # of the mean per step, in standard deviations per root of d
@@ -29,7 +29,6 @@ MOST_BATCHES, MOST_REFUSALS = 20, 4
 REFUSED, ACCEPTED = 1 / 3, 1.5  # factors of the damping
 QUIET, N_QUIET = 0.02, 2  # nats of gain of a quiet step; number of such steps that end the fit
 QUIET_SHARE = 0.01  # of the KL left: more than QUIET where no Gaussian is near
-NOISY, N_AVERAGED = 0.4, 3  # nats of KL left, above which the last steps are averaged; their number
 CLEAR, N_QUIET_IN_NOISE = 0.2, 6  # nats of noise, above which six quiet steps are needed
 WINDOW = 4  # batches that are compared with as many before; more if more must be quiet
 ALLOWED_FALL, LARGEST_FALL = 0.02, 3.0  # nats, in addition to two standard errors; in total
@@ -40,7 +39,7 @@ GAMMA = 0.3  # step size of the steps with few draws
 LARGEST_LOG_CHANGE, LARGEST_FEW_SHIFT = 0.4, 0.3  # bounds of these steps, as for the mixture
 ROUND, MOST_ROUNDS = 20, 10  # steps with few draws per round; number of rounds
 NARROW, N_NARROW = 0.1, 4  # standard deviation of draws around an end; number of rounds
-TINY = 1e-300
+TINY, RIDGES = 1e-300, np.geomspace(1e-10, 1e6, 81)
 DIFFERENCE, LEAST_PRECISION = 1e-4, 0.05  # of the Hessian by finite differences
 
 
@@ -188,11 +187,7 @@ class Newton(NamedTuple):
 
     @classmethod
     def of(cls, batch: Batch) -> "Newton":
-        """Regress scores on noise: jointly, or per dimension under a diagonal L.
-
-        Entries of A beside its diagonal are shrunk by their noise, alone or all together, whichever
-        leaves more.
-        """
+        """Regress scores on noise: jointly, or per dimension under a diagonal L."""
         noise, _, gradients = batch.tame()
         root = batch.gaussian.root
         if root.ndim == 1:
@@ -201,14 +196,7 @@ class Newton(NamedTuple):
             curvature = -(apart * scores).mean(axis=0) / (apart**2).mean(axis=0)
             return cls(curvature, None, scores.mean(axis=0))
         scores = gradients @ root
-        slopes, errors = least_squares(noise - noise.mean(axis=0), scores)
-        curvature, errors = -(slopes + slopes.T) / 2, (errors + errors.T) / 4
-        across = ~np.eye(len(slopes), dtype=bool)
-        squares, noisy = curvature**2 * across, errors * across
-        # what the noise of a few draws per dimension makes of many small entries is no curvature
-        whole = np.clip(1 - noisy.sum() / (squares.sum() + TINY), 0, 1)
-        shrunk = np.maximum(whole, squares / (squares + 4 * noisy + TINY))
-        curvature *= np.where(across, shrunk, 1.0)
+        curvature = regressed(noise, scores)
         curvatures, directions = np.linalg.eigh(curvature)
         return cls(curvatures, directions, scores.mean(axis=0))
 
@@ -231,6 +219,38 @@ class Newton(NamedTuple):
         shift *= min(1.0, longest / max(np.linalg.norm(shift), 1e-300))
         mean = gaussian.mean + gaussian.unwhiten(shift[None])[0]
         return Gaussian(mean, root, gaussian.parameters)
+
+
+def regressed(noise: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    r"""Curvature A (d, d) by ridge regression of whitened scores (S, d) on noise (S, d).
+
+    The even part of the scores has no slope, so that antithetic pairs leave only the odd part, with
+    half as many values. A is near the identity where L is right: entries of I - A are normal a
+    priori, and their variance maximises the marginal likelihood. The estimate is exact where the
+    score is linear and there are more pairs than dimensions. Elsewhere the noise of few draws
+    would outweigh many small entries.
+
+    References
+    ----------
+    .. [1] MacKay (1992), Bayesian interpolation, Neural Computation 4, 415-447.
+    """
+    first, opposite = shaping.pairs(noise)
+    if 4 * len(first) > len(noise):
+        noise, scores = noise[first], (scores[first] - scores[opposite]) / 2
+    else:  # many draws lie outside the support
+        noise, scores = noise - noise.mean(axis=0), scores - scores.mean(axis=0)
+    left, n_dim = scores + noise, noise.shape[1]
+    squares, vectors = np.linalg.eigh(noise.T @ noise)
+    known = squares > 1e-10 * squares[-1]
+    squares, vectors = squares[known], vectors[:, known]
+    projected = vectors.T @ (noise.T @ left)
+    explained = (projected**2).sum(axis=1) / squares
+    unexplained = max((left**2).sum() - explained.sum(), 0.0)
+    ratios = squares / RIDGES[:, None]  # of the variances of signal and noise
+    noise_variance = (unexplained + (explained / (1 + ratios)).sum(axis=1)) / left.size + TINY
+    evidence = -len(left) * np.log(noise_variance) - np.log1p(ratios).sum(axis=1)
+    slopes = vectors @ (projected / (squares + RIDGES[evidence.argmax()])[:, None])
+    return np.eye(n_dim) - (slopes + slopes.T) / 2
 
 
 def fit(
@@ -273,7 +293,6 @@ def fit(
         n_draws = max(LEAST_DRAWS, per_dimension * gaussian.n_dim)
     batch, damping, n_quiet = draw(target, gaussian, n_draws, rng), 1.0, 0
     best, was_lucky, elbos = batch, False, list[tuple[float, float]]()
-    n_averaged = None  # while steps are whole
     on_batch(batch)
 
     def fall(old, new):
@@ -312,17 +331,11 @@ def fit(
         on_batch(batch)
         if should_stop(batch):
             break
-        if n_averaged is not None:
-            n_averaged += 1
-        else:
-            enough = N_QUIET_IN_NOISE if in_noise else N_QUIET
-            is_quiet = n_quiet >= enough and (in_noise or damping == 1.0)
-            if is_quiet or _has_stopped_rising(elbos, max(WINDOW, enough), quiet):
-                n_averaged = 0 if batch.typical_divergence > NOISY else N_AVERAGED
-        if n_averaged == N_AVERAGED:
+        enough = N_QUIET_IN_NOISE if in_noise else N_QUIET
+        is_quiet = n_quiet >= enough and (in_noise or damping == 1.0)
+        if is_quiet or _has_stopped_rising(elbos, max(WINDOW, enough), quiet):
             break
-        # a batch's curvature is noisy; the mean of several, which falling steps take, is less so
-        damping = min(1.0, ACCEPTED * damping) if n_averaged is None else 1 / (n_averaged + 2)
+        damping = min(1.0, ACCEPTED * damping)
     fell, error = fall(best, batch)  # in many small falls, each of them within its noise
     return best if fell > error else batch
 

@@ -88,7 +88,7 @@ def propose(
     shear : Shear, optional
         What comes before the shape, which then bends sheared draws.
     """
-    first, opposite = _pairs(noise)
+    first, opposite = pairs(noise)
     gradient, noise = np.concatenate([gradient[first], gradient[opposite]]), noise[first]
     deviation, offsets, pull, excess = _of_gaussian(root, noise, shear)
     if shear:
@@ -210,7 +210,7 @@ def is_wanted(target: Any, batch: Any) -> bool:
 
 def _has_few_pairs(batch):
     """Tell whether too few antithetic pairs lie in the support."""
-    return len(_pairs(batch.noise)[0]) < LEAST_PAIRS
+    return len(pairs(batch.noise)[0]) < LEAST_PAIRS
 
 
 def _before_shape(gaussian, shear):
@@ -321,8 +321,8 @@ def recentre(
     return Shape(*parts), mean, root
 
 
-def _pairs(noise):
-    """Find antithetic pairs of draws: places of both, (P,) each."""
+def pairs(noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find antithetic pairs of draws (S, d): places of both, (P,) each."""
     size = np.abs(noise[:, 0])
     order = np.lexsort((noise[:, 0], size))
     first, opposite = order[1:], order[:-1]  # the positive one comes last

@@ -271,8 +271,8 @@ class ModelTarget(Target):
                 yield site.form, self.map.place_of(site), of_site, given
 
 
-def least_squares(offsets: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Regress values (S, d) on centred draws (S, n): slopes (n, d), and their variances (n, d)."""
+def _least_squares(offsets, values):
+    """Regress values (S, d) on draws (S, n): slopes (n, d), and their variances (n, d)."""
     n_draws, n = offsets.shape
     normal = offsets.T @ offsets
     normal[np.diag_indices(n)] *= 1 + 1e-8
@@ -288,7 +288,7 @@ def _given_others(offsets, gradients):
     The matrix (n, n) has a unit diagonal, and its entries are shrunk by their noise. The deviations
     (n,) are conditional on all others.
     """
-    slopes, errors = least_squares(offsets, gradients)
+    slopes, errors = _least_squares(offsets, gradients)
     precisions, errors = -(slopes + slopes.T) / 2, (errors + errors.T) / 4
     variances = offsets.var(axis=0)
     own = np.clip(np.diagonal(precisions), *(bound / variances for bound in PRECISION_BOUNDS))
@@ -307,7 +307,7 @@ def _regression(offsets, values, rows):
     Each column is shrunk by what noise has made of it as a whole: thousands of small slopes may
     count together, where each alone is hardly beyond its error.
     """
-    slopes, errors = least_squares(offsets, values)
+    slopes, errors = _least_squares(offsets, values)
     total = (slopes[:, rows] ** 2).sum(axis=1) + 1e-300
     signal = np.clip(1 - errors[:, rows].sum(axis=1) / total, 0, 1)
     return (slopes * signal[:, None] * rows).T
