@@ -276,10 +276,10 @@ def test_the_rest_of_a_chain_leads_to_the_heavier_mode():
 class SkewBesideAChain(Target):
     """The logarithms of half normal variables, and elements that are correlated or not."""
 
-    has_chains, n_time = True, 20
+    has_chains, n_rest, n_time = True, 4, 20
 
-    def __init__(self, correlation, n_rest=4):
-        n, self.n_rest = self.n_time, n_rest
+    def __init__(self, correlation, n_rest=None):
+        n, self.n_rest = self.n_time, n_rest or self.n_rest
         self.of_chains = np.arange(self.n_rest + n) >= self.n_rest
         neighbours = np.eye(n, k=1) + np.eye(n, k=-1)
         self.precision = np.eye(n) - correlation * neighbours
