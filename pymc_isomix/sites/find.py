@@ -12,7 +12,7 @@ from pymc.distributions.transforms import ZeroSumTransform
 from pymc_isomix.model.fitted_data import same
 from pymc_isomix.model.model_cache import graph_key, model_cache
 from pymc_isomix.model.space import FlatSpace
-from pymc_isomix.sites import predictors
+from pymc_isomix.sites import joint_effects, predictors
 from pymc_isomix.sites.chains import Chain
 from pymc_isomix.sites.coordinates import PSEUDO, SHEAR, CoordinateMap, Site
 from pymc_isomix.sites.elementwise import Elementwise, Rotated, Whitened
@@ -54,7 +54,8 @@ def find_coordinates(space: FlatSpace, *, log: bool = True) -> CoordinateMap:
     ):
         graph, weaker = ModelGraph(space), {}
         candidates = {name: _candidates(graph, name, weaker) for name in space.variables}
-        for site in reversed(predictors.find(graph, candidates)):  # the best, and first of all
+        found = predictors.find(graph, candidates) or joint_effects.find(graph, candidates)
+        for site in reversed(found):  # the best, and first of all
             candidates = {site.name: [site, *candidates.pop(site.name)], **candidates}
         sites = _without_circles(space, candidates, weaker)
         coordinates = CoordinateMap(space, sites, graph.data)

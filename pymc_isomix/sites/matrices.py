@@ -300,6 +300,57 @@ class Scaled(Matrix):
         return precision * (of_root + of_mean), -precision * seen.sum(axis=0)
 
 
+class ScaledPredictor(Scaled):
+    r"""Effects in rows :math:`\theta = f + A \operatorname{diag}(s) \zeta`, of which data tell.
+
+    Pseudo-observations are learned by row, as those of a :class:`Predictor`; A is constant, as that
+    of a :class:`Scaled`. What it learns from: f, s, and the slope of the log likelihood (S, B, r).
+    """
+
+    pseudo_names = "row"
+
+    def __init__(self, basis: np.ndarray) -> None:
+        super().__init__(basis)
+        self.n_learned_from = 2
+
+    def learn(self, y: Any, gradient: np.ndarray, given: Any, own: Any, damping: float) -> Any:
+        """Learn log c and m, (r,) arrays, from draws y (S, n); all are NumPy arrays."""
+        location, scales, slope = given
+        effect = self._conditional(given, own).effect(self._blocks(y, self.last))
+        theta = location + (scales * effect) @ self.basis.T
+        pseudo = tuple(self._pseudo(part) for part in own)
+        new = matrix_regression.learn_rows(theta, slope, pseudo, damping)
+        return [part.ravel() for part in new]
+
+    def moved(self, y: Any, given: Any, old: Any, new: Any) -> Any:
+        """Map points y (S, n) of old pseudo-observations to y of the same z under new ones."""
+        effect = self._conditional(given, old).effect(self._blocks(y, self.last))
+        return self._flat(self._conditional(given, new).coordinates(effect), self.last)
+
+    def unit_change(self, given: Any, old: Any, new: Any) -> Any:
+        """Typical factor (n,) by which the units of y shrink."""
+        roots = [self._conditional(given, own).root for own in (old, new)]
+        before, after = (np.diagonal(root, axis1=-2, axis2=-1) for root in roots)
+        return self._flat(np.median(after / before, axis=0), self.last)
+
+    def typical(self, given: Any) -> Any:
+        """Typical location and log scale of the rows, (r,) arrays each, from K points."""
+        location, scales = given[0], given[1]
+        variance = scales**2 @ (self.basis**2).T
+        log_scale = 0.5 * np.log(np.maximum(variance, TINY**2)).reshape(len(variance), -1)
+        return np.median(location.reshape(len(location), -1), axis=0), np.median(log_scale, axis=0)
+
+    def _conditional(self, given, own):
+        """Condition the effects on pseudo-observations, without their factors by row."""
+        location, scales = given[:2]
+        precision, value = np.exp(self._pseudo(own[0])), self._pseudo(own[1])
+        of_columns = (self.basis.T * precision[0]) @ self.basis
+        pull = scales * ((precision * (value - location)) @ self.basis)
+        return matrix_regression.Conditional.from_information(
+            of_columns * scales[..., None] * scales[..., None, :], pull
+        )
+
+
 class Predictor(Matrix):
     r"""Elements that the rows of a predictor depend on, of which the likelihood is known by row.
 

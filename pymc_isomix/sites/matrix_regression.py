@@ -44,13 +44,18 @@ class Conditional(NamedTuple):
         All is NaN where G at a draw is so large that rounding makes the precision singular.
         """
         weighted = factor.mT * np.exp(log_precision)[:, None, :]
-        precision = np.eye(factor.shape[-1]) + weighted @ factor
         pull = weighted @ (value - location)[..., None]
+        return cls.from_information(weighted @ factor, pull[..., 0])
+
+    @classmethod
+    def from_information(cls, precision: np.ndarray, pull: np.ndarray) -> "Conditional":
+        """Condition on the information G^T C G (S, B, n, n) and G^T C (m - f) (S, B, n)."""
+        precision = np.eye(precision.shape[-1]) + precision
         try:
             root = np.linalg.cholesky(precision)
         except np.linalg.LinAlgError:
-            return cls(np.full_like(precision, np.nan), np.full_like(pull[..., 0], np.nan))
-        return cls(root, np.linalg.solve(precision, pull)[..., 0])
+            return cls(np.full_like(precision, np.nan), np.full_like(pull, np.nan))
+        return cls(root, np.linalg.solve(precision, pull[..., None])[..., 0])
 
     def effect(self, y: np.ndarray) -> np.ndarray:
         """Map y (S, B, n) to the standardised effects."""

@@ -209,12 +209,14 @@ class Search:
     graph : ModelGraph
     matrices : dict of str to Site
         Sites by the prior's matrix or a product, with the elements of a block correlated.
+    seed : int
+        Of the generic point.
     """
 
-    def __init__(self, graph: ModelGraph, matrices: Any) -> None:
+    def __init__(self, graph: ModelGraph, matrices: Any, seed: int = 0) -> None:
         space = graph.space
         self.graph, self.space, self.free = graph, space, set(space.model.free_RVs)
-        self.matrices = matrices
+        self.matrices, self.seed = matrices, seed
         self.found: dict = {}  # by names, what is slow to find
         self.steady: set = set()  # names of those by whose effects no coefficient varies
         # the expressions between the variables and the data
@@ -223,7 +225,7 @@ class Search:
     @cached_property
     def point(self) -> dict:
         """Values by name at a generic point."""
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(self.seed)
         return {
             name: value + TYPICAL * rng.normal(size=np.shape(value))
             for name, value in self.space.model.initial_point(0).items()
@@ -249,7 +251,7 @@ class Search:
 
     def rows(self, names: list[str]) -> Rows | None:
         """Return the rows of the predictor of some variables; None if there are too many."""
-        ends, columns = self._ends_and_columns(names)
+        ends, columns = self.ends_and_columns(names)
         if columns is None:
             return None
         return Rows.of(ends, columns, self._groups(names), self._to_effects(names, ends))
@@ -265,7 +267,7 @@ class Search:
             return None
         if not all(
             isinstance(unit, float) or (of_one and all(unit.type.broadcastable))
-            for _, unit in (_noise(self.space.model, end, [rv]) for end in ends)
+            for _, unit in (noise_of(self.space.model, end, [rv]) for end in ends)
         ):
             return None
         form = matrix.form
@@ -273,11 +275,11 @@ class Search:
             return np.broadcast_to(np.eye(form.columns), (form.batch, form.columns, form.columns))
         if form.rows != form.columns:
             return None
-        factor, scale = self._at_point(matrix.given[1], matrix.given[3])
+        factor, scale = self.at_point(matrix.given[1], matrix.given[3])
         scale = scale.reshape((-1, form.batch)).T if form.last else scale.reshape((form.batch, -1))
         return scale[..., None] * np.linalg.inv(factor)
 
-    def _at_point(self, *expressions):
+    def at_point(self, *expressions: Any) -> list[np.ndarray]:
         """Evaluate expressions of value variables at the generic point."""
         at = {v: pt.as_tensor(self.point[v.name]) for v in self.space.model.value_vars}
         found = graph_replace(list(expressions), at, strict=False)
@@ -287,12 +289,12 @@ class Search:
         """Tell whether rows combine effects of a matrix site, which observes each by itself."""
         site = self.matrices[name]
         form, n = site.form, site.form.columns
-        _, columns = self._ends_and_columns([name])
+        _, columns = self.ends_and_columns([name])
         if columns is None:
             return False
         blocks = columns.T.reshape((-1, n, form.batch) if form.last else (-1, form.batch, n))
         blocks = blocks.mT if form.last else blocks
-        factor = np.eye(n)[None] if form.centred else self._at_point(site.given[1])[0]
+        factor = np.eye(n)[None] if form.centred else self.at_point(site.given[1])[0]
         length = np.linalg.norm(blocks, axis=-1)
         factor = factor / np.linalg.norm(factor, axis=-1, keepdims=True)
         along = np.abs((blocks[..., None, :] * factor).sum(axis=-1))
@@ -312,7 +314,7 @@ class Search:
             start += own.max() + 1
         return np.concatenate(found)
 
-    def _ends_and_columns(self, names):
+    def ends_and_columns(self, names: list[str]) -> tuple[list[Values], np.ndarray | None]:
         """Return the affine expressions, and the effect of each element on them or None."""
         if (key := tuple(names)) not in self.found:
             n_elements = sum(math.prod(self.space.ordering[name][2]) for name in names)
@@ -385,7 +387,7 @@ def _site(graph, names, rows, matrix):
     def elements(parts):
         return pt.concatenate([part.ravel() for part in parts])[rows.elements]  # (B, n)
 
-    noise = [_noise(graph.space.model, end, variables) for end in rows.ends]
+    noise = [noise_of(graph.space.model, end, variables) for end in rows.ends]
     means = [mean for mean, _ in priors]
     # of an element of each block
     units = [scaled(np.isin(np.arange(splits[-1]), chosen)) for chosen in rows.elements.T]
@@ -399,7 +401,7 @@ def _site(graph, names, rows, matrix):
         scale = pt.stack([elements(unit) for unit in units], axis=-1)  # (B, n, n)
     else:
         scale = elements(scaled(np.ones(splits[-1]))).ravel()
-    slopes = _slopes(graph.space.model, rows.ends)
+    slopes = slopes_of(graph.space.model, rows.ends)
     if slopes is None:
         return None
     slope = in_blocks(one * unit for one, (_, unit) in zip(slopes, noise, strict=True))
@@ -445,7 +447,7 @@ def _prior(rv, shape):
     return mean, lambda effects: scale * effects.astype(rv.dtype)
 
 
-def _noise(model, end, variables):
+def noise_of(model: pm.Model, end: Any, variables: list) -> tuple[Any, Any]:
     """Return data and scale of the noise with which rows are observed; 0 and 1 if unknown.
 
     In units of the noise the precision of Gaussian data is one, whatever the scale is.
@@ -460,7 +462,7 @@ def _noise(model, end, variables):
     return 0.0, 1.0
 
 
-def _slopes(model, ends):
+def slopes_of(model: pm.Model, ends: list[Values]) -> Any:
     """Slopes of the log likelihood in affine expressions; None without one."""
     moves = [end.type() for end in ends]
     moved = {end: end + move for end, move in zip(ends, moves, strict=True)}
