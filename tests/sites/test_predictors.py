@@ -9,7 +9,7 @@ from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.sites import matrix_regression, predictors
 from pymc_isomix.sites.coordinates import Coordinates
 from pymc_isomix.sites.find import find_coordinates
-from pymc_isomix.sites.matrices import Matrix, Predictor
+from pymc_isomix.sites.matrices import Matrix, Predictor, ScaledPredictor
 
 RNG = np.random.default_rng(0)
 TIME = np.linspace(0, 2, 7)
@@ -93,7 +93,16 @@ def correlated_slopes():
     pm.Normal("y", mean, pm.HalfNormal("noise"), observed=CURVE)
 
 
+def crossed(levels=4, factor=1.0):
+    """Two families of effects, one centred, and an intercept that has a prior of its own."""
+    of_person = pm.HalfNormal("spread") * pm.Normal("person", shape=3)
+    of_item = pm.Normal("item", 0.5, pm.HalfNormal("spread_of_items"), shape=levels)
+    mean = pm.Normal("mean", 1, 3) + of_person[PERSON] + factor * of_item[ITEM]
+    pm.Normal("y", mean, pm.HalfNormal("noise"), observed=RATING)
+
+
 EXACT = {
+    crossed: {"mean", "person", "item"},
     growth: {"effect"},
     growth_alike: {"effect"},
     columns_of_groups: {"effect"},
@@ -134,7 +143,7 @@ def exact(request):
 def test_is_found(exact):
     _, coordinates, names = exact
     [site] = coordinates.map.sites
-    assert isinstance(site.form, Predictor)
+    assert isinstance(site.form, Predictor | ScaledPredictor)
     assert set(site.variables) == names
 
 
@@ -205,6 +214,32 @@ def hazard():
     rate, shape = pm.Normal("a") + pm.Normal("b") * TIME, pm.LogNormal("shape")
     log_hazard = pm.math.log(shape) + (shape - 1) * np.log(TIME + 1) + rate
     pm.Potential("y", (log_hazard - pm.math.exp(rate) * (TIME + 1) ** shape).sum())
+
+
+def counts():
+    """The likelihood of rows need not be Gaussian."""
+    of_person = pm.Normal("person", 0, pm.HalfNormal("spread"), shape=3)
+    of_item = pm.HalfNormal("spread_of_items") * pm.Normal("item", shape=4)
+    pm.Poisson("y", pm.math.exp(of_person[PERSON] + of_item[ITEM]), observed=np.arange(12))
+
+
+def varying_design():
+    crossed(factor=pm.LogNormal("factor", shape=12))
+
+
+def only_many_levels():
+    of_person = pm.Normal("person", 0, pm.HalfNormal("spread"), shape=12)
+    of_row = pm.HalfNormal("spread_of_rows") * pm.Normal("row", shape=12)
+    pm.Poisson("y", pm.math.exp(of_person + of_row), observed=np.arange(12))
+
+
+@pytest.mark.parametrize(
+    ("build", "n_joint"), [(counts, 1), (varying_design, 0), (only_many_levels, 0)]
+)
+def test_crossed_effects_with_few_levels_are_joint(build, n_joint):
+    _, coordinates = found(build)
+    joint = [site for site in coordinates.sites if isinstance(site.form, ScaledPredictor)]
+    assert len(joint) == n_joint
 
 
 @pytest.mark.parametrize("build", [linear, varying_intercepts, log_link, separate_effects, hazard])
