@@ -3,8 +3,8 @@ r"""Sites of crossed effects with few levels: all effects of a linear predictor 
 Elements of different families of effects share rows of data, as those of ethnicity and of sex by
 ethnicity. If a family has few levels, its scale is hardly known, and with it changes what the other
 families have to explain. Given all scales, the effects are jointly Gaussian up to the likelihood of
-rows :math:`\theta = f + A \operatorname{diag}(s) \zeta` with a constant design A. The site maps them
-so, as Laplace's method does given the hyperparameters.
+the rows :math:`\theta = f + A \operatorname{diag}(s) \zeta`, with a constant design A. The site
+maps them as Laplace's method does given the hyperparameters.
 """
 
 import math
