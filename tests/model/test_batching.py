@@ -8,10 +8,11 @@ import pytensor.tensor as pt
 import pytest
 from pymc.pytensorf import compile as pymc_compile
 from pytensor.gradient import disconnected_grad
+from pytensor.graph.traversal import ancestors
 from scipy import stats
 
 from pymc_isomix.backend.compilation import CHEAP_FAST
-from pymc_isomix.model.batching import batched_log_density
+from pymc_isomix.model.batching import batched_log_density, stabilise
 from pymc_isomix.model.compiled import CompiledModel
 from pymc_isomix.model.space import FlatSpace
 from pymc_isomix.model.starts import finite_check
@@ -408,3 +409,14 @@ def test_no_rewrite_fails_at_a_minibatch():
     with pytensor.config.change_flags(on_opt_error="raise"):
         evaluate = compile_batched(model)
     assert np.isfinite(evaluate(np.zeros((3, 2)))[0]).all()
+
+
+def test_expressions_carry_no_traces():
+    """PyTensor doubles that of a constant with each switch of equal branches that it removes.
+
+    The model of correlated effects took all memory, and takes half a gigabyte.
+    """
+    x = pt.vector("x")
+    outputs = stabilise([pt.switch(x > 0, 0.0, 2 * x).sum()])
+    assert any(v.tag.trace for v in ancestors([x * 2]) if v.owner)
+    assert not any(getattr(v.tag, "trace", None) for v in ancestors(outputs) if v is not x)
