@@ -111,6 +111,8 @@ def warm_start(
     if len(ends):
         explores = explores and dense and batch.is_useful
         further = _further_gaussians(target, batch, ends, explores, rng, few, dense, on_batch)
+        if target.has_chains:  # a chance draw says any mass of one that is hundreds of nats off
+            further = [b for b in further if b.is_useful]
         least = max(b.log_evidence for b in (batch, *further)) - NEGLIGIBLE
         batches += [b for b in further if b.log_evidence > least]
     beside_chains = target.has_chains and batch.gaussian.root.ndim == 1

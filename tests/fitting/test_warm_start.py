@@ -328,6 +328,17 @@ def test_many_elements_may_be_off_by_a_little():
     assert warm_start.is_exact(target, [batch], np.ones(1), rng)
 
 
+def test_a_gaussian_far_from_the_density_is_no_mode_beside_chains(monkeypatch):
+    """Its luckiest draw may seem to have all the mass."""
+    target, rng = SkewBesideAChain(0.0), np.random.default_rng(3)
+    far = second_order.draw(target, Gaussian(np.full(24, 9.0), np.ones(24), {}), 50, rng)
+    junk = far._replace(log_weights=250 * rng.normal(size=50))
+    assert junk.log_evidence > 100
+    monkeypatch.setattr(warm_start, "_further_gaussians", lambda *_: [junk])
+    [batch] = warm_start.warm_start(target, 0.1 * rng.normal(size=(3, 24)), {}, rng)
+    assert batch is not junk
+
+
 def along_bend(target, batch, others):
     rng = np.random.default_rng(2)
     return warm_start._along_bend(target, batch, others, rng, False, lambda batch: None)
