@@ -180,12 +180,12 @@ def stabilise(outputs: Sequence[Values]) -> Any:
     # an Op with an inner graph, such as the softmax, would be compiled separately
     last = dfs_rewriter(upstream.inline_symbolic_for_fusion, constant_mask_to_indices)
     rewrites = {"include": upstream.STABLE, "exclude": [upstream.SYMMETRY]}
-    outputs = rewrite_graph(outputs, custom_rewrite=last, clone=True, **rewrites)
-    for variable in ancestors(outputs):
+    rewritten: Any = rewrite_graph(outputs, custom_rewrite=last, clone=True, **rewrites)
+    for variable in ancestors(rewritten):
         if variable.owner or isinstance(variable, Constant):
             # with each switch of equal branches that is removed later, a constant's doubles
             variable.tag.trace = []
-    return outputs
+    return rewritten
 
 
 def inline_own_gradients(outputs: Sequence[Values]) -> Any:
