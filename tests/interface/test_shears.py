@@ -25,7 +25,8 @@ def walk():
 @pytest.fixture(scope="module")
 def approx():
     """Not fitted: its parameters are random numbers."""
-    approx = pmi.IsoMix(2, random_seed=1, model=walk(), metric="diag").approx
+    options = {"metric": "diag", "component_variances": "isotropic", "random_seed": 1}
+    approx = pmi.IsoMix(2, model=walk(), **options).approx
     [group], rng = approx.groups, np.random.default_rng(3)
     group.mixture = Mixture(
         means=0.3 * rng.normal(size=(2, N_DIM)),
