@@ -69,7 +69,7 @@ def _elements(graph, name, rv, options):
 
 
 def _site(graph, names, parts):
-    """Make the site of some variables; None if the design varies, or is too large."""
+    """Make the site of some variables; None if the design varies, or no datum sees one of them."""
     space, search = graph.space, Search(graph, {})
     scales, locations, prior_scales = (
         pt.concatenate([given[i] for given, _ in parts]) for i in range(3)
@@ -79,6 +79,9 @@ def _site(graph, names, parts):
         search = Search(graph, {}, seed)
         ends, columns = search.ends_and_columns(names)
         if columns is None or not columns.size or columns.size > MOST_CELLS:
+            return None
+        ends_of_names = np.cumsum([math.prod(space.ordering[name][2]) for name in names])
+        if not all(part.any() for part in np.split(columns, ends_of_names[:-1])):
             return None
         scale, prior_scale = search.at_point(scales, prior_scales)
         designs.append(columns.T * (prior_scale / scale))

@@ -227,6 +227,13 @@ def varying_design():
     crossed(factor=pm.LogNormal("factor", shape=12))
 
 
+def unseen():
+    """No datum depends on the second family."""
+    of_person = pm.Normal("person", 0, pm.HalfNormal("spread"), shape=3)
+    pm.Normal("item", 0, pm.HalfNormal("spread_of_items"), shape=4)
+    pm.Poisson("y", pm.math.exp(of_person[PERSON]), observed=np.arange(12))
+
+
 def only_many_levels():
     of_person = pm.Normal("person", 0, pm.HalfNormal("spread"), shape=12)
     of_row = pm.HalfNormal("spread_of_rows") * pm.Normal("row", shape=12)
@@ -234,7 +241,8 @@ def only_many_levels():
 
 
 @pytest.mark.parametrize(
-    ("build", "n_joint"), [(counts, 1), (varying_design, 0), (only_many_levels, 0)]
+    ("build", "n_joint"),
+    [(counts, 1), (varying_design, 0), (unseen, 0), (only_many_levels, 0)],
 )
 def test_crossed_effects_with_few_levels_are_joint(build, n_joint):
     _, coordinates = found(build)
