@@ -148,8 +148,8 @@ class Mixture:
 
     def with_diagonal_variances(self) -> Any:
         """Return the same mixture with a variance for each dimension, (K, d)."""
-        variances = np.repeat(density.as_matrix(self.log_variances), self.n_dim, axis=1)
-        return replace(self, log_variances=variances)
+        variances = np.broadcast_to(density.as_matrix(self.log_variances), self.means.shape)
+        return replace(self, log_variances=variances.copy())
 
     def as_dict(self) -> dict:
         """Return the parameters by name."""

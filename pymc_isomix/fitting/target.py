@@ -129,7 +129,7 @@ class ModelTarget(Target):
 
     @property
     def has_chains(self) -> bool:  # noqa: D102
-        return bool(self.of_chains.any())
+        return self.map.has_chains
 
     @property
     def of_chains(self) -> np.ndarray:

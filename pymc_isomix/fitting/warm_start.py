@@ -23,6 +23,7 @@ NARROW, N_NARROW = 0.1, 4  # standard deviation of draws around an end; number o
 CLIMBED_AGAIN = 5  # number of the best ends, in changed coordinates
 N_STARTS_OF_MANY = 10  # in many dimensions
 VALLEY = 1.0  # nats, between modes
+DEEP = 3.0  # nats, of a valley that no bend beside chains has
 N_CHAINS = 24  # hot chains that look for modes
 UNCOVERED = np.log(20)  # nats of log q below the log posterior, where q has no mass
 MOST_MODES, MOST_POOR = 25, 4  # Gaussians; Gaussians if the first fits its mode poorly
@@ -122,18 +123,45 @@ def warm_start(
             batch = second_order.fit(target, batch.gaussian, rng, **options)
         if shaping.is_wanted(target, batch):
             batch = second_order.fit(target, batch.gaussian, rng, with_shape=True, **options)
-        return [batch] if _covers(target, batch, batches[1:]) else batches
+        return _along_bend(target, batch, batches[1:], rng, few, on_batch) or batches
     return batches
 
 
-def _covers(target, batch, others):
-    """Tell whether a Gaussian with a shape has mass at those of a bend that looked like modes."""
+def _along_bend(target, batch, others, rng, few, on_batch):
+    """Return Gaussians along a bend that looked like modes, in coordinates with a shape.
+
+    The first is that with the shape. Others stay where it has no mass. If a deep valley separates
+    any of them from it, there are modes, and the list is empty.
+    """
+    batches, parameters = [batch], batch.gaussian.parameters
     for other in others:
-        old, new = other.gaussian.parameters, batch.gaussian.parameters
-        mean = target.moved(other.gaussian.mean[None], old, new)
-        if uncovered([batch], mean, target.evaluate(mean, new)[0])[0]:
-            return False
-    return True
+        mean = target.moved(other.gaussian.mean[None], other.gaussian.parameters, parameters)
+        height, _ = target.evaluate(mean, parameters)
+        if not uncovered(batches, mean, height)[0]:
+            continue
+        if _is_divided(target, batch.gaussian, mean[0], height[0]):
+            return []
+        batches.append(_further_gaussian(target, batches, mean, height, rng, few, on_batch))
+    return batches
+
+
+def _is_divided(target, gaussian, point, height):
+    """Tell whether a deep valley separates a point (d,) from a Gaussian."""
+
+    def evaluate(points):
+        return target.evaluate(points, gaussian.parameters)
+
+    return is_apart(evaluate, point, height, [gaussian.mean], DEEP)
+
+
+def lie_along_bend(target: Target, batches: list[Batch]) -> bool:
+    """Tell whether Gaussians beside chains are parts of one bend, which one mixture fits."""
+    if not target.has_chains:
+        return False
+    means = [batch.gaussian.mean for batch in batches[1:]]
+    heights, _ = target.evaluate(np.array(means), batches[0].gaussian.parameters)
+    pairs = zip(means, heights, strict=True)
+    return not any(_is_divided(target, batches[0].gaussian, *pair) for pair in pairs)
 
 
 def _further_gaussians(target, first, ends, explores, rng, few, dense, on_batch):
@@ -164,7 +192,7 @@ def _further_gaussians(target, first, ends, explores, rng, few, dense, on_batch)
         # in many dimensions, the peak of a density may lie where a good Gaussian has no mass
         if n_dim > VERY_FEW and not is_apart(evaluate, ends[i], heights[i], means, VALLEY):
             continue
-        batch = _further_gaussian(target, batches, end, heights[[i]], rng, few, dense, on_batch)
+        batch = _further_gaussian(target, batches, end, heights[[i]], rng, few, on_batch)
         mean = batch.gaussian.mean[None]
         if uncovered(batches, mean, evaluate(mean)[0])[0]:
             batches.append(batch)
@@ -173,7 +201,7 @@ def _further_gaussians(target, first, ends, explores, rng, few, dense, on_batch)
     return batches[1:]
 
 
-def _further_gaussian(target, batches, end, height, rng, few, dense, on_batch):
+def _further_gaussian(target, batches, end, height, rng, few, on_batch):
     """Fit a Gaussian at the end (1, d) of an ascent that earlier Gaussians do not cover."""
     parameters, root = batches[0].gaussian.parameters, batches[0].gaussian.root
     if few:

@@ -223,6 +223,7 @@ class Beginning:
         shares = warm_start.masses(batches)
         watch.put(batches, shares)
         one_shape = warm_start.have_one_shape(batches, shares)
+        one_shape = one_shape or warm_start.lie_along_bend(target, batches)
         # in many dimensions, steps of a mixture cost more than they gain
         too_many = self.kind == "dense" and group.space.n_dim > DENSE_UP_TO
         if stop_early and (

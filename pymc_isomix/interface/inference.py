@@ -56,9 +56,9 @@ class IsoMix(Inference):
     n_components : int
         K, the largest number of components of the mixture, or of each mode if their shapes differ.
         A default fit uses fewer if Gaussians are exact.
-    component_variances : {"isotropic", "diagonal"}
+    component_variances : {"auto", "isotropic", "diagonal"}
         One variance per component, or one per component and dimension, for modes of different
-        shapes.
+        shapes. ``"auto"`` is diagonal for models with a chain in time, and isotropic otherwise.
     variance_update : {"mirror", "bures", "natural", "fixed"}
         Geometry of the variances: entropic mirror descent, Bures-Wasserstein, natural gradient, or
         none.
@@ -129,7 +129,7 @@ class IsoMix(Inference):
         self,
         n_components: Any = 50,
         *,
-        component_variances: str = "isotropic",
+        component_variances: str = "auto",
         variance_update: str = "mirror",
         shared_variance: bool = False,
         metric: str = "auto",

@@ -42,9 +42,10 @@ def first_values(
         init_width=init_width,
         random_seed=int(rng.randint(2**30, dtype=np.int64)),
     )
-    log_variance, first_metric = starts.starting_scale(
-        space, kind, start_sigma, diagonal=component_variances == "diagonal"
-    )
+    # the variances of a chain's many elements, which its map makes standard, would hold all others
+    beside_chains = component_variances == "auto" and coordinates.has_chains
+    diagonal = component_variances == "diagonal" or beside_chains
+    log_variance, first_metric = starts.starting_scale(space, kind, start_sigma, diagonal=diagonal)
     chosen = start is not None or init == "uniform"
     means, of_coordinates = starting_coordinates(
         coordinates, means, FARTHEST if chosen else TYPICAL

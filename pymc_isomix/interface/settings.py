@@ -59,7 +59,7 @@ class Settings:
     """
 
     n_components: int = 50
-    component_variances: str = "isotropic"
+    component_variances: str = "auto"
     variance_update: str = "mirror"
     shared_variance: bool = False
     metric: str = "auto"
@@ -78,7 +78,9 @@ class Settings:
 
     def __post_init__(self):
         object.__setattr__(self, "random_seed", check_seed(self.random_seed))
-        check_choice("component_variances", self.component_variances, COMPONENT_VARIANCES)
+        check_choice(
+            "component_variances", self.component_variances, ("auto", *COMPONENT_VARIANCES)
+        )
         check_choice("variance_update", self.variance_update, tuple(VARIANCE_UPDATES))
         check_choice("metric", self.metric, ("auto", *KINDS))
         check_choice("coordinates", self.coordinates, ("auto", "affine"))

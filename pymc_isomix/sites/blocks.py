@@ -42,9 +42,10 @@ class Block:
     def evaluate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log density (S,) at unconstrained points (S, d), and responsibilities (S, K)."""
         y, log_determinant = self.coordinates.from_unconstrained(points)
-        log_q, responsibilities = self.mixture.evaluate(y)
-        log_q = log_q + log_determinant
-        return np.where(np.isnan(log_q), -np.inf, log_q), np.nan_to_num(responsibilities)
+        finite = np.isfinite(y).all(axis=1) & np.isfinite(log_determinant)
+        log_q, responsibilities = self.mixture.evaluate(np.where(finite[:, None], y, 0))
+        log_q = np.where(finite, log_q + log_determinant, -np.inf)
+        return log_q, responsibilities * finite[:, None]
 
     def draw(self, draws: int, rng: np.random.Generator) -> np.ndarray:
         """Draw points (draws, d), unconstrained space."""

@@ -116,9 +116,14 @@ class CoordinateMap:
         self._related: dict = {} if related is None else related
         self._related[has_shape, bool(len(self.sheared))] = self
 
+    @property
+    def has_chains(self) -> bool:
+        """Whether a site is a chain in time."""
+        return any(site.form.is_chain for site in self.sites)
+
     def _what_is_sheared(self):
         """Places of the sheared dimensions in a point; empty without chains."""
-        if self.elements is None or not any(site.form.is_chain for site in self.sites):
+        if self.elements is None or not self.has_chains:
             return np.arange(0)
         of_none = np.flatnonzero(~self.elements)
         return of_none[: len(of_none) if 2 <= len(of_none) <= LARGEST_SHEAR else 0]

@@ -55,6 +55,16 @@ def test_log_density_is_scipy_s(metric, variances):
 
 
 @of_every_kind
+def test_a_variance_for_each_dimension_changes_no_density(metric, variances):
+    isotropic = mixture(metric, variances)
+    diagonal = isotropic.with_diagonal_variances()
+    assert diagonal.log_variances.shape == (N_COMPONENTS, N_DIM)
+    points = np.random.default_rng(2).normal(size=(5, N_DIM))
+    found, expected = (values.evaluate(points)[0] for values in (diagonal, isotropic))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@of_every_kind
 def test_deviations_are_roots_of_the_covariances(metric, variances):
     values = mixture(metric, variances)
     expected = np.sqrt(np.diagonal(covariances(values), axis1=1, axis2=2))

@@ -57,7 +57,7 @@ def test_a_further_gaussian_beside_one_with_a_diagonal_root(batches):
     end = other.gaussian.mean[None]
     height, _ = target.evaluate(end, {})
     batch = warm_start._further_gaussian(
-        target, [first], end, height, rng, few=True, dense=True, on_batch=lambda batch: None
+        target, [first], end, height, rng, few=True, on_batch=lambda batch: None
     )
     np.testing.assert_allclose(batch.gaussian.mean, end[0], atol=0.2)
 
@@ -301,6 +301,11 @@ def test_only_elements_that_are_correlated_get_a_dense_metric(correlation, is_de
     assert (batch.gaussian.root.ndim == 2) == is_dense
 
 
+def along_bend(target, batch, others):
+    rng = np.random.default_rng(2)
+    return warm_start._along_bend(target, batch, others, rng, False, lambda batch: None)
+
+
 def test_a_bend_that_a_shape_covers_is_no_further_mode():
     """Five deviations out, a Gaussian has next to no mass; with a long tail it has."""
     target = SkewBesideAChain(0.0)
@@ -308,13 +313,28 @@ def test_a_bend_that_a_shape_covers_is_no_further_mode():
     straight = second_order.draw(target, Gaussian(mean, root, {}), 50, np.random.default_rng(0))
     far = np.where(np.arange(24) == 0, -5.0, 0.0)
     other = second_order.draw(target, Gaussian(far, root, {}), 50, np.random.default_rng(1))
-    assert warm_start._covers(target, straight, [])
-    assert not warm_start._covers(target, straight, [other])
+    assert along_bend(target, straight, []) == [straight]
+    # where it has none, no valley is in between: a further Gaussian there, for the same mixture
+    both = along_bend(target, straight, [other])
+    assert both[0] is straight
+    assert len(both) == 2
+    assert warm_start.lie_along_bend(target, both)
     wide = Gaussian(mean, np.where(np.arange(24) == 0, 3.0, 1.0), {})
     batch = second_order.draw(target, wide, 50, np.random.default_rng(2))
-    assert warm_start._covers(target, batch, [other])
-    further = other._replace(gaussian=Gaussian(8 * far, root, {}))
-    assert not warm_start._covers(target, batch, [other, further])
+    assert along_bend(target, batch, [other]) == [batch]
+
+
+def test_a_deep_valley_beside_chains_divides_modes():
+    class Divided(TwoModes):
+        has_chains = True
+
+    target, rng = Divided(), np.random.default_rng(0)
+    pairs = zip(MEANS, ROOTS, strict=True)
+    first, other = (second_order.draw(target, Gaussian(*pair, {}), 50, rng) for pair in pairs)
+    assert along_bend(target, first, [other]) == []
+    assert not warm_start.lie_along_bend(target, [first, other])
+    target.has_chains = False  # those of other models keep their own mixtures
+    assert not warm_start.lie_along_bend(target, [first, first])
 
 
 def test_modes_of_next_to_no_mass_are_left_out():

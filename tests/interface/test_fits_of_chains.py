@@ -73,3 +73,26 @@ def test_scales_of_an_autoregression_are_those_of_its_marginal_likelihood():
         draws = np.log(posterior[name].values[0])
         assert draws.mean() == pytest.approx(mean, abs=0.1 * deviation)
         assert draws.std() == pytest.approx(deviation, rel=0.2)  # with a long tail to the left
+
+
+def test_components_beside_a_chain_are_diagonal_by_default():
+    """One variance would be that of the chain's elements, which are standard in any case."""
+    with pm.Model() as model:
+        scale = pm.HalfNormal("scale")
+        first = pm.Normal.dist(0, 1)
+        x = pm.GaussianRandomWalk("x", sigma=scale, init_dist=first, shape=4)
+        pm.Normal("y", x, 1, observed=np.arange(4.0))
+    with pm.Model() as plain:
+        pm.Normal("x", shape=5)
+
+    def n_variances(inference):
+        return np.shape(inference.approx.groups[0].mixture.log_variances[0])
+
+    assert n_variances(IsoMix(3, model=model)) == (5,)
+    assert n_variances(IsoMix(3, model=plain)) == ()
+    for inference in (
+        IsoMix(3, model=model, component_variances="isotropic"),
+        IsoMix(3, model=model, coordinates="affine"),
+        IsoMix.paper(3, model=model),
+    ):
+        assert n_variances(inference) == ()

@@ -72,6 +72,16 @@ def test_far_away_it_stays_finite(blocks):
     assert np.isfinite(joined.log_density(np.full((1, 2), 1e4))).all()
 
 
+def test_where_coordinates_overflow_a_block_has_no_density(blocks):
+    joined = BlockMixture.of(blocks, np.log([0.2, 0.5, 0.3]))
+    points = np.array([[np.inf, 0.0], [np.nan, 0.0], [0.5, 1.0]])
+    with np.errstate(all="ignore"):
+        log_q, shares = joined.evaluate_unconstrained(points)
+    np.testing.assert_array_equal(log_q[:2], -np.inf)
+    np.testing.assert_array_equal(shares[:2], 0)
+    np.testing.assert_array_equal(log_q[2:], joined.log_density(points[2:]))
+
+
 def test_draws_have_the_moments_of_the_union(blocks):
     joined = BlockMixture.of(blocks, np.log([0.2, 0.5, 0.3]))
     points, component = joined.draw(20_000, np.random.default_rng(1))
