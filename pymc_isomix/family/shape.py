@@ -65,6 +65,11 @@ def bend(points: Values, shape: Shape) -> tuple[Values, Values, Values]:
     slope_of_log_slope : (S, d)
         :math:`d \log (dx_i / dy_i) / dy_i`.
     """
+    if (places := _few_shaped(points, shape)) is not None:
+        found = points.copy(), np.zeros_like(points), np.zeros_like(points)
+        for whole, part in zip(found, bend(points[..., places], _at(shape, places)), strict=True):
+            whole[..., places] = part
+        return found
     ops = operations(points)
     at = _Place(ops, (points - shape.centre) / shape.width, shape)
     log_slope = at.log_cosh + at.log_rate - ops.log(at.alpha) - 0.5 * at.log_square
@@ -82,6 +87,10 @@ def bend(points: Values, shape: Shape) -> tuple[Values, Values, Values]:
 
 def straighten(bent: Values, shape: Shape) -> Values:
     """Map coordinates x (S, d) to y (S, d), the inverse of :func:`bend`."""
+    if (places := _few_shaped(bent, shape)) is not None:
+        points = bent.copy()
+        points[..., places] = straighten(bent[..., places], _at(shape, places))
+        return points
     ops = operations(bent)
     alpha, beta, product = _exponents(ops, shape)
     v = ops.arcsinh(alpha * (bent - shape.centre) / shape.width)
@@ -152,6 +161,18 @@ def directions(points: np.ndarray, shape: Shape) -> tuple[np.ndarray, np.ndarray
         -beyond * slope_of_log_slope,
     ]
     return np.stack(moves), np.stack(derivatives)
+
+
+def _few_shaped(points, shape):
+    """Places of the shaped coordinates, for arrays of which some have no shape; else None."""
+    if not isinstance(points, np.ndarray):
+        return None
+    places = np.flatnonzero(is_shaped(shape))
+    return places if len(places) < points.shape[-1] else None
+
+
+def _at(shape, places):
+    return Shape(*(part[places] for part in shape))
 
 
 class _Place:

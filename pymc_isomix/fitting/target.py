@@ -132,12 +132,8 @@ class ModelTarget(Target):
         return self.map.has_chains
 
     @property
-    def of_chains(self) -> np.ndarray:
-        """Which dimensions of y are elements of chains, (d,) booleans."""
-        found = np.zeros(self.map.space.n_dim, bool)
-        for site in self.map.sites:
-            found[self.map.place_of(site)] = site.form.is_chain
-        return found
+    def of_chains(self) -> np.ndarray:  # noqa: D102
+        return self.map.of_chains
 
     def evaluate(self, points: np.ndarray, parameters: dict) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
         self.n_gradients += len(points)

@@ -39,6 +39,7 @@ TOO_FAR = 2.0  # nats: standard deviation of log weights, above which a Gaussian
 SPREAD = 0.3  # standard deviations of the components' means around the Gaussian's
 # nats of KL(q || p) that need no mixture: a number, or one per dimension up to a bound
 EXACT, EXACT_PER_DIMENSION, LARGEST_EXACT = 0.01, 5e-4, 0.2
+EXACT_BESIDE_CHAINS = 0.05  # nats that are not due to the elements of chains
 LIGHT = 0.02  # share of the posterior, below which the shape of a mode does not count
 LARGEST_RATIO = 1.5  # of the axes of two Gaussians that share a metric
 N_JUDGED, CLEARLY_NOT = 500, 3.0  # draws that decide; multiple of the bound that is clear
@@ -110,6 +111,8 @@ def warm_start(
     if len(ends):
         explores = explores and dense and batch.is_useful
         further = _further_gaussians(target, batch, ends, explores, rng, few, dense, on_batch)
+        if target.has_chains:  # a chance draw says any mass of one that is hundreds of nats off
+            further = [b for b in further if b.is_useful]
         least = max(b.log_evidence for b in (batch, *further)) - NEGLIGIBLE
         batches += [b for b in further if b.log_evidence > least]
     beside_chains = target.has_chains and batch.gaussian.root.ndim == 1
@@ -530,8 +533,7 @@ def is_exact(
     """
     if min(batch.finite for batch in batches) < 1:
         return False  # the Gaussians reach beyond the support
-    n_dim = batches[0].gaussian.n_dim
-    enough = min(max(EXACT, EXACT_PER_DIMENSION * n_dim), LARGEST_EXACT)
+    enough = _enough(target, batches[0])
     if divergence(batches, shares) > CLEARLY_NOT * enough:
         return False
     sizes = np.maximum(N_JUDGED * shares, 2).astype(int)
@@ -540,6 +542,15 @@ def is_exact(
         for batch, n in zip(batches, sizes, strict=True)
     ]
     return min(batch.finite for batch in more) == 1 and divergence(more, shares) < enough
+
+
+def _enough(target, batch):
+    """KL(q || p) that needs no mixture, nats."""
+    allowed = EXACT_PER_DIMENSION * batch.gaussian.n_dim
+    if target.has_chains:  # thousands of elements may be exact, and a few scales far from it
+        of_elements = _misfit_of_chains(target, batch) / 2
+        allowed = min(allowed, EXACT_BESIDE_CHAINS + of_elements)
+    return min(max(EXACT, allowed), LARGEST_EXACT)
 
 
 def _matrix(gaussian):

@@ -58,7 +58,8 @@ class IsoMix(Inference):
         A default fit uses fewer if Gaussians are exact.
     component_variances : {"auto", "isotropic", "diagonal"}
         One variance per component, or one per component and dimension, for modes of different
-        shapes. ``"auto"`` is diagonal for models with a chain in time, and isotropic otherwise.
+        shapes. ``"auto"`` is diagonal for models with a chain in time, and isotropic otherwise. The
+        elements of chains always share one variance.
     variance_update : {"mirror", "bures", "natural", "fixed"}
         Geometry of the variances: entropic mirror descent, Bures-Wasserstein, natural gradient, or
         none.

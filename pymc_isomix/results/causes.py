@@ -46,6 +46,7 @@ def find_causes(
     compiled: CompiledModel,
     points: np.ndarray,
     gradient: np.ndarray,
+    z: np.ndarray,
     history: History | None = None,
 ) -> Causes:
     """Look for causes of a poor fit.
@@ -54,6 +55,8 @@ def find_causes(
     ----------
     gradient : (S, d) array
         Of the log density at the draws.
+    z : (S, d) array
+        The draws in unconstrained space.
     """
     affine = history is not None and history.settings.get("coordinates") == "affine"
     # a fit that ends with Gaussians has seen no minibatch: they take all the data
@@ -64,7 +67,7 @@ def find_causes(
         flat=flat_direction(compiled, points, gradient),
         without_total_size=without_total_size(compiled.model) if took_minibatches else (),
         unused_sites=sites_of(compiled.space) if affine else (),
-        vague=vague_variables(compiled.space, compiled.to_unconstrained(points)[0]),
+        vague=vague_variables(compiled.space, z),
     )
 
 

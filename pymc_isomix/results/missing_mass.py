@@ -142,15 +142,25 @@ def _nearest(points, others):
 def _spread_starts(compiled, mixture, n_probes, rng):
     """Return prior draws; for an improper prior, jittered initial points and points around q.
 
+    A chain in time is not drawn from its prior, which may explode, and which takes PyMC a second
+    for 3000 steps, but from its conditional in the coordinates, given prior draws of the rest.
+
     Returns
     -------
     (S, d) array
         Coordinates y.
     """
     options = {"random_seed": int(rng.integers(2**30))}
+    space, start, of_chains = compiled.space, {}, np.zeros(mixture.n_dim, bool)
+    if compiled.coordinates and compiled.coordinates.map.has_chains:
+        of_chains = compiled.coordinates.map.of_chains
+        names = [n for s in compiled.coordinates.map.sites if s.form.is_chain for n in s.variables]
+        start = {space.variables[n].name: np.zeros(space.ordering[n][2]) for n in names}
     try:
-        prior = starts.starting_means(compiled.space, n_probes, init="prior", **options)
-        return compiled.from_unconstrained(prior)
+        prior = starts.starting_means(space, n_probes, start=start or None, init="prior", **options)
+        y = compiled.from_unconstrained(prior)
+        y[:, of_chains] = rng.normal(size=(n_probes, of_chains.sum()))
+        return y
     except ValueError:  # an improper prior
         n_around = n_probes // 2
         near = starts.starting_means(

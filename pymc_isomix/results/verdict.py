@@ -129,7 +129,7 @@ def examine(
     points, component = mixture.draw(draws or affordable, rng)
     log_p, gradient, *mapped = compiled.evaluate(points)
     weighted = importance.weigh(mixture, points, component, mapped, log_p)
-    causes = find_causes(compiled, points, gradient, history)
+    causes = find_causes(compiled, points, gradient, mapped[0], history)
     moved, missing = None, NOT_LOOKED_FOR
     if causes.flat:  # transitions and ascents would run off
         n_transitions = n_probes = 0

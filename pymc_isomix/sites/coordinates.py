@@ -121,6 +121,14 @@ class CoordinateMap:
         """Whether a site is a chain in time."""
         return any(site.form.is_chain for site in self.sites)
 
+    @property
+    def of_chains(self) -> np.ndarray:
+        """Which dimensions of y are elements of chains, (d,) booleans."""
+        found = np.zeros(self.space.n_dim, bool)
+        for site in self.sites:
+            found[self.place_of(site)] = site.form.is_chain
+        return found
+
     def _what_is_sheared(self):
         """Places of the sheared dimensions in a point; empty without chains."""
         if self.elements is None or not self.has_chains:

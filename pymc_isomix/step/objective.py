@@ -156,6 +156,11 @@ def step_updates(
     loss = mass @ estimates.divergence / mass.sum() - pt.log(mass.sum())
 
     gradient, curvature = estimates.mean_gradient, estimates.curvature
+    if has_sites and coordinates.has_chains and curvature.ndim == 2:
+        # one variance of each component for the elements of chains, thousands of which would be
+        # noise from few draws; the others have their own
+        own = pt.mean(curvature[:, np.flatnonzero(coordinates.of_chains)], axis=1, keepdims=True)
+        curvature = pt.switch(coordinates.of_chains, own, curvature)
     if options.constrain is not None:
         gradient, curvature = options.constrain([gradient, curvature])
     if rule.shared_variance:

@@ -301,6 +301,44 @@ def test_only_elements_that_are_correlated_get_a_dense_metric(correlation, is_de
     assert (batch.gaussian.root.ndim == 2) == is_dense
 
 
+class OneScaleBesideALongChain(SkewBesideAChain):
+    n_rest, n_time = 1, 400
+
+
+@pytest.mark.parametrize(
+    ("correlation", "has_chains", "is_exact"),
+    [(0.0, True, False), (0.0, False, True), (0.03, True, False)],
+)
+def test_exact_elements_do_not_excuse_a_scale(correlation, has_chains, is_exact):
+    """Of the logarithm of a half normal, a Gaussian leaves .15 nats."""
+    target, rng = OneScaleBesideALongChain(correlation), np.random.default_rng(3)
+    target.has_chains = has_chains
+    batch = second_order.fit(target, Gaussian(np.zeros(401), np.ones(401), {}), rng, n_draws=600)
+    assert 0.1 < batch.divergence < 0.4
+    assert warm_start.is_exact(target, [batch], np.ones(1), rng) == is_exact
+
+
+def test_many_elements_may_be_off_by_a_little():
+    target, rng = SkewBesideAChain(0.05), np.random.default_rng(3)
+    target.n_rest, target.n_time = 0, 100
+    target.of_chains = np.ones(100, bool)
+    target.precision = np.eye(100) - 0.02 * (np.eye(100, k=1) + np.eye(100, k=-1))
+    batch = second_order.draw(target, Gaussian(np.zeros(100), np.ones(100), {}), 600, rng)
+    assert 0.01 < batch.divergence < warm_start._enough(target, batch)
+    assert warm_start.is_exact(target, [batch], np.ones(1), rng)
+
+
+def test_a_gaussian_far_from_the_density_is_no_mode_beside_chains(monkeypatch):
+    """Its luckiest draw may seem to have all the mass."""
+    target, rng = SkewBesideAChain(0.0), np.random.default_rng(3)
+    far = second_order.draw(target, Gaussian(np.full(24, 9.0), np.ones(24), {}), 50, rng)
+    junk = far._replace(log_weights=250 * rng.normal(size=50))
+    assert junk.log_evidence > 100
+    monkeypatch.setattr(warm_start, "_further_gaussians", lambda *_: [junk])
+    [batch] = warm_start.warm_start(target, 0.1 * rng.normal(size=(3, 24)), {}, rng)
+    assert batch is not junk
+
+
 def along_bend(target, batch, others):
     rng = np.random.default_rng(2)
     return warm_start._along_bend(target, batch, others, rng, False, lambda batch: None)

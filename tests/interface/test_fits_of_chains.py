@@ -75,13 +75,27 @@ def test_scales_of_an_autoregression_are_those_of_its_marginal_likelihood():
         assert draws.std() == pytest.approx(deviation, rel=0.2)  # with a long tail to the left
 
 
-def test_components_beside_a_chain_are_diagonal_by_default():
-    """One variance would be that of the chain's elements, which are standard in any case."""
+def short_walk():
     with pm.Model() as model:
         scale = pm.HalfNormal("scale")
         first = pm.Normal.dist(0, 1)
         x = pm.GaussianRandomWalk("x", sigma=scale, init_dist=first, shape=4)
         pm.Normal("y", x, 1, observed=np.arange(4.0))
+    return model
+
+
+def test_elements_of_a_chain_share_a_variance_in_each_component():
+    """One for each of thousands would be noise."""
+    method = IsoMix(3, model=short_walk(), schedule="constant", random_seed=1)
+    log_variances = method.fit(5, **QUIET).mixture.log_variances
+    scale, *elements = log_variances.T
+    np.testing.assert_allclose(elements, np.broadcast_to(elements[0], (4, 3)), rtol=1e-12)
+    assert (np.abs(scale - elements[0]) > 1e-3).all()
+
+
+def test_components_beside_a_chain_are_diagonal_by_default():
+    """One variance would be that of the chain's elements, which are standard in any case."""
+    model = short_walk()
     with pm.Model() as plain:
         pm.Normal("x", shape=5)
 

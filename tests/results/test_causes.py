@@ -187,7 +187,7 @@ def test_a_vague_prior_is_named(shape, found):
     compiled, points, gradient = points_of(model)
     # of the logarithm of Gamma(a, a): trigamma(a) is its variance, about 1 / a^2 for a small a
     points[:, 1] *= np.sqrt(scipy.special.polygamma(1, shape))
-    vague = causes.find_causes(compiled, points, gradient).vague
+    vague = causes.find_causes(compiled, points, gradient, points).vague
     assert [name for name, _ in vague] == found
     assert all(90 < sd < 110 for _, sd in vague)
 

@@ -6,7 +6,7 @@ import pytensor.tensor as pt
 import pytest
 from scipy import stats
 
-from pymc_isomix import IsotropicMixture
+from pymc_isomix import IsoMix, IsotropicMixture
 from pymc_isomix.family.mixture import Mixture
 from pymc_isomix.family.modes import squared_distances
 from pymc_isomix.results import missing_mass
@@ -124,6 +124,26 @@ def test_starts_are_prior_draws_where_there_is_a_prior():
     )
     # a hundredth of the Kolmogorov distribution's tail
     assert stats.kstest(starts[:, 0] / 50, "norm").pvalue > 0.01
+
+
+def test_chains_start_where_prior_draws_of_the_rest_expect_them():
+    """A chain itself has standard coordinates there."""
+    with pm.Model() as model:
+        rho, scale = pm.Normal("rho", 0, 0.3, shape=2), pm.HalfNormal("scale", 3)
+        first = pm.Normal.dist(0, 1, shape=2)
+        x = pm.AR("x", rho, sigma=scale, init_dist=first, shape=300)
+        pm.Normal("y", x, 1, observed=np.zeros(300))
+    approx = IsoMix(2, model=model, random_seed=1).approx
+    compiled = approx.compiled_model()
+    rng = np.random.default_rng(1)
+    starts = missing_mass._spread_starts(compiled, approx.mixture, 100, rng)
+    of_chains = compiled.coordinates.map.of_chains
+    # a hundredth of the Kolmogorov distribution's tail
+    assert stats.kstest(starts[:, of_chains].ravel(), "norm").pvalue > 0.01
+    values = compiled.constrained(compiled.to_unconstrained(starts)[0])
+    assert stats.kstest(values["rho"].ravel() / 0.3, "norm").pvalue > 0.01
+    assert stats.kstest(values["scale"] / 3, "halfnorm").pvalue > 0.01
+    assert np.isfinite(compiled.log_density(starts)).all()
 
 
 def test_distances_need_no_square_of_dimensions():
