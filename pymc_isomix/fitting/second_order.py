@@ -196,8 +196,7 @@ class Newton(NamedTuple):
             curvature = -(apart * scores).mean(axis=0) / (apart**2).mean(axis=0)
             return cls(curvature, None, scores.mean(axis=0))
         scores = gradients @ root
-        curvature = regressed(noise, scores)
-        curvatures, directions = np.linalg.eigh(curvature)
+        curvatures, directions = np.linalg.eigh(regressed(noise, scores))
         return cls(curvatures, directions, scores.mean(axis=0))
 
     def step(self, gaussian: Gaussian, damping: float) -> Gaussian:
@@ -273,7 +272,7 @@ def fit(
         The start.
     rng : numpy.random.Generator
     n_draws : int, optional
-        Per batch: three per dimension of a dense metric, and at least 150.
+        Per batch: two per dimension of a dense metric, and at least 150.
     most : int
         Batches.
     with_shape : bool

@@ -70,7 +70,7 @@ def _elements(graph, name, rv, options):
 
 def _site(graph, names, parts):
     """Make the site of some variables; None if the design varies, or no datum sees one of them."""
-    space, search = graph.space, Search(graph, {})
+    space = graph.space
     scales, locations, prior_scales = (
         pt.concatenate([given[i] for given, _ in parts]) for i in range(3)
     )

@@ -75,7 +75,7 @@ def test_noise_does_not_hide_that_nothing_is_gained():
 
 
 def test_noise_of_few_draws_is_no_curvature():
-    """Least squares leave 1.0 nats of noise in a step from the optimum, the ridge less than .1."""
+    """Of a step from the optimum, least squares of three draws per dimension lose 3.2 nats."""
     n_dim = 40
 
     def skewed(points):  # best mean -1/2, best covariance the identity
@@ -90,7 +90,8 @@ def test_noise_of_few_draws_is_no_curvature():
         # KL of the covariance that a step takes
         values = 1 / np.linalg.eigvalsh(curvature)
         falls.append(0.5 * (values - 1 - np.log(values)).sum())
-    assert np.mean(falls) + 3 * np.std(falls) / np.sqrt(20) < 0.5
+    # .03 on average, with a standard error of .01
+    assert np.mean(falls) + 3 * np.std(falls) / np.sqrt(20) < 0.1
 
 
 def test_curvature_is_exact_where_the_score_is_linear():
@@ -105,7 +106,7 @@ def test_curvature_is_exact_where_the_score_is_linear():
     np.testing.assert_allclose(found, curvature, rtol=1e-5, atol=1e-5)
 
 
-def test_half_of_a_ridge_is_the_posterior_mean():
+def test_the_ridge_is_the_posterior_mean():
     """By normal equations with the variances of signal and noise that were drawn."""
     rng, n_dim, n = np.random.default_rng(2), 30, 40
     signal, sd = 0.2, 0.5
@@ -117,8 +118,8 @@ def test_half_of_a_ridge_is_the_posterior_mean():
     )
     ridge = (sd / signal) ** 2 * np.eye(n_dim)
     expected = np.linalg.solve(half.T @ half + ridge, half.T @ (odd + half))
-    # the evidence finds the ratio of 900 entries to 5 %, which changes slopes by less than .01
-    np.testing.assert_allclose(found, (expected + expected.T) / 2, atol=0.03)
+    # the evidence finds the ratio of variances nearly: ten seeds differ by .0014 at most
+    np.testing.assert_allclose(found, (expected + expected.T) / 2, atol=0.005)
 
 
 def test_many_small_falls_are_no_gain():

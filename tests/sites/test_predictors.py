@@ -93,10 +93,10 @@ def correlated_slopes():
     pm.Normal("y", mean, pm.HalfNormal("noise"), observed=CURVE)
 
 
-def crossed(levels=4, factor=1.0):
+def crossed(factor=1.0):
     """Two families of effects, one centred, and an intercept that has a prior of its own."""
     of_person = pm.HalfNormal("spread") * pm.Normal("person", shape=3)
-    of_item = pm.Normal("item", 0.5, pm.HalfNormal("spread_of_items"), shape=levels)
+    of_item = pm.Normal("item", 0.5, pm.HalfNormal("spread_of_items"), shape=4)
     mean = pm.Normal("mean", 1, 3) + of_person[PERSON] + factor * of_item[ITEM]
     pm.Normal("y", mean, pm.HalfNormal("noise"), observed=RATING)
 
